@@ -1,0 +1,23 @@
+.PHONY: check lint types layers test demo clean
+
+check: lint types layers test
+
+lint:
+	ruff check .
+	ruff format --check .
+
+# r2t.store is ../r2t/store to the type checker, so it reads the checkout through a link called r2t.
+types:
+	mkdir -p .cache && ln -sfn .. .cache/r2t && pyright -p .cache/r2t
+
+layers:
+	lint-imports --no-cache
+
+test:
+	python -m pytest
+
+demo:
+	r2t demo
+
+clean:
+	rm -rf build dist .cache .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,88 @@
+"""Annotations: which moments of which video a sentence speaks of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2t.store.errors import AnnotationError
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class SaliencyLabels:
+    """Human saliency scores of a video's clips.
+
+    `scores` is float32 [clips, annotators] on the scale `lowest`…`highest`; clip i covers the
+    seconds [i, i + 1) · `clip_seconds`.
+    """
+
+    scores: NDArray[np.float32]
+    clip_seconds: float
+    lowest: float
+    highest: float
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 2 or self.scores.dtype != np.float32:
+            raise AnnotationError(
+                f"saliency scores are {self.scores.dtype}{list(self.scores.shape)}, "
+                "expected float32 [clips, annotators]"
+            )
+        if not (math.isfinite(self.clip_seconds) and self.clip_seconds > 0):
+            raise AnnotationError(f"clip_seconds = {self.clip_seconds}: must be > 0")
+        if not self.lowest < self.highest:
+            raise AnnotationError(f"saliency scale [{self.lowest}, {self.highest}] is empty")
+        if self.scores.size and not (
+            self.lowest <= self.scores.min() and self.scores.max() <= self.highest
+        ):
+            raise AnnotationError(
+                f"saliency scores reach from {self.scores.min()} to {self.scores.max()}, outside "
+                f"the scale [{self.lowest}, {self.highest}]"
+            )
+
+    def normalised(self) -> NDArray[np.float32]:
+        """Mean over annotators, mapped to [0, 1]: float32 [clips]."""
+        mean = self.scores.mean(axis=1, dtype=np.float64)
+        return ((mean - self.lowest) / (self.highest - self.lowest)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """One query of one video, with its ground truth if that is known.
+
+    `moments` is float64 [moments, 2], seconds, start ≤ end, as annotated: neither clamped to the
+    video nor widened. No moments and no saliency means unlabelled (a test set) or highlight-only.
+    """
+
+    query_id: str
+    video_id: str
+    query: str
+    moments: NDArray[np.float64]
+    saliency: SaliencyLabels | None = None
+    split: Split = "train"
+    domain: str = ""
+    duration_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        row = f"query {self.query_id!r} of video {self.video_id!r}"
+        if not (self.query_id and self.video_id):
+            raise AnnotationError(f"{row}: both ids must be non-empty strings")
+        if self.moments.ndim != 2 or self.moments.shape[1] != 2:
+            raise AnnotationError(f"{row}: moments have shape {self.moments.shape}, expected [n, 2]")
+        if not np.isfinite(self.moments).all() or (self.moments < 0).any():
+            raise AnnotationError(f"{row}: moments must be finite and not negative: {self.moments}")
+        if (self.moments[:, 0] > self.moments[:, 1]).any():
+            raise AnnotationError(
+                f"{row}: a moment ends before it starts: {self.moments.tolist()}; swap its ends"
+            )
+        if self.split not in ("train", "val", "test"):
+            raise AnnotationError(f"{row}: split {self.split!r}; legal are train, val and test")
+
+    def __repr__(self) -> str:
+        moments: list[Any] = self.moments.tolist()
+        return f"Annotation({self.query_id!r}, {self.video_id!r}, {self.query!r}, {moments})"

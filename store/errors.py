@@ -1,0 +1,43 @@
+"""The error tree of r2t.
+
+Every error a user can cause derives from `R2TError`, and each is also the builtin that code which
+knows nothing of r2t would expect. A message says what was given, what is legal and what to do.
+"""
+
+
+class R2TError(Exception):
+    """Base of all errors that r2t raises on purpose."""
+
+
+class ConfigError(R2TError, ValueError):
+    """A setting is impossible or does not fit the others."""
+
+
+class AnnotationError(R2TError, ValueError):
+    """An annotation or prediction file does not say what it should."""
+
+
+class VideoError(R2TError, OSError):
+    """A video is missing, damaged, or holds no decodable pictures."""
+
+
+class StoreError(R2TError, OSError):
+    """A feature store cannot be opened, read or written."""
+
+
+class FeatureNotFoundError(StoreError, KeyError):
+    """The store holds no features of this video or query."""
+
+    __str__ = OSError.__str__  # KeyError would print the message's repr
+
+
+class SpecMismatchError(StoreError, ValueError):
+    """Two stores, or a store and a model, were made with different settings."""
+
+
+class CorruptFeatureError(StoreError, ValueError):
+    """Stored bytes are missing, truncated or not what their digest says."""
+
+
+class AnnotationWarning(UserWarning):
+    """Annotations were usable only after a change, which the message counts."""

@@ -1,0 +1,196 @@
+"""What a feature store holds: the spec that features were made with, and the features themselves.
+
+This is the one data model that extraction and training share. Plain numpy and dataclasses: no torch
+and no zarr, so that either side can be read without the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2t.store.errors import ConfigError, SpecMismatchError, StoreError
+
+FORMAT_VERSION = 1
+PER_VIDEO = "per-video"
+StorageDtype = Literal["float16", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """How features were made: two stores with equal identities can be mixed, others never.
+
+    Layers are CLIP hidden states in ascending order, 0 = after the embedding, 12 = after the last
+    block of a ViT-B. `frame_rate` is sampled frames per second, or "per-video". `num_tokens` counts
+    CLS and patches (50 for ViT-B/32; 1 in a store of CLS tokens alone). Images are resized to
+    `image_size` by the rule that `resize` names, then normalised by `mean` and `std`.
+    """
+
+    model: str
+    weights_sha256: str
+    vision_layers: tuple[int, ...]
+    text_layers: tuple[int, ...]
+    frame_rate: float | Literal["per-video"]
+    num_tokens: int
+    vision_width: int
+    text_width: int
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    dtype: StorageDtype = "float16"
+    sampling: str = "last-before-slot-centre"
+    resize: str = "short-side-bicubic-antialias-centre-crop"
+
+    def __post_init__(self) -> None:
+        for name in ("vision_layers", "text_layers"):
+            layers = getattr(self, name)
+            if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0:
+                raise ConfigError(f"{name} = {layers}: give distinct ascending layers from 0 up")
+        if len(self.vision_layers) != len(self.text_layers):
+            raise ConfigError(
+                f"{len(self.vision_layers)} vision and {len(self.text_layers)} text layers: "
+                "the R² Block pairs them one to one, so give as many of each"
+            )
+        for name in ("num_tokens", "vision_width", "text_width", "image_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be positive")
+        if self.dtype not in ("float16", "int8"):
+            raise ConfigError(f"dtype = {self.dtype!r}: legal are 'float16' and 'int8'")
+        rate = self.frame_rate
+        if rate != PER_VIDEO and not (
+            isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0
+        ):
+            raise ConfigError(f"frame_rate = {rate!r}: give frames per second or {PER_VIDEO!r}")
+
+    @property
+    def num_layers(self) -> int:
+        """Number K of stored layers."""
+        return len(self.vision_layers)
+
+    def frame_bytes(self) -> int:
+        """Bytes that one sampled frame takes in the store."""
+        itemsize = 2 if self.dtype == "float16" else 1
+        return self.num_layers * self.num_tokens * self.vision_width * itemsize
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the identity as JSON-ready values."""
+        return {
+            key: list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, identity: dict[str, Any]) -> FeatureSpec:
+        """Read what `to_dict` wrote; raise `StoreError` on anything else."""
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if set(identity) != expected:
+            raise StoreError(
+                f"the store's identity has fields {sorted(identity)}, expected {sorted(expected)}: "
+                "it is damaged or was written by another version of the format"
+            )
+        values = {
+            key: tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+            for key, value in identity.items()
+        }
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"the store's identity is not legal: {error}") from error
+
+    def require_equal(self, other: FeatureSpec, *, action: str) -> None:
+        """Raise `SpecMismatchError` naming every field in which `other` differs.
+
+        `action` completes the sentence "cannot …", such as "resume this store".
+        """
+        mine, theirs = self.to_dict(), other.to_dict()
+        differing = [
+            f"{key}: {mine[key]!r} here, {theirs[key]!r} there"
+            for key in mine
+            if mine[key] != theirs[key]
+        ]
+        if differing:
+            raise SpecMismatchError(f"cannot {action}: " + "; ".join(differing))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoSource:
+    """Where a video's features came from; recorded beside them, never used to read them."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+    decoder: str
+    licence: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFeatures:
+    """CLIP tokens of the frames sampled from one video.
+
+    `tokens` is float16 [layers, frames, tokens, width], or int8 of that shape with `scale` and
+    `offset` float32 [layers, width], meaning x ≈ q · scale + offset.
+    """
+
+    video_id: str
+    tokens: NDArray[Any]
+    duration_seconds: float
+    frame_rate_fps: float
+    scale: NDArray[np.float32] | None = None
+    offset: NDArray[np.float32] | None = None
+    source: VideoSource | None = None
+
+    def __post_init__(self) -> None:
+        if not self.video_id:
+            raise ConfigError("video_id is empty")
+        if self.tokens.ndim != 4 or 0 in self.tokens.shape:
+            raise ConfigError(
+                f"{self.video_id}: {self.tokens.shape = }, expected [layers, frames, tokens, width]"
+            )
+        if self.tokens.dtype not in (np.dtype("<f2"), np.dtype("i1")):
+            raise ConfigError(f"{self.video_id}: {self.tokens.dtype = }, expected float16 or int8")
+        affine_shape = (self.tokens.shape[0], self.tokens.shape[3])
+        for name, affine in (("scale", self.scale), ("offset", self.offset)):
+            if (affine is not None) != (self.tokens.dtype == np.int8):
+                raise ConfigError(f"{self.video_id}: int8 tokens, and only those, need {name}")
+            if affine is not None and affine.shape != affine_shape:
+                raise ConfigError(
+                    f"{self.video_id}: {name} has shape {affine.shape}, expected {affine_shape}"
+                )
+        for name in ("duration_seconds", "frame_rate_fps"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ConfigError(f"{self.video_id}: {name} = {getattr(self, name)}, must be > 0")
+
+    def __repr__(self) -> str:
+        return (
+            f"VideoFeatures({self.video_id!r}, tokens={self.tokens.dtype}{list(self.tokens.shape)},"
+            f" {self.duration_seconds:g} s at {self.frame_rate_fps:g} fps)"
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """Number of sampled frames."""
+        return int(self.tokens.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class QueryFeatures:
+    """CLIP tokens of one sentence: float16 [layers, words, text_width], from start to end token."""
+
+    query_id: str
+    tokens: NDArray[np.float16]
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 3 or 0 in self.tokens.shape:
+            raise ConfigError(
+                f"{self.query_id}: {self.tokens.shape = }, expected [layers, words, text_width]"
+            )
+        if self.tokens.dtype != np.dtype("<f2"):
+            raise ConfigError(f"{self.query_id}: {self.tokens.dtype = }, expected float16")
+
+    def __repr__(self) -> str:
+        return f"QueryFeatures({self.query_id!r}, tokens=float16{list(self.tokens.shape)})"
