@@ -73,7 +73,9 @@ class Annotation:
         if not (self.query_id and self.video_id):
             raise AnnotationError(f"{row}: both ids must be non-empty strings")
         if self.moments.ndim != 2 or self.moments.shape[1] != 2:
-            raise AnnotationError(f"{row}: moments have shape {self.moments.shape}, expected [n, 2]")
+            raise AnnotationError(
+                f"{row}: moments have shape {self.moments.shape}, expected [n, 2]"
+            )
         if not np.isfinite(self.moments).all() or (self.moments < 0).any():
             raise AnnotationError(f"{row}: moments must be finite and not negative: {self.moments}")
         if (self.moments[:, 0] > self.moments[:, 1]).any():

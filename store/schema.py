@@ -62,8 +62,8 @@ class FeatureSpec:
         if self.dtype not in ("float16", "int8"):
             raise ConfigError(f"dtype = {self.dtype!r}: legal are 'float16' and 'int8'")
         rate = self.frame_rate
-        if rate != PER_VIDEO and not (
-            isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0
+        if isinstance(rate, str) != (rate == PER_VIDEO) or (
+            not isinstance(rate, str) and not (math.isfinite(rate) and rate > 0)
         ):
             raise ConfigError(f"frame_rate = {rate!r}: give frames per second or {PER_VIDEO!r}")
 
@@ -93,7 +93,7 @@ class FeatureSpec:
                 f"the store's identity has fields {sorted(identity)}, expected {sorted(expected)}: "
                 "it is damaged or was written by another version of the format"
             )
-        values = {
+        values: dict[str, Any] = {
             key: tuple(cast("list[Any]", value)) if isinstance(value, list) else value
             for key, value in identity.items()
         }

@@ -1,0 +1,1 @@
+"""Features to moments: the model, its training, and what it says about a video."""

@@ -1,0 +1,213 @@
+"""Pictures of a grounding: a strip of frames, the saliency curve, the moments as bars.
+
+Figures are built without pyplot: no window system is touched and no state outlives a call.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from numpy.typing import NDArray
+
+from r2t.store.errors import ConfigError
+
+if TYPE_CHECKING:
+    from r2t.train.decode import Grounding
+
+INK, FAINT, CURVE, TRUTH = "#22262b", "#c9ced6", "#3b6ea5", "#5f9e6e"
+MOMENT_SHADES = ("#d1602f", "#dd8055", "#e69c7b", "#edb59c", "#f3cbb9")
+NUM_STRIP_FRAMES = 10
+WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, BAR_INCHES = 10.0, 0.62, 1.6, 0.27
+TITLE_CHARACTERS, TITLE_INCHES, MARGIN_INCHES, SIDE_INCHES = 88, 0.26, 0.35, 0.75
+LABEL_SHARE = 0.2  # of the axis, what a label takes
+TICK_STEPS_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+MAX_TICKS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class FrameStrip:
+    """Pictures uint8 [frames, height, width, 3], evenly spaced over the whole video."""
+
+    pictures: NDArray[np.uint8]
+
+
+def minutes(seconds: float) -> str:
+    """Write a time as m:ss, or h:mm:ss from an hour on; rounds down to whole seconds."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    if hours:
+        return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+    return f"{rest // 60}:{rest % 60:02d}"
+
+
+def span(start_seconds: float, end_seconds: float) -> str:
+    """Write a moment as m:ss.s – m:ss.s, rounded to tenths."""
+    return " – ".join(
+        f"{minutes(tenths // 10)}.{tenths % 10}"
+        for tenths in (round(10 * start_seconds), round(10 * end_seconds))
+    )
+
+
+def plot_grounding(
+    grounding: Grounding,
+    query: str,
+    path: Path,
+    *,
+    strip: FrameStrip | None = None,
+    truth: Sequence[tuple[float, float]] = (),
+    top: int = 5,
+) -> None:
+    """Draw a grounding into a picture file, in the format that the file's suffix names.
+
+    Shows the `top` best moments. `truth` are annotated moments, in seconds.
+    """
+    figure = grounding_figure(grounding, query, strip=strip, truth=truth, top=top)
+    try:
+        figure.savefig(path, dpi=150, facecolor="white")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot draw {path}: {error}") from error
+
+
+def grounding_figure(
+    grounding: Grounding,
+    query: str,
+    *,
+    strip: FrameStrip | None = None,
+    truth: Sequence[tuple[float, float]] = (),
+    top: int = 5,
+) -> Figure:
+    """Build the figure that `plot_grounding` saves."""
+    moments = [(float(row[0]), float(row[1]), float(row[2])) for row in grounding.moments[:top]]
+    title = textwrap.wrap(query, TITLE_CHARACTERS) or [""]
+    strip_inches = STRIP_INCHES if strip is not None else 0.0
+    bars_inches = BAR_INCHES * (len(moments) + len(truth)) + 0.05
+    rows = [strip_inches, CURVE_INCHES, bars_inches]
+    title_inches = TITLE_INCHES * len(title) + 0.2
+    height = sum(rows) + title_inches + MARGIN_INCHES
+    figure = Figure(figsize=(WIDTH_INCHES, height))
+    grid = figure.add_gridspec(
+        3,
+        1,
+        height_ratios=[max(inches, 1e-3) for inches in rows],
+        hspace=0.06,
+        left=SIDE_INCHES / WIDTH_INCHES,
+        right=1 - 0.3 / WIDTH_INCHES,
+        top=1 - title_inches / height,
+        bottom=MARGIN_INCHES / height,
+    )
+    figure.text(
+        SIDE_INCHES / WIDTH_INCHES,
+        1 - 0.14 / height,
+        "\n".join(title),
+        fontsize=13,
+        fontweight="bold",
+        color=INK,
+        va="top",
+        parse_math=False,  # a query may hold dollar signs
+    )
+    curve = figure.add_subplot(grid[1])
+    bars = figure.add_subplot(grid[2], sharex=curve)
+    curve.set_xlim(0, grounding.duration_seconds)
+    if strip is not None:
+        _draw_strip(figure.add_subplot(grid[0]), strip)
+    _draw_saliency(curve, grounding, moments)
+    _draw_moments(bars, moments, truth, grounding.duration_seconds)
+    return figure
+
+
+def _draw_strip(axes: Axes, strip: FrameStrip) -> None:
+    """Lay the pictures side by side, each cut in the middle to the width that it gets."""
+    box = axes.get_position()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inches = figure.get_size_inches()
+    cell_aspect = box.width * inches[0] / len(strip.pictures) / (box.height * inches[1])
+    height, width = strip.pictures.shape[1:3]
+    cut_width = min(width, max(1, round(height * cell_aspect)))
+    cut_height = min(height, max(1, round(width / cell_aspect)))
+    left, top = (width - cut_width) // 2, (height - cut_height) // 2
+    cut = strip.pictures[:, top : top + cut_height, left : left + cut_width]
+    axes.imshow(np.concatenate(list(cut), axis=1), aspect="auto")
+    for place in range(1, len(cut)):
+        axes.axvline(place * cut_width - 0.5, color="white", linewidth=1.5)
+    axes.set_axis_off()
+
+
+def _draw_saliency(
+    axes: Axes, grounding: Grounding, moments: Sequence[tuple[float, float, float]]
+) -> None:
+    centres = (np.arange(len(grounding.saliency)) + 0.5) / grounding.frame_rate_fps
+    # The scores hold for whole slots, so the curve runs on level to both ends of the video.
+    times = np.concatenate([[0.0], centres, [max(grounding.duration_seconds, centres[-1])]])
+    scores = np.pad(grounding.saliency.astype(np.float64), 1, mode="edge")
+    low, high = min(0.0, float(scores.min())), max(0.0, float(scores.max()))
+    axes.set_ylim(low - 0.04 * (high - low or 1), high + 0.1 * (high - low or 1))
+    if moments:
+        axes.axvspan(*moments[0][:2], color=MOMENT_SHADES[0], alpha=0.12, linewidth=0)
+    axes.fill_between(times, scores, low, color=CURVE, alpha=0.18, linewidth=0)
+    axes.plot(times, scores, color=CURVE, linewidth=1.8)
+    axes.set_ylabel("saliency", color=INK, fontsize=10)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    _clean(axes)
+    axes.tick_params(axis="x", length=0, labelbottom=False)
+
+
+def _draw_moments(
+    axes: Axes,
+    moments: Sequence[tuple[float, float, float]],
+    truth: Sequence[tuple[float, float]],
+    duration_seconds: float,
+) -> None:
+    bars = [(start, end, TRUTH, "annotated") for start, end in truth] + [
+        (start, end, MOMENT_SHADES[min(rank, len(MOMENT_SHADES) - 1)], f"{score:.2f}")
+        for rank, (start, end, score) in enumerate(moments)
+    ]
+    for row, (start, end, colour, note) in enumerate(bars):
+        axes.barh(row, end - start, left=start, height=0.62, color=colour, linewidth=0)
+        if end < (1 - LABEL_SHARE) * duration_seconds:
+            place, align = end, "left"
+        elif start > LABEL_SHARE * duration_seconds:
+            place, align = start, "right"
+        else:
+            place, align = start, "left"  # as long as the video: inside the bar
+        axes.annotate(
+            f"{span(start, end)}   {note}",
+            (place, row),
+            xytext=(-5 if align == "right" else 5, 0),
+            textcoords="offset points",
+            ha=align,
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
+    axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
+    axes.set_yticks([])
+    axes.set_ylabel("moments" if bars else "", color=INK, fontsize=10)
+    axes.xaxis.set_major_locator(MultipleLocator(_tick_step_seconds(duration_seconds)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: minutes(seconds)))
+    _clean(axes)
+
+
+def _tick_step_seconds(duration_seconds: float) -> int:
+    """Return a step that people count time in, for at most `MAX_TICKS` steps over the video."""
+    steps = (step for step in TICK_STEPS_SECONDS if duration_seconds <= MAX_TICKS * step)
+    hours = math.ceil(duration_seconds / (MAX_TICKS * 3600))
+    return next(steps, 3600 * hours)
+
+
+def _clean(axes: Axes) -> None:
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=9, length=3, color=FAINT)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6, alpha=0.6)
+    axes.set_axisbelow(True)

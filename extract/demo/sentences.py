@@ -1,0 +1,189 @@
+"""Sentences about a scene, and the moments and saliency they are true of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from r2t.extract.demo.scene import (
+    COLOURS,
+    LARGE_RADIUS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    VERBS,
+    Colour,
+    Place,
+    Scene,
+    Shape,
+    Sighting,
+    Size,
+    Verb,
+)
+
+Kind = Literal["presence", "attribute", "size", "place", "action"]
+
+# How often each kind is asked. Actions lead: a single frame does not show them.
+KIND_SHARES: dict[Kind, float] = {
+    "action": 0.42,
+    "place": 0.20,
+    "presence": 0.18,
+    "size": 0.10,
+    "attribute": 0.10,
+}
+QUERIES_PER_VIDEO = 6
+SHORTEST_SECONDS, LONGEST_SECONDS, MOST_SECONDS = 3, 12, 18
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a sentence says; None is left open."""
+
+    colour: Colour | None = None
+    shape: Shape | None = None
+    size: Size | None = None
+    place: Place | None = None
+    verb: Verb | None = None
+
+    def matches(self, seen: Sighting) -> bool:
+        """Tell whether the sentence is true of a shape at this instant."""
+        return (
+            self.colour in (None, seen.actor.colour)
+            and self.shape in (None, seen.actor.shape)
+            and self.size in (None, seen.pose.size)
+            and (self.place is None or self.place in seen.pose.places)
+            and self.verb in (None, seen.verb)
+        )
+
+    @property
+    def kind(self) -> Kind:
+        if self.verb:
+            return "action"
+        if self.place:
+            return "place"
+        if self.size:
+            return "size"
+        return "presence" if self.colour and self.shape else "attribute"
+
+    def sentence(self, *, variant: int = 0) -> str:
+        """Say it in English; `variant` chooses between equal ways to say it."""
+        words = [self.size, self.colour, self.shape or "shape"]
+        noun = " ".join(word for word in words if word)
+        if self.verb:
+            return f"the {noun} {self.verb}"
+        if self.place:
+            where = f"on the {self.place}" if self.place in PLACES[:2] else f"at the {self.place}"
+            return [f"a {noun} is {where}", f"there is a {noun} {where}"][variant % 2]
+        return [f"a {noun} is visible", f"there is a {noun}"][variant % 2]
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A sentence with its truth, second by second.
+
+    `moments` is float64 [n, 2] in seconds. `prominence` float64 [seconds] is 0 outside the moments
+    and inside them how large the shape is, at most 1.
+    """
+
+    sentence: str
+    kind: Kind
+    moments: NDArray[np.float64]
+    prominence: NDArray[np.float64]
+
+
+def prominence(scene: Scene, description: Description) -> NDArray[np.float64]:
+    """Measure each second: 0 where the sentence is false, else radius / largest radius."""
+    seconds = np.zeros(scene.duration_seconds)
+    for second in range(scene.duration_seconds):
+        radii = [s.pose.radius for s in scene.sightings(second + 0.5) if description.matches(s)]
+        seconds[second] = min(max(radii, default=0.0) / LARGE_RADIUS, 1.0)
+    return seconds
+
+
+def runs(holds: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the [start, end) of every run of True: float64 [runs, 2]."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], holds, [False])).astype(np.int8)))
+    return edges.reshape(-1, 2).astype(np.float64)
+
+
+def candidates(scene: Scene) -> list[Description]:
+    """List, once each and in a fixed order, the sentences that speak of something in the scene."""
+    found: dict[Description, None] = {}
+    for actor in scene.actors:
+        look = {"colour": actor.colour, "shape": actor.shape}
+        acts = [act for visit in actor.visits for act in visit.acts]
+        found |= {Description(**look, verb=act.verb): None for act in acts}
+        found |= {Description(**look, place=place): None for place in PLACES}
+        found |= {Description(**look, size=size): None for size in SIZES}
+        found[Description(**look)] = None
+        found[Description(colour=actor.colour)] = None
+        found[Description(shape=actor.shape)] = None
+    return list(found)
+
+
+def ask(scene: Scene, rng: Generator) -> list[Query]:
+    """Draw the queries of a scene: as many kinds as it offers, each sentence once."""
+    pools: dict[Kind, list[Query]] = {kind: [] for kind in KIND_SHARES}
+    for description in candidates(scene):
+        seconds = prominence(scene, description)
+        moments = runs(seconds > 0)
+        if _askable(moments):
+            sentence = description.sentence(variant=int(rng.integers(2)))
+            pools[description.kind].append(Query(sentence, description.kind, moments, seconds))
+    chosen: list[Query] = []
+    while len(chosen) < QUERIES_PER_VIDEO and (kinds := [k for k in pools if pools[k]]):
+        shares = np.array([KIND_SHARES[kind] for kind in kinds])
+        pool = pools[kinds[rng.choice(len(kinds), p=shares / shares.sum())]]
+        chosen.append(pool.pop(int(rng.integers(len(pool)))))
+    return chosen
+
+
+def _askable(moments: NDArray[np.float64]) -> bool:
+    lengths = moments[:, 1] - moments[:, 0]
+    return (
+        1 <= len(lengths) <= 3
+        and lengths.min() >= SHORTEST_SECONDS
+        and lengths.max() <= LONGEST_SECONDS
+        and lengths.sum() <= MOST_SECONDS
+    )
+
+
+def clip_scores(query: Query, clip_seconds: int) -> NDArray[np.int64]:
+    """Return the saliency 0…4 of every clip: how much of it the moment fills, and how largely."""
+    clips = query.prominence.reshape(-1, clip_seconds).mean(axis=1)
+    return np.rint(4 * clips).astype(np.int64)
+
+
+def describe(seen: Sighting, rng: Generator) -> Description:
+    """Draw one true sentence about a shape in a frame, as a caption of that frame.
+
+    Like a caption from the web it may tell what the shape does in the video, which the frame
+    itself need not show.
+    """
+    kind = rng.choice(["presence", "size", "place", "action", "attribute"])
+    colour, shape = seen.actor.colour, seen.actor.shape
+    if kind == "attribute":
+        return Description(colour=colour) if rng.random() < 0.5 else Description(shape=shape)
+    verbs: Sequence[Verb] = [act.verb for act in seen.visit.acts]
+    return Description(
+        colour=colour,
+        shape=shape,
+        size=seen.pose.size if kind == "size" else None,
+        place=seen.pose.places[rng.integers(2)] if kind == "place" else None,
+        verb=verbs[rng.integers(len(verbs))] if kind == "action" and verbs else None,
+    )
+
+
+def every_description() -> list[Description]:
+    """List every sentence the world can say, true or not."""
+    looks = [Description(colour=c, shape=s) for c in COLOURS for s in SHAPES]
+    alone = [Description(colour=c) for c in COLOURS] + [Description(shape=s) for s in SHAPES]
+    sizes = [replace(look, size=size) for look in looks for size in SIZES]
+    places = [replace(look, place=place) for look in looks for place in PLACES]
+    actions = [replace(look, verb=verb) for look in looks for verb in VERBS]
+    return looks + alone + sizes + places + actions

@@ -1,0 +1,334 @@
+"""The feature store: a Zarr v3 group that says what it holds and can prove it."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import zarr
+from zarr.errors import GroupNotFoundError
+
+from r2t.store.annotations import Annotation
+from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
+from r2t.store.layout import node_name
+from r2t.store.nodes import open_group
+from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
+from r2t.store.query_rows import annotation_at, ragged_row
+from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures, VideoSource
+from r2t.store.shards import TokenLayout, read_tokens, require_backed
+from r2t.store.writer import StoreWriter
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
+_ALL = slice(None)
+
+
+class FeatureStore:
+    """CLIP features of videos and queries, open for reading; `writer()` adds to a local store.
+
+    Opening reads the index parts and never lists videos; a video is looked up by its name.
+    """
+
+    def __init__(self, group: zarr.Group, location: str, root: Path | None) -> None:
+        """Use `open` or `create` instead."""
+        self.location = location
+        self._group = group
+        self._root = root
+        found = group.attrs.get("r2t")
+        if not isinstance(found, dict):
+            raise StoreError(f"{location} is a Zarr group but no r2t feature store")
+        header = cast("dict[str, Any]", found)
+        if header.get("format_version") != FORMAT_VERSION:
+            raise StoreError(
+                f"{location} has format version {header.get('format_version')!r}, this r2t reads "
+                f"version {FORMAT_VERSION}; install a newer r2t"
+            )
+        self.spec = FeatureSpec.from_dict(header.get("identity", {}))
+        self.provenance: dict[str, Any] = header.get("provenance", {})
+        self._lock = threading.Lock()
+        self.refresh()
+
+    @classmethod
+    def open(cls, location: str | Path) -> FeatureStore:
+        """Open a store on this machine, or at any URL that fsspec knows, for reading."""
+        text = str(location)
+        root = None if _URL.match(text) else Path(text)
+        if root is not None and not root.exists():
+            raise StoreError(f"{text} does not exist; `r2t extract --store {text}` makes it")
+        try:
+            group = open_group(text, "r")
+        except (GroupNotFoundError, FileNotFoundError) as error:
+            raise StoreError(f"{text} is no Zarr v3 group, so no r2t feature store") from error
+        return cls(group, text, root)
+
+    @classmethod
+    def create(
+        cls, path: str | Path, spec: FeatureSpec, provenance: Mapping[str, Any] | None = None
+    ) -> FeatureStore:
+        """Make a store, or open the one that is there if it was made with the same settings.
+
+        Raises `SpecMismatchError` naming the differing fields, and `StoreError` where something
+        else is at `path`.
+        """
+        if _URL.match(str(path)):
+            raise StoreError(
+                f"{path}: stores are written on a local disk; give a path and copy the folder"
+            )
+        root = Path(path)
+        if root.exists():
+            store = cls.open(root)
+            store.spec.require_equal(
+                spec, action=f"add to {root}, which was made with other settings"
+            )
+            return store
+        header = {
+            "format_version": FORMAT_VERSION,
+            "identity": spec.to_dict(),
+            "provenance": {
+                **(provenance or {}),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        }
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            # Children first: a store is one only when its own attributes are there.
+            for name in ("videos", "index", "queries"):
+                open_group(str(root / name), "a")
+            open_group(str(root), "a", {"r2t": header})
+        except OSError as error:
+            raise StoreError(f"cannot make a store at {root}: {error.strerror or error}") from error
+        return cls.open(root)
+
+    def writer(self) -> StoreWriter:
+        """Return a context manager that adds videos and queries."""
+        if self._root is None:
+            raise StoreError(f"{self.location} is remote: copy it to a local disk to add to it")
+        return StoreWriter(self, self._root)
+
+    def refresh(self) -> None:
+        """Read the index and query parts again, to see what other runs have added."""
+        videos = _merge_index(self._parts("index", INDEX_COLUMNS, {}), self.location)
+        rows: dict[str, tuple[Part, int]] = {}
+        for part in self._parts("queries", QUERY_COLUMNS, QUERY_RAGGED):
+            for row, query_id in enumerate(part.columns["query_id"].tolist()):
+                earlier = rows.setdefault(query_id, (part, row))
+                if earlier[0].columns["digest"][earlier[1]] != part.columns["digest"][row]:
+                    raise StoreError(
+                        f"{self.location} holds two different queries with the id {query_id!r}"
+                    )
+        with self._lock:
+            self._videos, self._query_rows = videos, rows
+            self._video_ids = set(videos["video_id"])
+
+    @property
+    def videos(self) -> pd.DataFrame:
+        """A row for each indexed video: frames, duration, frame rate, decoder, source, digest."""
+        return self._videos.copy()
+
+    @property
+    def queries(self) -> pd.DataFrame:
+        """A row for each query: ids, sentence, split, domain, number of words and moments."""
+        rows = list(self._query_rows.values())
+        table = {name: [part.columns[name][row] for part, row in rows] for name in QUERY_COLUMNS}
+        for name, column in (("num_words", "tokens_offsets"), ("num_moments", "moments_offsets")):
+            table[name] = [
+                int(np.diff(part.columns[column][row : row + 2])[0]) for part, row in rows
+            ]
+        names = [
+            "query_id",
+            "video_id",
+            "text",
+            "split",
+            "domain",
+            "duration_seconds",
+            "num_words",
+            "num_moments",
+            "digest",
+        ]
+        return pd.DataFrame({name: table[name] for name in names}).rename(columns={"text": "query"})
+
+    def annotations(self, split: str | None = None, domain: str | None = None) -> list[Annotation]:
+        """Return the annotations of a split and domain (default: all), in order of writing."""
+        return [
+            annotation_at(part, row)
+            for part, row in self._query_rows.values()
+            if split in (None, part.columns["split"][row])
+            and domain in (None, part.columns["domain"][row])
+        ]
+
+    def query_digests(self) -> dict[str, str]:
+        """Return the content digest of each query by id."""
+        return {
+            query_id: str(part.columns["digest"][row])
+            for query_id, (part, row) in self._query_rows.items()
+        }
+
+    def has_video(self, video_id: str) -> bool:
+        """Whether this video is committed; one look-up by name, whatever the index says."""
+        return self.committed_digest(f"videos/{node_name(video_id)}") is not None
+
+    def is_indexed(self, video_id: str) -> bool:
+        """Whether an index part names this video."""
+        return video_id in self._video_ids
+
+    def committed_digest(self, node: str) -> str | None:
+        """Return the digest of a committed node, None if there is none."""
+        group = self._node(node)
+        return None if group is None else cast("str | None", group.attrs.get("digest"))
+
+    def index_row(self, video_id: str) -> dict[str, Any]:
+        """Return the index row of a committed video, read from the video itself."""
+        attributes = self._video_group(video_id).attrs.asdict()
+        source = cast("dict[str, Any]", attributes.get("source") or {})
+        return {
+            **{
+                name: attributes[name]
+                for name in (
+                    "video_id",
+                    "num_frames",
+                    "duration_seconds",
+                    "frame_rate_fps",
+                    "decoder",
+                    "digest",
+                )
+            },
+            "source_name": source.get("name", ""),
+            "source_bytes": source.get("bytes", 0),
+            "source_sha256": source.get("sha256", ""),
+        }
+
+    def read_video(
+        self, video_id: str, *, layers: slice = _ALL, frames: slice = _ALL
+    ) -> VideoFeatures:
+        """Read a video's tokens in storage dtype, or only some layers and frames of them.
+
+        Slices have step 1. Moves only the bytes asked for; does not check
+        the digest.
+        """
+        group = self._video_group(video_id)
+        attributes = group.attrs.asdict()
+        spec = self.spec
+        dtype = np.dtype("<f2") if spec.dtype == "float16" else np.dtype(np.int8)
+        try:
+            layout = TokenLayout(
+                spec.num_layers,
+                int(cast("Any", attributes["num_frames"])),
+                spec.num_tokens,
+                spec.vision_width,
+                dtype,
+            )
+            array = cast("zarr.Array[Any]", group["tokens"])
+            affines = (
+                []
+                if spec.dtype == "float16"
+                else [np.asarray(cast("Any", group[name])[...]) for name in ("scale", "offset")]
+            )
+            timing = [
+                float(cast("Any", attributes[name]))
+                for name in ("duration_seconds", "frame_rate_fps")
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptFeatureError(
+                f"{video_id}: the stored node is damaged ({error!r}); extract it again"
+            ) from error
+        layout.require(array, video_id)
+        wanted_layers, wanted_frames = range(layout.layers)[layers], range(layout.frames)[frames]
+        if 0 in (len(wanted_layers), len(wanted_frames)) or (
+            wanted_layers.step,
+            wanted_frames.step,
+        ) != (1, 1):
+            raise StoreError(
+                f"{video_id}: {layers} and {frames} select nothing or skip, "
+                f"of {layout.layers} layers and {layout.frames} frames"
+            )
+        folder = None if self._root is None else self._root / group.path / "tokens"
+        if folder is not None:
+            require_backed(folder, layout, video_id)
+        out = np.empty((len(wanted_layers), len(wanted_frames), layout.tokens, layout.width), dtype)
+        read_tokens(array, folder, layout, wanted_layers, wanted_frames, out)
+        duration_seconds, frame_rate_fps = timing
+        scale, offset = (affine[layers] for affine in affines) if affines else (None, None)
+        source = _source(attributes)
+        return VideoFeatures(
+            video_id, out, duration_seconds, frame_rate_fps, scale, offset, source=source
+        )
+
+    def read_query(self, query_id: str) -> QueryFeatures:
+        """Read a query's tokens."""
+        try:
+            part, row = self._query_rows[query_id]
+        except KeyError:
+            raise FeatureNotFoundError(f"{self.location} has no query {query_id!r}") from None
+        tokens = ragged_row(part, "tokens", row)
+        if tokens.shape[1:] != (self.spec.num_layers, self.spec.text_width):
+            raise CorruptFeatureError(
+                f"query {query_id!r}: tokens {list(tokens.shape)} do not fit the store's spec"
+            )
+        return QueryFeatures(query_id, np.ascontiguousarray(np.swapaxes(tokens, 0, 1)))
+
+    def num_bytes(self) -> int:
+        """Bytes that the indexed videos' tokens take."""
+        return sum(self._videos["num_frames"].tolist()) * self.spec.frame_bytes()
+
+    def __repr__(self) -> str:
+        counts = f"{len(self._videos)} videos, {len(self._query_rows)} queries"
+        return f"FeatureStore({self.location!r}, {counts})"
+
+    def _node(self, path: str) -> zarr.Group | None:
+        try:
+            node = self._group[path]
+        except KeyError:
+            return None
+        return node if isinstance(node, zarr.Group) else None
+
+    def _video_group(self, video_id: str) -> zarr.Group:
+        group = self._node(f"videos/{node_name(video_id)}")
+        if group is None or "digest" not in group.attrs:
+            raise FeatureNotFoundError(
+                f"{self.location} has no video {video_id!r}; extract it first"
+            )
+        if group.attrs.get("video_id") != video_id:
+            raise CorruptFeatureError(
+                f"{self.location}: the node of {video_id!r} holds "
+                f"{group.attrs.get('video_id')!r} (ids that differ only in case clash on this disk)"
+            )
+        return group
+
+    def _parts(
+        self, kind: str, scalars: Mapping[str, str], ragged: Mapping[str, str]
+    ) -> Iterator[Part]:
+        group = self._node(kind)
+        if group is None:
+            raise StoreError(f"{self.location}: the group {kind!r} is missing")
+        for name in sorted(group.group_keys()):
+            yield read_part(cast("zarr.Group", group[name]), name, scalars=scalars, ragged=ragged)
+
+
+def _merge_index(parts: Iterator[Part], location: str) -> pd.DataFrame:
+    """Concatenate index parts: equal duplicates count once, unequal ones are an error."""
+    rows: dict[str, tuple[Any, ...]] = {}
+    place = list(INDEX_COLUMNS).index("digest")
+    for part in parts:
+        for row in zip(*(part.columns[name].tolist() for name in INDEX_COLUMNS), strict=True):
+            if rows.setdefault(row[0], row)[place] != row[place]:
+                raise StoreError(f"{location}: the index gives {row[0]!r} two different digests")
+    return pd.DataFrame(list(rows.values()), columns=list(INDEX_COLUMNS))
+
+
+def _source(attributes: dict[str, Any]) -> VideoSource | None:
+    source = attributes.get("source")
+    if not isinstance(source, dict):
+        return None
+    fields = cast("dict[str, Any]", source)
+    return VideoSource(
+        name=str(fields.get("name", "")),
+        num_bytes=int(fields.get("bytes", 0)),
+        sha256=str(fields.get("sha256", "")),
+        decoder=str(attributes.get("decoder", "")),
+        licence=fields.get("licence"),
+    )

@@ -1,0 +1,90 @@
+"""Names, shapes and digests of format version 1: pure functions, no input or output.
+
+Everything a reader in another language would have to re-implement is in this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_RUN_FRAMES = 150
+"""Most frames in one shard file: bounds a reader's buffer and keeps usual videos in one file."""
+
+_MAX_NODE_BYTES = 200
+_KEPT_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+# Names that Zarr or Windows keeps for itself, as whole names or before the first dot.
+_RESERVED = re.compile(
+    r"(zarr\.json|c|(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?)\Z", re.IGNORECASE
+)
+
+
+def node_name(identifier: str) -> str:
+    """Return the name of the Zarr node of a video: a pure function of its id, safe on any disk.
+
+    Letter case is kept: on a case-folding disk two ids may clash, which readers notice because
+    each node records its `video_id`.
+    """
+    data = identifier.encode("utf-8", "surrogatepass")
+    name = "".join(chr(byte) if byte in _KEPT_BYTES else f"%{byte:02X}" for byte in data)
+    if name.startswith(".") or name.startswith("__") or _RESERVED.match(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if name.endswith("."):
+        name = f"{name[:-1]}%2E"
+    if len(name) > _MAX_NODE_BYTES:
+        name = f"{name[:150]}%~{hashlib.sha256(data).hexdigest()[:16]}"
+    return name
+
+
+def frame_runs(num_frames: int) -> tuple[int, int]:
+    """Return how many runs a video's frames are split into, and frames per run.
+
+    Runs are equal up to rounding, so the padding of the last one stays below the number of runs.
+    """
+    num_runs = math.ceil(num_frames / MAX_RUN_FRAMES)
+    return num_runs, math.ceil(num_frames / num_runs)
+
+
+class FeatureDigest:
+    """Running sha256 of a video's features: over dtype and shape, then all tokens, scale, offset.
+
+    Bytes are little-endian in C order of [layers, frames, tokens, width], so the digest survives
+    packing, merging and re-chunking.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._hash = hashlib.sha256(f"{dtype.name} {list(shape)}\n".encode())
+
+    def update(self, values: NDArray[Any]) -> None:
+        """Add the next values in C order."""
+        little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+        self._hash.update(np.ascontiguousarray(little).view(np.uint8).data)
+
+    def finish(self) -> str:
+        """Return 'sha256:' and 64 hex digits."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def columns_digest(columns: Iterable[tuple[str, NDArray[Any]]]) -> str:
+    """Return the digest of a part's columns, given as (name, values) in name order.
+
+    Each column adds its name and length; strings add their UTF-8 bytes, each preceded by its
+    length, numbers their little-endian bytes.
+    """
+    digest = hashlib.sha256()
+    for name, values in columns:
+        digest.update(f"{name} {list(values.shape)}\n".encode())
+        if values.dtype.kind in "OTU":
+            for text in values.tolist():
+                data = str(text).encode("utf-8", "surrogatepass")
+                digest.update(len(data).to_bytes(8, "little") + data)
+        else:
+            little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+            digest.update(np.ascontiguousarray(little).tobytes())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,122 @@
+"""Columnar parts: what the index and the queries of a store are kept in.
+
+A part is a Zarr group of equally long columns. It is written once, whole, under a fresh name, and
+never touched again; readers concatenate all parts. So two runs never write the same file.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from r2t.store.errors import CorruptFeatureError
+from r2t.store.layout import columns_digest
+from r2t.store.nodes import create_array, open_group
+
+Columns = Mapping[str, NDArray[Any]]
+
+INDEX_COLUMNS: Mapping[str, str] = {
+    "video_id": "string",
+    "num_frames": "int64",
+    "duration_seconds": "float64",
+    "frame_rate_fps": "float64",
+    "decoder": "string",
+    "source_name": "string",
+    "source_bytes": "int64",
+    "source_sha256": "string",
+    "digest": "string",
+}
+QUERY_COLUMNS: Mapping[str, str] = {
+    "query_id": "string",
+    "video_id": "string",
+    "text": "string",
+    "split": "string",
+    "domain": "string",
+    "duration_seconds": "float64",
+    "saliency_clip_seconds": "float64",
+    "saliency_lowest": "float32",
+    "saliency_highest": "float32",
+    "saliency_annotators": "int64",
+    "digest": "string",
+}
+QUERY_RAGGED: Mapping[str, str] = {"tokens": "float16", "moments": "float64", "saliency": "float32"}
+"""Ragged columns of queries: values of all rows one after another, ragged axis first.
+
+`<name>_offsets` [rows + 1] says where each row starts: tokens [words, layers, text_width], moments
+[moments, 2], saliency [clips · annotators] in C order.
+"""
+
+_CHUNK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Part:
+    """One committed part: its name and its columns, `tokens` still on disk."""
+
+    name: str
+    columns: dict[str, NDArray[Any]]
+    tokens: zarr.Array[Any] | None
+
+
+def new_part_name() -> str:
+    """Return a name nobody else has: the time first, so that parts list in order of writing."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
+
+
+def write_part(folder: Path, columns: Columns) -> None:
+    """Write the columns as a Zarr group at a path that does not exist yet."""
+    digest = columns_digest(sorted(columns.items()))
+    group = open_group(str(folder), "w-", {"digest": digest})
+    for name, values in columns.items():
+        text = values.dtype.kind in "OTU"
+        row_bytes = 64 if text else max(1, values[:1].nbytes)
+        rows = max(1, min(len(values), _CHUNK_BYTES // row_bytes))
+        array = create_array(
+            group,
+            name,
+            shape=values.shape,
+            dtype="string" if text else values.dtype,
+            chunks=(rows, *values.shape[1:]),
+        )
+        if len(values):
+            array[...] = values
+
+
+def read_part(
+    group: zarr.Group, name: str, *, scalars: Mapping[str, str], ragged: Mapping[str, str]
+) -> Part:
+    """Read a part's columns and check their names, dtypes and lengths; leave `tokens` on disk."""
+    label = f"part {group.path}"
+    expected = {*scalars, *ragged, *(f"{column}_offsets" for column in ragged)}
+    arrays = dict(cast("Any", group.arrays()))
+    if "digest" not in group.attrs or set(arrays) != expected:
+        raise CorruptFeatureError(
+            f"{label}: has columns {sorted(arrays)}, expected {sorted(expected)}"
+        )
+    columns = {key: np.asarray(array[...]) for key, array in arrays.items() if key != "tokens"}
+    num_rows = len(columns["digest"])
+    for key, dtype in scalars.items():
+        found = "string" if columns[key].dtype.kind in "OTU" else columns[key].dtype.name
+        if found != dtype or columns[key].shape != (num_rows,):
+            raise CorruptFeatureError(
+                f"{label}: column {key} is {found}{list(columns[key].shape)}, "
+                f"expected {dtype}[{num_rows}]"
+            )
+    for key, dtype in ragged.items():
+        values, offsets = arrays[key], columns[f"{key}_offsets"]
+        rising = (
+            offsets.shape == (num_rows + 1,) and offsets[0] == 0 and (np.diff(offsets) >= 0).all()
+        )
+        if values.dtype.name != dtype or not rising or offsets[-1] != values.shape[0]:
+            raise CorruptFeatureError(
+                f"{label}: column {key} and its offsets do not fit each other"
+            )
+    return Part(name, columns, arrays.get("tokens"))

@@ -1,0 +1,233 @@
+"""Writing into a store: every video and every part appears whole, or not at all.
+
+Nothing is ever written in place. A run writes into its own folder beside the store and renames
+what is finished; a reader, or a machine that loses power, sees the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2t.store.annotations import Annotation
+from r2t.store.errors import ConfigError, StoreError
+from r2t.store.layout import node_name
+from r2t.store.parts import INDEX_COLUMNS, new_part_name, write_part
+from r2t.store.query_rows import query_columns
+from r2t.store.schema import QueryFeatures, VideoSource
+from r2t.store.video_writer import VideoWriter
+
+if TYPE_CHECKING:
+    from r2t.store.feature_store import FeatureStore
+
+_INDEX_EVERY_SECONDS = 60.0
+
+
+class StoreWriter:
+    """One run that adds videos and queries to a local store; safe to call from several threads.
+
+    Leaving the `with` block writes the index part of the videos committed so far, after an error
+    too. Videos committed by a run that was killed are found by name and indexed by the next.
+    """
+
+    def __init__(self, store: FeatureStore, root: Path) -> None:
+        self._store = store
+        self._root = root
+        self._run = root.with_name(f"{root.name}.partial") / uuid.uuid4().hex[:12]
+        self._rows: list[dict[str, Any]] = []
+        self._indexed_at = time.monotonic()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> StoreWriter:
+        self._run.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.flush()
+        finally:
+            shutil.rmtree(self._run, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another run is still writing
+                self._run.parent.rmdir()
+            self._store.refresh()
+
+    @contextlib.contextmanager
+    def video(
+        self,
+        video_id: str,
+        *,
+        num_frames: int,
+        duration_seconds: float,
+        frame_rate_fps: float,
+        source: VideoSource | None = None,
+    ) -> Generator[VideoWriter]:
+        """Yield a writer for one video; commit it on a clean exit, leave nothing otherwise.
+
+        If the video is there already, an equal one is kept and a different one is a `StoreError`.
+        """
+        folder = self._run / node_name(video_id)
+        row = {
+            "video_id": video_id,
+            "num_frames": num_frames,
+            "duration_seconds": duration_seconds,
+            "frame_rate_fps": frame_rate_fps,
+            "decoder": source.decoder if source else "",
+            "source_name": source.name if source else "",
+            "source_bytes": source.num_bytes if source else 0,
+            "source_sha256": source.sha256 if source else "",
+        }
+        try:
+            writer = VideoWriter(folder, self._store.spec, video_id, num_frames)
+            yield writer
+            row["digest"] = writer.finish(_video_attributes(row, source))
+            self._commit(folder, f"videos/{node_name(video_id)}", row["digest"])
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._add_row(row)
+
+    def index(self, video_id: str) -> None:
+        """Give an already committed video its index row, unless it has one."""
+        if not self._store.is_indexed(video_id):
+            self._add_row(self._store.index_row(video_id))
+
+    def add_queries(
+        self, annotations: Sequence[Annotation], features: Sequence[QueryFeatures]
+    ) -> int:
+        """Add queries as one part and return how many were new.
+
+        A query that is there already with the same content is skipped; with another content it is
+        a `StoreError`, and nothing is written.
+        """
+        spec = self._store.spec
+        for feature in features:
+            if feature.tokens.shape[0::2] != (spec.num_layers, spec.text_width):
+                raise ConfigError(
+                    f"{feature!r} does not fit {spec.num_layers} layers of width {spec.text_width}"
+                )
+        if not annotations:
+            return 0
+        columns = query_columns(annotations, features)
+        known = self._store.query_digests()
+        new: list[int] = []
+        for row, (query_id, digest) in enumerate(
+            zip(columns["query_id"], columns["digest"], strict=True)
+        ):
+            if query_id not in known:
+                known[str(query_id)] = str(digest)
+                new.append(row)
+            elif known[query_id] != digest:
+                raise StoreError(
+                    f"query {query_id!r} is in {self._root} already with another text, "
+                    "moments or features; give the new annotation another id, or extract into "
+                    "a new store"
+                )
+        if new:
+            if len(new) < len(annotations):
+                columns = query_columns(
+                    [annotations[row] for row in new], [features[row] for row in new]
+                )
+            self._commit_part("queries", columns)
+        return len(new)
+
+    def flush(self) -> None:
+        """Write the index rows gathered so far as a part of their own."""
+        with self._lock:
+            rows, self._rows = self._rows, []
+            self._indexed_at = time.monotonic()
+        if rows:
+            self._commit_part("index", _index_columns(rows))
+
+    def _add_row(self, row: dict[str, Any]) -> None:
+        with self._lock:
+            self._rows.append(row)
+            due = time.monotonic() - self._indexed_at > _INDEX_EVERY_SECONDS
+        if due:
+            self.flush()
+
+    def _commit_part(self, kind: str, columns: dict[str, NDArray[Any]]) -> None:
+        name = new_part_name()
+        folder = self._run / f"{kind}-{name}"
+        with _storage_errors(self._root):
+            write_part(folder, columns)
+            _sync_tree(folder)
+            os.rename(folder, self._root / kind / name)
+        self._store.refresh()
+
+    def _commit(self, folder: Path, node: str, digest: str) -> None:
+        target = self._root / node
+        with _storage_errors(self._root):
+            _sync_tree(folder)
+            try:
+                os.rename(folder, target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+                existing = self._store.committed_digest(node)
+                if existing != digest:
+                    raise StoreError(
+                        f"{target} is there already with other features ({existing}, now "
+                        f"{digest}): one id names two different videos; rename one"
+                    ) from None
+
+
+def _video_attributes(row: dict[str, Any], source: VideoSource | None) -> dict[str, Any]:
+    attributes = {
+        key: row[key]
+        for key in ("video_id", "num_frames", "duration_seconds", "frame_rate_fps", "decoder")
+    }
+    if source is not None:
+        attributes["source"] = {
+            "name": source.name,
+            "bytes": source.num_bytes,
+            "sha256": source.sha256,
+            "licence": source.licence,
+        }
+    return attributes
+
+
+def _index_columns(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    text = np.dtypes.StringDType()
+    return {
+        name: np.array([row[name] for row in rows], dtype=text if kind == "string" else kind)
+        for name, kind in INDEX_COLUMNS.items()
+    }
+
+
+@contextlib.contextmanager
+def _storage_errors(root: Path) -> Generator[None]:
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"cannot write into {root}: {error.strerror or error}. What was committed is safe; "
+            "free space or fix permissions and run the same command again"
+        ) from error
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flush files, then their folders, to the disk, so that a rename never outruns its contents."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for path in [*(os.path.join(parent, name) for name in names), parent]:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

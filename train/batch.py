@@ -1,0 +1,280 @@
+"""Samples and batches: features of (video, query) pairs, padded, with their training targets.
+
+Nothing here reads a store: `bind` turns an annotation into labels on the frame grid, and `collate`
+pads samples into one `Batch`. Padding is zeros and lengths, never a value that has to be searched
+for in the features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+from r2t.store.annotations import Annotation, SaliencyLabels
+from r2t.store.errors import AnnotationError, ConfigError
+
+PositiveRule = Literal["above_zero", "above_half", "above_median"]
+NO_POSITIVE = -1
+MAX_LENGTH_MISMATCH_CLIPS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Ground truth of one sample on its frame grid.
+
+    `moments` are in frames, a real number from 0 to the number of frames. `saliency` lies in
+    [0, 1]. `positive_frame` is the frame that contrastive losses pull towards the query, or
+    `NO_POSITIVE`, which leaves the sample out of those losses.
+    """
+
+    moments: Float[np.ndarray, "moments 2"]
+    saliency: Float[np.ndarray, " frames"]
+    positive_frame: int
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """An annotation laid on a frame grid: labels but for the positive frame, which is drawn anew.
+
+    `saliency` may be shorter than the video: annotators' clips can end before the last sampled
+    frame (by one frame in half of TVSum). `num_adjusted` counts the moments that were clamped to
+    the video or widened to a frame.
+    """
+
+    moments: Float[np.ndarray, "moments 2"]
+    saliency: Float[np.ndarray, " frames"]
+    candidates: Int64[np.ndarray, " candidates"]
+    num_adjusted: int
+
+    def draw(self, generator: np.random.Generator) -> Labels:
+        """Pick a positive frame uniformly among the candidates."""
+        positive = int(generator.choice(self.candidates)) if len(self.candidates) else NO_POSITIVE
+        return Labels(self.moments, self.saliency, positive)
+
+
+def bind(
+    annotation: Annotation, num_frames: int, frame_rate_fps: float, positive: PositiveRule
+) -> Binding:
+    """Lay an annotation on the grid of a video's frames.
+
+    Without human saliency scores a frame is salient (1) if it starts inside a moment, else 0. With
+    them a frame takes the score of the clip that holds the centre of its slot, (i + 0.5) / fps.
+    """
+    if not len(annotation.moments) and annotation.saliency is None:
+        raise AnnotationError(f"{annotation!r} has neither moments nor saliency to learn from")
+    moments = bind_moments(annotation.moments, num_frames, frame_rate_fps)
+    num_adjusted = int(np.any(moments != annotation.moments * frame_rate_fps, axis=1).sum())
+    if annotation.saliency is None:
+        frames = np.arange(num_frames)
+        inside = (frames >= np.ceil(moments[:, :1])) & (frames < np.ceil(moments[:, 1:]))
+        saliency = np.asarray(inside.any(axis=0), dtype=np.float32)
+    else:
+        saliency = _frame_saliency(annotation, annotation.saliency, num_frames, frame_rate_fps)
+    candidates = np.flatnonzero(saliency > _threshold(saliency, positive)).astype(np.int64)
+    return Binding(moments.astype(np.float32), saliency, candidates, num_adjusted)
+
+
+def bind_moments(
+    moments_seconds: Float64[np.ndarray, "moments 2"], num_frames: int, frame_rate_fps: float
+) -> Float64[np.ndarray, "moments 2"]:
+    """Turn moments in seconds into moments in frames, clamped to the video.
+
+    Ends in the wrong order are swapped. What is shorter than a frame becomes one frame around its
+    centre, moved into the video where it would stick out.
+    """
+    frames = np.sort(np.clip(moments_seconds * frame_rate_fps, 0, num_frames), axis=1)
+    short = frames[:, 1] - frames[:, 0] < 1
+    centres = np.clip(frames[short].mean(axis=1), 0.5, num_frames - 0.5)
+    frames[short] = np.stack([centres - 0.5, centres + 0.5], axis=1)
+    return frames
+
+
+def _frame_saliency(
+    annotation: Annotation, labels: SaliencyLabels, num_frames: int, frame_rate_fps: float
+) -> Float[np.ndarray, " labelled"]:
+    scores = labels.normalised()
+    centres_seconds = (np.arange(num_frames) + 0.5) / frame_rate_fps
+    clips = np.floor(centres_seconds / labels.clip_seconds).astype(np.int64)
+    mismatch = abs(len(scores) - (int(clips[-1]) + 1))
+    if mismatch >= MAX_LENGTH_MISMATCH_CLIPS:
+        raise AnnotationError(
+            f"query {annotation.query_id!r}: {len(scores)} clips of {labels.clip_seconds:g} s are "
+            f"scored, but the frames of video {annotation.video_id!r} reach into clip {clips[-1]}: "
+            "the annotation belongs to another cut of the video, or the video is incomplete"
+        )
+    return scores[clips[clips < len(scores)]]
+
+
+def _threshold(saliency: Float[np.ndarray, " frames"], rule: PositiveRule) -> float:
+    if rule == "above_median":
+        return float(np.sort(saliency)[(len(saliency) - 1) // 2])  # the lower of two middle values
+    return 0.0 if rule == "above_zero" else 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Features of one (video, query) pair; layers ascend."""
+
+    query_id: str
+    video: Float[Tensor, "layers frames tokens width"]
+    query: Float[Tensor, "query_layers words text_width"]
+    duration_seconds: float
+    frame_rate_fps: float
+    labels: Labels | None = None
+
+    def __post_init__(self) -> None:
+        if self.video.shape[0] != self.query.shape[0]:
+            raise ConfigError(
+                f"query {self.query_id!r}: {self.video.shape[0]} layers of video and "
+                f"{self.query.shape[0]} of query; the R² Block pairs them one to one"
+            )
+        if 0 in self.video.shape or 0 in self.query.shape:
+            raise ConfigError(
+                f"query {self.query_id!r}: no features in {self.video.shape = } or "
+                f"{self.query.shape = }"
+            )
+        if self.labels is not None and len(self.labels.saliency) != self.video.shape[1]:
+            raise ConfigError(
+                f"query {self.query_id!r}: saliency of {len(self.labels.saliency)} frames for a "
+                f"video of {self.video.shape[1]}; use Sample.with_labels, which cuts the video"
+            )
+
+    def with_labels(self, labels: Labels) -> Sample:
+        """Attach labels, cutting the frames past the last labelled one as the benchmarks do."""
+        return replace(self, video=self.video[:, : len(labels.saliency)], labels=labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Labels of a batch; `moments` are padded with zeros, to one at least.
+
+    `num_moments` counts the real ones.
+    """
+
+    moments: Float[Tensor, "batch max_moments 2"]
+    num_moments: Int64[Tensor, " batch"]
+    saliency: Float[Tensor, "batch frames"]
+    positive_frame: Int64[Tensor, " batch"]
+
+    def to(self, device: torch.device | str) -> Targets:
+        """Copy to a device, without waiting if the memory is pinned."""
+        return Targets(
+            moments=self.moments.to(device, non_blocking=True),
+            num_moments=self.num_moments.to(device, non_blocking=True),
+            saliency=self.saliency.to(device, non_blocking=True),
+            positive_frame=self.positive_frame.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Features padded with zeros to the longest sample; layers ascend, so -1 is CLIP's last block.
+
+    Durations and frame rates stay in float64 on the host: only decoding to seconds needs them.
+    """
+
+    query_ids: tuple[str, ...]
+    video: Float[Tensor, "batch layers frames tokens width"]
+    num_frames: Int64[Tensor, " batch"]
+    query: Float[Tensor, "batch layers words text_width"]
+    num_words: Int64[Tensor, " batch"]
+    durations_seconds: Float64[Tensor, " batch"]
+    frame_rates_fps: Float64[Tensor, " batch"]
+    targets: Targets | None = None
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    def __repr__(self) -> str:
+        return (
+            f"Batch({len(self)} queries, video={list(self.video.shape)}, "
+            f"query={list(self.query.shape)}, {'labelled' if self.targets else 'unlabelled'})"
+        )
+
+    @property
+    def frame_mask(self) -> Bool[Tensor, "batch frames"]:
+        """True where a frame is real."""
+        return mask_of(self.num_frames, self.video.shape[2])
+
+    @property
+    def word_mask(self) -> Bool[Tensor, "batch words"]:
+        """True where a query token is real."""
+        return mask_of(self.num_words, self.query.shape[2])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Copy what the model reads to a device, without waiting if the memory is pinned."""
+        return replace(
+            self,
+            video=self.video.to(device, non_blocking=True),
+            num_frames=self.num_frames.to(device, non_blocking=True),
+            query=self.query.to(device, non_blocking=True),
+            num_words=self.num_words.to(device, non_blocking=True),
+            targets=None if self.targets is None else self.targets.to(device),
+        )
+
+
+def mask_of(lengths: Int64[Tensor, " batch"], size: int) -> Bool[Tensor, "batch size"]:
+    """Return True at the first `lengths[b]` places of each row."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Pad samples into a batch; it has targets if every sample has labels."""
+    if not samples:
+        raise ConfigError("a batch needs at least one sample")
+    shapes = {(s.video.shape[0], *s.video.shape[2:], s.query.shape[2]) for s in samples}
+    if len(shapes) > 1:
+        raise ConfigError(
+            f"samples differ in (layers, tokens, width, text width): {sorted(shapes)}; "
+            "a batch needs features of one store"
+        )
+    labels = [sample.labels for sample in samples if sample.labels is not None]
+    if labels and len(labels) < len(samples):
+        raise ConfigError(f"{len(labels)} of {len(samples)} samples have labels: all or none must")
+    num_frames = [sample.video.shape[1] for sample in samples]
+    return Batch(
+        query_ids=tuple(sample.query_id for sample in samples),
+        video=_pad_second_axis([sample.video for sample in samples]),
+        num_frames=torch.tensor(num_frames),
+        query=_pad_second_axis([sample.query for sample in samples]),
+        num_words=torch.tensor([sample.query.shape[1] for sample in samples]),
+        durations_seconds=_float64([sample.duration_seconds for sample in samples]),
+        frame_rates_fps=_float64([sample.frame_rate_fps for sample in samples]),
+        targets=_collate_labels(labels, max(num_frames)) if labels else None,
+    )
+
+
+def _collate_labels(labels: list[Labels], num_frames: int) -> Targets:
+    num_moments = [len(label.moments) for label in labels]
+    moments = torch.zeros(len(labels), max(1, *num_moments), 2)
+    saliency = torch.zeros(len(labels), num_frames)
+    for row, label in enumerate(labels):
+        moments[row, : len(label.moments)] = torch.from_numpy(label.moments)
+        saliency[row, : len(label.saliency)] = torch.from_numpy(label.saliency)
+    return Targets(
+        moments=moments,
+        num_moments=torch.tensor(num_moments),
+        saliency=saliency,
+        positive_frame=torch.tensor([label.positive_frame for label in labels]),
+    )
+
+
+def _pad_second_axis(tensors: list[Tensor]) -> Tensor:
+    first = tensors[0]
+    longest = max(tensor.shape[1] for tensor in tensors)
+    padded = first.new_zeros(len(tensors), first.shape[0], longest, *first.shape[2:])
+    for row, tensor in zip(padded, tensors, strict=True):
+        row[:, : tensor.shape[1]] = tensor
+    return padded
+
+
+def _float64(values: list[float]) -> Float64[Tensor, " batch"]:
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise ConfigError(f"durations and frame rates must be positive: {values}")
+    return torch.tensor(values, dtype=torch.float64)

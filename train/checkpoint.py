@@ -1,0 +1,167 @@
+"""The files of a run: weights, configuration and the state that an exact resume needs.
+
+    best.safetensors, last.safetensors   weights to evaluate, under our parameter names
+    config.json                          configuration, r2t version, what it was trained on
+    state.safetensors                    raw weights, optimizer, random state; counters as metadata
+    metrics.jsonl                        one line an epoch
+
+A file appears whole or not at all: it is written beside its place and renamed into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from r2t.store.errors import ConfigError
+from r2t.train.config import TrainConfig
+from r2t.train.model import R2Model
+
+CONFIG, STATE, METRICS = "config.json", "state.safetensors", "metrics.jsonl"
+COUNTERS = "counters"  # key of the JSON text in the metadata of STATE
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by new content, or leave it as it was if anything fails."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that holds one training run."""
+
+    path: Path
+
+    def save_config(self, config: TrainConfig, trained_on: Mapping[str, Any]) -> None:
+        """Write the resolved configuration; `trained_on` describes the features, as JSON values."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        content = {
+            "r2t_version": version("r2-tuning"),
+            "config": config.to_dict(),
+            "trained_on": dict(trained_on),
+        }
+        write_atomically(self.path / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
+
+    def claim(self, config: TrainConfig, trained_on: Mapping[str, Any], *, resume: bool) -> None:
+        """Save the configuration, after making sure that no other run is overwritten."""
+        if (self.path / CONFIG).exists():
+            if not resume:
+                raise ConfigError(
+                    f"{self.path} already holds a training run: resume it or choose another folder"
+                )
+            earlier, earlier_trained_on = self.load_config()
+            before = {**earlier.to_dict(), "trained_on": earlier_trained_on}
+            now = {**config.to_dict(), "trained_on": json.loads(json.dumps(dict(trained_on)))}
+            differing = [
+                f"{name}: {before[name]!r} before, {now[name]!r} now"
+                for name in now
+                if before[name] != now[name] and name not in ("epochs", "patience")
+            ]
+            if differing:
+                raise ConfigError(
+                    f"cannot resume {self.path} with other settings (only epochs and patience "
+                    "may change): " + "; ".join(differing)
+                )
+        self.save_config(config, trained_on)
+
+    def load_config(self) -> tuple[TrainConfig, dict[str, Any]]:
+        """Return the configuration and the description of the features trained on."""
+        path = self.path / CONFIG
+        try:
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{self.path} holds no training run: {error}; give a folder that r2t train wrote"
+            ) from error
+        if not isinstance(content, dict) or not {"config", "trained_on"} <= set(content):
+            raise ConfigError(f"{path} was not written by r2t train: it lacks config or trained_on")
+        return TrainConfig.from_dict(content["config"]), content["trained_on"]
+
+    def save_weights(self, name: Literal["best", "last"], model: R2Model) -> None:
+        """Write weights for evaluation."""
+        tensors = _detached(model.state_dict())
+        write_atomically(self.path / f"{name}.safetensors", safetensors.torch.save(tensors))
+
+    def load_model(self, name: Literal["best", "last"] = "best") -> R2Model:
+        """Return the trained model on the CPU, in evaluation mode."""
+        config, _ = self.load_config()
+        path = self.path / f"{name}.safetensors"
+        try:
+            tensors = safetensors.torch.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ConfigError(f"cannot read weights from {path}: {error}") from error
+        model = R2Model(config.model)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ConfigError(f"{path} does not fit {self.path / CONFIG}: {error}") from error
+        return model.eval()
+
+    def has_state(self) -> bool:
+        """Return whether an epoch was finished, from which the run can go on."""
+        return (self.path / STATE).exists()
+
+    def save_state(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Write all that a resumed run continues from."""
+        metadata = {COUNTERS: json.dumps(dict(counters))}
+        content = safetensors.torch.save(_detached(tensors), metadata=metadata)
+        write_atomically(self.path / STATE, content)
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what `save_state` wrote."""
+        path = self.path / STATE
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                counters = json.loads((file.metadata() or {})[COUNTERS])
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            raise ConfigError(f"{path} is damaged: {error}; start a new run") from error
+        return tensors, counters
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add a line to the metrics."""
+        with (self.path / METRICS).open("a") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+
+    def cut_metrics(self, num_epochs: int) -> None:
+        """Drop the lines of epochs that were not finished before an interruption."""
+        path = self.path / METRICS
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        write_atomically(path, b"".join(lines[:num_epochs]))
+
+
+def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the state of the generators that dropout draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Restore what `random_state` returned; a run resumed on other hardware draws anew there."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,154 @@
+"""R2Model: features of a batch in, predictions out. No loss and no decoding inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from r2t.store.errors import ConfigError
+from r2t.train.batch import Batch
+from r2t.train.heads import ConvHead, WordPooling
+from r2t.train.padding import Extents
+from r2t.train.pyramid import Pyramid, PyramidPoints
+from r2t.train.r2_block import BlockOutput, R2Block
+
+
+@dataclass(frozen=True, kw_only=True)
+class R2Config:
+    """Sizes and switches of the model; the defaults are the paper's for moment retrieval.
+
+    `temporal_features`: append each frame's relative start and end to its tokens. `boundary_head`:
+    predict moments; highlight-only tasks do without. `padding`: "independent" gives a sample the
+    outputs it has alone; "official" lets padding influence it as the official training does.
+    """
+
+    num_layers: int = 4
+    vision_width: int = 768
+    text_width: int = 512
+    width: int = 256
+    num_heads: int = 8
+    strides: tuple[int, ...] = (1, 2, 4, 8)
+    temporal_features: bool = True
+    boundary_head: bool = True
+    dropout: float = 0.5
+    drop_path: float = 0.1
+    padding: Literal["independent", "official"] = "independent"
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "vision_width", "text_width", "width", "num_heads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be positive")
+        if self.width % (2 * self.num_heads):
+            raise ConfigError(
+                f"width = {self.width} and num_heads = {self.num_heads}: the width must be a "
+                "multiple of twice the number of heads"
+            )
+        if list(self.strides) != [2**level for level in range(len(self.strides))]:
+            raise ConfigError(f"strides = {self.strides}: give (1,), (1, 2), (1, 2, 4) and so on")
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be in [0, 1)")
+        if self.padding not in ("independent", "official"):
+            raise ConfigError(f"padding = {self.padding!r}: legal are 'independent' and 'official'")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the model says about a batch, as float32; points of all levels follow each other.
+
+    `offsets` are the distances from a point to a moment's start and end in units of its stride,
+    None without a boundary head. `saliency` is the cosine between frame and query. `layer_frames`
+    and `layer_queries` are per CLIP layer, ascending, for the calibration losses. Numbers where
+    `point_mask` or `frame_mask` is False mean nothing.
+    """
+
+    class_logits: Float[Tensor, "batch points"]
+    offsets: Float[Tensor, "batch points 2"] | None
+    saliency: Float[Tensor, "batch frames"]
+    points: PyramidPoints
+    point_mask: Bool[Tensor, "batch points"]
+    frame_mask: Bool[Tensor, "batch frames"]
+    layer_frames: Float[Tensor, "layers batch frames hidden"]
+    layer_queries: Float[Tensor, "layers batch hidden"]
+
+    def __repr__(self) -> str:
+        batch, points = self.class_logits.shape
+        return f"Predictions({batch} queries, {points} points, {self.saliency.shape[1]} frames)"
+
+
+class R2Model(nn.Module):
+    """R² Block, temporal pyramid and heads on top of frozen CLIP features."""
+
+    def __init__(self, config: R2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.block = R2Block(
+            num_layers=config.num_layers,
+            vision_width=config.vision_width,
+            text_width=config.text_width,
+            width=config.width,
+            num_heads=config.num_heads,
+            temporal_features=config.temporal_features,
+            dropout=config.dropout,
+            drop_path=config.drop_path,
+        )
+        self.pyramid = Pyramid(config.width, config.strides)
+        self.word_pooling = WordPooling(config.width)
+        self.class_head = ConvHead(config.width, 1)
+        self.boundary_head = ConvHead(config.width, 2) if config.boundary_head else None
+        # Official highlight-only weights hold it too, though nothing there reads it.
+        self.level_scale = nn.Parameter(
+            torch.ones(len(config.strides)), requires_grad=config.boundary_head
+        )
+
+    def forward(self, batch: Batch) -> Predictions:
+        """Predict; run under `torch.autocast`, only block and pyramid leave float32."""
+        self._require_fit(batch)
+        independent = self.config.padding == "independent"
+        extents = (Extents.independent if independent else Extents.official)(batch)
+        block: BlockOutput = self.block(batch.video, batch.query, extents)
+        frames = F.relu(block.frames)
+        levels = [level.float() for level in self.pyramid(frames)]
+        with torch.autocast(frames.device.type, enabled=False):
+            return self._predict(frames.float(), levels, block, extents)
+
+    def _predict(
+        self, frames: Tensor, levels: list[Tensor], block: BlockOutput, extents: Extents
+    ) -> Predictions:
+        strides = self.config.strides[: len(levels)]
+        cell_masks = [extents.cell_mask(stride) for stride in strides]
+        keeps = cell_masks if extents.isolated else [None] * len(levels)
+        logits = [self.class_head(cells, keep) for cells, keep in zip(levels, keeps, strict=True)]
+        offsets = None
+        if self.boundary_head is not None:
+            scales = self.level_scale[: len(levels)]
+            scaled = [
+                self.boundary_head(cells, keep).exp() * scale
+                for cells, keep, scale in zip(levels, keeps, scales, strict=True)
+            ]
+            offsets = torch.cat(scaled, dim=1)
+        query = self.word_pooling(block.words.float(), extents.word_mask)
+        return Predictions(
+            class_logits=torch.cat(logits, dim=1).squeeze(-1),
+            offsets=offsets,
+            saliency=F.cosine_similarity(frames, query[:, None], dim=-1),
+            points=PyramidPoints.build(self.config.strides, frames.shape[1], frames.device),
+            point_mask=torch.cat(cell_masks, dim=1),
+            frame_mask=extents.frame_mask,
+            layer_frames=block.layer_frames.float(),
+            layer_queries=self.word_pooling(block.layer_words.float(), extents.word_mask),
+        )
+
+    def _require_fit(self, batch: Batch) -> None:
+        given = (batch.video.shape[1], batch.video.shape[-1], batch.query.shape[-1])
+        fitting = (self.config.num_layers, self.config.vision_width, self.config.text_width)
+        if given != fitting:
+            raise ConfigError(
+                f"the batch has (layers, vision width, text width) = {given}, the model was made "
+                f"for {fitting}: use features of the CLIP model and layers it was trained with"
+            )
