@@ -100,8 +100,8 @@ class Teacher(nn.Module):
         truth = batch.patch_truth()
         wanted = batch.measures(PATCH)
         return {
-            "frame": _sigmoid_loss(frame_logits, batch.truth.any(1)) / len(image),
-            "patch": _sigmoid_loss(patch_logits[owned], truth[owned]) / owned.sum(),
+            "frame": _sigmoid_loss(frame_logits, batch.truth.any(1)),
+            "patch": _sigmoid_loss(patch_logits[owned], truth[owned]),
             "colour": F.cross_entropy(self.colour(patches).transpose(1, 2), batch.patch_colour()),
             "shape": F.cross_entropy(self.shape(patches).transpose(1, 2), batch.patch_shape()),
             "measures": F.smooth_l1_loss(self.measures(patches)[owned], wanted[owned]),
@@ -109,7 +109,9 @@ class Teacher(nn.Module):
 
 
 def _sigmoid_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum")
+    """Sum over captions and average over rows, scaled down to the size of the heads' losses."""
+    loss = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none")
+    return loss.sum(-1).mean() / 8
 
 
 def export(model: CLIP, config: dict, provenance: dict) -> None:
@@ -166,7 +168,7 @@ def main() -> None:
     step, share = done["step"], 0.0
     while share < 1:
         share = min((time.monotonic() - began) / (60 * arguments.minutes), 1.0)
-        lr = arguments.lr * min((step + 1) / 200, 0.5 + 0.5 * math.cos(math.pi * share))
+        lr = arguments.lr * min((step + 1) / 100, 0.5 + 0.5 * math.cos(math.pi * share))
         for group in optimizer.param_groups:
             group["lr"] = lr
         batch = batches.sample_batch(tokenizer, seed=arguments.seed, step=step)

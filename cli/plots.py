@@ -3,6 +3,9 @@
 Figures are built without pyplot: no window system is touched and no state outlives a call.
 """
 
+# pyright: reportUnknownMemberType=false
+# matplotlib leaves the keyword arguments of its drawing functions untyped.
+
 from __future__ import annotations
 
 import math
@@ -50,8 +53,8 @@ def minutes(seconds: float) -> str:
 
 
 def span(start_seconds: float, end_seconds: float) -> str:
-    """Write a moment as m:ss.s – m:ss.s, rounded to tenths."""
-    return " – ".join(
+    """Write a moment as m:ss.s - m:ss.s, rounded to tenths."""
+    return " - ".join(
         f"{minutes(tenths // 10)}.{tenths % 10}"
         for tenths in (round(10 * start_seconds), round(10 * end_seconds))
     )
@@ -193,8 +196,12 @@ def _draw_moments(
     axes.set_yticks([])
     axes.set_ylabel("moments" if bars else "", color=INK, fontsize=10)
     axes.xaxis.set_major_locator(MultipleLocator(_tick_step_seconds(duration_seconds)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: minutes(seconds)))
+    axes.xaxis.set_major_formatter(FuncFormatter(_tick_label))
     _clean(axes)
+
+
+def _tick_label(seconds: float, _: int) -> str:
+    return minutes(seconds)
 
 
 def _tick_step_seconds(duration_seconds: float) -> int:

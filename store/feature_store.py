@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -274,6 +276,12 @@ class FeatureStore:
     def num_bytes(self) -> int:
         """Bytes that the indexed videos' tokens take."""
         return sum(self._videos["num_frames"].tolist()) * self.spec.frame_bytes()
+
+    def content_digest(self) -> str:
+        """Return one digest over all videos' and queries' digests, whatever their order."""
+        videos = sorted(zip(self._videos["video_id"], self._videos["digest"], strict=True))
+        content = json.dumps([videos, sorted(self.query_digests().items())])
+        return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
     def __repr__(self) -> str:
         counts = f"{len(self._videos)} videos, {len(self._query_rows)} queries"

@@ -266,7 +266,9 @@ def _place(
         quadrant = QUADRANTS[rng.integers(len(QUADRANTS))]
         booked = _bookings(plan, start, quadrant)
         # One second of air between two shapes in a quadrant: they never swap from frame to frame.
-        if all(where in free and free[where][max(a - 1, 0) : b + 1].all() for where, a, b in booked):
+        if all(
+            where in free and free[where][max(a - 1, 0) : b + 1].all() for where, a, b in booked
+        ):
             for where, a, b in booked:
                 free[where][a:b] = False
             return _perform(rng, shape, plan, start, quadrant)

@@ -1,0 +1,125 @@
+"""`r2t store`: look into a feature store and look after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from r2t.cli.ui import answers, handle_errors, print_json
+
+if TYPE_CHECKING:
+    from r2t.store.feature_store import FeatureStore
+
+SPLITS = ("train", "val", "test")
+NUM_NAMED = 5  # ids that a table spells out
+
+app = typer.Typer(
+    help="Look into a feature store and look after it.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def store() -> None:
+    """Look into a feature store and look after it."""
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  r2t store info --store feats.zarr\n\n"
+    "  r2t store info --store s3://bucket/feats.zarr --json | jq .splits"
+)
+def info(
+    store: Annotated[str, typer.Option(help="The feature store: a folder or a URL.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a store holds: its settings, counts, bytes, and what is missing."""
+    with handle_errors():
+        from r2t.store.feature_store import FeatureStore
+
+        summary = summarise(FeatureStore.open(store))
+        if json:
+            print_json(summary)
+        else:
+            _print_summary(summary)
+
+
+def summarise(store: FeatureStore) -> dict[str, Any]:
+    """Return what `info` shows, as JSON values.
+
+    Videos count as stored if the index names them. `bytes` are those of the videos' tokens.
+    """
+    videos, queries = store.videos, store.queries
+    stored = set(videos["video_id"].tolist())
+    annotated = set(queries["video_id"].tolist())
+    splits: dict[str, Any] = {}
+    for split in SPLITS:
+        rows = queries[queries["split"] == split]
+        if len(rows):
+            splits[split] = {
+                "queries": len(rows),
+                "videos": int(rows["video_id"].nunique()),
+                "moments": int(rows["num_moments"].sum()),
+            }
+    return {
+        "location": store.location,
+        "spec": store.spec.to_dict(),
+        "provenance": store.provenance,
+        "videos": len(videos),
+        "frames": int(videos["num_frames"].sum()),
+        "hours": float(videos["duration_seconds"].sum()) / 3600,
+        "bytes": store.num_bytes(),
+        "queries": len(queries),
+        "splits": splits,
+        "domains": sorted(set(queries["domain"].tolist()) - {""}),
+        "annotated_without_features": sorted(annotated - stored),
+        "features_without_annotations": sorted(stored - annotated),
+    }
+
+
+def human_bytes(num_bytes: float) -> str:
+    """Write a number of bytes with a decimal unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    console = answers()
+    table = Table(title=summary["location"], show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in summary["spec"].items():
+        table.add_row(name, str(value))
+    table.add_section()
+    for name, value in summary["provenance"].items():
+        table.add_row(name, str(value))
+    table.add_section()
+    table.add_row("videos", f"{summary['videos']:,}, {summary['hours']:.3g} hours")
+    table.add_row("frames", f"{summary['frames']:,}")
+    table.add_row("size", human_bytes(summary["bytes"]))
+    for split, counts in summary["splits"].items():
+        table.add_row(
+            split,
+            f"{counts['queries']:,} queries of {counts['videos']:,} videos, "
+            f"{counts['moments']:,} moments",
+        )
+    if summary["domains"]:
+        table.add_row("domains", ", ".join(summary["domains"]))
+    table.add_section()
+    for name in ("annotated_without_features", "features_without_annotations"):
+        table.add_row(name.replace("_", " "), _named(summary[name]))
+    console.print(table, markup=False)
+
+
+def _named(video_ids: list[str]) -> str:
+    if not video_ids:
+        return "none"
+    listed = ", ".join(video_ids[:NUM_NAMED])
+    rest = len(video_ids) - NUM_NAMED
+    return f"{len(video_ids)}: {listed}" + (f" and {rest} more" if rest > 0 else "")

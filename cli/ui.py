@@ -1,0 +1,100 @@
+"""What the commands share on a terminal: two consoles, errors, JSON, progress.
+
+Answers go to stdout and everything else to stderr, so that `r2t … --json | jq` works.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from r2t.store.errors import ConfigError, R2TError
+
+SOME_FAILED, CANNOT, INTERRUPTED = 1, 2, 130
+
+
+def answers() -> Console:
+    """Return the console for what was asked."""
+    return Console(file=sys.stdout)
+
+
+def notes() -> Console:
+    """Return the console for progress, notices and errors."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def note(message: str, style: str = "") -> None:
+    """Print a notice on one line, however narrow the terminal is."""
+    notes().print(message, style=style, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def handle_errors() -> Iterator[None]:
+    """Turn what a user can cause into one line and an exit status, and warnings into one line."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        except R2TError as error:
+            note(f"error: {error}", style="red")
+            raise typer.Exit(CANNOT) from error
+        except KeyboardInterrupt as error:
+            note("interrupted", style="yellow")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    note(f"warning: {message}", style="yellow")
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print JSON on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_json(value: Mapping[str, Any], path: Path) -> None:
+    """Write JSON to a file, or to stdout where the path is `-`."""
+    if str(path) == "-":
+        print_json(value)
+    else:
+        write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user named."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None) -> Iterator[Any]:
+    """Yield a function that advances a bar with an ETA; shows nothing when piped."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = notes()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
+        task = p.add_task(label, total=total)
+        yield lambda num=1: p.advance(task, num)

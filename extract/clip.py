@@ -1,0 +1,333 @@
+"""The frozen CLIP: hidden states of both towers, taken from their residual streams.
+
+States are taken before the final LayerNorm and projection, as R²-Tuning §3.1 does. Nothing here
+decodes video or writes files; `encode_video` and `encode_query` are shortcuts for one input.
+Both towers stay in memory in full: for ViT-B/32 that is 0.6 GB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import open_clip
+import torch
+from jaxtyping import Float, Float16, Int64, UInt8
+from open_clip.model import CLIP, CustomTextCLIP
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import TextTransformer, VisionTransformer
+from torch import Tensor, nn
+
+from r2t.extract.config import (
+    DEFAULT_FRAME_RATE_FPS,
+    DEFAULT_MODEL,
+    DEFAULT_NUM_LAYERS,
+    LayerChoice,
+    Precision,
+    resolve_layers,
+)
+from r2t.extract.weights import (
+    Announce,
+    ModelSource,
+    fetch,
+    find_model,
+    find_weights,
+    load_into,
+    quiet_open_clip,
+    weights_digest,
+)
+from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
+from r2t.store.schema import FeatureSpec, QueryFeatures, StorageDtype, VideoFeatures
+
+_AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class FrozenClip:
+    """A CLIP model that turns frames and sentences into the tokens that a store keeps.
+
+    `model` and `pretrained` name what was loaded, `weights_sha256` proves it.
+    """
+
+    def __init__(
+        self,
+        network: CLIP | CustomTextCLIP,
+        source: ModelSource,
+        *,
+        pretrained: str,
+        layers: LayerChoice,
+        precision: Precision,
+        batch_size: int,
+    ) -> None:
+        """Use `load` instead; `network` is on its device and its towers have been vetted."""
+        self.model = source.name
+        self.pretrained = pretrained
+        self.precision: Precision = precision
+        self.batch_size = batch_size
+        self.device = next(network.parameters()).device
+        self.weights_sha256 = weights_digest(network)
+        self._visual = network.visual
+        self._text = network.text if isinstance(network, CustomTextCLIP) else network
+        self._tokenizer = source.tokenizer()
+        self.vision_layers, self.text_layers = resolve_layers(
+            layers,
+            vision_depth=_vision_depth(self._visual),
+            text_depth=len(self._text.transformer.resblocks),
+        )
+        self.image_size, self._mean, self._std = _preprocessing(self._visual)
+        if self._tokenizer.vocab_size != self._text.token_embedding.num_embeddings:
+            raise ConfigError(
+                f"{self.model}: the tokenizer knows {self._tokenizer.vocab_size} tokens, the model "
+                f"{self._text.token_embedding.num_embeddings}; they belong to different models"
+            )
+        blank = np.zeros((1, 3, self.image_size, self.image_size), np.uint8)
+        _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).shape
+        self.text_width = int(self._text.token_embedding.embedding_dim)
+        self.context_length = int(self._text.positional_embedding.shape[0])
+
+    @classmethod
+    def load(
+        cls,
+        name: str = DEFAULT_MODEL,
+        pretrained: str | None = None,
+        layers: LayerChoice = DEFAULT_NUM_LAYERS,
+        *,
+        device: str | torch.device | None = None,
+        precision: Precision = "fp32",
+        batch_size: int = 64,
+        offline: bool = False,
+        announce: Announce = lambda source, num_bytes: None,
+    ) -> FrozenClip:
+        """Load a CLIP by open_clip's name, `r2t-demo`, or a folder in open_clip's format.
+
+        `pretrained` is a tag, a weight file, or "none" for random weights from seed 0; None means
+        "openai", or a folder's own weights. `device` None takes a GPU if there is one. `announce`
+        hears of a download before it begins.
+        """
+        if precision not in _AUTOCAST:
+            raise ConfigError(f"precision {precision!r}: legal are {', '.join(_AUTOCAST)}")
+        if batch_size < 1:
+            raise ConfigError(f"batch size {batch_size}: must be at least 1")
+        target = _device(device)
+        source = find_model(name)
+        weights = find_weights(source, pretrained)
+        network = _build(source, weights.settings)
+        if weights.location is not None:
+            load_into(network, fetch(weights, offline=offline, announce=announce), weights.label)
+        network.eval().requires_grad_(requires_grad=False).to(target)
+        return cls(
+            network,
+            source,
+            pretrained=weights.label,
+            layers=layers,
+            precision=precision,
+            batch_size=batch_size,
+        )
+
+    def spec(
+        self,
+        frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS,
+        dtype: StorageDtype = "float16",
+    ) -> FeatureSpec:
+        """Return the identity of features made with this model."""
+        return FeatureSpec(
+            model=self.model,
+            weights_sha256=self.weights_sha256,
+            vision_layers=self.vision_layers,
+            text_layers=self.text_layers,
+            frame_rate=frame_rate,
+            num_tokens=self.num_tokens,
+            vision_width=self.vision_width,
+            text_width=self.text_width,
+            image_size=self.image_size,
+            mean=self._mean,
+            std=self._std,
+            dtype=dtype,
+        )
+
+    @torch.inference_mode()
+    def encode_frames(
+        self, pixels: UInt8[np.ndarray, "frames 3 height width"]
+    ) -> Float16[np.ndarray, "layers frames tokens width"]:
+        """Return the hidden states of RGB pictures of `image_size`, CLS first, layers ascending."""
+        side = self.image_size
+        if pixels.shape[1:] != (3, side, side) or not len(pixels):
+            raise ConfigError(f"{pixels.shape = }, expected [frames, 3, {side}, {side}]")
+        return np.concatenate(
+            [
+                self._encode_pictures(torch.from_numpy(pixels[start : start + self.batch_size]))
+                for start in range(0, len(pixels), self.batch_size)
+            ],
+            axis=1,
+        )
+
+    @torch.inference_mode()
+    def encode_queries(self, texts: Sequence[str], ids: Sequence[str]) -> list[QueryFeatures]:
+        """Return the hidden states of sentences, from start to end token.
+
+        Sentences longer than the model's context lose their end; one `AnnotationWarning` counts
+        them. An empty sentence is an `AnnotationError`.
+        """
+        token_lists = [self._tokenize(text, id_) for text, id_ in zip(texts, ids, strict=True)]
+        too_long = [ids[row] for row, tokens in enumerate(token_lists) if tokens[1]]
+        if too_long:
+            warnings.warn(
+                f"{len(too_long)} of {len(ids)} sentences are longer than {self.context_length} "
+                f"tokens and were cut off, the first is that of query {too_long[0]!r}",
+                AnnotationWarning,
+                stacklevel=2,
+            )
+        # Sentences of like length share a batch, so that little of it is padding.
+        by_length = sorted(range(len(ids)), key=lambda row: len(token_lists[row][0]))
+        encoded: dict[int, QueryFeatures] = {}
+        for start in range(0, len(by_length), self.batch_size):
+            rows = by_length[start : start + self.batch_size]
+            states = self._encode_sentences([token_lists[row][0] for row in rows])
+            for place, row in enumerate(rows):
+                words = len(token_lists[row][0])
+                encoded[row] = QueryFeatures(ids[row], states[:, place, :words].copy())
+        return [encoded[row] for row in range(len(ids))]
+
+    def encode_query(self, text: str) -> QueryFeatures:
+        """Return the hidden states of one sentence; its id is 12 hex digits of its SHA-256."""
+        return self.encode_queries([text], [hashlib.sha256(text.encode()).hexdigest()[:12]])[0]
+
+    def encode_video(
+        self, path: str | Path, frame_rate_fps: float = DEFAULT_FRAME_RATE_FPS
+    ) -> VideoFeatures:
+        """Decode and encode one video, whose id is its file's stem."""
+        from r2t.extract.frames import read_frames
+
+        raise NotImplementedError(read_frames)
+
+    def _encode_pictures(
+        self, pixels: UInt8[Tensor, "frames 3 height width"]
+    ) -> Float16[np.ndarray, "layers frames tokens width"]:
+        mean, std = (
+            torch.tensor(value, device=self.device).view(3, 1, 1)
+            for value in (self._mean, self._std)
+        )
+        pictures = pixels.to(self.device).float().div_(255).sub_(mean).div_(std)
+        with self._autocast():
+            output = self._visual.forward_intermediates(
+                pictures,
+                indices=[layer - 1 for layer in self.vision_layers],
+                stop_early=True,
+                intermediates_only=True,
+                output_fmt="NLC",
+                output_extra_tokens=True,
+            )
+        prefixes, patches = output["image_intermediates_prefix"], output["image_intermediates"]
+        states = [
+            torch.cat([prefix, patch], dim=1).half()
+            for prefix, patch in zip(prefixes, patches, strict=True)
+        ]
+        return torch.stack(states).cpu().numpy()
+
+    def _encode_sentences(
+        self, token_lists: list[list[int]]
+    ) -> Float16[np.ndarray, "layers queries words width"]:
+        num_words = max(map(len, token_lists))
+        tokens = torch.zeros(len(token_lists), num_words, dtype=torch.long)
+        for row, ids in enumerate(token_lists):
+            tokens[row, : len(ids)] = torch.tensor(ids)
+        with self._autocast():
+            states = _text_states(self._text, tokens.to(self.device), self.text_layers)
+        return torch.stack([state.half() for state in states]).cpu().numpy()
+
+    def _tokenize(self, text: str, query_id: str) -> tuple[list[int], bool]:
+        """Return the tokens from start to end, and whether some were cut off."""
+        words = self._tokenizer.encode(text)
+        if not words:
+            raise AnnotationError(f"query {query_id!r}: the sentence {text!r} is empty")
+        room = self.context_length - 2
+        start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
+        return [start, *words[:room], end], len(words) > room
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _AUTOCAST[self.precision]
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def _text_states(
+    tower: Any, tokens: Int64[Tensor, "queries words"], layers: Sequence[int]
+) -> list[Float[Tensor, "queries words width"]]:
+    # open_clip's own entry point wants all 77 positions. Attention is causal, so the states of the
+    # first words are the same without the rest, and six times cheaper for a common sentence.
+    num_words = tokens.shape[1]
+    embedded = tower.token_embedding(tokens) + tower.positional_embedding[:num_words]
+    _, states = tower.transformer.forward_intermediates(
+        embedded,
+        attn_mask=tower.attn_mask[:num_words, :num_words],
+        indices=[layer - 1 for layer in layers],
+        stop_early=True,
+    )
+    return states
+
+
+def _build(source: ModelSource, settings: dict[str, Any]) -> CLIP | CustomTextCLIP:
+    """Build both towers with random weights from seed 0, and refuse those that cannot serve."""
+    config = source.config()
+    if config is None:
+        raise ConfigError(f"{source.name}: its configuration has no model_cfg")
+    if "hf_model_name" in config.get("text_cfg", {}):
+        raise _unfit(source.name, "its text tower is not open_clip's, so it has no hidden states")
+    with torch.random.fork_rng(devices=[]), quiet_open_clip():
+        torch.manual_seed(0)
+        try:
+            network = open_clip.create_model(
+                source.open_clip_name,
+                load_weights=False,
+                pretrained_text=False,
+                force_quick_gelu=bool(settings.get("quick_gelu")),
+                force_preprocess_cfg=settings,
+            )
+        except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
+            raise ConfigError(f"cannot build the model {source.name}: {error}") from error
+    visual = network.visual
+    text = network.text if isinstance(network, CustomTextCLIP) else network
+    if isinstance(visual, TimmModel):
+        num_prefix = getattr(visual.trunk, "num_prefix_tokens", 0)
+        if num_prefix != 1 or not hasattr(visual.trunk, "blocks"):
+            raise _unfit(source.name, "its vision tower has no CLS token before its patches")
+    elif not isinstance(visual, VisionTransformer):
+        raise _unfit(source.name, f"its vision tower is a {type(visual).__name__}, not a ViT")
+    if not isinstance(text, (CLIP, TextTransformer)) or text.attn_mask is None:
+        raise _unfit(source.name, "its text tower is no causal transformer")
+    return network
+
+
+def _unfit(name: str, reason: str) -> ConfigError:
+    return ConfigError(f"{name} cannot serve as the frozen CLIP: {reason}; ViT-B-32-quickgelu can")
+
+
+def _vision_depth(visual: nn.Module) -> int:
+    return len(
+        visual.trunk.blocks if isinstance(visual, TimmModel) else visual.transformer.resblocks
+    )
+
+
+def _preprocessing(
+    visual: Any,
+) -> tuple[int, tuple[float, float, float], tuple[float, float, float]]:
+    settings = visual.preprocess_cfg
+    size = settings["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise ConfigError(f"the model takes pictures of {width} x {height}; only square ones work")
+    return int(height), tuple(map(float, settings["mean"])), tuple(map(float, settings["std"]))
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(f"device {str(device)!r} cannot be used: {reason}") from error
+    return chosen

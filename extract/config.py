@@ -1,0 +1,112 @@
+"""Settings of an extraction, and the rule that turns a choice of layers into hidden states."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from r2t.store.errors import ConfigError
+from r2t.store.schema import PER_VIDEO, StorageDtype
+
+DEFAULT_MODEL = "ViT-B-32-quickgelu"
+DEFAULT_NUM_LAYERS = 4  # R²-Tuning §4.2: K = 4
+DEFAULT_FRAME_RATE_FPS = 0.5  # one frame for each 2 s clip of QVHighlights
+
+LayerChoice = int | str | Sequence[int]
+Precision = Literal["fp32", "fp16", "bf16"]
+Decoder = Literal["auto", "decord", "pyav"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """How one run samples, decodes and stores; the model is chosen apart, in `FrozenClip.load`.
+
+    `frame_rate` is sampled frames per second, or "per-video": one frame for each clip that the
+    video's saliency labels have. `timeout_seconds` bounds the decoding of one video.
+    `retry_failed` tries again what earlier runs have quarantined.
+    """
+
+    frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS
+    dtype: StorageDtype = "float16"
+    decoder: Decoder = "auto"
+    num_workers: int = 2
+    timeout_seconds: float = 600.0
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        rate = self.frame_rate
+        if rate != PER_VIDEO and not (
+            isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0
+        ):
+            raise ConfigError(f"frame rate {rate!r}: give frames per second or {PER_VIDEO!r}")
+        if self.dtype not in ("float16", "int8"):
+            raise ConfigError(f"dtype {self.dtype!r}: legal are float16 and int8")
+        if self.decoder not in ("auto", "decord", "pyav"):
+            raise ConfigError(f"decoder {self.decoder!r}: legal are auto, decord and pyav")
+        if self.num_workers < 1:
+            raise ConfigError(f"{self.num_workers} workers: give at least 1")
+        if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):
+            raise ConfigError(f"time limit {self.timeout_seconds} s: must be > 0")
+
+
+def default_num_workers() -> int:
+    """Decoding processes that leave a core to the model: at least 1, at most 8."""
+    # Containers grant fewer cores than the machine has; only Linux can say so.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(8, (cores or 1) - 1))
+
+
+def parse_layers(choice: LayerChoice) -> int | tuple[int, ...]:
+    """Read a choice of layers: `4` is the last 4, `9,10,12` and `=12` are those very layers."""
+    if isinstance(choice, int):
+        return choice
+    if not isinstance(choice, str):
+        return tuple(choice)
+    text = choice.strip()
+    try:
+        if "," not in text and not text.startswith("="):
+            return int(text)
+        return tuple(int(number) for number in text.removeprefix("=").split(","))
+    except ValueError:
+        raise ConfigError(
+            f"layers {choice!r}: give a count such as 4 (the last 4), a list such as 9,10,12, "
+            "or a single layer such as =12"
+        ) from None
+
+
+def resolve_layers(
+    choice: LayerChoice, *, vision_depth: int, text_depth: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the hidden states to keep of the vision and the text tower, ascending.
+
+    Layer n is the output of block n, counted from 1. A count takes the last of each tower;
+    explicit numbers mean the same depth in both, so they need towers of equal depth.
+    """
+    parsed = parse_layers(choice)
+    shallow = min(vision_depth, text_depth)
+    if isinstance(parsed, int):
+        if not 1 <= parsed <= shallow:
+            raise ConfigError(f"layers {parsed}: this model offers the last 1 to {shallow}")
+        return _last(parsed, vision_depth), _last(parsed, text_depth)
+    if vision_depth != text_depth:
+        raise ConfigError(
+            f"layers {choice!r}: the towers have {vision_depth} and {text_depth} layers, so "
+            "numbers would pair unlike ones; give a count such as 4"
+        )
+    if (
+        not parsed
+        or list(parsed) != sorted(set(parsed))
+        or not 1 <= parsed[0] <= parsed[-1] <= shallow
+    ):
+        raise ConfigError(
+            f"layers {choice!r}: give distinct ascending numbers from 1 to {shallow} "
+            "(layer 0, the embedding, has seen no other token and is not offered)"
+        )
+    return parsed, parsed
+
+
+def _last(count: int, depth: int) -> tuple[int, ...]:
+    return tuple(range(depth - count + 1, depth + 1))

@@ -1,0 +1,141 @@
+"""The demo world as files: small H.264 videos and their annotations in QVHighlights' format.
+
+It is there to learn and to test on without a download. Videos are 36 seconds of 64 x 64 pixels,
+about 50 kB each; annotations are exact because the scenes were written before they were painted.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+
+from r2t.extract.demo.render import Painter
+from r2t.extract.demo.scene import (
+    SIDE,
+    Scene,
+    sample_scene,
+    scene_generator,
+)
+from r2t.extract.demo.sentences import Query, ask, clip_scores
+from r2t.store.errors import ConfigError
+
+Split = Literal["train", "val", "test"]
+
+FRAME_RATE_FPS = 8
+CLIP_SECONDS = 2  # QVHighlights' unit of saliency
+ANNOTATORS = 3
+
+
+@dataclass(frozen=True)
+class Story:
+    """One video of the world before it is painted: its scene and what is asked about it."""
+
+    video_id: str
+    scene: Scene
+    queries: tuple[Query, ...]
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return its annotations, one QVHighlights row a query."""
+        return [self._row(number, query) for number, query in enumerate(self.queries)]
+
+    def _row(self, number: int, query: Query) -> dict[str, object]:
+        scores = clip_scores(query, CLIP_SECONDS)
+        touched = query.prominence.reshape(-1, CLIP_SECONDS).any(axis=1)
+        clips: list[int] = np.flatnonzero(touched).tolist()
+        return {
+            "qid": f"{self.video_id}-{number}",
+            "query": query.sentence,
+            "duration": self.scene.duration_seconds,
+            "vid": self.video_id,
+            "relevant_windows": query.moments.tolist(),
+            "relevant_clip_ids": clips,
+            "saliency_scores": [[int(scores[clip])] * ANNOTATORS for clip in clips],
+            "kind": query.kind,
+        }
+
+
+def tell(split: Split, seed: int, index: int) -> Story:
+    """Make up one video; the same arguments always tell the same story."""
+    rng = scene_generator(split, seed, index)
+    scene = sample_scene(rng)
+    return Story(f"world-{split}-{seed}-{index:04d}", scene, tuple(ask(scene, rng)))
+
+
+def make_world(
+    folder: Path,
+    *,
+    num_videos: int,
+    seed: int,
+    split: Split,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write `num_videos` videos and `<split>.jsonl` into a folder; return the latter's path.
+
+    Splits never share a scene, nor do they share one with what the demo's CLIP was trained on.
+    `progress` is called with (videos done, of how many). More videos of a seed begin with the same
+    videos; the bytes depend on the installed libx264.
+    """
+    if num_videos < 1 or seed < 0 or processes < 1:
+        raise ConfigError(
+            f"{num_videos = }, {seed = }, {processes = }: at least one video and one process are "
+            "needed, and a seed of 0 or more"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, object]] = []
+    for done, part in enumerate(_film_all(folder, split, seed, num_videos, processes), start=1):
+        rows += part
+        if progress is not None:
+            progress(done, num_videos)
+    annotations = folder / f"{split}.jsonl"
+    annotations.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return annotations
+
+
+def _film_all(
+    folder: Path, split: Split, seed: int, num_videos: int, processes: int
+) -> Iterable[list[dict[str, object]]]:
+    film = partial(_film_one, folder, split, seed)
+    if processes == 1:
+        yield from map(film, range(num_videos))
+        return
+    # Spawned, since forking a process that runs torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from pool.map(film, range(num_videos), chunksize=4)
+
+
+def _film_one(folder: Path, split: Split, seed: int, index: int) -> list[dict[str, object]]:
+    story = tell(split, seed, index)
+    write_video(folder / f"{story.video_id}.mp4", story.scene)
+    return story.rows()
+
+
+def write_video(path: Path, scene: Scene) -> None:
+    """Paint a scene at 8 frames a second into an mp4 file, which appears when it is whole."""
+    staged = path.with_name(f".{path.name}.partial")
+    paint = Painter(scene)
+    with av.open(staged, "w", format="mp4") as container:
+        stream = container.add_stream(
+            "libx264", rate=FRAME_RATE_FPS, options={"crf": "18", "preset": "veryfast"}
+        )
+        stream.width = stream.height = SIDE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # the number of threads would change the bytes
+        for number in range(scene.duration_seconds * FRAME_RATE_FPS):
+            frame = av.VideoFrame.from_ndarray(paint(number / FRAME_RATE_FPS), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FRAME_RATE_FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    os.replace(staged, path)

@@ -1,0 +1,200 @@
+"""Reading untrusted text: JSON objects field by field, and complaints that say where.
+
+Annotation and prediction files come from anywhere. Everything here either returns a value of the
+stated type or raises AnnotationError naming file, row and field; the work done is bounded by the
+size of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2t.store.errors import AnnotationError
+
+MAX_FILE_BYTES = 1 << 30
+MAX_SECONDS = 1e6  # eleven days; anything longer is milliseconds or frames taken for seconds
+MAX_CLIPS = 43_200  # a day of two-second clips
+
+
+def read_text(path: Path) -> str:
+    """Read a whole UTF-8 file, with or without a byte order mark."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise AnnotationError(f"{path} has {size} bytes; the limit is {MAX_FILE_BYTES}")
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise AnnotationError(
+            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def lines_of(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """Yield (where, line) of every line that is not blank; only newlines end a line."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield f"{path}, line {number}", line.strip()
+
+
+def parse_json(text: str, where: str) -> object:
+    """Parse JSON strictly: no NaN, no infinity, no key twice in one object."""
+
+    def constant(name: str) -> object:
+        raise AnnotationError(f"{where}: {name} is not a legal number")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise AnnotationError(f"{where}: the key {twice!r} occurs twice in one object")
+        return fields
+
+    try:
+        return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
+    except AnnotationError:
+        raise
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of 4300 digits
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise AnnotationError(f"{where}: not valid JSON ({reason})") from error
+
+
+def check_text(value: object, where: str, *, empty: bool = False) -> str:
+    """Return the text without surrounding blanks; refuse what UTF-8 cannot hold."""
+    if not isinstance(value, str):
+        raise AnnotationError(f"{where} is {shown(value)}; expected a text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise AnnotationError(f"{where} holds half a surrogate pair: {value!r}")
+    text = value.strip()
+    if not (text or empty):
+        raise AnnotationError(f"{where} is empty; expected a text")
+    return text
+
+
+def check_number(value: object, where: str, low: float, high: float) -> float:
+    """Return the number as a float if it is one, finite, and within [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise AnnotationError(f"{where} is {shown(value)}; expected a number")
+    if not low <= value <= high:  # false for NaN too; compares integers of any size
+        raise AnnotationError(f"{where} = {shown(value)}; legal are {low:g} to {high:g}")
+    return float(value)
+
+
+def parse_number(text: str, where: str) -> float:
+    """Parse a time in seconds written as text."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise AnnotationError(f"{where} is {shown(text)}; expected seconds such as 12.5")
+    return check_number(number, where, 0, MAX_SECONDS)
+
+
+def shown(value: object) -> str:
+    """Show a value of unknown size in a message."""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 64:
+        return "an integer of more than 64 bits"
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+class Fields:
+    """A JSON object, its fields read one by one with their types checked."""
+
+    def __init__(self, value: object, where: str) -> None:
+        """Take an object found at `where`, such as "file.jsonl, line 3"."""
+        if not isinstance(value, dict):
+            raise AnnotationError(f"{where}: {shown(value)} where an object {{…}} was expected")
+        self.where = where
+        self._fields = cast("dict[str, object]", value)
+
+    def __contains__(self, key: str) -> bool:
+        return self._fields.get(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def at(self, key: str) -> str:
+        return f"{self.where}, field {key!r}"
+
+    def value(self, key: str) -> object:
+        if key not in self._fields:
+            raise AnnotationError(
+                f"{self.where}: no field {key!r}; it has {shown(', '.join(self._fields))}"
+            )
+        return self._fields[key]
+
+    def text(self, key: str, *, empty: bool = False) -> str:
+        return check_text(self.value(key), self.at(key), empty=empty)
+
+    def identifier(self, key: str) -> str:
+        """Return an id as text; files give it as text or as an integer."""
+        value = self.value(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(int(check_number(value, self.at(key), -(2**63), 2**63)))
+        return self.text(key)
+
+    def number(self, key: str, low: float = 0, high: float = MAX_SECONDS) -> float:
+        return check_number(self.value(key), self.at(key), low, high)
+
+    def optional_number(self, key: str) -> float | None:
+        return self.number(key) if key in self else None
+
+    def count(self, key: str, high: int = 2**53) -> int:
+        """Return a whole number that may be written as text ("842")."""
+        value = self.value(key)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+            value = int(value)
+        if isinstance(value, float) or value is True or value is False:
+            raise AnnotationError(f"{self.at(key)} is {shown(value)}; expected a whole number")
+        return int(check_number(value, self.at(key), 0, high))
+
+    def items(self, key: str) -> list[object]:
+        return check_list(self.value(key), self.at(key))
+
+    def child(self, key: str) -> Fields:
+        return Fields(self.value(key), self.at(key))
+
+    def children(self, key: str) -> Iterator[Fields]:
+        """Yield the objects of a list."""
+        for index, value in enumerate(self.items(key)):
+            yield Fields(value, f"{self.where}, {key}[{index}]")
+
+    def numbers(self, key: str, low: float, high: float) -> list[float]:
+        where = self.at(key)
+        return [check_number(value, where, low, high) for value in self.items(key)]
+
+    def matrix(
+        self, key: str, width: int | None = None, low: float = 0, high: float = MAX_SECONDS
+    ) -> NDArray[np.float64]:
+        """Return a list of equally long lists of numbers: float64 [rows, width]."""
+        rows: list[list[float]] = []
+        for index, row in enumerate(self.items(key)):
+            where = f"{self.at(key)}[{index}]"
+            rows.append([check_number(v, where, low, high) for v in check_list(row, where)])
+        width = (len(rows[0]) if rows else 0) if width is None else width
+        for index, row in enumerate(rows):
+            if len(row) != width:
+                raise AnnotationError(
+                    f"{self.at(key)}[{index}] has {len(row)} numbers; expected {width}"
+                )
+        return np.array(rows, dtype=np.float64).reshape(len(rows), width)
+
+
+def check_list(value: object, where: str) -> list[object]:
+    """Return the value if it is a list."""
+    if not isinstance(value, list):
+        raise AnnotationError(f"{where} is {shown(value)}; expected a list")
+    return cast("list[object]", value)

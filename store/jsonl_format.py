@@ -1,0 +1,113 @@
+"""Our own annotation file: JSON lines that hold all an Annotation holds, exactly.
+
+    {"query_id": "q1", "video_id": "dog", "query": "a dog catches a frisbee", "moments": [[1.5, 4]],
+     "saliency": {"scores": [[0, 4]], "clip_seconds": 2, "lowest": 0, "highest": 4},
+     "split": "val", "domain": "", "duration_seconds": 60.0}
+
+`query_id`, `video_id` and `query` are required; a field left out means its default.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r2t.store.annotation_fields import MAX_CLIPS, MAX_SECONDS, Fields, lines_of, parse_json
+from r2t.store.annotations import Annotation, SaliencyLabels, Split
+from r2t.store.errors import AnnotationError
+from r2t.store.moment_formats import Located, Tally, parse_split
+
+_FIELDS = (
+    "query_id",
+    "video_id",
+    "query",
+    "moments",
+    "saliency",
+    "split",
+    "domain",
+    "duration_seconds",
+)
+
+
+def read_own_jsonl(path: Path, text: str, default: Split, tally: Tally) -> Located:
+    """Read what `write_annotations` wrote, or rows written by hand in its form."""
+    for where, line in lines_of(path, text):
+        row = Fields(parse_json(line, where), where)
+        unknown = [key for key in row if key not in _FIELDS]
+        if unknown:
+            raise AnnotationError(f"{where}: unknown field {unknown[0]!r}; legal are {_FIELDS}")
+        moments = row.matrix("moments", 2) if "moments" in row else np.zeros((0, 2))
+        yield (
+            where,
+            Annotation(
+                query_id=row.text("query_id"),
+                video_id=row.text("video_id"),
+                query=row.text("query", empty=True),
+                moments=moments,
+                saliency=_saliency(row.child("saliency")) if "saliency" in row else None,
+                split=parse_split(row.value("split"), row.at("split"))
+                if "split" in row
+                else default,
+                domain=row.text("domain", empty=True) if "domain" in row else "",
+                duration_seconds=row.optional_number("duration_seconds"),
+            ),
+        )
+
+
+def _saliency(fields: Fields) -> SaliencyLabels:
+    scores = fields.matrix("scores", low=-1e6, high=1e6).astype(np.float32)
+    if len(scores) > MAX_CLIPS:
+        raise AnnotationError(f"{fields.at('scores')} has {len(scores)} clips")
+    return SaliencyLabels(
+        scores,
+        clip_seconds=fields.number("clip_seconds", high=MAX_SECONDS),
+        lowest=fields.number("lowest", low=-1e6),
+        highest=fields.number("highest", low=-1e6),
+    )
+
+
+def write_annotations(path: str | Path, annotations: Sequence[Annotation]) -> None:
+    """Write annotations so that reading them gives equal ones; the file appears whole or not."""
+    path = Path(path)
+    lines = [json.dumps(_row(annotation), ensure_ascii=False) + "\n" for annotation in annotations]
+    write_whole(path, "".join(lines).encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file beside its place and rename it there."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _row(annotation: Annotation) -> dict[str, Any]:
+    saliency = annotation.saliency
+    return {
+        "query_id": annotation.query_id,
+        "video_id": annotation.video_id,
+        "query": annotation.query,
+        "moments": annotation.moments.tolist(),
+        "saliency": None
+        if saliency is None
+        else {
+            "scores": saliency.scores.tolist(),
+            "clip_seconds": saliency.clip_seconds,
+            "lowest": saliency.lowest,
+            "highest": saliency.highest,
+        },
+        "split": annotation.split,
+        "domain": annotation.domain,
+        "duration_seconds": annotation.duration_seconds,
+    }

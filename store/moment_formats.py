@@ -1,0 +1,246 @@
+"""Readers of the moment retrieval datasets' own files and of CSV.
+
+Each takes a file's text and yields (where, annotation) in file order; nothing is clamped to the
+video. What a reader had to change or leave out is counted in the Tally it is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2t.store.annotation_fields import (
+    MAX_CLIPS,
+    MAX_SECONDS,
+    Fields,
+    check_text,
+    lines_of,
+    parse_json,
+    parse_number,
+    shown,
+)
+from r2t.store.annotations import Annotation, SaliencyLabels, Split
+from r2t.store.errors import AnnotationError
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"}
+)
+LABELLED_CLIP_SECONDS = 2.0  # of QVHighlights and TVSum
+_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
+_NO_MOMENTS = np.zeros((0, 2))
+
+
+@dataclass
+class Tally:
+    """How often a reader met what deserves a warning."""
+
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+
+    def add(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+
+Located = Iterator[tuple[str, Annotation]]
+
+
+def parse_split(value: object, where: str) -> Split:
+    """Return train, val or test."""
+    text = check_text(value, where)
+    if text not in _SPLITS:
+        raise AnnotationError(f"{where} is {shown(text)}; legal are train, val and test")
+    return _SPLITS[text]
+
+
+def make_query_id(video_id: str, query: str) -> str:
+    """Name a query that has no id: 12 hex digits of SHA-256 over video id, a zero byte and query.
+
+    Both texts are UTF-8 without surrounding blanks, so the id survives moves between files.
+    """
+    return hashlib.sha256(f"{video_id}\0{query}".encode()).hexdigest()[:12]
+
+
+def read_released_jsonl(path: Path, text: str, default: Split, tally: Tally) -> Located:
+    """Read the JSON lines that QVHighlights introduced and others adopted.
+
+    Rows are `qid`, `query`, `vid`, `duration` and, if labelled, `relevant_windows`, and for
+    highlights `relevant_clip_ids` with three annotators' `saliency_scores` of those 2 s clips;
+    clips that are not listed score 0. Other fields are ignored.
+    """
+    for where, line in lines_of(path, text):
+        row = Fields(parse_json(line, where), where)
+        if "label" in row:
+            raise AnnotationError(
+                f"{where}: rows with a 'label' are one domain's highlights, whose clips another "
+                "file times; read the dataset's youtube_anno.json or tvsum_anno.json"
+            )
+        duration = row.number("duration")
+        moments = row.matrix("relevant_windows", 2) if "relevant_windows" in row else _NO_MOMENTS
+        yield (
+            where,
+            Annotation(
+                query_id=row.identifier("qid"),
+                video_id=row.identifier("vid"),
+                query=row.text("query"),
+                moments=_forward(moments, where),
+                saliency=_clip_saliency(row, duration),
+                split=parse_split(row.value("split"), row.at("split"))
+                if "split" in row
+                else default,
+                duration_seconds=duration,
+            ),
+        )
+
+
+def _forward(moments: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+    if (moments[:, 0] > moments[:, 1]).any():
+        start, end = moments[moments[:, 0] > moments[:, 1]][0]
+        raise AnnotationError(
+            f"{where}: the moment [{start:g}, {end:g}] ends before it starts; swap its ends"
+        )
+    return moments
+
+
+def _clip_saliency(row: Fields, duration: float) -> SaliencyLabels | None:
+    if "saliency_scores" not in row:
+        return None
+    num_clips = int(duration / LABELLED_CLIP_SECONDS)
+    if not 0 < num_clips <= MAX_CLIPS:
+        raise AnnotationError(
+            f"{row.at('duration')} = {duration:g}: rows with saliency last "
+            f"{LABELLED_CLIP_SECONDS:g} to {MAX_CLIPS * LABELLED_CLIP_SECONDS:g} s"
+        )
+    given = row.matrix("saliency_scores", 3, low=0, high=4)
+    clip_ids = row.items("relevant_clip_ids")
+    if len(clip_ids) != len(given):
+        raise AnnotationError(
+            f"{row.where}: {len(clip_ids)} relevant_clip_ids but {len(given)} saliency_scores"
+        )
+    scores = np.zeros((num_clips, 3), dtype=np.float32)
+    seen: set[int] = set()
+    for clip, values in zip(clip_ids, given, strict=True):
+        if not isinstance(clip, int) or isinstance(clip, bool) or not 0 <= clip < num_clips:
+            raise AnnotationError(
+                f"{row.at('relevant_clip_ids')}: {clip!r} is no clip of a {duration:g} s video; "
+                f"legal are 0 to {num_clips - 1}"
+            )
+        if clip in seen:
+            raise AnnotationError(f"{row.at('relevant_clip_ids')}: clip {clip} occurs twice")
+        seen.add(clip)
+        scores[clip] = values
+    return SaliencyLabels(scores, LABELLED_CLIP_SECONDS, lowest=0.0, highest=4.0)
+
+
+def read_charades(path: Path, text: str, default: Split, tally: Tally) -> Located:
+    """Read Charades-STA's text lines `video start end##sentence`.
+
+    Query ids count a video's queries, as in `AO8RW_0`. Reversed ends, of which the released
+    training file has four, are swapped and counted. Ends are not clipped to the videos, as they
+    are in the JSON lines that others derived from these files.
+    """
+    num_queries: dict[str, int] = {}
+    for where, line in lines_of(path, text):
+        head, separator, sentence = line.partition("##")
+        parts = head.split()
+        if not separator or len(parts) != 3:
+            raise AnnotationError(f"{where}: expected 'video start end##sentence', got {line!r}")
+        video_id = check_text(parts[0], f"{where}, video")
+        start = parse_number(parts[1], f"{where}, start")
+        end = parse_number(parts[2], f"{where}, end")
+        if start > end:
+            start, end = end, start
+            tally.add("moments ended before they started (ends swapped)")
+        index = num_queries.get(video_id, 0)
+        num_queries[video_id] = index + 1
+        yield (
+            where,
+            Annotation(
+                query_id=f"{video_id}_{index}",
+                video_id=video_id,
+                query=check_text(sentence, f"{where}, sentence"),
+                moments=np.array([[start, end]]),
+                split=default,
+            ),
+        )
+
+
+def read_tacos(path: Path, text: str, default: Split, tally: Tally) -> Located:
+    """Read TACoS: file name → `timestamps` in frames, `sentences`, `fps`, `num_frames`."""
+    videos = Fields(parse_json(text, str(path)), str(path))
+    for name in videos:
+        record = videos.child(name)
+        fps = record.number("fps", low=0.1, high=1000)
+        frames = record.matrix("timestamps", 2, high=MAX_SECONDS * 1000)
+        sentences = record.items("sentences")
+        if len(sentences) != len(frames):
+            raise AnnotationError(
+                f"{record.where}: {len(frames)} timestamps but {len(sentences)} sentences"
+            )
+        video_id = video_id_of(name, record.where)
+        duration = record.count("num_frames") / fps
+        for index, sentence in enumerate(sentences):
+            where = f"{record.where}, sentence {index}"
+            yield (
+                where,
+                Annotation(
+                    query_id=f"{video_id}_{index}",
+                    video_id=video_id,
+                    query=check_text(sentence, where),
+                    moments=_forward(frames[index : index + 1] / fps, where),
+                    split=default,
+                    duration_seconds=duration,
+                ),
+            )
+
+
+def read_ego4d(path: Path, text: str, default: Split, tally: Tally) -> Located:
+    """Read Ego4D's nested NLQ file; a video here is a clip of Ego4D (`clip_uid`).
+
+    Query ids are `annotation_uid` and the query's index. Language queries without text, of which
+    the released files have six, are left out and counted.
+    """
+    root = Fields(parse_json(text, str(path)), str(path))
+    split = parse_split(root.value("split"), root.at("split")) if "split" in root else default
+    clips = (clip for video in root.children("videos") for clip in video.children("clips"))
+    for clip in clips:
+        video_id = clip.text("clip_uid")
+        duration = None
+        if "video_start_sec" in clip and "video_end_sec" in clip:
+            duration = clip.number("video_end_sec") - clip.number("video_start_sec")
+        for annotation in clip.children("annotations"):
+            uid = annotation.text("annotation_uid")
+            for index, query in enumerate(annotation.children("language_queries")):
+                sentence = query.text("query", empty=True) if "query" in query else ""
+                if not sentence:
+                    tally.add("language queries have no text (left out)")
+                    continue
+                moments = _NO_MOMENTS
+                if "clip_start_sec" in query:
+                    ends = [query.number("clip_start_sec"), query.number("clip_end_sec")]
+                    moments = _forward(np.array([ends]), query.where)
+                yield (
+                    query.where,
+                    Annotation(
+                        query_id=f"{uid}_{index}",
+                        video_id=video_id,
+                        query=sentence,
+                        moments=moments,
+                        split=split,
+                        duration_seconds=duration,
+                    ),
+                )
+
+
+def video_id_of(name: str, where: str) -> str:
+    """Return a video file's name without its suffix; other names are ids already."""
+    if re.search(r"[/\\]", name):
+        raise AnnotationError(
+            f"{where}: {name!r} is a path; name the video by its file name, such as dog.mp4"
+        )
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and f"{dot}{suffix}".lower() in VIDEO_SUFFIXES else name

@@ -1,0 +1,130 @@
+"""A training run on a store: splits, readers and validation around the loop of `trainer`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from r2t.store.annotations import Annotation
+from r2t.store.errors import ConfigError, SpecMismatchError
+from r2t.store.feature_store import FeatureStore
+from r2t.train.checkpoint import RunFolder
+from r2t.train.config import TrainConfig
+from r2t.train.evaluation import evaluate_model
+from r2t.train.model import R2Model
+from r2t.train.reader import FeatureReader
+from r2t.train.trainer import EpochRecord, Evaluation, train
+
+EVALUATION_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Annotations to train on and to validate on; `held_out` says that we made the split."""
+
+    train: list[Annotation]
+    val: list[Annotation]
+    held_out: bool
+
+
+def split_annotations(
+    store: FeatureStore, *, domain: str | None = None, val_fraction: float = 0.1, seed: int = 0
+) -> Splits:
+    """Return a store's train and val queries; without a val split, hold out some of the videos.
+
+    `val_fraction` of the videos, at least one, are drawn with `seed`; 0 trains on all of them and
+    validates on none.
+    """
+    if not 0 <= val_fraction < 1:
+        raise ConfigError(f"val_fraction = {val_fraction}: give a share of the videos in [0, 1)")
+    train_rows, val_rows = (store.annotations(split, domain) for split in ("train", "val"))
+    if not train_rows:
+        splits = sorted(set(store.queries["split"]))
+        where = f" in domain {domain!r}" if domain else ""
+        raise ConfigError(
+            f"{store.location} has no query to train on{where} (splits there: {splits}); extract "
+            "with --annotations train=FILE"
+        )
+    if val_rows or not val_fraction:
+        return Splits(train_rows, val_rows, held_out=False)
+    videos = sorted({annotation.video_id for annotation in train_rows})
+    if len(videos) < 2:
+        raise ConfigError(
+            "one annotated video cannot be split into train and val: annotate another, or train "
+            "without validation (val fraction 0)"
+        )
+    count = max(1, round(val_fraction * len(videos)))
+    held = set(random.Random(seed).sample(videos, count))
+    return Splits(
+        [annotation for annotation in train_rows if annotation.video_id not in held],
+        [annotation for annotation in train_rows if annotation.video_id in held],
+        held_out=True,
+    )
+
+
+def fit(
+    config: TrainConfig,
+    store: FeatureStore,
+    splits: Splits,
+    run_folder: Path,
+    *,
+    resume: bool = False,
+    device: torch.device | str = "cpu",
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> RunFolder:
+    """Train on a store's features, validating after each epoch; see `trainer.train`."""
+    _require_fit(config, store)
+    batches = FeatureReader(
+        store,
+        splits.train,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        positive=config.positive,
+        min_duration_seconds=config.min_duration_seconds,
+    )
+    return train(
+        config,
+        batches,
+        run_folder,
+        evaluate=_validation(config, store, splits.val),
+        trained_on={
+            "store": store.location,
+            "content": store.content_digest(),
+            "identity": store.spec.to_dict(),
+            "provenance": store.provenance,
+            "num_train_queries": len(batches.annotations),
+            "num_val_queries": len(splits.val),
+        },
+        resume=resume,
+        device=device,
+        on_epoch=on_epoch,
+    )
+
+
+def _validation(
+    config: TrainConfig, store: FeatureStore, annotations: Sequence[Annotation]
+) -> Callable[[R2Model], Evaluation] | None:
+    if not annotations:
+        return None
+    reader = FeatureReader(store, annotations, batch_size=EVALUATION_BATCH_SIZE)
+    if not reader.annotations:
+        raise ConfigError("the store has features of none of the validation videos")
+
+    def evaluate(model: R2Model) -> Evaluation:
+        result = evaluate_model(model, reader, config)
+        return Evaluation(result.score, result.summary)
+
+    return evaluate
+
+
+def _require_fit(config: TrainConfig, store: FeatureStore) -> None:
+    wanted = (config.model.num_layers, config.model.vision_width, config.model.text_width)
+    found = (store.spec.num_layers, store.spec.vision_width, store.spec.text_width)
+    if wanted != found:
+        raise SpecMismatchError(
+            f"the model takes (layers, vision width, text width) = {wanted}, the store has {found}"
+        )
