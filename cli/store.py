@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from r2t.cli.ui import answers, handle_errors, print_json
+from r2t.cli.ui import answers, cell, handle_errors, print_json
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -90,15 +90,14 @@ def human_bytes(num_bytes: float) -> str:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
-    console = answers()
-    table = Table(title=summary["location"], show_header=False, title_justify="left")
+    table = Table(title=cell(summary["location"]), show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in summary["spec"].items():
-        table.add_row(name, str(value))
+        table.add_row(name, cell(value))
     table.add_section()
     for name, value in summary["provenance"].items():
-        table.add_row(name, str(value))
+        table.add_row(name, cell(value))
     table.add_section()
     table.add_row("videos", f"{summary['videos']:,}, {summary['hours']:.3g} hours")
     table.add_row("frames", f"{summary['frames']:,}")
@@ -110,11 +109,11 @@ def _print_summary(summary: dict[str, Any]) -> None:
             f"{counts['moments']:,} moments",
         )
     if summary["domains"]:
-        table.add_row("domains", ", ".join(summary["domains"]))
+        table.add_row("domains", cell(", ".join(summary["domains"])))
     table.add_section()
     for name in ("annotated_without_features", "features_without_annotations"):
-        table.add_row(name.replace("_", " "), _named(summary[name]))
-    console.print(table, markup=False)
+        table.add_row(name.replace("_", " "), cell(_named(summary[name])))
+    answers().print(table)
 
 
 def _named(video_ids: list[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from r2t.store.errors import ConfigError, R2TError
 
@@ -45,7 +46,7 @@ def note(message: str, style: str = "") -> None:
 
 
 @contextmanager
-def handle_errors() -> Iterator[None]:
+def handle_errors() -> Generator[None]:
     """Turn what a user can cause into one line and an exit status, and warnings into one line."""
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -61,6 +62,11 @@ def handle_errors() -> Iterator[None]:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     note(f"warning: {message}", style="yellow")
+
+
+def cell(value: object) -> Text:
+    """Wrap a value for a table, where brackets would be read as markup."""
+    return Text(str(value))
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -85,16 +91,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def progress_bar(label: str, total: int | None) -> Iterator[Any]:
-    """Yield a function that advances a bar with an ETA; shows nothing when piped."""
-    columns = (
+def progress_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
+    """Yield a function that is told how many are done; the bar shows on terminals only."""
+    console = notes()
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-    )
-    console = notes()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
-        task = p.add_task(label, total=total)
-        yield lambda num=1: p.advance(task, num)
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task(label, total=total)
+
+        def show_done(completed: int) -> None:
+            progress.update(task, completed=completed)
+
+        yield show_done

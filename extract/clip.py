@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import open_clip
 import torch
 from jaxtyping import Float, Float16, Int64, UInt8
-from open_clip.model import CLIP, CustomTextCLIP
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import TextTransformer, VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from r2t.extract.config import (
     DEFAULT_FRAME_RATE_FPS,
@@ -30,6 +26,7 @@ from r2t.extract.config import (
     Precision,
     resolve_layers,
 )
+from r2t.extract.towers import Towers, build_towers
 from r2t.extract.weights import (
     Announce,
     ModelSource,
@@ -37,7 +34,6 @@ from r2t.extract.weights import (
     find_model,
     find_weights,
     load_into,
-    quiet_open_clip,
     weights_digest,
 )
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
@@ -54,39 +50,35 @@ class FrozenClip:
 
     def __init__(
         self,
-        network: CLIP | CustomTextCLIP,
+        towers: Towers,
         source: ModelSource,
         *,
         pretrained: str,
-        layers: LayerChoice,
+        layers: tuple[tuple[int, ...], tuple[int, ...]],
         precision: Precision,
         batch_size: int,
     ) -> None:
-        """Use `load` instead; `network` is on its device and its towers have been vetted."""
+        """Use `load` instead."""
         self.model = source.name
         self.pretrained = pretrained
         self.precision: Precision = precision
         self.batch_size = batch_size
-        self.device = next(network.parameters()).device
-        self.weights_sha256 = weights_digest(network)
-        self._visual = network.visual
-        self._text = network.text if isinstance(network, CustomTextCLIP) else network
+        self.vision_layers, self.text_layers = layers
+        self.device = next(towers.network.parameters()).device
+        self.weights_sha256 = weights_digest(towers.network)
+        self.image_size, self.mean, self.std = towers.preprocessing()
+        self.text_width = int(towers.text.token_embedding.embedding_dim)
+        self.context_length = int(towers.text.context_length)
+        self._visual, self._text = towers.visual, towers.text
         self._tokenizer = source.tokenizer()
-        self.vision_layers, self.text_layers = resolve_layers(
-            layers,
-            vision_depth=_vision_depth(self._visual),
-            text_depth=len(self._text.transformer.resblocks),
-        )
-        self.image_size, self._mean, self._std = _preprocessing(self._visual)
-        if self._tokenizer.vocab_size != self._text.token_embedding.num_embeddings:
+        num_embeddings = towers.text.token_embedding.num_embeddings
+        if self._tokenizer.vocab_size != num_embeddings:
             raise ConfigError(
                 f"{self.model}: the tokenizer knows {self._tokenizer.vocab_size} tokens, the model "
-                f"{self._text.token_embedding.num_embeddings}; they belong to different models"
+                f"{num_embeddings}; they belong to different models"
             )
         blank = np.zeros((1, 3, self.image_size, self.image_size), np.uint8)
         _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).shape
-        self.text_width = int(self._text.token_embedding.embedding_dim)
-        self.context_length = int(self._text.positional_embedding.shape[0])
 
     @classmethod
     def load(
@@ -114,15 +106,19 @@ class FrozenClip:
         target = _device(device)
         source = find_model(name)
         weights = find_weights(source, pretrained)
-        network = _build(source, weights.settings)
+        towers = build_towers(source, weights.settings)
+        resolved = resolve_layers(
+            layers, vision_depth=towers.vision_depth, text_depth=towers.text_depth
+        )
         if weights.location is not None:
-            load_into(network, fetch(weights, offline=offline, announce=announce), weights.label)
-        network.eval().requires_grad_(requires_grad=False).to(target)
+            path = fetch(weights, offline=offline, announce=announce)
+            load_into(towers.network, path, weights.label)
+        towers.network.eval().requires_grad_(requires_grad=False).to(target)
         return cls(
-            network,
+            towers,
             source,
             pretrained=weights.label,
-            layers=layers,
+            layers=resolved,
             precision=precision,
             batch_size=batch_size,
         )
@@ -143,8 +139,8 @@ class FrozenClip:
             vision_width=self.vision_width,
             text_width=self.text_width,
             image_size=self.image_size,
-            mean=self._mean,
-            std=self._std,
+            mean=self.mean,
+            std=self.std,
             dtype=dtype,
         )
 
@@ -171,8 +167,9 @@ class FrozenClip:
         Sentences longer than the model's context lose their end; one `AnnotationWarning` counts
         them. An empty sentence is an `AnnotationError`.
         """
-        token_lists = [self._tokenize(text, id_) for text, id_ in zip(texts, ids, strict=True)]
-        too_long = [ids[row] for row, tokens in enumerate(token_lists) if tokens[1]]
+        tokenized = [self._tokenize(text, id_) for text, id_ in zip(texts, ids, strict=True)]
+        token_lists = [tokens for tokens, _ in tokenized]
+        too_long = [id_ for id_, (_, cut) in zip(ids, tokenized, strict=True) if cut]
         if too_long:
             warnings.warn(
                 f"{len(too_long)} of {len(ids)} sentences are longer than {self.context_length} "
@@ -181,13 +178,13 @@ class FrozenClip:
                 stacklevel=2,
             )
         # Sentences of like length share a batch, so that little of it is padding.
-        by_length = sorted(range(len(ids)), key=lambda row: len(token_lists[row][0]))
+        by_length = sorted(range(len(ids)), key=lambda row: len(token_lists[row]))
         encoded: dict[int, QueryFeatures] = {}
         for start in range(0, len(by_length), self.batch_size):
             rows = by_length[start : start + self.batch_size]
-            states = self._encode_sentences([token_lists[row][0] for row in rows])
+            states = self._encode_sentences([token_lists[row] for row in rows])
             for place, row in enumerate(rows):
-                words = len(token_lists[row][0])
+                words = len(token_lists[row])
                 encoded[row] = QueryFeatures(ids[row], states[:, place, :words].copy())
         return [encoded[row] for row in range(len(ids))]
 
@@ -207,8 +204,7 @@ class FrozenClip:
         self, pixels: UInt8[Tensor, "frames 3 height width"]
     ) -> Float16[np.ndarray, "layers frames tokens width"]:
         mean, std = (
-            torch.tensor(value, device=self.device).view(3, 1, 1)
-            for value in (self._mean, self._std)
+            torch.tensor(value, device=self.device).view(3, 1, 1) for value in (self.mean, self.std)
         )
         pictures = pixels.to(self.device).float().div_(255).sub_(mean).div_(std)
         with self._autocast():
@@ -266,59 +262,6 @@ def _text_states(
         stop_early=True,
     )
     return states
-
-
-def _build(source: ModelSource, settings: dict[str, Any]) -> CLIP | CustomTextCLIP:
-    """Build both towers with random weights from seed 0, and refuse those that cannot serve."""
-    config = source.config()
-    if config is None:
-        raise ConfigError(f"{source.name}: its configuration has no model_cfg")
-    if "hf_model_name" in config.get("text_cfg", {}):
-        raise _unfit(source.name, "its text tower is not open_clip's, so it has no hidden states")
-    with torch.random.fork_rng(devices=[]), quiet_open_clip():
-        torch.manual_seed(0)
-        try:
-            network = open_clip.create_model(
-                source.open_clip_name,
-                load_weights=False,
-                pretrained_text=False,
-                force_quick_gelu=bool(settings.get("quick_gelu")),
-                force_preprocess_cfg=settings,
-            )
-        except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
-            raise ConfigError(f"cannot build the model {source.name}: {error}") from error
-    visual = network.visual
-    text = network.text if isinstance(network, CustomTextCLIP) else network
-    if isinstance(visual, TimmModel):
-        num_prefix = getattr(visual.trunk, "num_prefix_tokens", 0)
-        if num_prefix != 1 or not hasattr(visual.trunk, "blocks"):
-            raise _unfit(source.name, "its vision tower has no CLS token before its patches")
-    elif not isinstance(visual, VisionTransformer):
-        raise _unfit(source.name, f"its vision tower is a {type(visual).__name__}, not a ViT")
-    if not isinstance(text, (CLIP, TextTransformer)) or text.attn_mask is None:
-        raise _unfit(source.name, "its text tower is no causal transformer")
-    return network
-
-
-def _unfit(name: str, reason: str) -> ConfigError:
-    return ConfigError(f"{name} cannot serve as the frozen CLIP: {reason}; ViT-B-32-quickgelu can")
-
-
-def _vision_depth(visual: nn.Module) -> int:
-    return len(
-        visual.trunk.blocks if isinstance(visual, TimmModel) else visual.transformer.resblocks
-    )
-
-
-def _preprocessing(
-    visual: Any,
-) -> tuple[int, tuple[float, float, float], tuple[float, float, float]]:
-    settings = visual.preprocess_cfg
-    size = settings["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    if height != width:
-        raise ConfigError(f"the model takes pictures of {width} x {height}; only square ones work")
-    return int(height), tuple(map(float, settings["mean"])), tuple(map(float, settings["std"]))
 
 
 def _device(device: str | torch.device | None) -> torch.device:

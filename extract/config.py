@@ -96,11 +96,8 @@ def resolve_layers(
             f"layers {choice!r}: the towers have {vision_depth} and {text_depth} layers, so "
             "numbers would pair unlike ones; give a count such as 4"
         )
-    if (
-        not parsed
-        or list(parsed) != sorted(set(parsed))
-        or not 1 <= parsed[0] <= parsed[-1] <= shallow
-    ):
+    legal = list(range(1, shallow + 1))
+    if not parsed or [layer for layer in legal if layer in parsed] != list(parsed):
         raise ConfigError(
             f"layers {choice!r}: give distinct ascending numbers from 1 to {shallow} "
             "(layer 0, the embedding, has seen no other token and is not offered)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -58,7 +59,13 @@ class ModelSource:
 
     def config(self) -> dict[str, Any]:
         """Return open_clip's description of both towers."""
-        return open_clip.get_model_config(self.open_clip_name)
+        if self.folder is None:
+            return open_clip.get_model_config(self.open_clip_name)
+        path = self.folder / CONFIG_FILE
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is no open_clip configuration: {error!r}") from error
 
 
 @dataclass(frozen=True)
