@@ -21,6 +21,7 @@ import math
 import os
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import demo_clip_batches as batches
@@ -47,7 +48,7 @@ def prune_merges(words: set[str]) -> list[tuple[str, str]]:
     for word in words:
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
-            pair = min(zip(parts, parts[1:], strict=False), key=lambda p: ranks.get(p, math.inf))
+            pair = min(pairwise(parts), key=lambda p: ranks.get(p, math.inf))
             if pair not in ranks:
                 break
             used.add(pair)

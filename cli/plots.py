@@ -60,6 +60,15 @@ def span(start_seconds: float, end_seconds: float) -> str:
     )
 
 
+def require_picture_path(path: Path) -> None:
+    """Raise `ConfigError` if no picture can be written there, before work is spent on it."""
+    legal = Figure().canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in legal:
+        raise ConfigError(f"{path}: cannot draw {path.suffix!r}; legal are {', '.join(legal)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: the folder {path.parent} does not exist")
+
+
 def plot_grounding(
     grounding: Grounding,
     query: str,

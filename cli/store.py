@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from r2t.cli.ui import answers, cell, handle_errors, print_json
+from r2t.cli.ui import answers, cell, handle_errors, human_bytes, print_json
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -78,15 +78,6 @@ def summarise(store: FeatureStore) -> dict[str, Any]:
         "annotated_without_features": sorted(annotated - stored),
         "features_without_annotations": sorted(stored - annotated),
     }
-
-
-def human_bytes(num_bytes: float) -> str:
-    """Write a number of bytes with a decimal unit."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.3g} TB"
 
 
 def _print_summary(summary: dict[str, Any]) -> None:

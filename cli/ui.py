@@ -5,8 +5,10 @@ Answers go to stdout and everything else to stderr, so that `r2t … --json | jq
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
+import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,8 @@ from rich.text import Text
 from r2t.store.errors import ConfigError, R2TError
 
 SOME_FAILED, CANNOT, INTERRUPTED = 1, 2, 130
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LINE_EVERY_SECONDS = 10.0
 
 
 def answers() -> Console:
@@ -56,8 +60,18 @@ def handle_errors() -> Generator[None]:
             note(f"error: {error}", style="red")
             raise typer.Exit(CANNOT) from error
         except KeyboardInterrupt as error:
-            note("interrupted", style="yellow")
+            note("interrupted; run the same command to resume", style="yellow")
             raise typer.Exit(INTERRUPTED) from error
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            place = error.filename or "the disk"
+            note(
+                f"error: no space left on {place}: what was finished is safe; free space and run "
+                "the same command again",
+                style="red",
+            )
+            raise typer.Exit(CANNOT) from error
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -67,6 +81,15 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def cell(value: object) -> Text:
     """Wrap a value for a table, where brackets would be read as markup."""
     return Text(str(value))
+
+
+def human_bytes(num_bytes: float) -> str:
+    """Write a number of bytes with a decimal unit."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -92,8 +115,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def progress_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
-    """Yield a function that is told how many are done; the bar shows on terminals only."""
+    """Yield a function that is told how many are done: a bar on a terminal, else a few lines."""
     console = notes()
+    if not console.is_terminal:
+        yield _line_printer(label, total)
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -102,7 +128,6 @@ def progress_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task(label, total=total)
 
@@ -110,3 +135,17 @@ def progress_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
             progress.update(task, completed=completed)
 
         yield show_done
+
+
+def _line_printer(label: str, total: int) -> Callable[[int], None]:
+    began = printed = time.monotonic()
+
+    def show_done(completed: int) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        if completed and now - printed >= _LINE_EVERY_SECONDS:
+            left = (now - began) / completed * (total - completed)
+            note(f"{label}: {completed}/{total}, about {left:.0f} s left")
+            printed = now
+
+    return show_done

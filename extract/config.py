@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from r2t.extract.frames import Decoder
 from r2t.store.errors import ConfigError
 from r2t.store.schema import PER_VIDEO, StorageDtype
 
@@ -16,8 +17,6 @@ DEFAULT_NUM_LAYERS = 4  # R²-Tuning §4.2: K = 4
 DEFAULT_FRAME_RATE_FPS = 0.5  # one frame for each 2 s clip of QVHighlights
 
 LayerChoice = int | str | Sequence[int]
-Precision = Literal["fp32", "fp16", "bf16"]
-Decoder = Literal["auto", "decord", "pyav"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,14 +33,15 @@ class Towers:
     text: Any
 
     @property
+    def timm(self) -> bool:
+        """Whether the vision tower is one of timm's, in open_clip's wrapper."""
+        return isinstance(self.visual, TimmModel)
+
+    @property
     def vision_depth(self) -> int:
         """Number of vision layers."""
-        blocks = (
-            self.visual.trunk.blocks
-            if isinstance(self.visual, TimmModel)
-            else self.visual.transformer.resblocks
-        )
-        return len(blocks)
+        encoder = self.visual.trunk if self.timm else self.visual.transformer
+        return len(encoder.blocks if self.timm else encoder.resblocks)
 
     @property
     def text_depth(self) -> int:
@@ -80,7 +81,7 @@ def build_towers(source: ModelSource, settings: dict[str, Any]) -> Towers:
         except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:
             raise ConfigError(f"cannot build the model {source.name}: {error}") from error
     towers = Towers(network, network.visual, getattr(network, "text", network))
-    if isinstance(towers.visual, TimmModel):
+    if towers.timm:
         trunk: Any = towers.visual.trunk
         if getattr(trunk, "num_prefix_tokens", 0) != 1 or not hasattr(trunk, "blocks"):
             raise _unfit(source, "its vision tower has no CLS token before its patches")

@@ -60,7 +60,7 @@ class ModelSource:
     def config(self) -> dict[str, Any]:
         """Return open_clip's description of both towers."""
         if self.folder is None:
-            return open_clip.get_model_config(self.open_clip_name)
+            return open_clip.get_model_config(self.open_clip_name) or {}
         path = self.folder / CONFIG_FILE
         try:
             return json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
@@ -147,7 +147,7 @@ def fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
         ) from error
 
 
-def load_into(model: nn.Module, path: Path, label: str) -> None:
+def load_into(model: Any, path: Path, label: str) -> None:
     """Load a weight file strictly; `.pt` files only as tensors, never as code."""
     try:
         open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 import threading
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,17 +17,17 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.errors import GroupNotFoundError
+from zarr.errors import ContainsArrayError, GroupNotFoundError
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
 from r2t.store.layout import node_name
-from r2t.store.nodes import open_group
+from r2t.store.nodes import damage, open_group, storage_errors
 from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
 from r2t.store.query_rows import annotation_at, ragged_row
-from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures, VideoSource
-from r2t.store.shards import TokenLayout, read_tokens, require_backed
-from r2t.store.writer import StoreWriter
+from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
+from r2t.store.video_reader import index_row, read_video_node
+from r2t.store.writer import StoreWriter, make_run_folder, remove_run_folder
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 _ALL = slice(None)
@@ -50,8 +53,11 @@ class FeatureStore:
                 f"{location} has format version {header.get('format_version')!r}, this r2t reads "
                 f"version {FORMAT_VERSION}; install a newer r2t"
             )
-        self.spec = FeatureSpec.from_dict(header.get("identity", {}))
-        self.provenance: dict[str, Any] = header.get("provenance", {})
+        identity, provenance = header.get("identity"), header.get("provenance")
+        if not (isinstance(identity, dict) and isinstance(provenance, dict)):
+            raise StoreError(f"{location}: the store's identity or provenance is damaged")
+        self.spec = FeatureSpec.from_dict(cast("dict[str, Any]", identity))
+        self.provenance = cast("dict[str, Any]", provenance)
         self._lock = threading.Lock()
         self.refresh()
 
@@ -59,13 +65,16 @@ class FeatureStore:
     def open(cls, location: str | Path) -> FeatureStore:
         """Open a store on this machine, or at any URL that fsspec knows, for reading."""
         text = str(location)
-        root = None if _URL.match(text) else Path(text)
+        # Resolved, because unfinished work must lie on the disk that the store is really on.
+        root = None if _URL.match(text) else Path(text).resolve()
         if root is not None and not root.exists():
             raise StoreError(f"{text} does not exist; `r2t extract --store {text}` makes it")
         try:
-            group = open_group(text, "r")
-        except (GroupNotFoundError, FileNotFoundError) as error:
+            group = open_group(text if root is None else str(root), "r")
+        except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:
             raise StoreError(f"{text} is no Zarr v3 group, so no r2t feature store") from error
+        except Exception as error:  # those of zarr, fsspec and each protocol's own client
+            raise StoreError(f"cannot open {text}: {error!r}") from error
         return cls(group, text, root)
 
     @classmethod
@@ -81,30 +90,12 @@ class FeatureStore:
             raise StoreError(
                 f"{path}: stores are written on a local disk; give a path and copy the folder"
             )
-        root = Path(path)
-        if root.exists():
-            store = cls.open(root)
-            store.spec.require_equal(
-                spec, action=f"add to {root}, which was made with other settings"
-            )
-            return store
-        header = {
-            "format_version": FORMAT_VERSION,
-            "identity": spec.to_dict(),
-            "provenance": {
-                **(provenance or {}),
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        }
-        try:
-            root.parent.mkdir(parents=True, exist_ok=True)
-            # Children first: a store is one only when its own attributes are there.
-            for name in ("videos", "index", "queries"):
-                open_group(str(root / name), "a")
-            open_group(str(root), "a", {"r2t": header})
-        except OSError as error:
-            raise StoreError(f"cannot make a store at {root}: {error.strerror or error}") from error
-        return cls.open(root)
+        root = Path(path).resolve()
+        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+            _make(root, spec, provenance or {})
+        store = cls.open(path)
+        store.spec.require_equal(spec, action=f"add to {path}, which was made with other settings")
+        return store
 
     def writer(self) -> StoreWriter:
         """Return a context manager that adds videos and queries."""
@@ -156,12 +147,13 @@ class FeatureStore:
 
     def annotations(self, split: str | None = None, domain: str | None = None) -> list[Annotation]:
         """Return the annotations of a split and domain (default: all), in order of writing."""
-        return [
-            annotation_at(part, row)
-            for part, row in self._query_rows.values()
-            if split in (None, part.columns["split"][row])
-            and domain in (None, part.columns["domain"][row])
-        ]
+        with damage(f"{self.location}: annotations"):
+            return [
+                annotation_at(part, row)
+                for part, row in self._query_rows.values()
+                if split in (None, part.columns["split"][row])
+                and domain in (None, part.columns["domain"][row])
+            ]
 
     def query_digests(self) -> dict[str, str]:
         """Return the content digest of each query by id."""
@@ -172,7 +164,11 @@ class FeatureStore:
 
     def has_video(self, video_id: str) -> bool:
         """Whether this video is committed; one look-up by name, whatever the index says."""
-        return self.committed_digest(f"videos/{node_name(video_id)}") is not None
+        try:
+            self._video_group(video_id)
+        except FeatureNotFoundError:
+            return False
+        return True
 
     def is_indexed(self, video_id: str) -> bool:
         """Whether an index part names this video."""
@@ -185,80 +181,18 @@ class FeatureStore:
 
     def index_row(self, video_id: str) -> dict[str, Any]:
         """Return the index row of a committed video, read from the video itself."""
-        attributes = self._video_group(video_id).attrs.asdict()
-        source = cast("dict[str, Any]", attributes.get("source") or {})
-        return {
-            **{
-                name: attributes[name]
-                for name in (
-                    "video_id",
-                    "num_frames",
-                    "duration_seconds",
-                    "frame_rate_fps",
-                    "decoder",
-                    "digest",
-                )
-            },
-            "source_name": source.get("name", ""),
-            "source_bytes": source.get("bytes", 0),
-            "source_sha256": source.get("sha256", ""),
-        }
+        return index_row(self._video_group(video_id))
 
     def read_video(
         self, video_id: str, *, layers: slice = _ALL, frames: slice = _ALL
     ) -> VideoFeatures:
         """Read a video's tokens in storage dtype, or only some layers and frames of them.
 
-        Slices have step 1. Moves only the bytes asked for; does not check
-        the digest.
+        Slices have step 1. Moves only the bytes asked for; does not check the digest.
         """
         group = self._video_group(video_id)
-        attributes = group.attrs.asdict()
-        spec = self.spec
-        dtype = np.dtype("<f2") if spec.dtype == "float16" else np.dtype(np.int8)
-        try:
-            layout = TokenLayout(
-                spec.num_layers,
-                int(cast("Any", attributes["num_frames"])),
-                spec.num_tokens,
-                spec.vision_width,
-                dtype,
-            )
-            array = cast("zarr.Array[Any]", group["tokens"])
-            affines = (
-                []
-                if spec.dtype == "float16"
-                else [np.asarray(cast("Any", group[name])[...]) for name in ("scale", "offset")]
-            )
-            timing = [
-                float(cast("Any", attributes[name]))
-                for name in ("duration_seconds", "frame_rate_fps")
-            ]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptFeatureError(
-                f"{video_id}: the stored node is damaged ({error!r}); extract it again"
-            ) from error
-        layout.require(array, video_id)
-        wanted_layers, wanted_frames = range(layout.layers)[layers], range(layout.frames)[frames]
-        if 0 in (len(wanted_layers), len(wanted_frames)) or (
-            wanted_layers.step,
-            wanted_frames.step,
-        ) != (1, 1):
-            raise StoreError(
-                f"{video_id}: {layers} and {frames} select nothing or skip, "
-                f"of {layout.layers} layers and {layout.frames} frames"
-            )
-        folder = None if self._root is None else self._root / group.path / "tokens"
-        if folder is not None:
-            require_backed(folder, layout, video_id)
-        out = np.empty((len(wanted_layers), len(wanted_frames), layout.tokens, layout.width), dtype)
-        read_tokens(array, folder, layout, wanted_layers, wanted_frames, out)
-        duration_seconds, frame_rate_fps = timing
-        scale, offset = (affine[layers] for affine in affines) if affines else (None, None)
-        source = _source(attributes)
-        return VideoFeatures(
-            video_id, out, duration_seconds, frame_rate_fps, scale, offset, source=source
-        )
+        folder = None if self._root is None else self._root / group.path
+        return read_video_node(group, self.spec, folder, layers=layers, frames=frames)
 
     def read_query(self, query_id: str) -> QueryFeatures:
         """Read a query's tokens."""
@@ -266,7 +200,8 @@ class FeatureStore:
             part, row = self._query_rows[query_id]
         except KeyError:
             raise FeatureNotFoundError(f"{self.location} has no query {query_id!r}") from None
-        tokens = ragged_row(part, "tokens", row)
+        with damage(f"query {query_id!r}"):
+            tokens = ragged_row(part, "tokens", row)
         if tokens.shape[1:] != (self.spec.num_layers, self.spec.text_width):
             raise CorruptFeatureError(
                 f"query {query_id!r}: tokens {list(tokens.shape)} do not fit the store's spec"
@@ -288,11 +223,10 @@ class FeatureStore:
         return f"FeatureStore({self.location!r}, {counts})"
 
     def _node(self, path: str) -> zarr.Group | None:
-        try:
+        with damage(f"{self.location}: {path}"), contextlib.suppress(KeyError):
             node = self._group[path]
-        except KeyError:
-            return None
-        return node if isinstance(node, zarr.Group) else None
+            return node if isinstance(node, zarr.Group) else None
+        return None
 
     def _video_group(self, video_id: str) -> zarr.Group:
         group = self._node(f"videos/{node_name(video_id)}")
@@ -313,8 +247,34 @@ class FeatureStore:
         group = self._node(kind)
         if group is None:
             raise StoreError(f"{self.location}: the group {kind!r} is missing")
-        for name in sorted(group.group_keys()):
-            yield read_part(cast("zarr.Group", group[name]), name, scalars=scalars, ragged=ragged)
+        with damage(f"{self.location}: {kind}"):
+            for name in sorted(group.group_keys()):
+                part = cast("zarr.Group", group[name])
+                yield read_part(part, name, scalars=scalars, ragged=ragged)
+
+
+def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
+    """Make an empty store, whole or not at all; another run may be quicker."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    header = {
+        "format_version": FORMAT_VERSION,
+        "identity": spec.to_dict(),
+        "provenance": {**provenance, "created": created},
+    }
+    unfinished = root.with_name(f"{root.name}.partial") / uuid.uuid4().hex[:12]
+    try:
+        with storage_errors(root):
+            root.parent.mkdir(parents=True, exist_ok=True)
+            make_run_folder(unfinished)
+            for name in ("", "videos", "index", "queries"):
+                open_group(str(unfinished / name), "a", None if name else {"r2t": header})
+            try:
+                os.rename(unfinished, root)
+            except OSError:
+                if not (root / "zarr.json").is_file():
+                    raise
+    finally:
+        remove_run_folder(unfinished)
 
 
 def _merge_index(parts: Iterator[Part], location: str) -> pd.DataFrame:
@@ -326,17 +286,3 @@ def _merge_index(parts: Iterator[Part], location: str) -> pd.DataFrame:
             if rows.setdefault(row[0], row)[place] != row[place]:
                 raise StoreError(f"{location}: the index gives {row[0]!r} two different digests")
     return pd.DataFrame(list(rows.values()), columns=list(INDEX_COLUMNS))
-
-
-def _source(attributes: dict[str, Any]) -> VideoSource | None:
-    source = attributes.get("source")
-    if not isinstance(source, dict):
-        return None
-    fields = cast("dict[str, Any]", source)
-    return VideoSource(
-        name=str(fields.get("name", "")),
-        num_bytes=int(fields.get("bytes", 0)),
-        sha256=str(fields.get("sha256", "")),
-        decoder=str(attributes.get("decoder", "")),
-        licence=fields.get("licence"),
-    )

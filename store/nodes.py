@@ -1,12 +1,16 @@
-"""The two ways this package makes Zarr nodes, typed where zarr's own signatures are not."""
+"""How this package makes Zarr nodes: typed where zarr is not, with errors that say what to do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
+
+from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
 
 _open_group = cast("Callable[..., zarr.Group]", zarr.open_group)  # pyright: ignore[reportUnknownMemberType]
 _Mode = Literal["r", "a", "w-"]
@@ -44,3 +48,32 @@ def create_array(
         compressors=None,
         config={"write_empty_chunks": True},
     )
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Generator[None]:
+    """Turn what the disk refuses into a `StoreError`."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"cannot write into {path}: {error.strerror or error}. What was committed is safe; "
+            "free space or fix permissions and run the same command again"
+        ) from error
+
+
+@contextlib.contextmanager
+def damage(label: str) -> Generator[None]:
+    """Turn whatever zarr raises on damaged or hostile metadata into a `CorruptFeatureError`."""
+    try:
+        yield
+    except R2TError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise CorruptFeatureError(f"{label} is damaged: {error}") from error
+    except Exception as error:  # TypeError, KeyError, JSONDecodeError, NotImplementedError, …
+        raise CorruptFeatureError(
+            f"{label} is damaged or cannot be read ({error!r}); extract it again"
+        ) from error

@@ -42,8 +42,8 @@ QUERY_COLUMNS: Mapping[str, str] = {
     "domain": "string",
     "duration_seconds": "float64",
     "saliency_clip_seconds": "float64",
-    "saliency_lowest": "float32",
-    "saliency_highest": "float32",
+    "saliency_lowest": "float64",
+    "saliency_highest": "float64",
     "saliency_annotators": "int64",
     "digest": "string",
 }
@@ -55,6 +55,7 @@ QUERY_RAGGED: Mapping[str, str] = {"tokens": "float16", "moments": "float64", "s
 """
 
 _CHUNK_BYTES = 16 * 2**20
+_DIGEST_BYTES = len("sha256:") + 64
 
 
 @dataclass(frozen=True)
@@ -95,28 +96,41 @@ def read_part(
 ) -> Part:
     """Read a part's columns and check their names, dtypes and lengths; leave `tokens` on disk."""
     label = f"part {group.path}"
+    arrays = cast("dict[str, zarr.Array[Any]]", dict(cast("Any", group.arrays())))
     expected = {*scalars, *ragged, *(f"{column}_offsets" for column in ragged)}
-    arrays = dict(cast("Any", group.arrays()))
     if "digest" not in group.attrs or set(arrays) != expected:
         raise CorruptFeatureError(
             f"{label}: has columns {sorted(arrays)}, expected {sorted(expected)}"
         )
-    columns = {key: np.asarray(array[...]) for key, array in arrays.items() if key != "tokens"}
-    num_rows = len(columns["digest"])
-    for key, dtype in scalars.items():
-        found = "string" if columns[key].dtype.kind in "OTU" else columns[key].dtype.name
-        if found != dtype or columns[key].shape != (num_rows,):
+    num_rows = arrays["digest"].shape[0]
+    lengths = {
+        **{key: (dtype, num_rows) for key, dtype in scalars.items()},
+        **{f"{key}_offsets": ("int64", num_rows + 1) for key in ragged},
+    }
+    for key, (dtype, length) in lengths.items():
+        found = "string" if arrays[key].dtype.kind in "OTU" else arrays[key].dtype.name
+        if found != dtype or arrays[key].shape != (length,):
             raise CorruptFeatureError(
-                f"{label}: column {key} is {found}{list(columns[key].shape)}, "
-                f"expected {dtype}[{num_rows}]"
+                f"{label}: column {key} is {found}{list(arrays[key].shape)}, "
+                f"expected {dtype}[{length}]"
             )
+    # Metadata may claim any length: no memory is taken before the stored bytes answer for it.
+    _require_bytes(arrays["digest"], num_rows * _DIGEST_BYTES, label)
+    for key in ragged:
+        _require_bytes(arrays[key], arrays[key].nbytes, label)
+    columns = {key: np.asarray(array[...]) for key, array in arrays.items() if key != "tokens"}
     for key, dtype in ragged.items():
         values, offsets = arrays[key], columns[f"{key}_offsets"]
-        rising = (
-            offsets.shape == (num_rows + 1,) and offsets[0] == 0 and (np.diff(offsets) >= 0).all()
-        )
+        rising = offsets[0] == 0 and (np.diff(offsets) >= 0).all()
         if values.dtype.name != dtype or not rising or offsets[-1] != values.shape[0]:
             raise CorruptFeatureError(
                 f"{label}: column {key} and its offsets do not fit each other"
             )
     return Part(name, columns, arrays.get("tokens"))
+
+
+def _require_bytes(array: zarr.Array[Any], num_bytes: int, label: str) -> None:
+    if num_bytes and array.nbytes_stored() < num_bytes:
+        raise CorruptFeatureError(
+            f"{label}: column {array.basename} holds fewer than the {num_bytes} bytes it claims"
+        )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Affine = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _LEVELS = 255
+_PER_CHANNEL = (slice(None), None, None, slice(None))
 
 
 def affine_range(lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> Affine:
@@ -28,7 +29,8 @@ def affine_range(lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> A
 def quantize(
     values: NDArray[np.float16], scale: NDArray[np.float32], offset: NDArray[np.float32]
 ) -> NDArray[np.int8]:
-    """Code one layer's tokens [frames, tokens, width]; scale and offset are [width]."""
+    """Code tokens [layers, frames, tokens, width] with affines [layers, width]."""
+    scale, offset = scale[_PER_CHANNEL], offset[_PER_CHANNEL]
     safe = np.where(scale > 0, scale, 1)
     codes = np.rint((values.astype(np.float32) - offset) / safe)
     return np.where(scale > 0, np.clip(codes, -128, 127), 0).astype(np.int8)
@@ -38,5 +40,4 @@ def dequantize(
     codes: NDArray[np.int8], scale: NDArray[np.float32], offset: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Return q · scale + offset for [layers, frames, tokens, width] and affines [layers, width]."""
-    affine = (slice(None), None, None, slice(None))
-    return codes.astype(np.float32) * scale[affine] + offset[affine]
+    return codes.astype(np.float32) * scale[_PER_CHANNEL] + offset[_PER_CHANNEL]

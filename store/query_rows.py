@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
-from r2t.store.errors import ConfigError
+from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.layout import columns_digest
 from r2t.store.parts import Part
 from r2t.store.schema import QueryFeatures
@@ -26,13 +26,16 @@ def query_columns(
             )
     labels = [annotation.saliency for annotation in annotations]
     tokens = [np.swapaxes(feature.tokens, 0, 1) for feature in features]
-    moments = [annotation.moments for annotation in annotations]
+    moments = [annotation.moments.astype(np.float64) for annotation in annotations]
     saliency = [
         np.zeros(0, np.float32) if label is None else label.scores.ravel() for label in labels
     ]
 
     def text(values: Sequence[str]) -> NDArray[Any]:
-        return np.array(values, dtype=np.dtypes.StringDType())
+        try:
+            return np.array(values, dtype=np.dtypes.StringDType())
+        except UnicodeEncodeError as error:
+            raise AnnotationError(f"an id or sentence is no valid Unicode: {error}") from error
 
     def number(values: Sequence[float | None], dtype: Any) -> NDArray[Any]:
         return np.array([np.nan if value is None else value for value in values], dtype=dtype)
@@ -45,8 +48,8 @@ def query_columns(
         "domain": text([annotation.domain for annotation in annotations]),
         "duration_seconds": number([a.duration_seconds for a in annotations], np.float64),
         "saliency_clip_seconds": number([s and s.clip_seconds for s in labels], np.float64),
-        "saliency_lowest": number([None if s is None else s.lowest for s in labels], np.float32),
-        "saliency_highest": number([None if s is None else s.highest for s in labels], np.float32),
+        "saliency_lowest": number([s and s.lowest for s in labels], np.float64),
+        "saliency_highest": number([s and s.highest for s in labels], np.float64),
         "saliency_annotators": np.array(
             [0 if s is None else s.scores.shape[1] for s in labels], np.int64
         ),
@@ -118,7 +121,7 @@ def _row_digest(annotation: Annotation, feature: QueryFeatures) -> str:
                 [-1.0 if annotation.duration_seconds is None else annotation.duration_seconds]
             ),
         ),
-        ("moments", annotation.moments),
+        ("moments", annotation.moments.astype(np.float64)),
         ("tokens", feature.tokens),
     ]
     if saliency is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError, SpecMismatchError, StoreError
+from r2t.store.quantize import dequantize
 
 FORMAT_VERSION = 1
 PER_VIDEO = "per-video"
@@ -175,6 +176,12 @@ class VideoFeatures:
     def num_frames(self) -> int:
         """Number of sampled frames."""
         return int(self.tokens.shape[1])
+
+    def decoded(self) -> NDArray[Any]:
+        """Return the tokens as numbers: float16 as stored, float32 if they are eight-bit codes."""
+        if self.scale is None or self.offset is None:
+            return self.tokens
+        return dequantize(self.tokens, self.scale, self.offset)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,9 @@ import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.sync import sync
 
-from r2t.store.errors import CorruptFeatureError, StoreError
+from r2t.store.errors import CorruptFeatureError
 from r2t.store.layout import frame_runs
 
 _MISSING = 2**64 - 1
@@ -58,6 +59,16 @@ class TokenLayout:
         """Bytes of one inner chunk."""
         return self.run_frames * self.tokens * self.width * self.dtype.itemsize
 
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index that ends a shard: offset and size of each chunk, then a checksum."""
+        return 16 * self.layers + 4
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes of a shard file in which each chunk lies once."""
+        return self.layers * self.chunk_bytes + self.index_bytes
+
     def require(self, array: zarr.Array[Any], label: str) -> None:
         """Raise `CorruptFeatureError` unless the array is laid out as format version 1 says."""
         found = (array.shape, array.dtype, array.chunks, array.shards)
@@ -94,7 +105,7 @@ def read_shard_into(
 
 def _shard_index(descriptor: int, path: Path, layout: TokenLayout) -> list[int]:
     """Return the offset of each layer's chunk, checked against checksum, size and file length."""
-    index_bytes = 16 * layout.layers + 4
+    index_bytes = layout.index_bytes
     size = os.fstat(descriptor).st_size
     if size < index_bytes:
         raise CorruptFeatureError(f"{path} is truncated to {size} bytes; extract this video again")
@@ -142,7 +153,6 @@ def read_tokens(
     zarr. A slice of frames may cross shards.
     """
     if folder is None:
-        _require_all_shards(array, layout)
         out[...] = cast(
             "NDArray[Any]", array[layers.start : layers.stop, frames.start : frames.stop]
         )
@@ -152,7 +162,7 @@ def read_tokens(
         first = max(frames.start, run * step)
         stop = min(frames.stop, (run + 1) * step)
         read_shard_into(
-            folder / "c" / "0" / str(run) / "0" / "0",
+            _shard_path(folder, run),
             layout,
             layers,
             range(first - run * step, stop - run * step),
@@ -160,28 +170,32 @@ def read_tokens(
         )
 
 
-def _require_all_shards(array: zarr.Array[Any], layout: TokenLayout) -> None:
-    # zarr reads a missing shard as zeros, which would pass for features.
-    expected = frame_runs(layout.frames)[0]
-    try:
-        found = array._nshards_initialized  # pyright: ignore[reportPrivateUsage]
-    except (NotImplementedError, OSError) as error:
-        raise StoreError(f"cannot list the shards of {array.path}: {error}") from error
-    if found != expected:
-        raise CorruptFeatureError(
-            f"{array.path}: {found} of {expected} shards are there; extract this video again"
-        )
-
-
-def require_backed(folder: Path, layout: TokenLayout, label: str) -> None:
+def require_backed(
+    array: zarr.Array[Any], folder: Path | None, layout: TokenLayout, label: str
+) -> None:
     """Raise `CorruptFeatureError` unless the shard files are as large as the layout claims.
 
-    The attributes of a foreign store may claim any size: no memory is taken before files answer.
+    zarr reads a missing shard as zeros, which would pass for features; and the attributes of a
+    foreign store may claim any size, so no memory is taken before files answer.
     """
-    shard_bytes = layout.layers * layout.chunk_bytes
-    for run in range(frame_runs(layout.frames)[0]):
-        path = folder / "c" / "0" / str(run) / "0" / "0"
-        if not path.is_file() or path.stat().st_size < shard_bytes:
+    num_runs = frame_runs(layout.frames)[0]
+    if folder is None:
+        store = array.store_path.store
+        stored = cast("int", sync(store.getsize_prefix(f"{array.path}/c")))
+        if stored < num_runs * layout.shard_bytes:
             raise CorruptFeatureError(
-                f"{label}: {path} is missing or shorter than {shard_bytes} bytes; extract it again"
+                f"{label}: {stored} of {num_runs * layout.shard_bytes} bytes are stored; "
+                "extract it again"
             )
+        return
+    for run in range(num_runs):
+        path = _shard_path(folder, run)
+        if not path.is_file() or path.stat().st_size < layout.shard_bytes:
+            raise CorruptFeatureError(
+                f"{label}: {path} is missing or shorter than {layout.shard_bytes} bytes; "
+                "extract it again"
+            )
+
+
+def _shard_path(folder: Path, run: int) -> Path:
+    return folder / "c" / "0" / str(run) / "0" / "0"

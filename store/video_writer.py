@@ -12,30 +12,35 @@ from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError
 from r2t.store.layout import FeatureDigest
-from r2t.store.nodes import create_array, open_group
+from r2t.store.nodes import create_array, open_group, storage_errors
 from r2t.store.quantize import affine_range, quantize
 from r2t.store.schema import FeatureSpec
 from r2t.store.shards import TokenLayout, read_tokens
 
 
 class VideoWriter:
-    """Takes one video's tokens window by window and writes whole shards."""
+    """Takes one video's tokens window by window and writes whole shards.
+
+    Holds one run of frames of all layers, and at the end one layer of all frames.
+    """
 
     def __init__(self, folder: Path, spec: FeatureSpec, video_id: str, num_frames: int) -> None:
-        if num_frames < 1:
-            raise ConfigError(f"{video_id}: num_frames = {num_frames}, must be at least 1")
         self._folder = folder
         self._spec = spec
         self._video_id = video_id
         self._layout = TokenLayout(
             spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, np.dtype("<f2")
         )
-        self._group = open_group(str(folder), "w-")
         # int8 needs the whole video's range first, so its float16 tokens are staged beside the run.
         self._name = "tokens" if spec.dtype == "float16" else "staged"
-        self._array = self._create(self._name, self._layout)
+        with storage_errors(folder):
+            self._group = open_group(str(folder), "w-")
+            self._array = self._create(self._name, self._layout)
         self._run = np.zeros(self._layout.shard_shape, np.dtype("<f2"))
         self._written = 0
+        affine_shape = (spec.num_layers, spec.vision_width)
+        self._lowest = np.full(affine_shape, np.inf, np.float32)
+        self._highest = np.full(affine_shape, -np.inf, np.float32)
 
     def append(self, tokens: NDArray[np.float16]) -> None:
         """Add the next frames: float16 [layers, frames, tokens, width]."""
@@ -68,57 +73,58 @@ class VideoWriter:
             if at + count == layout.run_frames or self._written == layout.frames:
                 self._write_run()
 
-    def _write_run(self) -> None:
-        stop = self._written
-        start = (stop - 1) // self._layout.run_frames * self._layout.run_frames
-        self._array[:, start:stop] = self._run[:, : stop - start]
-
     def finish(self, attributes: dict[str, Any]) -> str:
         """Write the attributes, digest among them, and return the digest."""
         if self._written != self._layout.frames:
             raise ConfigError(
                 f"{self._video_id}: {self._written} frames written, {self._layout.frames} announced"
             )
-        digest = self._finish_float16() if self._spec.dtype == "float16" else self._finish_int8()
-        self._group.attrs.update({**attributes, "digest": digest})
+        with storage_errors(self._folder):
+            digest = self._finish_int8() if self._spec.dtype == "int8" else self._digest()
+            self._group.attrs.update({**attributes, "digest": digest})
         return digest
 
-    def _finish_float16(self) -> str:
-        digest = FeatureDigest(self._layout.dtype, self._layout.shape)
-        for layer in range(self._layout.layers):
-            digest.update(self._staged_layer(layer))
-        return digest.finish()
+    def _write_run(self) -> None:
+        stop = self._written
+        start = (stop - 1) // self._layout.run_frames * self._layout.run_frames
+        run = self._run[:, : stop - start]
+        if self._spec.dtype == "int8":
+            self._lowest = np.minimum(self._lowest, run.min(axis=(1, 2)))
+            self._highest = np.maximum(self._highest, run.max(axis=(1, 2)))
+        with storage_errors(self._folder):
+            self._array[:, start:stop] = run
 
     def _finish_int8(self) -> str:
-        layout = TokenLayout(*self._layout.shape, dtype=np.dtype(np.int8))
-        array = self._create("tokens", layout)
-        bounds = [self._staged_layer(layer) for layer in range(layout.layers)]
-        lowest = np.stack([tokens.min(axis=(0, 1)) for tokens in bounds]).astype(np.float32)
-        highest = np.stack([tokens.max(axis=(0, 1)) for tokens in bounds]).astype(np.float32)
-        scale, offset = affine_range(lowest, highest)
-        codes = np.stack([quantize(tokens, scale[k], offset[k]) for k, tokens in enumerate(bounds)])
-        array[...] = codes
-        digest = FeatureDigest(layout.dtype, layout.shape)
-        for values in (codes, scale, offset):
-            digest.update(values)
+        staged, staged_layout = self._array, self._layout
+        scale, offset = affine_range(self._lowest, self._highest)
+        self._layout = TokenLayout(*staged_layout.shape, dtype=np.dtype(np.int8))
+        self._array = self._create("tokens", self._layout)
+        for start in range(0, staged_layout.frames, staged_layout.run_frames):
+            frames = range(start, min(start + staged_layout.run_frames, staged_layout.frames))
+            run = self._run[:, : len(frames)]
+            all_layers = range(staged_layout.layers)
+            read_tokens(staged, self._folder / self._name, staged_layout, all_layers, frames, run)
+            self._array[:, frames.start : frames.stop] = quantize(run, scale, offset)
         for name, values in (("scale", scale), ("offset", offset)):
             shape = values.shape
             affine = create_array(self._group, name, shape=shape, dtype=values.dtype, chunks=shape)
             affine[...] = values
-        shutil.rmtree(self._folder / "staged")
-        return digest.finish()
+        shutil.rmtree(self._folder / self._name)
+        self._name = "tokens"
+        return self._digest(scale, offset)
 
-    def _staged_layer(self, layer: int) -> NDArray[np.float16]:
-        out = np.empty((1, *self._layout.shape[1:]), np.dtype("<f2"))
-        read_tokens(
-            self._array,
-            self._folder / self._name,
-            self._layout,
-            range(layer, layer + 1),
-            range(self._layout.frames),
-            out,
-        )
-        return out[0]
+    def _digest(self, *affine: NDArray[np.float32]) -> str:
+        """Read the tokens back, layer by layer, so that the digest tells what the disk holds."""
+        layout = self._layout
+        digest = FeatureDigest(layout.dtype, layout.shape)
+        folder, frames = self._folder / self._name, range(layout.frames)
+        out = np.empty((1, *layout.shape[1:]), layout.dtype)
+        for layer in range(layout.layers):
+            read_tokens(self._array, folder, layout, range(layer, layer + 1), frames, out)
+            digest.update(out)
+        for values in affine:
+            digest.update(values)
+        return digest.finish()
 
     def _create(self, name: str, layout: TokenLayout) -> zarr.Array[Any]:
         return create_array(

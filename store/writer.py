@@ -7,6 +7,7 @@ what is finished; a reader, or a machine that loses power, sees the old state or
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import threading
@@ -23,9 +24,10 @@ from numpy.typing import NDArray
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.layout import node_name
+from r2t.store.nodes import storage_errors
 from r2t.store.parts import INDEX_COLUMNS, new_part_name, write_part
 from r2t.store.query_rows import query_columns
-from r2t.store.schema import QueryFeatures, VideoSource
+from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoSource
 from r2t.store.video_writer import VideoWriter
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class StoreWriter:
         self._lock = threading.Lock()
 
     def __enter__(self) -> StoreWriter:
-        self._run.mkdir(parents=True)
+        with storage_errors(self._root):
+            make_run_folder(self._run)
         return self
 
     def __exit__(
@@ -62,9 +65,7 @@ class StoreWriter:
         try:
             self.flush()
         finally:
-            shutil.rmtree(self._run, ignore_errors=True)
-            with contextlib.suppress(OSError):  # another run is still writing
-                self._run.parent.rmdir()
+            remove_run_folder(self._run)
             self._store.refresh()
 
     @contextlib.contextmanager
@@ -80,23 +81,28 @@ class StoreWriter:
         """Yield a writer for one video; commit it on a clean exit, leave nothing otherwise.
 
         If the video is there already, an equal one is kept and a different one is a `StoreError`.
+        The yielded writer's `source` may be replaced: which decoder served is known at the end.
         """
-        folder = self._run / node_name(video_id)
-        row = {
-            "video_id": video_id,
-            "num_frames": num_frames,
-            "duration_seconds": duration_seconds,
-            "frame_rate_fps": frame_rate_fps,
-            "decoder": source.decoder if source else "",
-            "source_name": source.name if source else "",
-            "source_bytes": source.num_bytes if source else 0,
-            "source_sha256": source.sha256 if source else "",
-        }
+        _require_legal(self._store.spec, video_id, num_frames, duration_seconds, frame_rate_fps)
+        node = node_name(video_id)
+        folder = self._run / f"{node}-{uuid.uuid4().hex[:12]}"  # threads may write the same video
         try:
             writer = VideoWriter(folder, self._store.spec, video_id, num_frames)
+            writer.source = source
             yield writer
+            source = writer.source
+            row = {
+                "video_id": video_id,
+                "num_frames": num_frames,
+                "duration_seconds": duration_seconds,
+                "frame_rate_fps": frame_rate_fps,
+                "decoder": source.decoder if source else "",
+                "source_name": source.name if source else "",
+                "source_bytes": source.num_bytes if source else 0,
+                "source_sha256": source.sha256 if source else "",
+            }
             row["digest"] = writer.finish(_video_attributes(row, source))
-            self._commit(folder, f"videos/{node_name(video_id)}", row["digest"])
+            self._commit(folder, f"videos/{node}", row["digest"])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self._add_row(row)
@@ -120,9 +126,12 @@ class StoreWriter:
                 raise ConfigError(
                     f"{feature!r} does not fit {spec.num_layers} layers of width {spec.text_width}"
                 )
+            if not np.isfinite(feature.tokens).all():
+                raise ConfigError(f"{feature!r} holds NaN or infinity; nothing was written")
         if not annotations:
             return 0
         columns = query_columns(annotations, features)
+        self._store.refresh()  # other runs may have added queries since
         known = self._store.query_digests()
         new: list[int] = []
         for row, (query_id, digest) in enumerate(
@@ -150,8 +159,14 @@ class StoreWriter:
         with self._lock:
             rows, self._rows = self._rows, []
             self._indexed_at = time.monotonic()
-        if rows:
+        if not rows:
+            return
+        try:
             self._commit_part("index", _index_columns(rows))
+        except BaseException:
+            with self._lock:
+                self._rows = rows + self._rows
+            raise
 
     def _add_row(self, row: dict[str, Any]) -> None:
         with self._lock:
@@ -163,7 +178,7 @@ class StoreWriter:
     def _commit_part(self, kind: str, columns: dict[str, NDArray[Any]]) -> None:
         name = new_part_name()
         folder = self._run / f"{kind}-{name}"
-        with _storage_errors(self._root):
+        with storage_errors(self._root):
             write_part(folder, columns)
             _sync_tree(folder)
             os.rename(folder, self._root / kind / name)
@@ -171,7 +186,7 @@ class StoreWriter:
 
     def _commit(self, folder: Path, node: str, digest: str) -> None:
         target = self._root / node
-        with _storage_errors(self._root):
+        with storage_errors(self._root):
             _sync_tree(folder)
             try:
                 os.rename(folder, target)
@@ -179,11 +194,65 @@ class StoreWriter:
                 if not target.is_dir():
                     raise
                 existing = self._store.committed_digest(node)
+                if existing is None:
+                    raise StoreError(
+                        f"{target} is there already but was never committed: a store copied in "
+                        "part; remove that folder and run the same command again"
+                    ) from None
                 if existing != digest:
                     raise StoreError(
                         f"{target} is there already with other features ({existing}, now "
                         f"{digest}): one id names two different videos; rename one"
                     ) from None
+
+
+def make_run_folder(folder: Path) -> None:
+    """Make a folder of unfinished things; another run may remove their common parent meanwhile."""
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileNotFoundError:
+            if not folder.parent.parent.is_dir():
+                raise
+        else:
+            return
+
+
+def remove_run_folder(folder: Path) -> None:
+    """Remove a run's folder, and the parent unless it holds another run."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+def _require_legal(
+    spec: FeatureSpec,
+    video_id: str,
+    num_frames: int,
+    duration_seconds: float,
+    frame_rate_fps: float,
+) -> None:
+    try:
+        video_id.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"video id {video_id!r} is no valid Unicode; rename the file it comes from"
+        ) from error
+    if not video_id:
+        raise ConfigError("a video id is empty")
+    if num_frames < 1:
+        raise ConfigError(f"{video_id}: num_frames = {num_frames}, must be at least 1")
+    for name, value in (
+        ("duration_seconds", duration_seconds),
+        ("frame_rate_fps", frame_rate_fps),
+    ):
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{video_id}: {name} = {value}, must be > 0")
+    if spec.frame_rate not in (PER_VIDEO, frame_rate_fps):
+        raise ConfigError(
+            f"{video_id}: frame_rate_fps = {frame_rate_fps}, but all videos of this store are "
+            f"sampled at {spec.frame_rate} fps"
+        )
 
 
 def _video_attributes(row: dict[str, Any], source: VideoSource | None) -> dict[str, Any]:
@@ -207,19 +276,6 @@ def _index_columns(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
         name: np.array([row[name] for row in rows], dtype=text if kind == "string" else kind)
         for name, kind in INDEX_COLUMNS.items()
     }
-
-
-@contextlib.contextmanager
-def _storage_errors(root: Path) -> Generator[None]:
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(
-            f"cannot write into {root}: {error.strerror or error}. What was committed is safe; "
-            "free space or fix permissions and run the same command again"
-        ) from error
 
 
 def _sync_tree(folder: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 # Set before torch is imported: the suite's tensors are too small to share among threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 from jaxtyping import install_import_hook
 
 # The shapes in signatures are checked while the tests run; here and not in pyproject.toml, because
@@ -15,3 +18,41 @@ install_import_hook(
     ["r2t.train", "r2t.extract"],
     "beartype.beartype(conf=__import__('beartype').BeartypeConf(is_pep484_tower=True))",
 )
+
+TINY_CLIP = {
+    "embed_dim": 16,
+    "quick_gelu": True,
+    "vision_cfg": {
+        "image_size": 32,
+        "layers": 4,
+        "width": 32,
+        "head_width": 16,
+        "patch_size": 16,
+    },
+    "text_cfg": {
+        "context_length": 16,
+        "vocab_size": 49408,
+        "width": 16,
+        "heads": 2,
+        "layers": 4,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of four layers, 32 pixels and 5 tokens with random weights, in open_clip's format."""
+    import torch
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("model") / "tiny-clip"
+    folder.mkdir()
+    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.4, 0.5, 0.6]}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = CLIP(**TINY_CLIP)
+    half = {name: tensor.half() for name, tensor in network.state_dict().items()}
+    save_file(half, folder / "open_clip_model.safetensors")
+    return folder

@@ -18,7 +18,6 @@ import torch
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationWarning, ConfigError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.quantize import dequantize
 from r2t.store.schema import VideoFeatures
 from r2t.train.batch import Batch, Binding, Labels, PositiveRule, Sample, bind, collate
 
@@ -112,12 +111,9 @@ class FeatureReader:
 
 def make_sample(video: VideoFeatures, query_tokens: np.ndarray, query_id: str) -> Sample:
     """Pair features of a video and a query; eight-bit tokens are decoded."""
-    tokens = video.tokens
-    if video.scale is not None and video.offset is not None:
-        tokens = dequantize(tokens, video.scale, video.offset)
     return Sample(
         query_id=query_id,
-        video=torch.from_numpy(tokens),
+        video=torch.from_numpy(video.decoded()),
         query=torch.from_numpy(query_tokens),
         duration_seconds=video.duration_seconds,
         frame_rate_fps=video.frame_rate_fps,

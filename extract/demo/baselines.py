@@ -69,6 +69,7 @@ class SimilarityRule:
         return np.column_stack([ends, np.asarray(scores)[order]])
 
 
+LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 RULES: tuple[SimilarityRule, ...] = (
     *(
         SimilarityRule(smooth, level=level, rank=rank)
@@ -95,7 +96,7 @@ def sentences_of_others(video_ids: Sequence[str], rng: Generator) -> Int[ndarray
     """
     videos = {video: rank for rank, video in enumerate(rng.permutation(sorted(set(video_ids))))}
     order = np.argsort([videos[video] for video in video_ids], kind="stable")
-    largest = max(np.unique(list(videos[v] for v in video_ids), return_counts=True)[1])
+    largest = max(np.unique([videos[v] for v in video_ids], return_counts=True)[1])
     if 2 * largest > len(order):
         raise ConfigError(
             f"one video has {largest} of {len(order)} queries: the others are too few to lend it "

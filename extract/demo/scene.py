@@ -236,21 +236,22 @@ def _sample_visits(
 def _sample_plan(rng: Generator, shape: Shape) -> list[tuple[Verb | None, int]]:
     """Draw what a visit consists of: (verb or None for rest, seconds) in order."""
 
-    def rest() -> int:
-        return int(rng.integers(3, 6))
-
     def act() -> int:
         return 2 * int(rng.integers(2, 4))  # even, so that the crossing is on a whole second
 
+    # A long rest on one side only: the middle of a visit says little about when it acts.
+    rests = [int(rng.integers(2, 4)), int(rng.integers(4, 8))]
+    rng.shuffle(rests)
+    before, after = rests
     kind = rng.choice(["move", "resize", "spin", "rest"], p=[0.45, 0.2, 0.2, 0.15])
     if kind == "rest":
         return [(None, int(rng.integers(5, 11)))]
     if kind == "spin" and shape not in ("circle", "ring"):
         twice = rng.random() < 0.4
-        again: list[tuple[Verb | None, int]] = [("spins", 4), (None, 3)] if twice else []
-        return [(None, rest()), ("spins", act()), (None, rest()), *again]
+        again: list[tuple[Verb | None, int]] = [(None, 3), ("spins", 4)] if twice else []
+        return [(None, before), ("spins", act()), *again, (None, after)]
     verbs = VERBS[4:6] if kind == "resize" else VERBS[:4]
-    return [(None, rest()), (verbs[rng.integers(len(verbs))], act()), (None, rest())]
+    return [(None, before), (verbs[rng.integers(len(verbs))], act()), (None, after)]
 
 
 def _place(
@@ -275,6 +276,11 @@ def _place(
     return None
 
 
+def _is_free(free: dict[Quadrant, np.ndarray], quadrant: Quadrant, start: int, end: int) -> bool:
+    # A second of air around a visit: two shapes never swap from one frame to the next.
+    return quadrant in free and bool(free[quadrant][max(start - 1, 0) : end + 1].all())
+
+
 def _bookings(
     plan: list[tuple[Verb | None, int]], start: int, quadrant: Quadrant
 ) -> list[tuple[Quadrant, int, int]]:
@@ -297,7 +303,7 @@ def _perform(
     start: int,
     quadrant: Quadrant,
 ) -> Visit:
-    """Turn a plan into poses and acts. Moves and growth mirror at the middle, crossing it halfway."""
+    """Turn a plan into poses and acts; moves and growth cross the middle exactly halfway."""
     x, y = (16.0 + 32.0 * axis + rng.uniform(-2.5, 2.5) for axis in quadrant)
     verbs = {verb for verb, _ in plan}
     large = "shrinks" in verbs or ("grows" not in verbs and rng.random() < 0.5)

@@ -132,7 +132,7 @@ def ask(scene: Scene, rng: Generator) -> list[Query]:
     for description in candidates(scene):
         seconds = prominence(scene, description)
         moments = runs(seconds > 0)
-        if _askable(moments):
+        if _askable(moments) and _adds_something(scene, description, seconds):
             sentence = description.sentence(variant=int(rng.integers(2)))
             pools[description.kind].append(Query(sentence, description.kind, moments, seconds))
     chosen: list[Query] = []
@@ -141,6 +141,14 @@ def ask(scene: Scene, rng: Generator) -> list[Query]:
         pool = pools[kinds[rng.choice(len(kinds), p=shares / shares.sum())]]
         chosen.append(pool.pop(int(rng.integers(len(pool)))))
     return chosen
+
+
+def _adds_something(scene: Scene, description: Description, seconds: NDArray[np.float64]) -> bool:
+    """Tell whether a place or a size narrows down when; where it does not, nobody need read it."""
+    if description.kind not in ("place", "size"):
+        return True
+    look = Description(colour=description.colour, shape=description.shape)
+    return not np.array_equal(seconds > 0, prominence(scene, look) > 0)
 
 
 def _askable(moments: NDArray[np.float64]) -> bool:
@@ -165,18 +173,19 @@ def describe(seen: Sighting, rng: Generator) -> Description:
     Like a caption from the web it may tell what the shape does in the video, which the frame
     itself need not show.
     """
-    kind = rng.choice(["presence", "size", "place", "action", "attribute"])
-    colour, shape = seen.actor.colour, seen.actor.shape
-    if kind == "attribute":
-        return Description(colour=colour) if rng.random() < 0.5 else Description(shape=shape)
+    kind = rng.choice(["presence", "size", "place", "action"])
+    names_colour, names_shape = rng.random(2) < 0.75
     verbs: Sequence[Verb] = [act.verb for act in seen.visit.acts]
-    return Description(
-        colour=colour,
-        shape=shape,
+    description = Description(
+        colour=seen.actor.colour if names_colour else None,
+        shape=seen.actor.shape if names_shape else None,
         size=seen.pose.size if kind == "size" else None,
         place=seen.pose.places[rng.integers(2)] if kind == "place" else None,
         verb=verbs[rng.integers(len(verbs))] if kind == "action" and verbs else None,
     )
+    if description == Description():  # "there is a shape" says nothing
+        return Description(colour=seen.actor.colour, shape=seen.actor.shape)
+    return description
 
 
 def every_description() -> list[Description]:

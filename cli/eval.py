@@ -1,0 +1,249 @@
+"""`r2t eval`: score a model on a store, or predictions against annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from r2t.cli.compatibility import require_compatible
+from r2t.cli.score_tables import score_tables
+from r2t.cli.ui import answers, handle_errors, note, progress_bar, write_json
+from r2t.store.errors import AnnotationError, ConfigError
+
+if TYPE_CHECKING:
+    from r2t.store.annotations import Annotation
+    from r2t.train.metrics import Evaluator
+    from r2t.train.submission import SubmissionRow
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t eval --store feats.zarr --checkpoint runs/x --split val\n\n"
+    "  r2t eval --predictions mine.jsonl --annotations highlight_val_release.jsonl\n\n"
+    "  r2t eval --predictions mine.jsonl --annotations val.jsonl --bootstrap 1000 --json -\n\n"
+    "  r2t eval --predictions dog.jsonl --annotations youtube_anno.json --dataset youtube "
+    "--domain dog"
+)
+EVALUATORS = ("qvhighlights", "moments", "youtube", "tvsum")
+HIGHLIGHTS_ONLY = ("youtube", "tvsum")
+SERVER_SPLITS = ("val", "test")  # what the QVHighlights server takes
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Predictions beside what they are scored against, and how."""
+
+    rows: Sequence[SubmissionRow]
+    truth: Sequence[Annotation]
+    evaluator: Evaluator
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known to score with."""
+        return any(len(row.moments) or row.saliency is not None for row in self.truth)
+
+
+def evaluate(  # noqa: PLR0913 - a parameter for each option
+    store: Annotated[
+        str | None, typer.Option(help="Feature store with the queries to answer.")
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a training run.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Instead of a model: its predictions, as JSON lines.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Instead of a store: an annotation file of any format.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val or test; a store and highlight datasets default to val."),
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Evaluate this domain alone.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluator: qvhighlights (moments and saliency), moments, youtube or tvsum; by "
+            "default the run's, or qvhighlights."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With a store: folder for the results; by default in the run's."),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write the scores there; - is stdout.")
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resample the videos so often for 95 % intervals.")
+    ] = 0,
+    strict_official: Annotated[
+        bool,
+        typer.Option("--strict-official", help="Copy the official evaluators' accidents too."),
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Queries in a batch.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+) -> None:
+    """Score a trained model on a store, or predictions against annotations."""
+    with handle_errors():
+        if dataset not in (None, *EVALUATORS):
+            raise ConfigError(f"dataset {dataset!r}: legal are {', '.join(EVALUATORS)}")
+        with_model = store is not None and checkpoint is not None
+        with_files = predictions is not None and annotations is not None
+        given = sum(value is not None for value in (store, checkpoint, predictions, annotations))
+        if given != 2 or not (with_model or with_files):
+            raise ConfigError(
+                "give either --store and --checkpoint, or --predictions and --annotations"
+            )
+        folder = None
+        if predictions is not None and annotations is not None:
+            answered = read_answers(predictions, annotations, dataset, split, domain)
+        elif store is not None and checkpoint is not None:
+            split = split or "val"
+            answered = ask_model(
+                store, checkpoint, dataset, split, domain, batch_size=batch_size, device=device
+            )
+            folder = out or checkpoint / "-".join(filter(None, ("eval", split, domain)))
+            save_answers(answered, folder, split)
+            note(f"predictions: {folder}")
+            if not answered.labelled:
+                note("the queries have no labels to score with")
+                return
+        scores = score(answered, num_resamples=bootstrap, strict_official=strict_official)
+        if folder is not None:
+            write_json(scores, folder / "metrics.json")
+        if json is not None:
+            write_json(scores, json)
+        if json is None or str(json) != "-":
+            for table in score_tables(scores):
+                answers().print(table)
+
+
+def read_answers(
+    predictions: Path, annotations: Path, dataset: str | None, split: str | None, domain: str | None
+) -> Answers:
+    """Read predictions and the annotations of a split and domain."""
+    from r2t.store.datasets import read_annotations
+    from r2t.train.submission import read_submission
+
+    evaluator = cast("Evaluator", dataset or "qvhighlights")
+    rows = read_annotations(annotations, domain=domain)
+    wanted = split or ("val" if evaluator in HIGHLIGHTS_ONLY else None)
+    truth = [row for row in rows if wanted in (None, row.split)]
+    if not truth:
+        offered = ", ".join(sorted({row.split for row in rows}))
+        raise AnnotationError(f"{annotations} has nothing of split {wanted!r}; it has {offered}")
+    return Answers(read_submission(predictions), truth, evaluator)
+
+
+def ask_model(
+    location: str,
+    run: Path,
+    dataset: str | None,
+    split: str,
+    domain: str | None,
+    *,
+    batch_size: int,
+    device: str,
+) -> Answers:
+    """Answer the queries of a store's split with a trained model."""
+    from r2t.store.feature_store import FeatureStore
+    from r2t.train.devices import pick_device
+    from r2t.train.evaluation import submission_rows
+    from r2t.train.grounder import Grounder, ground_all
+    from r2t.train.reader import FeatureReader
+
+    store = FeatureStore.open(location)
+    grounder = Grounder.load(run, device=pick_device(device))
+    require_compatible(grounder.spec, store.spec, action=f"evaluate {run} on {location}")
+    reader = FeatureReader(store, store.annotations(split, domain), batch_size=batch_size)
+    truth = reader.annotations
+    if not truth:
+        offered = ", ".join(sorted(set(store.queries["split"]))) or "no queries at all"
+        where = f" and domain {domain!r}" if domain else ""
+        raise ConfigError(
+            f"{location} has no query with features of split {split!r}{where}; it has {offered}"
+        )
+    done = 0
+    with progress_bar("queries", len(truth)) as show_done:
+
+        def on_queries(count: int) -> None:
+            nonlocal done
+            done += count
+            show_done(done)
+
+        groundings = ground_all(
+            grounder.model, reader, grounder.config.decoding, on_queries=on_queries
+        )
+    evaluator = cast("Evaluator", dataset or grounder.config.evaluator)
+    return Answers(submission_rows(groundings, truth), truth, evaluator)
+
+
+def save_answers(answered: Answers, folder: Path, split: str) -> None:
+    """Write predictions.jsonl, and submission.zip where there is a server to take it."""
+    from r2t.train.submission import write_server_archive, write_submission
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {folder}: {error.strerror or error}") from error
+    write_submission(folder / "predictions.jsonl", answered.rows)
+    if answered.evaluator == "qvhighlights" and split in SERVER_SPLITS:
+        write_server_archive(folder / "submission.zip", {cast("Any", split): answered.rows})
+
+
+def score(
+    answered: Answers, *, num_resamples: int = 0, strict_official: bool = False
+) -> dict[str, Any]:
+    """Return the official table; with resamples also `intervals`, per key of its `brief`.
+
+    Highlight datasets are scored a domain at a time: of several, `domains` has each and `mAP` is
+    their mean.
+    """
+    from r2t.train import metrics
+    from r2t.train.metrics_bootstrap import bootstrap
+
+    if answered.evaluator in HIGHLIGHTS_ONLY:
+        if num_resamples:
+            raise ConfigError(f"{answered.evaluator} has no intervals: leave --bootstrap out")
+        return _score_domains(answered)
+    scores = metrics.score_queries(
+        answered.rows,
+        answered.truth,
+        evaluator=cast("Any", answered.evaluator),
+        strict_official=strict_official,
+    )
+    table = metrics.summarise(scores, strict_official=strict_official)
+    if num_resamples:
+        intervals = bootstrap(scores.metrics(), scores.video_ids, num_samples=num_resamples)
+        table["intervals"] = {
+            name: [round(interval.low, 2), round(interval.high, 2)]
+            for name, interval in intervals.items()
+        }
+    return table
+
+
+def _score_domains(answered: Answers) -> dict[str, Any]:
+    from r2t.train.metrics import evaluate as score_videos
+
+    domain_of = {annotation.query_id: annotation.domain for annotation in answered.truth}
+    unknown = [row.query_id for row in answered.rows if row.query_id not in domain_of]
+    if unknown:
+        raise AnnotationError(
+            f"{len(unknown)} predictions, such as {unknown[0]!r}, are for none of the "
+            f"{len(domain_of)} annotated videos; is this the right split and domain?"
+        )
+    tables = {
+        domain: score_videos(
+            [row for row in answered.rows if domain_of[row.query_id] == domain],
+            [annotation for annotation in answered.truth if annotation.domain == domain],
+            evaluator=answered.evaluator,
+        )
+        for domain in sorted(set(domain_of.values()))
+    }
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    mean = sum(table["mAP"] for table in tables.values()) / len(tables)
+    return {"mAP": round(mean, 5), "domains": tables}

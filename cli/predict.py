@@ -1,0 +1,174 @@
+"""`r2t predict`: ask one video one question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from r2t.cli.compatibility import require_compatible
+from r2t.cli.ui import answers, cell, handle_errors, human_bytes, note, print_json
+from r2t.store.errors import ConfigError
+from r2t.store.schema import PER_VIDEO
+
+if TYPE_CHECKING:
+    from r2t.extract.clip import FrozenClip
+    from r2t.store.schema import FeatureSpec
+    from r2t.train.decode import Grounding
+    from r2t.train.grounder import Grounder
+
+EXAMPLES = (
+    "Examples:\n\n"
+    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee"\n\n'
+    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --plot dog.png\n\n'
+    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --json | jq .moments'
+)
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK_COLUMNS = 60
+
+
+def predict(  # noqa: PLR0913 - a parameter for each option
+    video: Annotated[Path, typer.Argument(help="A video file.")],
+    query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of moments to show.")] = 5,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw frames, saliency and moments into this file.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="CLIP model or its folder; by default what the run was trained with."),
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(help="CLIP weights: a tag or a file; by default those of the run."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second to sample; by default the run's.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never download CLIP weights.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print all moments as JSON.")] = False,
+) -> None:
+    """Find the moments of a video that a sentence speaks of."""
+    with handle_errors():
+        from r2t.train.devices import pick_device
+        from r2t.train.grounder import Grounder
+
+        if plot is not None:
+            from r2t.cli.plots import require_picture_path
+
+            require_picture_path(plot)
+        processor = pick_device(device)
+        grounder = Grounder.load(checkpoint, device=processor)
+        rate = _frame_rate(grounder.spec, fps)
+        clip = _load_clip(grounder, model, pretrained, str(processor), offline=offline)
+        features = clip.encode_video(video, rate)
+        grounding = grounder(features, clip.encode_query(query))
+        if plot is not None:
+            _draw(grounding, video, query, plot, top)
+        if json:
+            print_json({"video": str(video), "query": query, **grounding_json(grounding)})
+        else:
+            answers().print(grounding_table(grounding, video.name, query, top))
+            if plot is not None:
+                note(f"drawn: {plot}")
+
+
+def grounding_json(grounding: Grounding) -> dict[str, Any]:
+    """Return a grounding as JSON values; saliency is one score a sampled frame."""
+    return {
+        "duration_seconds": grounding.duration_seconds,
+        "frame_rate_fps": grounding.frame_rate_fps,
+        "moments": [
+            {"start_seconds": start, "end_seconds": end, "score": score}
+            for start, end, score in grounding.moments.tolist()
+        ],
+        "saliency": grounding.saliency.tolist(),
+    }
+
+
+def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:
+    """Lay out the best moments, and the saliency over time."""
+    from r2t.cli.plots import minutes, span
+
+    table = Table(title=Text.assemble((query, "bold"), f"  in {video}"), title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("moment", justify="right")
+    table.add_column("seconds", justify="right")
+    table.add_column("score", justify="right")
+    for rank, (start, end, score) in enumerate(grounding.moments[:top].tolist(), start=1):
+        table.add_row(str(rank), cell(span(start, end)), f"{end - start:.1f}", f"{score:.3f}")
+    curve = sparkline(grounding.saliency, SPARK_COLUMNS)
+    end = minutes(grounding.duration_seconds)
+    axis = f"0:00{end:>{max(len(end) + 1, len(curve) - 4)}}"
+    peak = int(grounding.saliency.argmax())
+    peak_time = minutes((peak + 0.5) / grounding.frame_rate_fps)
+    saliency = Text.assemble(
+        ("saliency", "bold"), f", highest at {peak_time}\n", (curve, "cyan"), f"\n{axis}"
+    )
+    return Group(*([table] if len(grounding.moments) else []), saliency)
+
+
+def sparkline(scores: np.ndarray, num_columns: int) -> str:
+    """Draw scores as blocks from their lowest to their highest, each column the most it covers."""
+    num_columns = min(num_columns, len(scores))
+    columns = [float(part.max()) for part in np.array_split(scores, num_columns)]
+    low, high = min(columns), max(columns)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((score - low) * scale)] for score in columns)
+
+
+def _frame_rate(spec: FeatureSpec, fps: float | None) -> float:
+    """Return the rate to sample at: the one asked for, or that of the run's features."""
+    if fps is not None:
+        if fps != spec.frame_rate:
+            note(f"note: the model was trained on frames at {spec.frame_rate} fps")
+        return fps
+    if spec.frame_rate == PER_VIDEO:
+        raise ConfigError(
+            "the run was trained with a frame rate for each video (one frame a clip): give --fps"
+        )
+    return float(spec.frame_rate)
+
+
+def _load_clip(
+    grounder: Grounder, model: str | None, pretrained: str | None, device: str, *, offline: bool
+) -> FrozenClip:
+    """Load the CLIP whose features the run was trained on, and make sure that it is the one."""
+    from r2t.extract.clip import FrozenClip
+
+    spec, recorded = grounder.spec, grounder.provenance
+    same_depth = spec.vision_layers == spec.text_layers
+    clip = FrozenClip.load(
+        model or recorded.get("model", spec.model),
+        pretrained or recorded.get("pretrained"),
+        spec.vision_layers if same_depth else spec.num_layers,
+        device=device,
+        offline=offline,
+        announce=_announce,
+    )
+    require_compatible(
+        spec,
+        clip.spec(spec.frame_rate, spec.dtype),
+        action=f"ask a run trained on other features than {clip.model}/{clip.pretrained} makes",
+    )
+    return clip
+
+
+def _announce(source: str, num_bytes: int | None) -> None:
+    size = "size unknown" if num_bytes is None else human_bytes(num_bytes)
+    note(f"downloading {source} ({size})")
+
+
+def _draw(grounding: Grounding, video: Path, query: str, path: Path, top: int) -> None:
+    from r2t.cli.plots import plot_grounding
+
+    plot_grounding(grounding, query, path, strip=None, top=top)

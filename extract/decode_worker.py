@@ -1,0 +1,103 @@
+"""A process that decodes one video after another for `decode_pool`, and may die of any of them.
+
+Requests come as JSON lines on standard input. Answers go out as JSON lines, where `num_bytes` says
+how many raw bytes follow: {"decoder"} while work goes on, {"batch"} with timestamps and pixels,
+then {"done"} or {"error"}. Writing blocks until the parent reads, so a slow parent slows the
+decoder down instead of filling memory. Standard input ending means that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from typing import Any, BinaryIO
+
+from r2t.extract.frames import FrameBatch, stream_frames
+from r2t.store.errors import R2TError
+
+_PROGRESS_SECONDS = 0.5
+
+
+def main() -> None:
+    """Serve until standard input ends; the one argument limits this process's data, in bytes."""
+    # Ctrl-C reaches the whole process group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit_memory(int(sys.argv[1]))
+    # What a library prints must not mix with the answers: it goes to standard error.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(requests,), daemon=True).start()
+    while True:
+        _serve(requests.get(), answers)
+
+
+def _receive(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in sys.stdin.buffer:
+        requests.put(json.loads(line))
+    os._exit(0)  # at once, even if the decoder hangs
+
+
+def _limit_memory(num_bytes: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        num_bytes = min(num_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (num_bytes, hard))
+
+
+def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
+    last_word = 0.0
+
+    def on_progress(decoder: str) -> None:
+        nonlocal last_word
+        if (now := time.monotonic()) - last_word > _PROGRESS_SECONDS:
+            last_word = now
+            _answer(answers, {"decoder": decoder})
+
+    try:
+        for batch in stream_frames(**request, on_progress=on_progress):
+            _answer_batch(answers, batch)
+        _answer(answers, {"done": True})
+    except R2TError as error:
+        _answer(answers, {"error": str(error)})
+    except MemoryError:
+        _answer(answers, {"error": f"{request['path']}: it needs more memory than allowed"})
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        _answer(answers, {"error": f"{request['path']}: {reason}"})
+
+
+def _answer_batch(answers: BinaryIO, batch: FrameBatch) -> None:
+    header = {
+        "batch": {
+            "duration_seconds": batch.duration_seconds,
+            "first_frame": batch.first_frame,
+            "num_video_frames": batch.num_video_frames,
+            "decoder": batch.decoder,
+        },
+        "timestamps_seconds": batch.timestamps_seconds.tolist(),
+        "shape": batch.pixels.shape,
+    }
+    _answer(answers, header)
+    answers.write(batch.pixels.data)
+    answers.flush()
+
+
+def _answer(answers: BinaryIO, message: dict[str, Any]) -> None:
+    answers.write(json.dumps(message).encode() + b"\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

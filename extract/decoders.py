@@ -1,0 +1,202 @@
+"""Two decoders that agree to the frame: PyAV, which decodes everything, and decord, which seeks.
+
+Slot i of a video shows its last frame whose presentation time is strictly before (i + 1/2) / fps,
+or its first frame where none is. PyAV reads a file from end to end and is right on anything FFmpeg
+can decode. decord jumps to the key frame before each slot, which is cheaper where key frames are
+dense; its seeking returns wrong pictures, without an error, on open GOPs, intra refresh, HEVC,
+MPEG-4, 4:4:4, transport streams and files with an edit list (each seen). So it is trusted only with
+8-bit 4:2:0 H.264 and VP9 in MP4 and Matroska, where every key frame resets the decoder and its
+table of frames is FFmpeg's.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from av.packet import Packet
+from jaxtyping import UInt8
+
+from r2t.extract.probe import VideoInfo, open_video
+from r2t.extract.resize import Orientation, resize_and_crop
+from r2t.store.errors import VideoError
+
+PYAV = f"pyav {av.__version__}"
+
+
+class Picture(NamedTuple):
+    """One slot's picture and the presentation time of the frame it came from."""
+
+    pixels: UInt8[np.ndarray, "3 size size"]
+    seconds: Fraction
+
+
+class DecordRefusal(Exception):
+    """decord cannot, or should not, decode this video."""
+
+
+class Sampling(NamedTuple):
+    """Which pictures are wanted of a video: slots from `first_slot` on, square of `size` pixels."""
+
+    rate: Fraction
+    size: int
+    first_slot: int
+    num_threads: int
+
+
+def decord_name() -> str | None:
+    """Return decord's name and version, or None where it is not installed."""
+    try:
+        return f"decord {importlib.metadata.version('decord')}"
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def pyav_pictures(
+    video: VideoInfo, sampling: Sampling, tick: Callable[[], None]
+) -> Iterator[Picture]:
+    """Decode from the start with PyAV; `tick` is called once for every frame decoded."""
+    rate, slot = sampling.rate, sampling.first_slot
+    num_slots = video.num_slots(rate)
+    shown: av.VideoFrame | None = None  # the last frame before the next slot's centre
+    shown_ticks, gap = 0, 0
+    with open_video(video.path) as (container, stream):
+        stream.codec_context.thread_type = "AUTO"
+        stream.codec_context.thread_count = sampling.num_threads
+        for frame in container.decode(stream):
+            tick()
+            ticks = frame.pts if frame.pts is not None else shown_ticks + gap
+            picture: Picture | None = None
+            while slot < num_slots and video.slot_ticks(slot, rate) <= ticks:
+                if picture is None:
+                    chosen = (frame, ticks) if shown is None else (shown, shown_ticks)
+                    picture = _picture(video, *chosen, sampling.size)
+                yield picture
+                slot += 1
+            if slot == num_slots:
+                return
+            gap = ticks - shown_ticks if shown is not None else (frame.duration or 0)
+            shown, shown_ticks = frame, ticks
+        if shown is None:
+            raise VideoError(f"{video.path}: its video stream holds no decodable pictures")
+        video.require_whole(video.seconds(shown_ticks + (shown.duration or 0)), rate)
+        picture = _picture(video, shown, shown_ticks, sampling.size)
+        for _ in range(slot, num_slots):
+            yield picture
+
+
+def _picture(video: VideoInfo, frame: av.VideoFrame, ticks: int, size: int) -> Picture:
+    rgb = Orientation.of(frame).apply(frame.to_ndarray(format="rgb24"))
+    return Picture(resize_and_crop(rgb, size), video.seconds(ticks))
+
+
+def decord_pictures(
+    video: VideoInfo, sampling: Sampling, tick: Callable[[], None]
+) -> Iterator[Picture]:
+    """Decode the wanted frames alone with decord; raise `DecordRefusal` where it is not right."""
+    _require_seekable(video)
+    table = _FrameTable.read(video, tick)
+    rate = sampling.rate
+    video.require_whole(video.seconds(table.end_ticks), rate)
+    reader = _open_decord(video, table, sampling.num_threads)
+    last_index, picture = -1, None
+    for slot in range(sampling.first_slot, video.num_slots(rate)):
+        index = max(0, bisect_left(table.ticks, video.slot_ticks(slot, rate)) - 1)
+        if picture is None or index != last_index:
+            try:
+                rgb = reader.get_batch([index]).asnumpy()[0]
+            except Exception as error:
+                raise DecordRefusal(_first_line(error)) from error
+            picture = Picture(
+                resize_and_crop(rgb, sampling.size), video.seconds(table.ticks[index])
+            )
+            last_index = index
+            tick()
+        yield picture
+
+
+def _require_seekable(video: VideoInfo) -> None:
+    if not {"mp4", "matroska"} & set(video.container.split(",")):
+        raise DecordRefusal(f"container {video.container}")
+    if video.codec not in ("h264", "vp9") or video.pixel_format not in ("yuv420p", "yuvj420p"):
+        raise DecordRefusal(f"codec {video.codec} {video.pixel_format}")
+    if video.interlaced:
+        raise DecordRefusal("interlaced pictures")
+    if video.orientation.mirrored:
+        raise DecordRefusal("mirrored pictures")
+
+
+class _FrameTable(NamedTuple):
+    """Timestamps of all frames in the order shown, and which of them a decoder can start at."""
+
+    ticks: list[int]
+    end_ticks: int
+    clean_keys: frozenset[int]
+
+    @classmethod
+    def read(cls, video: VideoInfo, tick: Callable[[], None]) -> _FrameTable:
+        ticks: list[int] = []
+        clean: set[int] = set()
+        end_ticks = video.start_ticks
+        with open_video(video.path) as (container, stream):
+            extradata = stream.codec_context.extradata or b""
+            for packet in container.demux(stream):
+                if packet.size == 0:
+                    continue
+                tick()
+                if packet.pts is None or packet.is_discard:
+                    raise DecordRefusal("frames that are not shown, or without a time")
+                ticks.append(packet.pts)
+                end_ticks = max(end_ticks, packet.pts + (packet.duration or 0))
+                if packet.is_keyframe and (video.codec == "vp9" or _holds_idr(packet, extradata)):
+                    clean.add(packet.pts)
+        ticks.sort()
+        if len(set(ticks)) < len(ticks):
+            raise DecordRefusal("frames of equal time")
+        keys = frozenset(index for index, stamp in enumerate(ticks) if stamp in clean)
+        return cls(ticks, end_ticks, keys)
+
+
+def _holds_idr(packet: Packet, extradata: bytes) -> bool:
+    """Tell whether an H.264 packet resets the decoder: an IDR slice, by length-prefixed units."""
+    if len(extradata) < 5 or extradata[0] != 1:
+        return False
+    prefix = (extradata[4] & 3) + 1
+    data, position = bytes(packet), 0
+    while position + prefix < len(data):
+        if data[position + prefix] & 31 == 5:
+            return True
+        position += prefix + int.from_bytes(data[position : position + prefix], "big")
+    return False
+
+
+def _open_decord(video: VideoInfo, table: _FrameTable, num_threads: int) -> Any:
+    """Open decord's reader and hold it to the frame table that FFmpeg gave."""
+    try:
+        import decord
+
+        reader = decord.VideoReader(str(video.path), num_threads=num_threads)
+        starts = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
+        keys = set(reader.get_key_indices())
+    except Exception as error:
+        raise DecordRefusal(_first_line(error)) from error
+    ours = np.array(table.ticks, np.float64) * float(video.time_base)
+    # decord keeps seconds in float32, and may count from the first frame.
+    tolerance = 1e-3 + 2 * np.finfo(np.float32).eps * float(np.abs(ours).max(initial=1.0))
+    if len(starts) != len(ours) or not np.allclose(
+        starts - starts[0], ours - ours[0], rtol=0, atol=tolerance
+    ):
+        raise DecordRefusal("its table of frames differs from FFmpeg's")
+    if not keys <= table.clean_keys:
+        raise DecordRefusal("key frames that do not reset the decoder")
+    return reader
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]

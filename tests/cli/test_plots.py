@@ -1,0 +1,111 @@
+"""Pictures of groundings, read back from the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from r2t.cli.plots import (
+    FrameStrip,
+    grounding_figure,
+    minutes,
+    plot_grounding,
+    require_picture_path,
+    span,
+)
+from r2t.store.errors import ConfigError
+from r2t.train.decode import Grounding
+
+
+def grounding(moments: Sequence[Sequence[float]], duration_seconds: float = 30.0) -> Grounding:
+    return Grounding(
+        np.array(moments, dtype=np.float64).reshape(-1, 3),
+        np.linspace(-0.1, 0.9, 15, dtype=np.float32),
+        frame_rate_fps=0.5,
+        duration_seconds=duration_seconds,
+    )
+
+
+def panels(figure: Figure) -> tuple[Axes, Axes]:
+    curve, bars = (axes for axes in figure.axes if axes.axison)
+    return curve, bars
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (61, "1:01"), (3725, "1:02:05")]
+)
+def test_minutes(seconds: float, text: str) -> None:
+    assert minutes(seconds) == text
+
+
+def test_a_moment_is_rounded_to_tenths_before_it_is_split_into_minutes() -> None:
+    assert span(59.96, 61.04) == "1:00.0 - 1:01.0"
+
+
+def test_bars_are_the_best_moments_and_the_truth_where_they_lie_in_time() -> None:
+    rows = [[4, 10, 0.9], [20, 30, 0.5], [0, 2, 0.1]]
+    _, bars = panels(grounding_figure(grounding(rows), "query", truth=[(5, 9)], top=2))
+    found = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars.patches]
+    assert found == [(5, 9), (4, 10), (20, 30)]
+    notes = [text.get_text() for text in bars.texts]
+    assert notes[0].endswith("annotated")
+    assert notes[1] == "0:04.0 - 0:10.0   0.90"
+
+
+def test_the_curve_has_each_score_at_the_centre_of_its_frame() -> None:
+    curve, _ = panels(grounding_figure(grounding([]), "query"))
+    times, scores = curve.lines[0].get_data()
+    assert times[1:-1].tolist() == [1 + 2 * frame for frame in range(15)]
+    assert (times[0], times[-1]) == (0, 30)
+    assert scores[[0, 1]].tolist() == pytest.approx([-0.1, -0.1])
+    assert curve.get_xlim() == (0, 30)
+
+
+@pytest.mark.parametrize(
+    ("duration_seconds", "labels"),
+    [(30, ["0:05", "0:10"]), (150, ["0:15", "0:30"]), (7200, ["15:00", "30:00"])],
+)
+def test_time_is_in_minutes_and_seconds(duration_seconds: float, labels: list[str]) -> None:
+    figure = grounding_figure(grounding([[1, 2, 0.5]], duration_seconds), "query")
+    figure.draw_without_rendering()
+    ticks = [label.get_text() for label in panels(figure)[1].get_xticklabels()]
+    start = ticks.index("0:00")
+    assert ticks[start + 1 : start + 3] == labels
+
+
+def test_a_long_query_with_dollar_signs_is_the_title_as_it_was_typed(tmp_path: Path) -> None:
+    query = "a man pays $5 and then $6 " * 8
+    figure = grounding_figure(grounding([[1, 2, 0.5]]), query)
+    title = figure.texts[0]
+    assert title.get_text().replace("\n", " ") == query.strip()
+    assert title.get_text().count("\n") == 2
+    figure.canvas.draw()  # draws dollar signs rather than mathematics, or raises
+    width = title.get_window_extent().width
+    assert width < figure.bbox.width
+
+
+def test_the_file_shows_the_frames(tmp_path: Path) -> None:
+    pictures = np.zeros((2, 40, 60, 3), dtype=np.uint8)
+    pictures[0, ..., 0] = pictures[1, ..., 2] = 255
+    path = tmp_path / "picture.png"
+    plot_grounding(grounding([[4, 10, 0.9]]), "query", path, strip=FrameStrip(pictures))
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    red, blue = (
+        np.argwhere((pixels == colour).all(axis=2)) for colour in ([255, 0, 0], [0, 0, 255])
+    )
+    assert len(red) > 10_000
+    assert len(blue) == pytest.approx(len(red), rel=0.05)
+    assert red[:, 1].max() < blue[:, 1].min()  # in the order of time
+
+
+@pytest.mark.parametrize("name", ["picture.xyz", "picture", "nowhere/picture.png"])
+def test_an_impossible_picture_is_refused_before_the_work(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="picture"):
+        require_picture_path(tmp_path / name)

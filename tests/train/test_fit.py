@@ -1,0 +1,115 @@
+"""Training on a store, and asking what came of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r2t.store import FeatureStore
+from r2t.store.errors import AnnotationError, ConfigError, SpecMismatchError
+from r2t.train.checkpoint import RunFolder
+from r2t.train.decode import Grounding
+from r2t.train.evaluation import clip_saliency, evaluate_groundings, evaluate_model
+from r2t.train.fit import fit, split_annotations
+from r2t.train.grounder import Grounder, ground_all
+from r2t.train.reader import FeatureReader
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tiny_store import make_store, tiny_config
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return make_store(tmp_path_factory.mktemp("fit") / "feats.zarr")
+
+
+@pytest.fixture(scope="module")
+def run(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fit") / "run"
+    fit(tiny_config(store, epochs=3), store, split_annotations(store), folder)
+    return folder
+
+
+def test_a_run_leaves_everything_about_itself(run: Path, store: FeatureStore) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert {"best.safetensors", "last.safetensors", "config.json", "metrics.jsonl"} <= names
+    assert list((run / "tensorboard").iterdir())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert all("MR-full-mAP" in line["metrics"] for line in lines)
+    trained_on = json.loads((run / "config.json").read_text())["trained_on"]
+    assert trained_on["content"] == store.content_digest()
+    assert (trained_on["num_train_queries"], trained_on["num_val_queries"]) == (8, 4)
+
+
+def test_best_weights_score_what_was_logged(run: Path, store: FeatureStore) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["score"])
+    reader = FeatureReader(store, store.annotations("val"), batch_size=3)
+    config, _ = RunFolder(run).load_config()
+    result = evaluate_model(RunFolder(run).load_model("best"), reader, config)
+    assert result.summary == best["metrics"]
+
+
+def test_one_by_one_equals_batched(run: Path, store: FeatureStore) -> None:
+    grounder = Grounder.load(run)
+    reader = FeatureReader(store, store.annotations("val"), batch_size=4)
+    batched = ground_all(grounder.model, reader, grounder.config.decoding)
+    for annotation in reader.annotations:
+        video = store.read_video(annotation.video_id)
+        alone = grounder(video, store.read_query(annotation.query_id))
+        together = batched[annotation.query_id]
+        np.testing.assert_allclose(alone.saliency, together.saliency, atol=1e-5)
+        np.testing.assert_allclose(
+            np.sort(alone.moments[:, 2]), np.sort(together.moments[:, 2]), atol=1e-5
+        )
+
+
+def test_without_val_some_videos_are_held_out(tmp_path: Path, store: FeatureStore) -> None:
+    full = split_annotations(store)
+    assert not full.held_out
+    only_train = make_store(tmp_path / "feats.zarr", num_videos=4)
+    rows = only_train.annotations()
+    only_train.annotations = lambda split=None, domain=None: (  # type: ignore[method-assign]
+        [] if split == "val" else rows
+    )
+    split = split_annotations(only_train, val_fraction=0.25, seed=3)
+    assert split.held_out
+    train_videos = {annotation.video_id for annotation in split.train}
+    val_videos = {annotation.video_id for annotation in split.val}
+    assert len(val_videos) == 1
+    assert not train_videos & val_videos
+    assert len(split.train) + len(split.val) == len(rows)
+    again = split_annotations(only_train, val_fraction=0.25, seed=3)
+    assert [a.query_id for a in again.val] == [a.query_id for a in split.val]
+
+
+def test_impossible_requests_are_refused(tmp_path: Path, store: FeatureStore) -> None:
+    with pytest.raises(ConfigError, match="no query to train on in domain 'BK'"):
+        split_annotations(store, domain="BK")
+    config = tiny_config(store)
+    wrong = replace(config, model=replace(config.model, vision_width=32))
+    with pytest.raises(SpecMismatchError, match=r"\(2, 32, 16\), the store has \(2, 16, 16\)"):
+        fit(wrong, store, split_annotations(store), tmp_path / "run")
+    unlabelled = replace(store.annotations("val")[0], moments=np.zeros((0, 2)), saliency=None)
+    with pytest.raises(AnnotationError, match="neither moments nor saliency"):
+        evaluate_groundings({}, [unlabelled], "moments")
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (0.5, [1, 2, 3, 4, 5, 6]),
+        (1.0, [1.5, 3.5, 5.5]),
+        (0.25, [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]),
+    ],
+)
+def test_saliency_moves_to_the_clips_of_the_annotation(rate: float, expected: list[float]) -> None:
+    saliency = np.arange(1, 7, dtype=np.float32)
+    grounding = Grounding(np.zeros((0, 3)), saliency, rate, 6 / rate)
+    np.testing.assert_allclose(clip_saliency(grounding, 2.0), expected)
