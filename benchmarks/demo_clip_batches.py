@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from r2t.extract.demo.render import Painter
 from r2t.extract.demo.scene import (
     COLOURS,
+    MIDDLE_RADIUS,
     PLACES,
     SHAPES,
     SIDE,
@@ -28,8 +29,8 @@ from r2t.extract.demo.scene import (
 from r2t.extract.demo.sentences import Description, describe
 
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-SCENES_PER_STEP, FRAMES_PER_SCENE = 48, 4
-FRAMES_PER_STEP, CAPTIONS_PER_STEP = SCENES_PER_STEP * FRAMES_PER_SCENE, 160
+SCENES_PER_STEP, FRAMES_PER_SCENE = 20, 4
+FRAMES_PER_STEP, CAPTIONS_PER_STEP = SCENES_PER_STEP * FRAMES_PER_SCENE, 80
 MAX_SHAPES = 4
 CHOICES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES, "place": PLACES, "verb": VERBS}
 
@@ -60,11 +61,11 @@ class CaptionedFrames:
         shape = self._of_patches(self.looks)[..., 1]
         return torch.where(self.owner >= 0, shape, len(SHAPES))
 
-    def measures(self, patch: int) -> Tensor:
-        """Return what a patch should know of its shape: offset from its centre, radius, tilt."""
+    def measures(self) -> Tensor:
+        """Return what a patch should know of its shape: place in the picture, radius, tilt."""
         pose = self._of_patches(self.poses)
-        offset = (pose[..., :2] - patch_centres(patch)) / patch
-        return torch.cat([offset, (pose[..., 2:3] - 9.5) / 2.5, pose[..., 3:]], dim=-1)
+        place = (pose[..., :2] - SIDE / 2) / (SIDE / 4)
+        return torch.cat([place, (pose[..., 2:3] - MIDDLE_RADIUS) / 2.5, pose[..., 3:]], dim=-1)
 
 
 def patch_centres(patch: int) -> Tensor:

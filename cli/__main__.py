@@ -2,4 +2,6 @@
 
 from r2t.cli.main import app
 
-app(prog_name="r2t")
+# Spawned workers import this module again, under another name.
+if __name__ == "__main__":
+    app(prog_name="r2t")

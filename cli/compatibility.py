@@ -19,9 +19,8 @@ def require_compatible(trained: FeatureSpec, given: FeatureSpec, *, action: str)
     """
     from r2t.store.transfer import UNKNOWN_WEIGHTS
 
-    noted = list(NOTED_FIELDS)
-    if UNKNOWN_WEIGHTS in (trained.weights_sha256, given.weights_sha256):
-        noted.append("weights_sha256")
+    unknown = UNKNOWN_WEIGHTS in (trained.weights_sha256, given.weights_sha256)
+    noted = (*NOTED_FIELDS, "weights_sha256") if unknown else NOTED_FIELDS
     for name in noted:
         ours, theirs = getattr(trained, name), getattr(given, name)
         if ours != theirs:

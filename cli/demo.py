@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,14 +13,16 @@ import typer
 from rich.table import Table
 
 from r2t.cli.ui import answers, cell, handle_errors, note, print_json, progress_bar, write_json
-from r2t.store.errors import ConfigError
+from r2t.store.errors import StoreError
 
 if TYPE_CHECKING:
     from r2t.cli.demo_scores import Contender
     from r2t.extract.clip import FrozenClip
+    from r2t.store.annotations import Split
     from r2t.store.feature_store import FeatureStore
     from r2t.train.config import TrainConfig
     from r2t.train.grounder import Grounder
+    from r2t.train.metrics_bootstrap import Interval
 
 FRAME_RATE_FPS = 1.0
 NUM_VAL_VIDEOS = 20
@@ -64,7 +67,8 @@ def demo(
         if json:
             print_json(result)
         else:
-            answers().print(_table(contenders, test_videos))
+            for table in _tables(contenders, test_videos):
+                answers().print(table)
             _farewell(store, run, folder, picture, result["seconds"])
 
 
@@ -77,12 +81,10 @@ def _stage(name: str) -> Generator[None]:
 
 
 def _make_videos(folder: Path, num_train: int, num_test: int) -> None:
-    import os
-
     from r2t.extract.demo.world import make_world
 
     processes = min(4, os.cpu_count() or 1)
-    wanted = {"train": num_train, "val": NUM_VAL_VIDEOS, "test": num_test}
+    wanted: dict[Split, int] = {"train": num_train, "val": NUM_VAL_VIDEOS, "test": num_test}
     with progress_bar("videos", sum(wanted.values())) as bar:
         before = 0
         for split, count in wanted.items():
@@ -96,6 +98,36 @@ def _make_videos(folder: Path, num_train: int, num_test: int) -> None:
                 progress=lambda done, _, base=base: bar(base + done),
             )
             before += count
+
+
+def _extract(folder: Path, location: Path) -> tuple[FrozenClip, FeatureStore]:
+    from r2t.extract.clip import FrozenClip
+    from r2t.extract.config import ExtractConfig, default_num_workers
+    from r2t.extract.frames import find_videos
+    from r2t.extract.pipeline import extract
+    from r2t.store.datasets import read_annotations
+    from r2t.store.feature_store import FeatureStore
+
+    clip = FrozenClip.load("r2t-demo", layers=4)
+    config = ExtractConfig(frame_rate=FRAME_RATE_FPS, num_workers=default_num_workers())
+    spec = clip.spec(config.frame_rate, config.dtype)
+    store = FeatureStore.create(location, spec, clip.provenance())
+    videos = find_videos(folder)
+    annotations = [
+        row
+        for split in ("train", "val", "test")
+        for row in read_annotations(folder / f"{split}.jsonl")
+    ]
+    with progress_bar("features", len(videos)) as bar:
+        report = extract(
+            config, clip, store, videos, annotations, lambda state: bar(state.num_finished)
+        )
+    if report.interrupted:
+        raise KeyboardInterrupt
+    if not report.complete:
+        failures = [*report.failed.items(), *report.quarantined.items()]
+        raise StoreError(f"{location} is incomplete; {len(failures)} videos failed: {failures[:3]}")
+    return clip, store
 
 
 def _train(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
@@ -174,7 +206,12 @@ def _draw(
     picture = out / "example.png"
     truth = [(start, end) for start, end in first.moments.tolist()]
     plot_grounding(
-        grounding, first.query, picture, strip=frame_strip(video, features), truth=truth, top=3
+        grounding,
+        first.query,
+        picture,
+        strip=frame_strip(video, features.duration_seconds),
+        truth=truth,
+        top=3,
     )
     return picture
 
@@ -187,51 +224,35 @@ def _result(
         "run": str(run),
         "picture": str(picture),
         "seconds": round(seconds),
-        "scores": {
-            contender.name: {
-                METRIC_TITLES[metric]: {
-                    "value": round(interval.value, 2),
-                    "interval": [round(interval.low, 2), round(interval.high, 2)],
-                    "behind": None
-                    if contender.behind is None
-                    else {
-                        "value": round(contender.behind[metric].value, 2),
-                        "interval": [
-                            round(contender.behind[metric].low, 2),
-                            round(contender.behind[metric].high, 2),
-                        ],
-                    },
-                }
-                for metric, interval in contender.scores.items()
-            }
-            for contender in contenders
-        },
+        "scores": {each.name: _intervals(each.scores) for each in contenders},
+        "lead": {each.name: _intervals(each.lead) for each in contenders if each.lead},
     }
 
 
-def _table(contenders: Sequence[Contender], num_videos: int) -> Table:
-    table = Table(
-        title=f"{num_videos} unseen videos: percent, and how far behind R²-Tuning [95 % interval]",
-        title_justify="left",
-    )
-    table.add_column("")
-    for title in METRIC_TITLES.values():
-        table.add_column(title, justify="right")
-        table.add_column("behind", justify="right")
-    for contender in contenders:
-        cells = [cell(contender.name)]
-        for metric, interval in contender.scores.items():
-            behind = None if contender.behind is None else contender.behind[metric]
-            cells.append(cell(f"{interval.value:.1f}"))
-            cells.append(
-                cell(
-                    ""
-                    if behind is None
-                    else f"{behind.value:.1f} [{behind.low:.1f}, {behind.high:.1f}]"
-                )
-            )
-        table.add_row(*cells)
-    return table
+def _intervals(intervals: Mapping[str, Interval]) -> dict[str, Any]:
+    return {
+        METRIC_TITLES[metric]: {
+            "value": round(interval.value, 2),
+            "interval": [round(interval.low, 2), round(interval.high, 2)],
+        }
+        for metric, interval in intervals.items()
+    }
+
+
+def _tables(contenders: Sequence[Contender], num_videos: int) -> list[Table]:
+    scores = Table(title=f"{num_videos} unseen videos, percent", title_justify="left")
+    lead = Table(title="lead of R²-Tuning, with 95 % interval", title_justify="left")
+    for table in (scores, lead):
+        table.add_column("")
+        for title in METRIC_TITLES.values():
+            table.add_column(title, justify="right")
+    for each in contenders:
+        values = [f"{interval.value:.1f}" for interval in each.scores.values()]
+        scores.add_row(*map(cell, [each.name, *values]))
+        if each.lead is not None:
+            leads = [f"{d.value:+.1f} [{d.low:+.1f}, {d.high:+.1f}]" for d in each.lead.values()]
+            lead.add_row(*map(cell, [each.name, *leads]))
+    return [scores, lead]
 
 
 def _farewell(store: FeatureStore, run: Path, folder: Path, picture: Path, seconds: float) -> None:
@@ -239,7 +260,3 @@ def _farewell(store: FeatureStore, run: Path, folder: Path, picture: Path, secon
     note(f"picture: {picture}")
     note(f"took {seconds / 60:.1f} minutes; ask a video yourself:")
     note(f'  r2t predict --checkpoint {run} {folder / first.video_id}.mp4 "{first.query}"')
-
-
-def _extract(folder: Path, location: Path) -> tuple[FrozenClip, FeatureStore]:
-    raise ConfigError("no pipeline yet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 Moments = NDArray[np.float64]
 OURS = "R²-Tuning"
-SHUFFLED = "R²-Tuning, other videos' sentences"
+SHUFFLED = "… asked others' sentences"
 BATCH_SIZE = 16
 NUM_RESAMPLES = 2000
 MAX_TUNING_QUERIES = 300
@@ -38,12 +39,12 @@ MAX_TUNING_QUERIES = 300
 class Contender:
     """One way to answer, and how well it did: percent with 95 % intervals.
 
-    `behind` is by how much R²-Tuning is better on the same queries, None for itself.
+    `lead` is by how much R²-Tuning is better on the same queries, None for itself.
     """
 
     name: str
     scores: Mapping[str, Interval]
-    behind: Mapping[str, Interval] | None
+    lead: Mapping[str, Interval] | None
 
 
 def compare(
@@ -62,15 +63,16 @@ def compare(
     """
     test = store.annotations("test")
     rng = np.random.default_rng(seed)
-    durations = [float(store.read_video(a.video_id).duration_seconds) for a in test]
+    lengths = store.videos.set_index("video_id")["duration_seconds"]
+    durations = [float(lengths[annotation.video_id]) for annotation in test]
     lenders = baselines.sentences_of_others([a.video_id for a in test], rng)
     answered = _Counter(on_queries)
     answers = {
         OURS: _ask(grounder, store, test, test, answered),
-        SHUFFLED: _ask(grounder, store, test, [test[place] for place in lenders], answered),
-        "frozen CLIP's similarity": _similarity_answers(clip, store, test, rng, answered),
+        SHUFFLED: _ask(grounder, store, test, [test[int(place)] for place in lenders], answered),
+        "frozen CLIP similarity": _similarity_answers(clip, store, test, rng, answered),
         "random moments": [baselines.random_moments(rng, duration) for duration in durations],
-        "the whole video": [baselines.whole_video(duration) for duration in durations],
+        "whole video": [baselines.whole_video(duration) for duration in durations],
     }
     scores = {name: _score(test, moments) for name, moments in answers.items()}
     return [
@@ -114,6 +116,7 @@ def _ask(
     answered: _Counter,
 ) -> list[Moments]:
     """Ask each video the sentence at the same place of the other list."""
+    read_video = lru_cache(maxsize=2)(store.read_video)  # a video's queries follow each other
     moments: list[Moments] = []
     for start in range(0, len(videos), BATCH_SIZE):
         pairs = zip(
@@ -122,7 +125,7 @@ def _ask(
         batch = collate(
             [
                 make_sample(
-                    store.read_video(video.video_id),
+                    read_video(video.video_id),
                     store.read_query(sentence.query_id).tokens,
                     video.query_id,
                 )
@@ -144,7 +147,7 @@ def _similarity_answers(
     answered: _Counter,
 ) -> list[Moments]:
     rows = store.annotations("train")
-    chosen = sorted(rng.permutation(len(rows))[:MAX_TUNING_QUERIES].tolist())
+    chosen: list[int] = sorted(rng.permutation(len(rows))[:MAX_TUNING_QUERIES].tolist())
     tuning = [rows[place] for place in chosen]
     known = _curves(clip, store, tuning, answered)
 
@@ -167,9 +170,10 @@ def _curves(
     clip: FrozenClip, store: FeatureStore, annotations: Sequence[Annotation], answered: _Counter
 ) -> list[dict[str, tuple[NDArray[np.float32], float, float]]]:
     """Return, per query, the similarity of CLS and of the best patch, with the video's timing."""
+    read_video = lru_cache(maxsize=2)(store.read_video)
     curves: list[dict[str, tuple[NDArray[np.float32], float, float]]] = []
     for annotation in annotations:
-        video = store.read_video(annotation.video_id)
+        video = read_video(annotation.video_id)
         cosines = similarity(clip, video, store.read_query(annotation.query_id))
         timing = (video.frame_rate_fps, video.duration_seconds)
         curves.append(

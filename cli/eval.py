@@ -90,17 +90,11 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     with handle_errors():
         if dataset not in (None, *EVALUATORS):
             raise ConfigError(f"dataset {dataset!r}: legal are {', '.join(EVALUATORS)}")
-        with_model = store is not None and checkpoint is not None
-        with_files = predictions is not None and annotations is not None
-        given = sum(value is not None for value in (store, checkpoint, predictions, annotations))
-        if given != 2 or not (with_model or with_files):
-            raise ConfigError(
-                "give either --store and --checkpoint, or --predictions and --annotations"
-            )
+        given = (store, checkpoint, predictions, annotations)
         folder = None
-        if predictions is not None and annotations is not None:
+        if predictions is not None and annotations is not None and given.count(None) == 2:
             answered = read_answers(predictions, annotations, dataset, split, domain)
-        elif store is not None and checkpoint is not None:
+        elif store is not None and checkpoint is not None and given.count(None) == 2:
             split = split or "val"
             answered = ask_model(
                 store, checkpoint, dataset, split, domain, batch_size=batch_size, device=device
@@ -111,6 +105,10 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
             if not answered.labelled:
                 note("the queries have no labels to score with")
                 return
+        else:
+            raise ConfigError(
+                "give either --store and --checkpoint, or --predictions and --annotations"
+            )
         scores = score(answered, num_resamples=bootstrap, strict_official=strict_official)
         if folder is not None:
             write_json(scores, folder / "metrics.json")

@@ -9,9 +9,11 @@ import typer
 
 from r2t.cli import store
 from r2t.cli.demo import demo
+from r2t.cli.eval import EXAMPLES as EVAL_EXAMPLES
 from r2t.cli.eval import evaluate
 from r2t.cli.extract import extract
 from r2t.cli.import_checkpoint import import_checkpoint
+from r2t.cli.predict import EXAMPLES as PREDICT_EXAMPLES
 from r2t.cli.predict import predict
 from r2t.cli.train import EXAMPLES as TRAIN_EXAMPLES
 from r2t.cli.train import train
@@ -42,8 +44,8 @@ def main(
 
 app.command()(extract)
 app.command(epilog=TRAIN_EXAMPLES)(train)
-app.command("eval")(evaluate)
-app.command()(predict)
+app.command("eval", epilog=EVAL_EXAMPLES)(evaluate)
+app.command(epilog=PREDICT_EXAMPLES)(predict)
 app.command("import-checkpoint")(import_checkpoint)
 app.command()(demo)
 app.add_typer(store.app, name="store")

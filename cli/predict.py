@@ -17,6 +17,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.schema import PER_VIDEO
 
 if TYPE_CHECKING:
+    from r2t.cli.plots import FrameStrip
     from r2t.extract.clip import FrozenClip
     from r2t.store.schema import FeatureSpec
     from r2t.train.decode import Grounding
@@ -30,6 +31,7 @@ EXAMPLES = (
 )
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_COLUMNS = 60
+STRIP_PIXELS = 160
 
 
 def predict(  # noqa: PLR0913 - a parameter for each option
@@ -59,12 +61,11 @@ def predict(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Find the moments of a video that a sentence speaks of."""
     with handle_errors():
+        from r2t.cli.plots import plot_grounding, require_picture_path
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
 
         if plot is not None:
-            from r2t.cli.plots import require_picture_path
-
             require_picture_path(plot)
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
@@ -73,7 +74,8 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         features = clip.encode_video(video, rate)
         grounding = grounder(features, clip.encode_query(query))
         if plot is not None:
-            _draw(grounding, video, query, plot, top)
+            strip = frame_strip(video, grounding.duration_seconds)
+            plot_grounding(grounding, query, plot, strip=strip, top=top)
         if json:
             print_json({"video": str(video), "query": query, **grounding_json(grounding)})
         else:
@@ -168,7 +170,11 @@ def _announce(source: str, num_bytes: int | None) -> None:
     note(f"downloading {source} ({size})")
 
 
-def _draw(grounding: Grounding, video: Path, query: str, path: Path, top: int) -> None:
-    from r2t.cli.plots import plot_grounding
+def frame_strip(video: Path, duration_seconds: float) -> FrameStrip:
+    """Decode a few pictures, evenly spaced over a video."""
+    from r2t.cli.plots import NUM_STRIP_FRAMES, FrameStrip
+    from r2t.extract.frames import stream_frames
 
-    plot_grounding(grounding, query, path, strip=None, top=top)
+    batches = stream_frames(video, NUM_STRIP_FRAMES / duration_seconds, size=STRIP_PIXELS)
+    pixels = np.concatenate([batch.pixels for batch in batches])
+    return FrameStrip(pixels.transpose(0, 2, 3, 1))

@@ -65,7 +65,11 @@ def _domain_table(scores: Mapping[str, Any]) -> Table:
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(
-        title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold"
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # ten columns on a terminal of eighty
     )
     table.add_column("")
     for column in columns:

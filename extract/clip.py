@@ -7,9 +7,11 @@ Both towers stay in memory in full: for ViT-B/32 that is 0.6 GB.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,9 +147,23 @@ class FrozenClip:
             dtype=dtype,
         )
 
+    def provenance(self) -> dict[str, Any]:
+        """Return what is worth recording beside the identity: names, precision, versions."""
+        packages = ("r2-tuning", "open_clip_torch", "torch", "av", "decord", "numpy", "pillow")
+        versions: dict[str, str] = {}
+        for package in packages:
+            with contextlib.suppress(PackageNotFoundError):  # decord is not had everywhere
+                versions[package] = version(package)
+        return {
+            "model": self.model,
+            "pretrained": self.pretrained,
+            "precision": self.precision,
+            "versions": versions,
+        }
+
     @torch.inference_mode()
     def encode_frames(
-        self, pixels: UInt8[np.ndarray, "frames 3 height width"]
+        self, pixels: UInt8[np.ndarray, "frames 3 rows columns"]
     ) -> Float16[np.ndarray, "layers frames tokens width"]:
         """Return the hidden states of RGB pictures of `image_size`, CLS first, layers ascending."""
         side = self.image_size
@@ -217,7 +233,7 @@ class FrozenClip:
         )
 
     def _encode_pictures(
-        self, pixels: UInt8[Tensor, "frames 3 height width"]
+        self, pixels: UInt8[Tensor, "frames 3 rows columns"]
     ) -> Float16[np.ndarray, "layers frames tokens width"]:
         mean, std = (
             torch.tensor(value, device=self.device).view(3, 1, 1) for value in (self.mean, self.std)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from r2t.extract.frames import Decoder
+from r2t.extract.frames import Decoder, require_decoder
 from r2t.store.errors import ConfigError
 from r2t.store.schema import PER_VIDEO, StorageDtype
 
@@ -24,15 +24,16 @@ class ExtractConfig:
     """How one run samples, decodes and stores; the model is chosen apart, in `FrozenClip.load`.
 
     `frame_rate` is sampled frames per second, or "per-video": one frame for each clip that the
-    video's saliency labels have. `timeout_seconds` bounds the decoding of one video.
+    video's saliency labels have. A decoder is killed after
+    `timeout_seconds` without progress.
     `retry_failed` tries again what earlier runs have quarantined.
     """
 
     frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS
     dtype: StorageDtype = "float16"
     decoder: Decoder = "auto"
-    num_workers: int = 2
-    timeout_seconds: float = 600.0
+    num_workers: int = 1
+    timeout_seconds: float = 60.0
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
@@ -43,8 +44,7 @@ class ExtractConfig:
             raise ConfigError(f"frame rate {rate!r}: give frames per second or {PER_VIDEO!r}")
         if self.dtype not in ("float16", "int8"):
             raise ConfigError(f"dtype {self.dtype!r}: legal are float16 and int8")
-        if self.decoder not in ("auto", "decord", "pyav"):
-            raise ConfigError(f"decoder {self.decoder!r}: legal are auto, decord and pyav")
+        require_decoder(self.decoder)
         if self.num_workers < 1:
             raise ConfigError(f"{self.num_workers} workers: give at least 1")
         if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):

@@ -9,19 +9,20 @@ pipe, which is small beside decoding.
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,9 @@ from r2t.store.errors import ConfigError, VideoError
 
 # -P: modules in the working directory do not take the place of installed ones.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "r2t.extract.decode_worker")
+
+# Importing NumPy and FFmpeg takes half a second, and far longer on a busy or cold machine.
+_START_SECONDS = 120.0
 
 
 class DecodePool:
@@ -70,7 +74,7 @@ class DecodePool:
         self._busy: set[_Worker] = set()
         self._closed = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> DecodePool:
         return self
 
     def __exit__(
@@ -92,7 +96,7 @@ class DecodePool:
         for worker in idle:
             worker.dispose()
 
-    def stream(self, path: str | Path, fps: float | Fraction) -> Iterator[FrameBatch]:
+    def stream(self, path: str | Path, fps: float | Fraction) -> Generator[FrameBatch]:
         """Yield what `frames.stream_frames` yields, decoded in a worker.
 
         Waits while all workers are busy. The worker decodes one window ahead, then waits to be
@@ -129,7 +133,7 @@ class DecodePool:
         except VideoError:
             finished = True
             raise
-        except _WorkerDeathError as death:
+        except (_WorkerDeathError, RuntimeError) as death:
             if self._closed:
                 raise RuntimeError("the decode pool was closed") from death
             raise
@@ -177,6 +181,7 @@ class _Worker:
     def __init__(self, timeout_seconds: float, memory_bytes: int) -> None:
         self._timeout_seconds = timeout_seconds
         self._timed_out = False
+        self._ready = False
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in dispose
         self._process = subprocess.Popen(
             [*WORKER_COMMAND, str(memory_bytes)],
@@ -184,8 +189,8 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=self._complaints,
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        assert isinstance(self._process.stdin, io.BufferedWriter)
+        assert isinstance(self._process.stdout, io.BufferedReader)
         self._requests, self._answers = self._process.stdin, self._process.stdout
 
     @property
@@ -206,12 +211,15 @@ class _Worker:
 
     def decode(self, request: dict[str, Any]) -> Iterator[FrameBatch]:
         """Yield the batches of one video; after `VideoError` the worker is ready for the next."""
+        self._await_start()
+        self._complaints.seek(0)
+        self._complaints.truncate()  # of earlier videos; the process writes where we seek
         decoder = "unknown"
         try:
             self._requests.write(json.dumps(request).encode() + b"\n")
             self._requests.flush()
             while True:
-                message = json.loads(self._read_line())
+                message = json.loads(self._read_line(self._timeout_seconds))
                 decoder = message.get("decoder", decoder)
                 if "error" in message:
                     raise VideoError(message["error"])
@@ -227,8 +235,17 @@ class _Worker:
         except (BrokenPipeError, EOFError) as error:
             raise _WorkerDeathError(self._cause_of_death(), decoder) from error
 
-    def _read_line(self) -> bytes:
-        with self._deadline():
+    def _await_start(self) -> None:
+        try:
+            if not self._ready:
+                self._read_line(_START_SECONDS)
+        except EOFError as error:
+            # No VideoError: nothing is known of the video yet.
+            raise RuntimeError(f"a decoding worker does not start: {self._last_words()}") from error
+        self._ready = True
+
+    def _read_line(self, seconds: float) -> bytes:
+        with _Deadline(seconds, self._give_up):
             line = self._answers.readline()
         if not line.endswith(b"\n"):
             raise EOFError
@@ -236,14 +253,11 @@ class _Worker:
 
     def _read_pixels(self, shape: tuple[int, ...]) -> np.ndarray:
         pixels = np.empty(shape, np.uint8)
-        with self._deadline():
-            num_read = self._answers.readinto(pixels.reshape(-1).data)
+        with _Deadline(self._timeout_seconds, self._give_up):
+            num_read = self._answers.readinto(pixels.data)
         if num_read != pixels.size:
             raise EOFError
         return pixels
-
-    def _deadline(self) -> _Deadline:
-        return _Deadline(self._timeout_seconds, self._give_up)
 
     def _give_up(self) -> None:
         self._timed_out = True
@@ -257,15 +271,21 @@ class _Worker:
             cause = f"crashed ({signal.Signals(-status).name})"
         else:
             cause = f"ended with status {status}"
+        last_words = self._last_words()
+        return f"{cause}: {last_words}" if last_words else cause
+
+    def _last_words(self) -> str:
+        """Return the last line of a dead process's standard error, or nothing."""
+        self._process.wait()
         self._complaints.seek(0)
-        last_words = self._complaints.read()[-1000:].decode(errors="replace").strip()
-        return f"{cause}: {last_words.splitlines()[-1]}" if last_words else cause
+        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][-300:] if lines else ""
 
 
 class _Deadline:
     """Call a function unless the block is left in time."""
 
-    def __init__(self, seconds: float, on_expiry: Any) -> None:
+    def __init__(self, seconds: float, on_expiry: Callable[[], None]) -> None:
         self._timer = threading.Timer(seconds, on_expiry)
         self._timer.daemon = True
 

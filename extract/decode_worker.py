@@ -1,9 +1,9 @@
 """A process that decodes one video after another for `decode_pool`, and may die of any of them.
 
-Requests come as JSON lines on standard input. Answers go out as JSON lines, where `num_bytes` says
-how many raw bytes follow: {"decoder"} while work goes on, {"batch"} with timestamps and pixels,
-then {"done"} or {"error"}. Writing blocks until the parent reads, so a slow parent slows the
-decoder down instead of filling memory. Standard input ending means that the parent is gone.
+Requests come as JSON lines on standard input. Answers go out as JSON lines: {"ready"} once, then
+for each request {"decoder"} while work goes on, {"batch"} with raw pixels of {"shape"} after it,
+and {"done"} or {"error"}. Writing blocks until the parent reads, so a slow parent slows the decoder
+down instead of filling memory. Standard input ending means that the parent is gone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 from r2t.extract.frames import FrameBatch, stream_frames
@@ -33,6 +34,7 @@ def main() -> None:
     os.dup2(2, 1)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests,), daemon=True).start()
+    _answer(answers, {"ready": True})
     while True:
         _serve(requests.get(), answers)
 
@@ -64,7 +66,8 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
             _answer(answers, {"decoder": decoder})
 
     try:
-        for batch in stream_frames(**request, on_progress=on_progress):
+        rate = Fraction(request.pop("fps"))
+        for batch in stream_frames(fps=rate, **request, on_progress=on_progress):
             _answer_batch(answers, batch)
         _answer(answers, {"done": True})
     except R2TError as error:

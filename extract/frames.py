@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,12 +24,13 @@ from jaxtyping import Float64, UInt8
 from r2t.extract.decoders import (
     PYAV,
     DecordRefusal,
+    Picture,
     Sampling,
     decord_name,
     decord_pictures,
     pyav_pictures,
 )
-from r2t.extract.probe import exact_rate, probe
+from r2t.extract.probe import VideoInfo, exact_rate, probe
 from r2t.store.errors import ConfigError, VideoError
 
 logger = logging.getLogger(__name__)
@@ -36,23 +38,8 @@ logger = logging.getLogger(__name__)
 Decoder = Literal["auto", "decord", "pyav"]
 
 VIDEO_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".avi",
-        ".flv",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".ogv",
-        ".ts",
-        ".webm",
-        ".wmv",
-    ]
+    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -31,7 +32,7 @@ class VideoInfo:
     """The picture stream of one file, as FFmpeg's choice of best stream finds it.
 
     `width` and `height` are those on the screen, after `orientation`. A timestamp of `ticks` lies
-    (ticks − start_ticks) · time_base seconds after the start of the container.
+    (ticks - start_ticks) · time_base seconds after the start of the container.
     """
 
     path: Path
@@ -105,7 +106,7 @@ def probe(path: str | Path) -> VideoInfo:
             raise VideoError(f"{path}: its video stream has no clock")
         start = Fraction(container.start_time or 0, av.time_base)
         rate = stream.average_rate or stream.guessed_rate
-        stated = _stated_duration(container, stream, time_base)
+        stated = _stated_duration(container, stream, start)
         return VideoInfo(
             path=path,
             container=container.format.name,
@@ -150,19 +151,23 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             if not isinstance(stream, VideoStream) or stream.codec_context is None:
                 raise VideoError(f"{path}: there is no decoder for its video stream")
             yield container, stream
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise VideoError(f"{path}: cannot be decoded: {error.strerror or error}") from error
 
 
 def _stated_duration(
-    container: InputContainer, stream: VideoStream, time_base: Fraction
+    container: InputContainer, stream: VideoStream, start: Fraction
 ) -> Fraction | None:
-    if stream.duration:
-        return stream.duration * time_base
+    if stream.duration and stream.time_base:
+        return stream.duration * stream.time_base
     whole = Fraction(container.duration or 0, av.time_base)
-    # Matroska states a track's duration as a tag; a stale one betrays itself by passing the whole.
+    if "matroska" not in container.format.name:
+        return whole or None
+    # Matroska states when things end, not how long they are; a track's end is a tag, and a stale
+    # tag betrays itself by passing the end of all.
     tagged = _clock_time(stream.metadata.get("DURATION", ""))
-    return tagged if tagged and tagged <= whole else whole or None
+    end = tagged if tagged and tagged <= whole else whole
+    return end - start if end > start else None
 
 
 def _clock_time(text: str) -> Fraction | None:

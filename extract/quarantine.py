@@ -41,6 +41,9 @@ class Quarantine:
         after |= failed
         if after == before:
             return
+        if not after:
+            self.path.unlink()
+            return
         lines = [
             json.dumps({"video_id": name, "reason": reason}, ensure_ascii=False)
             for name, reason in after.items()

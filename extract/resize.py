@@ -1,4 +1,4 @@
-"""From a decoded picture to what CLIP looks at: upright, resized, cropped; one way for all decoders.
+"""From a decoded picture to what CLIP looks at: upright, resized, cropped, for any decoder.
 
 The order is that of the official extraction (resize the short side, then crop the centre), on RGB
 bytes and with Pillow's bicubic filter, which widens with the scale and so does not alias.
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -26,7 +25,10 @@ class Orientation:
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Orientation:
         """Read a frame's display matrix, of which the nearest right angle counts."""
-        side_data = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+        try:
+            side_data = frame.side_data.get("DISPLAYMATRIX")
+        except ValueError:  # PyAV has no name for another kind of side data on this frame
+            return cls.turned(frame.rotation)
         if side_data is None:
             return cls()
         # Rows map (x, y, 1): x' = a·x + c·y, y' = b·x + d·y in 16.16 fixed point.
@@ -36,11 +38,15 @@ class Orientation:
             return cls(True, c < 0, b < 0)
         return cls(False, a < 0, d < 0)
 
+    @classmethod
+    def turned(cls, degrees: float) -> Orientation:
+        """Return the turn nearest to this many degrees counterclockwise."""
+        return _TURNS[round(-degrees / 90) % 4]
+
     @property
     def rotation(self) -> int:
         """Clockwise degrees of the turn; a mirroring that is no turn counts as none."""
-        turns = {(False, True, True): 180, (True, True, False): 90, (True, False, True): 270}
-        return turns.get((self.transposed, self.mirrored_across, self.mirrored_down), 0)
+        return 90 * _TURNS.index(self) if self in _TURNS else 0
 
     @property
     def mirrored(self) -> bool:
@@ -54,6 +60,15 @@ class Orientation:
         if self.transposed:
             rgb = rgb.transpose(1, 0, 2)
         return rgb[:: -1 if self.mirrored_down else 1, :: -1 if self.mirrored_across else 1]
+
+
+# No turn, then a quarter, a half and three quarters clockwise.
+_TURNS = (
+    Orientation(),
+    Orientation(transposed=True, mirrored_across=True),
+    Orientation(mirrored_across=True, mirrored_down=True),
+    Orientation(transposed=True, mirrored_down=True),
+)
 
 
 def resize_and_crop(

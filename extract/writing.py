@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float16
 
 from r2t.store.errors import R2TError, StoreError, VideoError
+from r2t.store.schema import VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.writer import StoreWriter
 
@@ -65,11 +66,13 @@ class WritingThread:
         """Hand over the next frames of a video that has begun."""
         self._put(video_id, lambda: self._open[video_id][1].append(tokens))
 
-    def finish(self, video_id: str) -> None:
-        """Commit a video."""
+    def finish(self, video_id: str, source: VideoSource) -> None:
+        """Commit a video; only now is it known which decoder served."""
 
         def step() -> None:
-            self._open[video_id][0].close()
+            stack, video = self._open[video_id]
+            video.source = source
+            stack.close()
             del self._open[video_id]
             self.done.append(video_id)
 
@@ -92,8 +95,8 @@ class WritingThread:
             raise self._fatal
         if isinstance(self._fatal, OSError):
             raise StoreError(
-                f"cannot write the store: {self._fatal.strerror or self._fatal}. What was committed "
-                "is safe; free space or fix permissions and run the same command again"
+                f"cannot write the store: {self._fatal.strerror or self._fatal}. What was "
+                "committed is safe; free space or fix permissions and run the same command again"
             ) from self._fatal
         if self._fatal is not None:
             raise self._fatal

@@ -22,7 +22,7 @@ from zarr.errors import ContainsArrayError, GroupNotFoundError
 from r2t.store.annotations import Annotation
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
 from r2t.store.layout import node_name
-from r2t.store.nodes import damage, open_group, storage_errors
+from r2t.store.nodes import child_names, damage, open_group, storage_errors
 from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
 from r2t.store.query_rows import annotation_at, ragged_row
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
@@ -59,6 +59,7 @@ class FeatureStore:
         self.spec = FeatureSpec.from_dict(cast("dict[str, Any]", identity))
         self.provenance = cast("dict[str, Any]", provenance)
         self._lock = threading.Lock()
+        self._known_parts: dict[str, Part] = {}  # parts never change once they are there
         self.refresh()
 
     @classmethod
@@ -248,9 +249,11 @@ class FeatureStore:
         if group is None:
             raise StoreError(f"{self.location}: the group {kind!r} is missing")
         with damage(f"{self.location}: {kind}"):
-            for name in sorted(group.group_keys()):
-                part = cast("zarr.Group", group[name])
-                yield read_part(part, name, scalars=scalars, ragged=ragged)
+            for path in (f"{kind}/{name}" for name in child_names(group)):
+                if path not in self._known_parts:
+                    part = cast("zarr.Group", self._group[path])
+                    self._known_parts[path] = read_part(part, scalars=scalars, ragged=ragged)
+                yield self._known_parts[path]
 
 
 def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,10 @@ _FIELDS = (
     "domain",
     "duration_seconds",
 )
+_SCALE = ("lowest", "highest")
+_MAX_SCORE = 1e6
+
+_Built = TypeVar("_Built")
 
 
 def read_own_jsonl(path: Path, text: str, default: Split, tally: Tally) -> Located:
@@ -42,34 +46,40 @@ def read_own_jsonl(path: Path, text: str, default: Split, tally: Tally) -> Locat
         unknown = [key for key in row if key not in _FIELDS]
         if unknown:
             raise AnnotationError(f"{where}: unknown field {unknown[0]!r}; legal are {_FIELDS}")
-        moments = row.matrix("moments", 2) if "moments" in row else np.zeros((0, 2))
-        yield (
-            where,
-            Annotation(
-                query_id=row.text("query_id"),
-                video_id=row.text("video_id"),
-                query=row.text("query", empty=True),
-                moments=moments,
-                saliency=_saliency(row.child("saliency")) if "saliency" in row else None,
-                split=parse_split(row.value("split"), row.at("split"))
-                if "split" in row
-                else default,
-                domain=row.text("domain", empty=True) if "domain" in row else "",
-                duration_seconds=row.optional_number("duration_seconds"),
-            ),
-        )
+        yield where, _annotation(row, default)
+
+
+def _annotation(row: Fields, default: Split) -> Annotation:
+    saliency = _saliency(row.child("saliency")) if "saliency" in row else None
+    fields: dict[str, Any] = {
+        "query_id": row.text("query_id"),
+        "video_id": row.text("video_id"),
+        "query": row.text("query", empty=True),
+        "moments": row.matrix("moments", 2) if "moments" in row else np.zeros((0, 2)),
+        "split": parse_split(row.value("split"), row.at("split")) if "split" in row else default,
+        "domain": row.text("domain", empty=True) if "domain" in row else "",
+        "duration_seconds": row.optional_number("duration_seconds"),
+    }
+    return _located(row.where, lambda: Annotation(saliency=saliency, **fields))
 
 
 def _saliency(fields: Fields) -> SaliencyLabels:
-    scores = fields.matrix("scores", low=-1e6, high=1e6).astype(np.float32)
+    scores = fields.matrix("scores", low=-_MAX_SCORE, high=_MAX_SCORE).astype(np.float32)
     if len(scores) > MAX_CLIPS:
         raise AnnotationError(f"{fields.at('scores')} has {len(scores)} clips")
-    return SaliencyLabels(
-        scores,
-        clip_seconds=fields.number("clip_seconds", high=MAX_SECONDS),
-        lowest=fields.number("lowest", low=-1e6),
-        highest=fields.number("highest", low=-1e6),
+    clip_seconds = fields.number("clip_seconds", high=MAX_SECONDS)
+    lowest, highest = (fields.number(k, low=-_MAX_SCORE, high=_MAX_SCORE) for k in _SCALE)
+    return _located(
+        fields.where, lambda: SaliencyLabels(scores, clip_seconds, lowest=lowest, highest=highest)
     )
+
+
+def _located(where: str, build: Callable[[], _Built]) -> _Built:
+    """Build a value that checks itself, and say in its complaint where it stood."""
+    try:
+        return build()
+    except AnnotationError as error:
+        raise AnnotationError(f"{where}: {error}") from error
 
 
 def write_annotations(path: str | Path, annotations: Sequence[Annotation]) -> None:

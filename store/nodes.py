@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
+from zarr.core.sync import sync
 
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
 
@@ -48,6 +49,24 @@ def create_array(
         compressors=None,
         config={"write_empty_chunks": True},
     )
+
+
+def child_names(group: zarr.Group) -> list[str]:
+    """Return the names of the nodes in a group, sorted; whatever else lies there is passed over.
+
+    Lists the keys themselves: in a zip, zarr's own listing of a group finds only the group.
+    """
+
+    async def collect() -> list[str]:
+        return [key async for key in group.store.list_prefix(f"{group.path}/")]
+
+    paths = (key.removeprefix(f"{group.path}/").split("/") for key in sync(collect()))
+    return sorted(path[0] for path in paths if path[1:] == ["zarr.json"])
+
+
+def stored_bytes(array: zarr.Array[Any]) -> int:
+    """Bytes that an array's chunks take in storage, whatever its metadata claims."""
+    return sync(array.store_path.store.getsize_prefix(f"{array.path}/c"))
 
 
 @contextlib.contextmanager

@@ -22,6 +22,18 @@ PER_VIDEO = "per-video"
 StorageDtype = Literal["float16", "int8"]
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_finite(value) and value > 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
     """How features were made: two stores with equal identities can be mixed, others never.
@@ -50,7 +62,8 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         for name in ("vision_layers", "text_layers"):
             layers = getattr(self, name)
-            if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0:
+            whole = all(_is_count(layer) for layer in layers)
+            if not layers or not whole or list(layers) != sorted(set(layers)) or layers[0] < 0:
                 raise ConfigError(f"{name} = {layers}: give distinct ascending layers from 0 up")
         if len(self.vision_layers) != len(self.text_layers):
             raise ConfigError(
@@ -58,15 +71,24 @@ class FeatureSpec:
                 "the R² Block pairs them one to one, so give as many of each"
             )
         for name in ("num_tokens", "vision_width", "text_width", "image_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: must be positive")
+            if not _is_count(getattr(self, name)) or getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be a positive integer")
         if self.dtype not in ("float16", "int8"):
             raise ConfigError(f"dtype = {self.dtype!r}: legal are 'float16' and 'int8'")
-        rate = self.frame_rate
-        if isinstance(rate, str) != (rate == PER_VIDEO) or (
-            not isinstance(rate, str) and not (math.isfinite(rate) and rate > 0)
-        ):
-            raise ConfigError(f"frame_rate = {rate!r}: give frames per second or {PER_VIDEO!r}")
+        if self.frame_rate != PER_VIDEO and not _is_positive(self.frame_rate):
+            raise ConfigError(
+                f"frame_rate = {self.frame_rate!r}: give frames per second or {PER_VIDEO!r}"
+            )
+        self._require_texts_and_colours()
+
+    def _require_texts_and_colours(self) -> None:
+        for name in ("model", "weights_sha256", "sampling", "resize"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be a text")
+        for name, legal in (("mean", _is_finite), ("std", _is_positive)):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(legal(value) for value in values):
+                raise ConfigError(f"{name} = {values!r}: give a legal number for each of R, G, B")
 
     @property
     def num_layers(self) -> int:

@@ -16,10 +16,10 @@ import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.sync import sync
 
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.layout import frame_runs
+from r2t.store.nodes import stored_bytes
 
 _MISSING = 2**64 - 1
 
@@ -180,8 +180,7 @@ def require_backed(
     """
     num_runs = frame_runs(layout.frames)[0]
     if folder is None:
-        store = array.store_path.store
-        stored = cast("int", sync(store.getsize_prefix(f"{array.path}/c")))
+        stored = stored_bytes(array)
         if stored < num_runs * layout.shard_bytes:
             raise CorruptFeatureError(
                 f"{label}: {stored} of {num_runs * layout.shard_bytes} bytes are stored; "

@@ -14,7 +14,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.layout import FeatureDigest
 from r2t.store.nodes import create_array, open_group, storage_errors
 from r2t.store.quantize import affine_range, quantize
-from r2t.store.schema import FeatureSpec
+from r2t.store.schema import FeatureSpec, VideoSource
 from r2t.store.shards import TokenLayout, read_tokens
 
 
@@ -28,6 +28,7 @@ class VideoWriter:
         self._folder = folder
         self._spec = spec
         self._video_id = video_id
+        self.source: VideoSource | None = None
         self._layout = TokenLayout(
             spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, np.dtype("<f2")
         )

@@ -29,8 +29,8 @@ class HighlightValues:
 
 
 def highlight_values(
-    saliencies: Sequence[Float64[np.ndarray, " clips"]],
-    labels: Sequence[Float[np.ndarray, "scored_clips annotators"]],
+    saliencies: Sequence[Float64[np.ndarray, " _"]],
+    labels: Sequence[Float[np.ndarray, "_ annotators"]],
 ) -> HighlightValues:
     """Compare each query's saliency per clip with its annotators' scores, as QVHighlights does.
 
@@ -40,44 +40,52 @@ def highlight_values(
     label, real = pad([rows.astype(np.float64) for rows in labels])
     num_clips = real.shape[1]
     score, _ = pad([row[:num_clips, None] for row in saliencies], longest=num_clips)
-    ranked_score = np.where(real, -score[..., 0], np.inf)
-    order = np.argsort(ranked_score, axis=1, kind="stable")
-    ranked_score = np.take_along_axis(ranked_score, order, axis=1)
+    cost = np.where(real, -score[..., 0], np.inf)
+    order = np.argsort(cost, axis=1, kind="stable")
+    ranked_cost = np.take_along_axis(cost, order, axis=1)
+    ranked_label = np.take_along_axis(label, order[..., None], axis=1)
     best = np.array([int(np.argmax(row)) for row in saliencies])
     best_label = label[np.arange(len(labels)), np.minimum(best, num_clips - 1)]
     best_label[best >= [len(rows) for rows in labels]] = -np.inf
+    # Running sums and maxima go along the first axis: numpy then works on whole rows.
+    by_clip = np.ascontiguousarray(ranked_label.transpose(1, 2, 0))
+    closes = _closes_level(np.ascontiguousarray(ranked_cost.T))
     precisions, hits = [], []
-    ranked_label = np.take_along_axis(label, order[..., None], axis=1).transpose(2, 0, 1)
     for level in HIGHLIGHT_LEVELS.values():
-        positive = ranked_label >= level  # [annotators, queries, clips]; padding scores 0
-        precisions.append(_level_average_precision(positive, ranked_score).mean(axis=0))
+        precision = _level_average_precision(by_clip >= level, closes)  # padding scores 0
+        precisions.append(precision.mean(axis=0))
         hits.append((best_label >= level).any(axis=1))
     return HighlightValues(np.stack(precisions, axis=1), np.stack(hits, axis=1).astype(np.float64))
 
 
+def _closes_level(
+    cost: Float64[np.ndarray, "clips queries"],
+) -> Bool[np.ndarray, "clips queries"]:
+    """Tell the last clip of each run of equal scores; `cost` is infinite past the last clip."""
+    last = np.ones((1, cost.shape[1]), dtype=bool)
+    return np.concatenate([cost[1:] != cost[:-1], last]) & np.isfinite(cost)
+
+
 def _level_average_precision(
-    positive: Bool[np.ndarray, "annotators queries clips"],
-    cost: Float64[np.ndarray, "queries clips"],
+    positive: Bool[np.ndarray, "clips annotators queries"],
+    closes: Bool[np.ndarray, "clips queries"],
 ) -> Float64[np.ndarray, "annotators queries"]:
     """Mean interpolated precision over the score levels that bring a highlight.
 
-    Clips are ranked, `cost` is minus their score and infinite past the last clip. Clips of equal
-    score come in at one level, and a level counts once, however many highlights it brings.
+    Clips are ranked. Those of equal score come in together, where their level closes, and a level
+    counts once, however many highlights it brings.
     """
-    differs = cost[:, 1:] != cost[:, :-1]
-    edge = np.ones((len(cost), 1), dtype=bool)
-    closes = np.concatenate([differs, edge], axis=1) & np.isfinite(cost)
-    num_hits = np.cumsum(positive, axis=-1, dtype=np.int32) * closes  # 0 within a level
-    precision = num_hits / np.arange(1, cost.shape[1] + 1)
-    precision = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+    num_hits = np.cumsum(positive, axis=0, dtype=np.int32) * closes[:, None]  # 0 within a level
     brings = num_hits > 0
-    brings[..., 1:] &= num_hits[..., 1:] > np.maximum.accumulate(num_hits, axis=-1)[..., :-1]
-    return (precision * brings).sum(axis=-1) / np.maximum(brings.sum(axis=-1), 1)
+    brings[1:] &= num_hits[1:] > np.maximum.accumulate(num_hits, axis=0)[:-1]
+    precision = num_hits / np.arange(1, len(positive) + 1)[:, None, None]
+    precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    return (precision * brings).sum(axis=0) / np.maximum(brings.sum(axis=0), 1)
 
 
 def youtube_average_precision(
-    saliencies: Sequence[Float64[np.ndarray, " clips"]],
-    labels: Sequence[Float[np.ndarray, "clips annotators"]],
+    saliencies: Sequence[Float64[np.ndarray, " _"]],
+    labels: Sequence[Float[np.ndarray, "_ annotators"]],
 ) -> Float64[np.ndarray, " videos"]:
     """Average precision of each video's ranking, a clip being positive if scored above 0."""
     ranked = [
@@ -88,8 +96,8 @@ def youtube_average_precision(
 
 
 def tvsum_average_precision(
-    saliencies: Sequence[Float64[np.ndarray, " clips"]],
-    labels: Sequence[Float[np.ndarray, "scored_clips annotators"]],
+    saliencies: Sequence[Float64[np.ndarray, " _"]],
+    labels: Sequence[Float[np.ndarray, "_ annotators"]],
 ) -> Float64[np.ndarray, "videos annotators"]:
     """Average precision of each video's five best clips, per annotator.
 
@@ -105,7 +113,7 @@ def tvsum_average_precision(
 
 
 def _trapezoid_average_precision(
-    ranked: Sequence[Bool[np.ndarray, "clips annotators"]],
+    ranked: Sequence[Bool[np.ndarray, "_ annotators"]],
 ) -> Float64[np.ndarray, "videos annotators"]:
     """Area under the precision-recall curve by trapezoids, from precision 1 at recall 0.
 

@@ -85,7 +85,7 @@ def make_world(
 
     Splits never share a scene, nor do they share one with what the demo's CLIP was trained on.
     `progress` is called with (videos done, of how many). More videos of a seed begin with the same
-    videos; the bytes depend on the installed libx264.
+    videos, and those already there are kept; the bytes depend on the installed libx264.
     """
     if num_videos < 1 or seed < 0 or processes < 1:
         raise ConfigError(
@@ -118,7 +118,9 @@ def _film_all(
 
 def _film_one(folder: Path, split: Split, seed: int, index: int) -> list[dict[str, object]]:
     story = tell(split, seed, index)
-    write_video(folder / f"{story.video_id}.mp4", story.scene)
+    video = folder / f"{story.video_id}.mp4"
+    if not video.exists():
+        write_video(video, story.scene)
     return story.rows()
 
 

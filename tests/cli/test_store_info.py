@@ -6,38 +6,54 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from r2t.cli.store import app
 from r2t.cli.ui import human_bytes
+from r2t.store import Annotation, FeatureStore, QueryFeatures
 
 
-def test_counts_and_coverage(make_store: Callable[..., Path]) -> None:
-    path = make_store(4, num_val=1, without_features=["v1"])
+def annotate(store: FeatureStore, video_ids: list[str]) -> None:
+    """Add a query for each video, whether the store has it or not."""
+    spec = store.spec
+    tokens = np.ones((spec.num_layers, 3, spec.text_width), np.float16)
+    annotations = [Annotation(f"of {v}", v, "words", np.array([[0.0, 2.0]])) for v in video_ids]
+    with store.writer() as writer:
+        writer.add_queries(annotations, [QueryFeatures(a.query_id, tokens) for a in annotations])
+
+
+def test_counts_and_coverage(make_store: Callable[..., FeatureStore], tmp_path: Path) -> None:
+    path = tmp_path / "feats.zarr"
+    annotate(make_store(path, num_videos=4), ["absent"])
     answer = CliRunner().invoke(app, ["info", "--store", str(path), "--json"])
     assert answer.exit_code == 0
     found = json.loads(answer.stdout)
     assert found["spec"]["vision_layers"] == [1, 2]
     assert found["provenance"]["pretrained"] == "none"
-    assert (found["videos"], found["queries"]) == (3, 8)
-    assert found["frames"] == 8 + 10 + 11
-    assert found["bytes"] == found["frames"] * 2 * 3 * 16 * 2
+    assert (found["videos"], found["queries"]) == (4, 9)
+    assert found["frames"] == 8 + 9 + 10 + 11
+    assert found["hours"] == pytest.approx(2 * found["frames"] / 3600)
+    assert found["bytes"] == found["frames"] * 2 * 5 * 16 * 2
     assert found["splits"] == {
-        "train": {"queries": 6, "videos": 3, "moments": 6},
-        "val": {"queries": 2, "videos": 1, "moments": 2},
+        "train": {"queries": 5, "videos": 3, "moments": 5},
+        "val": {"queries": 4, "videos": 2, "moments": 4},
     }
-    assert found["annotated_without_features"] == ["v1"]
+    assert found["annotated_without_features"] == ["absent"]
     assert found["features_without_annotations"] == []
 
 
-def test_the_table_names_missing_videos(make_store: Callable[..., Path]) -> None:
-    missing = [f"v{number}" for number in range(7)]
-    path = make_store(8, without_features=missing)
-    answer = CliRunner().invoke(app, ["info", "--store", str(path)])
+def test_the_table_names_missing_videos(
+    make_store: Callable[..., FeatureStore], tmp_path: Path
+) -> None:
+    path = tmp_path / "feats.zarr"
+    annotate(make_store(path), [f"absent{number}" for number in range(7)])
+    answer = CliRunner().invoke(app, ["info", "--store", str(path)], env={"COLUMNS": "120"})
     assert answer.exit_code == 0
     lines = {line.split("│")[1].strip(): line for line in answer.stdout.splitlines() if "│" in line}
-    assert "7: v0, v1, v2, v3, v4 and 2 more" in lines["annotated without features"]
+    named = "7: absent0, absent1, absent2, absent3, absent4 and 2 more"
+    assert named in lines["annotated without features"]
     assert "none" in lines["features without annotations"]
     assert "[0.5, 0.5, 0.5]" in lines["mean"]
 

@@ -1,0 +1,253 @@
+"""`r2t extract`: from videos and annotations to a feature store."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+
+import typer
+
+from r2t.cli.ui import (
+    INTERRUPTED,
+    SOME_FAILED,
+    handle_errors,
+    human_bytes,
+    note,
+    print_json,
+    progress_bar,
+)
+from r2t.store.annotations import Annotation, Split
+from r2t.store.errors import AnnotationError, ConfigError, VideoError
+from r2t.store.schema import StorageDtype
+
+if TYPE_CHECKING:
+    from r2t.extract.clip import FrozenClip
+    from r2t.extract.config import ExtractConfig
+    from r2t.extract.pipeline import ExtractReport
+
+NUM_NAMED = 20  # videos that one line spells out
+EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t extract --videos ./qvh --layers 4\n\n"
+    "  r2t extract --videos ./charades --annotations charades_sta_train.txt "
+    "--annotations val=charades_sta_test.txt --fps 1 --store charades.zarr\n\n"
+    "  r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors"
+)
+
+
+def extract(  # noqa: PLR0913 - a parameter for each option
+    videos: Annotated[Path, typer.Option(help="Folder of videos, or one video.")],
+    store: Annotated[str, typer.Option(help="Feature store to make or add to.")] = "feats.zarr",
+    annotations: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Annotation file, or split=FILE; may be repeated. By default those beside the "
+            "videos."
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="CLIP by open_clip's name, r2t-demo, or a model folder.")
+    ] = "ViT-B-32-quickgelu",
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights: a tag of open_clip, a file, or none for random ones. By default openai, "
+            "or a model folder's own."
+        ),
+    ] = None,
+    layers: Annotated[
+        str, typer.Option(help="4: the last 4 of each tower; 9,10,12 or =12: those very ones.")
+    ] = "4",
+    fps: Annotated[
+        str,
+        typer.Option(help="Frames a second; per-video: one for each clip with saliency labels."),
+    ] = "0.5",
+    dtype: Annotated[str, typer.Option(help="float16, or int8 for half the bytes.")] = "float16",
+    decoder: Annotated[str, typer.Option(help="auto, decord or pyav.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(help="Decoding processes; by default by the number of cores.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of the model's arithmetic: float32, float16 or bfloat16.")
+    ] = "float32",
+    batch_size: Annotated[int, typer.Option(help="Frames the model sees at a time.")] = 64,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds without progress after which a decoder is killed.")
+    ] = 60.0,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again the videos that failed before.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Run CLIP once over videos and their queries, and store the features.
+
+    The same command again does only what is missing.
+    """
+    with handle_errors():
+        from r2t.extract.clip import FrozenClip
+        from r2t.extract.config import ExtractConfig, default_num_workers
+        from r2t.extract.frames import Decoder
+        from r2t.extract.pipeline import Progress
+        from r2t.extract.pipeline import extract as run
+        from r2t.store.feature_store import FeatureStore
+
+        config = ExtractConfig(
+            frame_rate=_frame_rate(fps),
+            dtype=_choice("--dtype", dtype, StorageDtype),
+            decoder=_choice("--decoder", decoder, Decoder),
+            num_workers=default_num_workers() if workers is None else workers,
+            timeout_seconds=timeout,
+            retry_failed=retry_failed,
+        )
+        paths = _videos(videos)
+        queries = _annotations(videos, annotations)
+        clip = FrozenClip.load(
+            model,
+            pretrained,
+            layers,
+            device=None if device == "auto" else device,
+            precision=precision,
+            batch_size=batch_size,
+            offline=offline,
+            announce=_announce,
+        )
+        target = FeatureStore.create(
+            store, clip.spec(config.frame_rate, config.dtype), _provenance(clip, model, config)
+        )
+        with progress_bar("videos", len(paths)) as show_done:
+
+            def show(progress: Progress) -> None:
+                show_done(len(paths) - progress.num_videos + progress.num_finished)
+                if progress.failed:
+                    note(f"failed: {progress.failed[0]}: {progress.failed[1]}", style="red")
+
+            report = run(config, clip, target, paths, queries, show)
+        _tell(report, store)
+        if json:
+            print_json(_as_json(report, store))
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if not report.complete:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _frame_rate(text: str) -> Any:
+    try:
+        return text if text == "per-video" else float(text)
+    except ValueError:
+        raise ConfigError(
+            f"--fps {text!r}: give frames per second, such as 0.5, or per-video"
+        ) from None
+
+
+def _choice(option: str, given: str, literal: Any) -> Any:
+    legal = get_args(literal)
+    if given not in legal:
+        raise ConfigError(f"{option} {given!r}: legal are {', '.join(legal)}")
+    return given
+
+
+def _videos(path: Path) -> list[Path]:
+    from r2t.extract.frames import find_videos
+
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise VideoError(f"--videos {path}: there is no such folder or video")
+    return find_videos(path)
+
+
+def _annotations(videos: Path, given: list[str] | None) -> list[Annotation]:
+    from r2t.store.datasets import find_annotations, read_annotations
+
+    if given is None:
+        files = find_annotations(videos) if videos.is_dir() else []
+        if not files:
+            note(f"note: no annotations beside {videos}, so only features of videos are stored")
+        return [row for file in files for row in read_annotations(file)]
+    rows: list[Annotation] = []
+    for text in given:
+        split, equals, name = text.partition("=")
+        if not equals or Path(text).exists():
+            rows += read_annotations(text)
+        elif split in get_args(Split):
+            rows += read_annotations(name, split=cast("Split", split))
+        else:
+            raise AnnotationError(
+                f"--annotations {text!r}: the split {split!r} is none of "
+                f"{', '.join(get_args(Split))}"
+            )
+    return rows
+
+
+def _announce(source: str, num_bytes: int | None) -> None:
+    size = f" ({human_bytes(num_bytes)})" if num_bytes else ""
+    note(f"downloading {source}{size}")
+
+
+def _provenance(clip: FrozenClip, model: str, config: ExtractConfig) -> dict[str, Any]:
+    """Say what the spec does not: nothing here decides whether features fit together."""
+    random = "random weights from seed 0: good for trying things out, not for results"
+    return {
+        "model": str(Path(model).resolve()) if Path(model).is_dir() else model,
+        "pretrained": clip.pretrained,
+        **({"warning": random} if clip.pretrained == "none" else {}),
+        "precision": clip.precision,
+        "device": str(clip.device),
+        "decoder": config.decoder,
+        "packages": {
+            name: version(name)
+            for name in ("r2-tuning", "torch", "open_clip_torch", "av", "pillow", "numpy")
+        },
+    }
+
+
+def _tell(report: ExtractReport, store: str) -> None:
+    parts = [f"{len(report.done)} extracted"]
+    if report.skipped:
+        parts.append(f"{len(report.skipped)} skipped (stored already)")
+    if report.failed:
+        parts.append(f"{len(report.failed)} failed")
+    if report.quarantined:
+        parts.append(f"{len(report.quarantined)} passed over (failed before)")
+    queries = f"{report.num_new_queries} new queries"
+    if report.num_known_queries:
+        queries += f", {report.num_known_queries} stored already"
+    note(
+        f"{store}: videos: {', '.join(parts)}; {queries}; "
+        f"{report.num_frames} frames in {report.seconds:.1f} s"
+    )
+    if report.failed:
+        note(f"failed, and listed in {report.quarantine_path}: {_named(report.failed)}")
+    if report.quarantined:
+        note(f"passed over, add --retry-failed to try again: {_named(report.quarantined)}")
+    if report.num_withheld_queries:
+        note(
+            f"{report.num_withheld_queries} queries were not stored, because their videos are not",
+            style="yellow",
+        )
+    if report.missing_videos:
+        note(f"annotated, but there is no such video: {_named(report.missing_videos)}")
+    if report.interrupted:
+        note("interrupted; run the same command to resume", style="yellow")
+
+
+def _named(videos: Any) -> str:
+    names = list(videos)
+    rest = len(names) - NUM_NAMED
+    return ", ".join(names[:NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _as_json(report: ExtractReport, store: str) -> dict[str, Any]:
+    return {
+        "store": store,
+        "complete": report.complete,
+        **{
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in dataclasses.asdict(report).items()
+        },
+    }

@@ -1,0 +1,70 @@
+"""A store as one HDF5 file, for tools that read nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import h5py
+import numpy as np
+
+from r2t.store.annotations import Annotation
+from r2t.store.errors import ConfigError
+from r2t.store.feature_store import FeatureStore
+from r2t.store.layout import MAX_RUN_FRAMES, node_name
+from r2t.store.nodes import storage_errors
+from r2t.store.transfer import Progress, TransferReport, appearing, windows
+
+
+def export_hdf5(
+    store: FeatureStore, path: Path, *, on_video: Progress | None = None
+) -> TransferReport:
+    """Write a store into one HDF5 file, as it is stored.
+
+    `videos/<node>` holds `tokens` [layers, frames, tokens, width], with `scale` and `offset` if
+    they are eight-bit; `queries/<node>` holds `tokens` [layers, words, text_width], `moments`
+    [n, 2] in seconds and `saliency` [clips, annotators]. Attributes say the rest.
+    """
+    if path.exists():
+        raise ConfigError(f"{path} is there already: give a new file")
+    table = store.videos.to_dict("records")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with appearing(path) as unfinished, h5py.File(unfinished, "w") as file:
+            file.attrs["identity"] = json.dumps(store.spec.to_dict())
+            for number, row in enumerate(table, start=1):
+                group = file.create_group(f"videos/{node_name(row['video_id'])}")
+                group.attrs.update(cast("dict[str, Any]", row))
+                _write_video(store, row["video_id"], row["num_frames"], group)
+                if on_video is not None:
+                    on_video(number, len(table))
+            annotations = store.annotations()
+            for annotation in annotations:
+                group = file.create_group(f"queries/{node_name(annotation.query_id)}")
+                _write_query(store, annotation, group)
+    return TransferReport(len(table), 0, len(annotations), {})
+
+
+def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: h5py.Group) -> None:
+    spec = store.spec
+    shape = (spec.num_layers, num_frames, spec.num_tokens, spec.vision_width)
+    chunks = (1, min(num_frames, MAX_RUN_FRAMES), *shape[2:])
+    tokens = group.create_dataset("tokens", shape, np.dtype(spec.dtype), chunks=chunks)
+    for frames in windows(num_frames):
+        video = store.read_video(video_id, frames=frames)
+        tokens[:, frames] = video.tokens
+        if frames.start == 0 and video.scale is not None and video.offset is not None:
+            group["scale"], group["offset"] = video.scale, video.offset
+
+
+def _write_query(store: FeatureStore, annotation: Annotation, group: h5py.Group) -> None:
+    group["tokens"] = store.read_query(annotation.query_id).tokens
+    group["moments"] = annotation.moments
+    for name in ("query_id", "video_id", "query", "split", "domain", "duration_seconds"):
+        if getattr(annotation, name) is not None:
+            group.attrs[name] = getattr(annotation, name)
+    if annotation.saliency is not None:
+        labels = group.create_dataset("saliency", data=annotation.saliency.scores)
+        for name in ("clip_seconds", "lowest", "highest"):
+            labels.attrs[name] = getattr(annotation.saliency, name)

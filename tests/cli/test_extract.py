@@ -1,0 +1,175 @@
+"""`r2t extract` as it is typed: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from r2t.cli.extract import extract
+from r2t.store.feature_store import FeatureStore
+
+app = typer.Typer()
+app.command()(extract)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one video of three seconds and an annotation of it."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    with av.open(str(folder / "wall.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(4))
+        stream.width, stream.height = 64, 48
+        for shade in range(12):
+            picture = np.full((48, 64, 3), 10 * shade, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    write_annotations(folder / "queries_val.jsonl", "wall")
+    return folder
+
+
+def write_annotations(path: Path, video_id: str) -> None:
+    row = {
+        "qid": 7,
+        "query": "a wall grows brighter",
+        "duration": 3,
+        "vid": video_id,
+        "relevant_windows": [[0, 2]],
+    }
+    path.write_text(json.dumps(row) + "\n")
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    # Nothing but an exit may leave a command: a traceback would be a defect.
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_folder_becomes_a_store_and_a_second_run_skips_it(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "feats.zarr"
+    command = ("--videos", folder, "--model", clip_folder, "--store", store, "--fps", 1)
+    status, out, err = run(*command, "--layers", "3,4", "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert (answer["done"], answer["num_frames"], answer["num_new_queries"]) == (["wall"], 3, 1)
+    assert answer["complete"] is True
+    opened = FeatureStore.open(store)
+    assert opened.spec.vision_layers == (3, 4)
+    assert opened.annotations("val")[0].query_id == "7"
+    assert opened.provenance["pretrained"] == "folder"
+    assert opened.provenance["model"] == str(clip_folder)
+    status, out, err = run(*command, "--layers", 2)
+    assert (status, out) == (0, "")
+    assert "0 extracted, 1 skipped (stored already); 0 new queries, 1 stored already" in err
+    status, _, err = run(*command, "--layers", 3)
+    assert status == 2
+    assert "vision_layers: [3, 4] here, [2, 3, 4] there" in err
+
+
+def test_random_weights_are_recorded_as_such(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "feats.zarr"
+    video = folder / "wall.mp4"
+    status, _, err = run(
+        "--videos", video, "--model", clip_folder, "--pretrained", "none", "--store", store
+    )
+    assert status == 0, err
+    assert "no annotations" in err
+    provenance = FeatureStore.open(store).provenance
+    assert provenance["pretrained"] == "none"
+    assert "random weights" in provenance["warning"]
+
+
+def test_failures_are_named_and_give_status_1(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.mp4").write_bytes(b"no video")
+    write_annotations(folder / "extra.jsonl", "absent")
+    command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    command += ("--annotations", f"train={folder / 'extra.jsonl'}", "--json")
+    status, out, err = run(*command)
+    assert status == 1
+    assert "failed: broken: " in err
+    assert "annotated, but there is no such video: absent" in err
+    answer = json.loads(out)
+    assert list(answer["failed"]) == ["broken"]
+    assert answer["missing_videos"] == {"absent": 1}
+    assert answer["num_withheld_queries"] == 1
+    status, out, err = run(*command)
+    assert status == 1
+    assert "add --retry-failed to try again: broken" in err
+    assert "failed: broken: " not in err
+    status, _, err = run(*command, "--retry-failed")
+    assert status == 1
+    assert "failed: broken: " in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--videos", "nowhere"], "there is no such folder or video"),
+        (["--videos", "."], "it holds no videos"),
+        (["--model", "ViT-B-31"], "did you mean ViT-B-32"),
+        (["--pretrained", "missing.safetensors"], "no weight file missing.safetensors"),
+        (["--layers", "5"], "last 1 to 4"),
+        (["--fps", "fast"], "give frames per second"),
+        (["--fps", "0"], "give frames per second"),
+        (["--dtype", "float64"], "legal are float16, int8"),
+        (["--decoder", "ffmpeg"], "legal are auto, decord, pyav"),
+        (["--workers", "0"], "give at least 1"),
+        (["--device", "abacus"], "device 'abacus'"),
+        (["--precision", "int4"], "legal are float32"),
+        (["--annotations", "nothing.jsonl"], "nothing.jsonl"),
+        (["--annotations", "dev=nothing.jsonl"], "is none of train, val, test"),
+        (["--store", "s3://bucket/feats.zarr"], "local disk"),
+    ],
+)
+def test_what_cannot_be_met_is_one_line_and_status_2(
+    folder: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    defaults = {"--videos": str(folder), "--model": str(clip_folder)}
+    for name, value in defaults.items():
+        if name not in options:
+            options = [*options, name, value]
+    status, out, err = run(*options)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_the_command_runs_as_a_program(folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    program = "import typer; from r2t.cli.extract import extract; typer.run(extract)"
+    command = [sys.executable, "-c", program, "--videos", str(folder), "--model", str(clip_folder)]
+    finished = subprocess.run(
+        [*command, "--store", str(tmp_path / "feats.zarr")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == ""
+    assert "1 extracted; 1 new queries" in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1

@@ -1,0 +1,141 @@
+"""`r2t train` from the shell: settings, held-out videos, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from r2t.cli.train import train
+from r2t.store import FeatureStore
+from r2t.train import fit as fit_module
+
+TINY = ("--hidden-width", 16, "--batch-size", 8, "--device", "cpu")
+RunCommand = Callable[..., Result]
+
+
+@pytest.fixture
+def store(make_store: Callable[..., FeatureStore], tmp_path: Path) -> Path:
+    make_store(tmp_path / "feats.zarr")
+    return tmp_path / "feats.zarr"
+
+
+def config(run: Path) -> dict[str, Any]:
+    return json.loads((run / "config.json").read_text())["config"]
+
+
+def test_a_run_takes_its_settings_and_reports_each_epoch(
+    run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    answer = run_command(
+        train, "--store", store, "--out", run, *TINY, "--epochs", 2, "--preset", "charades",
+        "--recipe", "official", "--lr", 0.002, "--seed", 7, "--json",
+    )  # fmt: skip
+    assert answer.exit_code == 0
+    settings = config(run)
+    assert (settings["preset"], settings["losses"]["recipe"]) == ("charades", "official")
+    assert (settings["epochs"], settings["batch_size"], settings["seed"]) == (2, 8, 7)
+    assert settings["model"]["width"] == 16
+    assert settings["model"]["vision_width"] == 16
+    assert settings["schedule"]["learning_rate"] == 0.002
+    result = json.loads(answer.stdout)
+    assert result["run"] == str(run)
+    assert result["epochs"] == 2
+    assert "MR-full-mAP" in result["metrics"]
+    notes = answer.stderr
+    assert [line[:9] for line in notes.splitlines() if line.startswith("epoch ")] == [
+        "epoch 1/2",
+        "epoch 2/2",
+    ]
+    assert "loss " in notes
+    assert "held out" not in notes  # the store has a val split
+    assert "preset charades is for features at 1.0 fps, the store has 0.5" in notes
+    assert (run / "best.safetensors").is_file()
+
+
+def test_a_run_goes_on_in_its_own_settings(
+    run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    start = ("--store", store, "--out", run, "--device", "cpu")
+    first = run_command(train, *start, *TINY, "--epochs", 1, "--preset", "tacos")
+    assert first.exit_code == 0
+    refused = run_command(train, *start, *TINY, "--epochs", 1, "--preset", "tacos")
+    assert refused.exit_code == 2
+    assert "already holds a training run" in refused.stderr
+    other = run_command(train, *start, "--resume", "--recipe", "official")
+    assert other.exit_code == 2
+    assert "started with recipe 'paper'" in other.stderr
+    resumed = run_command(train, *start, "--resume", "--epochs", 3)
+    assert resumed.exit_code == 0
+    assert config(run)["preset"] == "tacos"
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    run_command: RunCommand, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit_module, "fit", interrupted)
+    answer = run_command(train, "--store", store, "--out", tmp_path / "run", *TINY)
+    assert answer.exit_code == 130
+    assert f"--out {tmp_path / 'run'} --resume" in answer.stderr
+
+
+def test_without_a_val_split_videos_are_held_out_and_that_is_said(
+    run_command: RunCommand,
+    make_store: Callable[..., FeatureStore],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_store(tmp_path / "feats.zarr")
+    everything = FeatureStore.annotations
+
+    def no_val(self: FeatureStore, split: str | None = None, domain: str | None = None) -> Any:
+        return [] if split == "val" else everything(self, split, domain)
+
+    monkeypatch.setattr(FeatureStore, "annotations", no_val)
+    command = ("--store", tmp_path / "feats.zarr", *TINY, "--epochs", 1)
+    held = run_command(train, *command, "--out", tmp_path / "a", "--val-fraction", 0.5)
+    assert held.exit_code == 0
+    assert "no val split: 2 of 4 videos (4 queries), drawn with seed 0, are held out" in held.stderr
+    none = run_command(train, *command, "--out", tmp_path / "b", "--val-fraction", 0)
+    assert none.exit_code == 0
+    assert "no validation" in none.stderr
+    assert "8 queries of 4 videos" in none.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--preset", "kinetics"), "legal are qvhighlights, charades"),
+        (("--recipe", "best"), "legal are paper and official"),
+        (("--resume",), "needs --out"),
+        (("--epochs", 0), "epochs = 0: must be positive"),
+        (("--hidden-width", 20), "multiple of twice the number of heads"),
+        (("--device", "abacus"), "this machine has auto, cpu"),
+        (("--domain", "dog"), "no query to train on in domain 'dog'"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing(
+    options: tuple[Any, ...],
+    message: str,
+    run_command: RunCommand,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = run_command(train, "--store", store, *options)
+    assert answer.exit_code == 2
+    assert answer.stdout == ""
+    assert message in answer.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()

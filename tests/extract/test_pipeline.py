@@ -1,0 +1,310 @@
+"""One extraction from end to end: what is stored, skipped, set aside, and what survives a stop."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from r2t.extract.clip import FrozenClip
+from r2t.extract.config import ExtractConfig
+from r2t.extract.pipeline import ExtractReport, Progress, extract
+from r2t.extract.quarantine import Quarantine
+from r2t.store.annotations import Annotation, SaliencyLabels
+from r2t.store.errors import (
+    AnnotationError,
+    AnnotationWarning,
+    ConfigError,
+    SpecMismatchError,
+    StoreError,
+)
+from r2t.store.feature_store import FeatureStore
+from r2t.store.video_writer import VideoWriter
+
+CONFIG = ExtractConfig(frame_rate=1.0)
+Extract = Callable[..., ExtractReport]
+
+
+def write_video(path: Path, *, seconds: int, shade: int) -> Path:
+    """Write a flat grey video that brightens with every second, four frames a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(4))
+        stream.width, stream.height = 64, 48
+        for number in range(4 * seconds):
+            picture = np.full((48, 64, 3), shade + number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def annotation(
+    query_id: str, video_id: str, query: str = "a grey wall", end: float = 2.0
+) -> Annotation:
+    return Annotation(query_id, video_id, query, np.array([[0.0, end]]))
+
+
+@pytest.fixture(scope="module")
+def clip(clip_folder: Path) -> FrozenClip:
+    return FrozenClip.load(str(clip_folder), layers=2, device="cpu", batch_size=4)
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    lengths = {"one": 6, "two": 3, "three": 2}
+    return [
+        write_video(folder / f"{name}.mp4", seconds=seconds, shade=40 * number)
+        for number, (name, seconds) in enumerate(lengths.items())
+    ]
+
+
+@pytest.fixture
+def store(tmp_path: Path, clip: FrozenClip) -> FeatureStore:
+    return FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
+
+
+def test_a_run_stores_what_the_model_sees(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    seen: list[Progress] = []
+    queries = [annotation("q1", "one"), annotation("q2", "two", "a cat"), annotation("q3", "one")]
+    report = extract(CONFIG, clip, store, videos, queries, seen.append)
+    assert report.complete
+    assert sorted(report.done) == ["one", "three", "two"]
+    assert (report.num_frames, report.num_new_queries) == (6 + 3 + 2, 3)
+    assert [progress.num_finished for progress in seen] == [1, 2, 3]
+    assert all(progress.num_videos == 3 and progress.failed is None for progress in seen)
+    for path in videos:
+        alone = clip.encode_video(path, 1.0)
+        stored = store.read_video(path.stem)
+        np.testing.assert_array_equal(stored.tokens, alone.tokens)
+        assert stored.duration_seconds == alone.duration_seconds
+        assert stored.source is not None
+        assert stored.source.name == path.name
+        assert stored.source.num_bytes == path.stat().st_size
+        assert stored.source.decoder
+    np.testing.assert_array_equal(store.read_query("q2").tokens, clip.encode_query("a cat").tokens)
+    assert [each.query_id for each in store.annotations()] == ["q1", "q2", "q3"]
+
+
+def test_a_second_run_does_only_what_is_missing(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    extract(CONFIG, clip, store, videos[:1], [annotation("q1", "one")])
+    queries = [annotation("q1", "one"), annotation("q2", "two")]
+    report = extract(CONFIG, clip, store, videos[:2], queries)
+    assert (report.done, report.skipped) == (("two",), ("one",))
+    assert (report.num_new_queries, report.num_known_queries) == (1, 1)
+    report = extract(CONFIG, clip, store, videos[:2], queries)
+    assert report.complete
+    assert (report.done, report.num_frames, report.num_new_queries) == ((), 0, 0)
+
+
+def test_videos_of_a_killed_run_are_indexed(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    extract(CONFIG, clip, store, videos[:1], [])
+    for part in (Path(store.location) / "index").glob("*/"):
+        for file in sorted(part.rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+        part.rmdir()
+    killed = FeatureStore.open(store.location)
+    assert len(killed.videos) == 0
+    extract(CONFIG, clip, killed, videos[:1], [])
+    assert killed.videos["video_id"].tolist() == ["one"]
+
+
+def test_a_bad_video_is_set_aside_until_it_is_retried(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    whole = videos[1].read_bytes()
+    videos[1].write_bytes(whole[:200])
+    queries = [annotation("q1", "one"), annotation("q2", "two")]
+    report = extract(CONFIG, clip, store, videos[:2], queries)
+    assert not report.complete
+    assert (report.done, list(report.failed)) == (("one",), ["two"])
+    assert (report.num_new_queries, report.num_withheld_queries) == (1, 1)
+    (row,) = [json.loads(line) for line in report.quarantine_path.read_text().splitlines()]
+    assert row == {"video_id": "two", "reason": report.failed["two"]}
+    assert report.quarantine_path.name == "feats.zarr.quarantine.jsonl"
+
+    videos[1].write_bytes(whole)
+    report = extract(CONFIG, clip, store, videos[:2], queries)
+    assert not report.complete
+    assert (report.done, report.quarantined) == ((), {"two": row["reason"]})
+
+    retry = ExtractConfig(frame_rate=1.0, retry_failed=True)
+    report = extract(retry, clip, store, videos[:2], queries)
+    assert report.complete
+    assert report.done == ("two",)
+    assert not report.quarantine_path.exists()
+    assert len(store.annotations()) == 2
+
+
+def test_queries_whose_video_nobody_has_are_named_and_not_stored(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    queries = [annotation("q1", "one"), annotation("q2", "gone"), annotation("q3", "gone")]
+    report = extract(CONFIG, clip, store, videos[:1], queries)
+    assert not report.complete
+    assert report.missing_videos == {"gone": 2}
+    assert report.num_withheld_queries == 2
+    assert [each.query_id for each in store.annotations()] == ["q1"]
+    # A stored video needs no file any more.
+    report = extract(CONFIG, clip, store, videos[1:2], [annotation("q4", "one", "a dog")])
+    assert report.complete
+
+
+def test_moments_past_the_end_are_counted(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    queries = [annotation("q1", "one", end=6.9), annotation("q2", "one", end=7.1)]
+    with pytest.warns(AnnotationWarning, match=r"1 of 2 queries .*'q2' of 'one', to 7.1 s"):
+        extract(CONFIG, clip, store, videos[:1], queries)
+    assert store.annotations()[1].moments[0, 1] == 7.1
+
+
+@pytest.mark.parametrize(
+    ("queries", "error", "message"),
+    [
+        ([annotation("q1", "one", " ")], AnnotationError, "'q1' of 'one' is empty"),
+        (
+            [annotation("q1", "one"), annotation("q1", "one", end=1.0)],
+            AnnotationError,
+            "two different annotations have the id 'q1'",
+        ),
+        ([annotation("q0", "one", "another text")], StoreError, "'q0' is in .* already"),
+    ],
+)
+def test_annotations_that_cannot_be_stored_stop_the_run_before_it_begins(
+    clip: FrozenClip,
+    store: FeatureStore,
+    videos: list[Path],
+    queries: list[Annotation],
+    error: type[Exception],
+    message: str,
+) -> None:
+    extract(CONFIG, clip, store, videos[2:], [annotation("q0", "three")])
+    with pytest.raises(error, match=message):
+        extract(CONFIG, clip, store, videos, queries)
+    assert store.videos["video_id"].tolist() == ["three"]
+
+
+def test_a_store_of_another_model_is_refused(
+    clip: FrozenClip, clip_folder: Path, store: FeatureStore, videos: list[Path]
+) -> None:
+    other = FrozenClip.load(str(clip_folder), "none", layers=2, device="cpu")
+    with pytest.raises(SpecMismatchError, match="weights_sha256"):
+        extract(CONFIG, other, store, videos, [])
+    with pytest.raises(SpecMismatchError, match=r"frame_rate: 1\.0 here, 2\.0 there"):
+        extract(ExtractConfig(frame_rate=2.0), clip, store, videos, [])
+
+
+def test_one_frame_a_clip(clip: FrozenClip, tmp_path: Path, videos: list[Path]) -> None:
+    store = FeatureStore.create(tmp_path / "hd.zarr", clip.spec("per-video"))
+    labels = SaliencyLabels(np.zeros((4, 1), np.float32), 1.5, -1, 1)
+    query = Annotation("q1", "one", "a grey wall", np.zeros((0, 2)), labels)
+    report = extract(ExtractConfig(frame_rate="per-video"), clip, store, videos[:2], [query])
+    assert store.read_video("one").num_frames == 4
+    assert store.read_video("one").frame_rate_fps == pytest.approx(1 / 1.5)
+    assert "no annotation has saliency" in report.failed["two"]
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_complete(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = VideoWriter.append
+
+    def append(self: VideoWriter, tokens: np.ndarray) -> None:
+        if store.has_video("one"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        genuine(self, tokens)
+
+    monkeypatch.setattr(VideoWriter, "append", append)
+    with pytest.raises(StoreError, match=r"No space left on device.*run the same command again"):
+        extract(CONFIG, clip, store, videos, [annotation("q1", "one")])
+    assert Quarantine(store.location).read() == {}
+    assert FeatureStore.open(store.location).videos["video_id"].tolist() == ["one"]
+    assert not list(Path(store.location).parent.glob("*.partial/*"))
+
+    monkeypatch.undo()
+    assert extract(CONFIG, clip, store, videos, [annotation("q1", "one")]).complete
+
+
+def test_features_that_cannot_be_stored_fail_one_video(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = VideoWriter.append
+
+    def append(self: VideoWriter, tokens: np.ndarray) -> None:
+        if tokens.shape[1] == 3:  # video "two", in one window
+            raise ConfigError("tokens hold NaN")
+        genuine(self, tokens)
+
+    monkeypatch.setattr(VideoWriter, "append", append)
+    report = extract(CONFIG, clip, store, videos, [])
+    assert report.failed == {"two": "tokens hold NaN"}
+    assert sorted(report.done) == ["one", "three"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_complete_videos(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path], number: signal.Signals
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stop(progress: Progress) -> None:
+        signal.raise_signal(number)
+
+    report = extract(CONFIG, clip, store, videos, [annotation("q1", "one")], stop)
+    assert report.interrupted
+    assert not report.complete
+    assert report.done == ("one",)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not [each for each in threading.enumerate() if each.name.startswith("r2t-")]
+    report = extract(CONFIG, clip, store, videos, [annotation("q1", "one")])
+    assert report.complete
+    assert report.skipped == ("one",)
+
+
+def test_an_error_of_ours_is_not_swallowed(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(pixels: np.ndarray) -> np.ndarray:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(clip, "encode_frames", broken)
+    with pytest.raises(ZeroDivisionError):
+        extract(CONFIG, clip, store, videos, [])
+    assert not [each for each in threading.enumerate() if each.name.startswith("r2t-")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frame_rate": 0.0}, "frame rate 0.0"),
+        ({"frame_rate": float("nan")}, "frame rate nan"),
+        ({"num_workers": 0}, "0 workers"),
+        ({"timeout_seconds": 0.0}, "time limit 0.0 s"),
+    ],
+)
+def test_impossible_settings(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ExtractConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_a_damaged_quarantine_is_an_error(store: FeatureStore) -> None:
+    quarantine = Quarantine(store.location)
+    quarantine.path.write_text('{"video_id": "one", "reason": "r"}\nnonsense\n')
+    with pytest.raises(StoreError, match="line 2"):
+        quarantine.read()

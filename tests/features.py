@@ -1,0 +1,80 @@
+"""Small random features, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2t.store import Annotation, FeatureSpec, QueryFeatures, SaliencyLabels, VideoSource
+from r2t.store.writer import StoreWriter
+
+SOURCE = VideoSource(name="dog.mp4", num_bytes=7, sha256="ab", decoder="decord", licence="CC0")
+
+
+def small_spec(**changes: Any) -> FeatureSpec:
+    values: dict[str, Any] = {
+        "model": "small",
+        "weights_sha256": "0" * 64,
+        "vision_layers": (10, 11, 12),
+        "text_layers": (10, 11, 12),
+        "frame_rate": 0.5,
+        "num_tokens": 3,
+        "vision_width": 8,
+        "text_width": 6,
+        "image_size": 32,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    }
+    return FeatureSpec(**{**values, **changes})
+
+
+def random_tokens(num_frames: int, seed: int = 0, spec: FeatureSpec | None = None) -> NDArray[Any]:
+    """Return float16 [layers, frames, tokens, width] for the small spec."""
+    spec = spec or small_spec()
+    shape = (spec.num_layers, num_frames, spec.num_tokens, spec.vision_width)
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float16)
+
+
+def write_video(
+    writer: StoreWriter, video_id: str, tokens: NDArray[Any], window: int | None = None
+) -> None:
+    """Write a video at 0.5 fps, a window of frames at a time."""
+    num_frames = tokens.shape[1]
+    with writer.video(
+        video_id,
+        num_frames=num_frames,
+        duration_seconds=2.0 * num_frames,
+        frame_rate_fps=0.5,
+        source=SOURCE,
+    ) as video:
+        for start in range(0, num_frames, window or num_frames):
+            video.append(tokens[:, start : start + (window or num_frames)])
+
+
+def small_query(
+    query_id: str, video_id: str = "dog", *, text: str = "a dog runs", words: int = 4, seed: int = 0
+) -> tuple[Annotation, QueryFeatures]:
+    """Return an annotated sentence with one moment and three saliency clips."""
+    spec = small_spec()
+    scores = np.arange(6, dtype=np.float32).reshape(3, 2) / 2
+    annotation = Annotation(
+        query_id=query_id,
+        video_id=video_id,
+        query=text,
+        moments=np.array([[1.0, 3.5]]),
+        saliency=SaliencyLabels(scores, 2.0, 0.0, 4.0),
+        split="val",
+        domain="pets",
+        duration_seconds=12.25,
+    )
+    shape = (spec.num_layers, words, spec.text_width)
+    tokens = np.random.default_rng(seed).standard_normal(shape).astype(np.float16)
+    return annotation, QueryFeatures(query_id, tokens)
+
+
+def leftovers(store: Path) -> list[Path]:
+    """List everything unfinished beside a store."""
+    return sorted(store.with_name(f"{store.name}.partial").rglob("*"))

@@ -1,0 +1,122 @@
+"""The spec and the features that flow."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from features import SOURCE, random_tokens, small_spec
+
+from r2t.store import FeatureSpec, QueryFeatures, VideoFeatures
+from r2t.store.errors import ConfigError, SpecMismatchError, StoreError
+
+
+@pytest.mark.parametrize("frame_rate", [0.5, 1, 29.97, "per-video"])
+def test_a_spec_survives_json(frame_rate: Any) -> None:
+    spec = small_spec(frame_rate=frame_rate, dtype="int8")
+    assert FeatureSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vision_layers": ()}, "vision_layers"),
+        ({"vision_layers": (11, 10, 12)}, "ascending"),
+        ({"text_layers": (-1, 0, 1)}, "text_layers"),
+        ({"text_layers": (11, 12)}, "as many of each"),
+        ({"num_tokens": 0}, "num_tokens = 0"),
+        ({"dtype": "float32"}, "'float16' and 'int8'"),
+        ({"frame_rate": 0.0}, "frame_rate"),
+        ({"frame_rate": float("nan")}, "frame_rate"),
+        ({"frame_rate": "fast"}, "per-video"),
+        ({"mean": (0.5, 0.5)}, "mean"),
+        ({"std": (0.5, 0.0, 0.5)}, "std"),
+        ({"std": (0.5, float("nan"), 0.5)}, "std"),
+    ],
+)
+def test_impossible_specs_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small_spec(**changes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"surprise": 1},
+        {"num_tokens": "50"},
+        {"vision_layers": 4},
+        {"vision_layers": [[1], [2], [3]]},
+        {"frame_rate": None},
+        {"frame_rate": True},
+        {"mean": ["a", "b", "c"]},
+        {"num_tokens": 2.5},
+        {"model": 3},
+    ],
+)
+def test_a_damaged_identity_is_a_store_error(change: dict[str, Any]) -> None:
+    with pytest.raises(StoreError):
+        FeatureSpec.from_dict({**small_spec().to_dict(), **change})
+
+
+def test_a_mismatch_names_every_differing_field_and_no_other() -> None:
+    other = small_spec(model="large", frame_rate=1.0)
+    with pytest.raises(SpecMismatchError) as error:
+        small_spec().require_equal(other, action="resume this store")
+    assert str(error.value) == (
+        "cannot resume this store: model: 'small' here, 'large' there; "
+        "frame_rate: 0.5 here, 1.0 there"
+    )
+    small_spec().require_equal(small_spec(), action="resume this store")
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float16", 144), ("int8", 72)])
+def test_frame_bytes(dtype: str, expected: int) -> None:
+    assert small_spec(dtype=dtype).frame_bytes() == expected
+
+
+def video(**changes: Any) -> VideoFeatures:
+    values: dict[str, Any] = {
+        "video_id": "dog",
+        "tokens": random_tokens(4),
+        "duration_seconds": 8.0,
+        "frame_rate_fps": 0.5,
+        "source": SOURCE,
+    }
+    return VideoFeatures(**{**values, **changes})
+
+
+AFFINE = np.ones((3, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"video_id": ""},
+        {"tokens": random_tokens(4)[0]},
+        {"tokens": random_tokens(4)[:, :0]},
+        {"tokens": random_tokens(4).astype(np.float32)},
+        {"tokens": random_tokens(4).astype(np.int8)},
+        {"tokens": random_tokens(4).astype(np.int8), "scale": AFFINE, "offset": AFFINE[:2]},
+        {"scale": AFFINE, "offset": AFFINE},
+        {"duration_seconds": 0.0},
+        {"frame_rate_fps": float("inf")},
+    ],
+)
+def test_impossible_video_features_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        video(**changes)
+
+
+def test_features_show_their_shapes() -> None:
+    assert repr(video()) == "VideoFeatures('dog', tokens=float16[3, 4, 3, 8], 8 s at 0.5 fps)"
+    assert video().num_frames == 4
+    query = QueryFeatures("q1", random_tokens(4)[:, :, 0])
+    assert repr(query) == "QueryFeatures('q1', tokens=float16[3, 4, 8])"
+
+
+@pytest.mark.parametrize("tokens", [random_tokens(4), random_tokens(4)[:, :0, 0], AFFINE[None]])
+def test_impossible_query_features_are_refused(tokens: Any) -> None:
+    with pytest.raises(ConfigError):
+        QueryFeatures("q1", tokens)
