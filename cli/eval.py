@@ -150,13 +150,15 @@ def ask_model(
     from r2t.store.feature_store import FeatureStore
     from r2t.train.devices import pick_device
     from r2t.train.evaluation import submission_rows
+    from r2t.train.fit import evaluation_queries
     from r2t.train.grounder import Grounder, ground_all
     from r2t.train.reader import FeatureReader
 
     store = FeatureStore.open(location)
     grounder = Grounder.load(run, device=pick_device(device))
     require_compatible(grounder.spec, store.spec, action=f"evaluate {run} on {location}")
-    reader = FeatureReader(store, store.annotations(split, domain), batch_size=batch_size)
+    queries = evaluation_queries(store, split, domain, grounder.trained_on)
+    reader = FeatureReader(store, queries, batch_size=batch_size)
     truth = reader.annotations
     if not truth:
         offered = ", ".join(sorted(set(store.queries["split"]))) or "no queries at all"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from r2t.cli.inputs import parse_frame_rate, read_annotation_options
 from r2t.cli.ui import (
     INTERRUPTED,
     SOME_FAILED,
@@ -18,13 +18,11 @@ from r2t.cli.ui import (
     print_json,
     progress_bar,
 )
-from r2t.store.annotations import Annotation, Split
-from r2t.store.errors import AnnotationError, ConfigError, VideoError
+from r2t.store.annotations import Annotation
+from r2t.store.errors import ConfigError, VideoError
 from r2t.store.schema import StorageDtype
 
 if TYPE_CHECKING:
-    from r2t.extract.clip import FrozenClip
-    from r2t.extract.config import ExtractConfig
     from r2t.extract.pipeline import ExtractReport
 
 NUM_NAMED = 20  # videos that one line spells out
@@ -96,7 +94,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         from r2t.store.feature_store import FeatureStore
 
         config = ExtractConfig(
-            frame_rate=_frame_rate(fps),
+            frame_rate=parse_frame_rate(fps),
             dtype=_choice("--dtype", dtype, StorageDtype),
             decoder=_choice("--decoder", decoder, Decoder),
             num_workers=default_num_workers() if workers is None else workers,
@@ -116,7 +114,9 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             announce=_announce,
         )
         target = FeatureStore.create(
-            store, clip.spec(config.frame_rate, config.dtype), _provenance(clip, model, config)
+            store,
+            clip.spec(config.frame_rate, config.dtype),
+            {**clip.provenance(), "decoder": config.decoder},
         )
         with progress_bar("videos", len(paths)) as show_done:
 
@@ -133,15 +133,6 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         raise typer.Exit(INTERRUPTED)
     if not report.complete:
         raise typer.Exit(SOME_FAILED)
-
-
-def _frame_rate(text: str) -> Any:
-    try:
-        return text if text == "per-video" else float(text)
-    except ValueError:
-        raise ConfigError(
-            f"--fps {text!r}: give frames per second, such as 0.5, or per-video"
-        ) from None
 
 
 def _choice(option: str, given: str, literal: Any) -> Any:
@@ -169,41 +160,12 @@ def _annotations(videos: Path, given: list[str] | None) -> list[Annotation]:
         if not files:
             note(f"note: no annotations beside {videos}, so only features of videos are stored")
         return [row for file in files for row in read_annotations(file)]
-    rows: list[Annotation] = []
-    for text in given:
-        split, equals, name = text.partition("=")
-        if not equals or Path(text).exists():
-            rows += read_annotations(text)
-        elif split in get_args(Split):
-            rows += read_annotations(name, split=cast("Split", split))
-        else:
-            raise AnnotationError(
-                f"--annotations {text!r}: the split {split!r} is none of "
-                f"{', '.join(get_args(Split))}"
-            )
-    return rows
+    return read_annotation_options(given)
 
 
 def _announce(source: str, num_bytes: int | None) -> None:
     size = f" ({human_bytes(num_bytes)})" if num_bytes else ""
     note(f"downloading {source}{size}")
-
-
-def _provenance(clip: FrozenClip, model: str, config: ExtractConfig) -> dict[str, Any]:
-    """Say what the spec does not: nothing here decides whether features fit together."""
-    random = "random weights from seed 0: good for trying things out, not for results"
-    return {
-        "model": str(Path(model).resolve()) if Path(model).is_dir() else model,
-        "pretrained": clip.pretrained,
-        **({"warning": random} if clip.pretrained == "none" else {}),
-        "precision": clip.precision,
-        "device": str(clip.device),
-        "decoder": config.decoder,
-        "packages": {
-            name: version(name)
-            for name in ("r2-tuning", "torch", "open_clip_torch", "av", "pillow", "numpy")
-        },
-    }
 
 
 def _tell(report: ExtractReport, store: str) -> None:

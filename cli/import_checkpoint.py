@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from r2t.train.model import R2Model
     from r2t.train.presets import Preset
 
+EXAMPLES = "Example:\n\n  r2t import-checkpoint r2_tuning_qvhighlights.pth runs/official"
 CLIP_DEPTH = 12  # of the ViT-B towers, the only ones that the official code can use
 
 
@@ -37,10 +38,7 @@ def import_checkpoint(
     ] = 50,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Make a run folder of an official checkpoint.
-
-    Example: r2t import-checkpoint r2_tuning_qvhighlights.pth runs/official
-    """
+    """Make a run folder of an official checkpoint."""
     with handle_errors():
         from r2t.train.checkpoint import RunFolder
         from r2t.train.official import load_official

@@ -7,16 +7,8 @@ from typing import Annotated
 
 import typer
 
-from r2t.cli import store
-from r2t.cli.demo import demo
-from r2t.cli.eval import EXAMPLES as EVAL_EXAMPLES
-from r2t.cli.eval import evaluate
-from r2t.cli.extract import extract
-from r2t.cli.import_checkpoint import import_checkpoint
-from r2t.cli.predict import EXAMPLES as PREDICT_EXAMPLES
-from r2t.cli.predict import predict
-from r2t.cli.train import EXAMPLES as TRAIN_EXAMPLES
-from r2t.cli.train import train
+from r2t.cli import demo, extract, import_checkpoint, predict, store, train
+from r2t.cli import eval as evaluation
 
 app = typer.Typer(
     name="r2t",
@@ -42,10 +34,12 @@ def main(
     """Type a sentence, get the moments of a video it speaks of."""
 
 
-app.command()(extract)
-app.command(epilog=TRAIN_EXAMPLES)(train)
-app.command("eval", epilog=EVAL_EXAMPLES)(evaluate)
-app.command(epilog=PREDICT_EXAMPLES)(predict)
-app.command("import-checkpoint")(import_checkpoint)
-app.command()(demo)
+app.command(epilog=extract.EXAMPLES)(extract.extract)
+app.command(epilog=train.EXAMPLES)(train.train)
+app.command("eval", epilog=evaluation.EXAMPLES)(evaluation.evaluate)
+app.command(epilog=predict.EXAMPLES)(predict.predict)
+app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLES)(
+    import_checkpoint.import_checkpoint
+)
+app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.add_typer(store.app, name="store")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from r2t.cli.store_transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
 from r2t.cli.ui import answers, cell, handle_errors, human_bytes, print_json
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+
+app.command("import", epilog=IMPORT_EXAMPLES)(import_)
+app.command(epilog=EXPORT_EXAMPLES)(export)
 
 
 @app.callback()

@@ -7,11 +7,10 @@ Both towers stay in memory in full: for ViT-B/32 that is 0.6 GB.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +61,7 @@ class FrozenClip:
     ) -> None:
         """Use `load` instead."""
         self.model = source.name
+        self.location = source.location
         self.pretrained = pretrained
         self.precision = precision
         self.batch_size = batch_size
@@ -148,18 +148,18 @@ class FrozenClip:
         )
 
     def provenance(self) -> dict[str, Any]:
-        """Return what is worth recording beside the identity: names, precision, versions."""
-        packages = ("r2-tuning", "open_clip_torch", "torch", "av", "decord", "numpy", "pillow")
-        versions: dict[str, str] = {}
-        for package in packages:
-            with contextlib.suppress(PackageNotFoundError):  # decord is not had everywhere
-                versions[package] = version(package)
-        return {
-            "model": self.model,
+        """Return what is worth recording beside the identity, for people to read."""
+        packages = ("r2-tuning", "torch", "open_clip_torch", "av", "pillow", "numpy")
+        facts: dict[str, Any] = {
+            "model": self.location,
             "pretrained": self.pretrained,
             "precision": self.precision,
-            "versions": versions,
+            "device": str(self.device),
+            "packages": {package: version(package) for package in packages},
         }
+        if self.pretrained == "none":
+            facts["warning"] = "random weights from seed 0: good for trying out, not for results"
+        return facts
 
     @torch.inference_mode()
     def encode_frames(

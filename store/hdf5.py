@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-import h5py
+import h5py  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 
 from r2t.store.annotations import Annotation
@@ -15,6 +15,8 @@ from r2t.store.feature_store import FeatureStore
 from r2t.store.layout import MAX_RUN_FRAMES, node_name
 from r2t.store.nodes import storage_errors
 from r2t.store.transfer import Progress, TransferReport, appearing, windows
+
+_open = cast("Any", h5py).File
 
 
 def export_hdf5(
@@ -28,17 +30,17 @@ def export_hdf5(
     """
     if path.exists():
         raise ConfigError(f"{path} is there already: give a new file")
-    table = store.videos.to_dict("records")
+    table = cast("list[dict[str, Any]]", store.videos.to_dict("records"))
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with appearing(path) as unfinished, h5py.File(unfinished, "w") as file:
+        with appearing(path) as unfinished, _open(unfinished, "w") as file:
             file.attrs["identity"] = json.dumps(store.spec.to_dict())
             for number, row in enumerate(table, start=1):
                 group = file.create_group(f"videos/{node_name(row['video_id'])}")
-                group.attrs.update(cast("dict[str, Any]", row))
+                group.attrs.update(row)
                 _write_video(store, row["video_id"], row["num_frames"], group)
                 if on_video is not None:
-                    on_video(number, len(table))
+                    on_video(number)
             annotations = store.annotations()
             for annotation in annotations:
                 group = file.create_group(f"queries/{node_name(annotation.query_id)}")
@@ -46,7 +48,7 @@ def export_hdf5(
     return TransferReport(len(table), 0, len(annotations), {})
 
 
-def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: h5py.Group) -> None:
+def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: Any) -> None:
     spec = store.spec
     shape = (spec.num_layers, num_frames, spec.num_tokens, spec.vision_width)
     chunks = (1, min(num_frames, MAX_RUN_FRAMES), *shape[2:])
@@ -58,7 +60,7 @@ def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: h5p
             group["scale"], group["offset"] = video.scale, video.offset
 
 
-def _write_query(store: FeatureStore, annotation: Annotation, group: h5py.Group) -> None:
+def _write_query(store: FeatureStore, annotation: Annotation, group: Any) -> None:
     group["tokens"] = store.read_query(annotation.query_id).tokens
     group["moments"] = annotation.moments
     for name in ("query_id", "video_id", "query", "split", "domain", "duration_seconds"):

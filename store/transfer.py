@@ -32,8 +32,8 @@ from r2t.store.writer import StoreWriter
 
 UNKNOWN_WEIGHTS = "r2-npy"
 
-Progress = Callable[[int, int], None]
-"""Told how many videos are done, and of how many."""
+Progress = Callable[[int], None]
+"""Told how many videos are done."""
 
 _QUERIES_PER_PART = 1000
 _MAX_NAME_BYTES = 255
@@ -109,7 +109,7 @@ def import_r2_npy(
             except (VideoError, ConfigError) as error:
                 failures[str(file)] = str(error)
             if on_video is not None:
-                on_video(number, len(files))
+                on_video(number)
         num_videos = len(files) - num_skipped - len(failures)
         num_queries = 0
         for start in range(0, len(annotations), _QUERIES_PER_PART):
@@ -139,7 +139,7 @@ def export_r2_npy(
             elif file is not None:
                 _export_video(store, video_id, num_frames, file)
             if on_video is not None:
-                on_video(number, len(lengths))
+                on_video(number)
         num_videos = len(lengths) - num_skipped - len(failures)
         for query_id in store.query_digests():
             file = _file_of(query_id, queries, failures)
@@ -170,7 +170,9 @@ def _import_video(
         num_frames=num_frames,
         duration_seconds=covered if duration is None else duration,
         frame_rate_fps=frame_rate_fps,
-        source=VideoSource(file.name, file.stat().st_size, sha256="", decoder=UNKNOWN_WEIGHTS),
+        source=VideoSource(
+            name=file.name, num_bytes=file.stat().st_size, sha256="", decoder=UNKNOWN_WEIGHTS
+        ),
     ) as video:
         for window in windows(num_frames):
             video.append(np.swapaxes(frames[window], 0, 1))

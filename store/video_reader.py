@@ -23,7 +23,7 @@ def read_video_node(
 
     `folder` is the node's own folder on this machine, or None where zarr reaches it.
     """
-    attributes = group.attrs.asdict()
+    attributes: dict[str, Any] = group.attrs.asdict()
     video_id = str(attributes["video_id"])
     with damage(video_id):
         layout = TokenLayout(
@@ -54,7 +54,7 @@ def read_video_node(
 
 def index_row(group: zarr.Group) -> dict[str, Any]:
     """Return the index row of a committed video, read from the video itself."""
-    attributes = group.attrs.asdict()
+    attributes: dict[str, Any] = group.attrs.asdict()
     with damage(str(attributes["video_id"])):
         source = _source(attributes)
         return {

@@ -59,7 +59,7 @@ def small_query(
 ) -> tuple[Annotation, QueryFeatures]:
     """Return an annotated sentence with one moment and three saliency clips."""
     spec = small_spec()
-    scores = np.arange(6, dtype=np.float32).reshape(3, 2) / 2
+    scores = (np.arange(6).reshape(3, 2) / 2).astype(np.float32)
     annotation = Annotation(
         query_id=query_id,
         video_id=video_id,
@@ -73,6 +73,13 @@ def small_query(
     shape = (spec.num_layers, words, spec.text_width)
     tokens = np.random.default_rng(seed).standard_normal(shape).astype(np.float16)
     return annotation, QueryFeatures(query_id, tokens)
+
+
+def columns(
+    *queries: tuple[Annotation, QueryFeatures],
+) -> tuple[list[Annotation], list[QueryFeatures]]:
+    """Return annotations and features of queries apart."""
+    return [annotation for annotation, _ in queries], [features for _, features in queries]
 
 
 def leftovers(store: Path) -> list[Path]:

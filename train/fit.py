@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,6 +30,11 @@ class Splits:
     train: list[Annotation]
     val: list[Annotation]
     held_out: bool
+
+    @property
+    def held_out_videos(self) -> set[str]:
+        """Videos that we took out of training, none if the annotations have a val split."""
+        return {annotation.video_id for annotation in self.val} if self.held_out else set()
 
 
 def split_annotations(
@@ -66,6 +72,17 @@ def split_annotations(
     )
 
 
+def evaluation_queries(
+    store: FeatureStore, split: str, domain: str | None, trained_on: Mapping[str, Any]
+) -> list[Annotation]:
+    """Return the queries of a split; val is what the run held out if the store has none."""
+    rows = store.annotations(split, domain)
+    if rows or split != "val":
+        return rows
+    held_out = set(trained_on.get("held_out_videos", []))
+    return [row for row in store.annotations("train", domain) if row.video_id in held_out]
+
+
 def fit(
     config: TrainConfig,
     store: FeatureStore,
@@ -98,6 +115,7 @@ def fit(
             "provenance": store.provenance,
             "num_train_queries": len(batches.annotations),
             "num_val_queries": len(splits.val),
+            "held_out_videos": sorted(splits.held_out_videos),
         },
         resume=resume,
         device=device,

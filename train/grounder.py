@@ -21,17 +21,21 @@ from r2t.train.reader import FeatureReader, make_sample
 class Grounder:
     """A model and how to read its answers.
 
-    `spec` says which features it understands; `provenance` what is known about them, "model" and
-    "pretrained" among it.
+    `spec` says which features it understands; `trained_on` is the run's own record of them.
     """
 
     def __init__(
-        self, model: R2Model, config: TrainConfig, spec: FeatureSpec, provenance: dict[str, Any]
+        self, model: R2Model, config: TrainConfig, spec: FeatureSpec, trained_on: dict[str, Any]
     ) -> None:
         self.model = model.eval()
         self.config = config
         self.spec = spec
-        self.provenance = provenance
+        self.trained_on = trained_on
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the store recorded of its features, "model" and "pretrained" among it."""
+        return self.trained_on.get("provenance", {})
 
     @classmethod
     def load(
@@ -49,7 +53,7 @@ class Grounder:
         except (KeyError, TypeError) as error:
             raise ConfigError(f"{run} does not say which features it was trained on") from error
         model = folder.load_model(weights).to(device)
-        return cls(model, config, spec, trained_on.get("provenance", {}))
+        return cls(model, config, spec, trained_on)
 
     @property
     def device(self) -> torch.device:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -168,6 +169,11 @@ class Scene:
                 if pose := visit.pose_at(time_seconds):
                     yield Sighting(actor, pose, visit.verb_at(time_seconds), visit)
 
+    @cached_property
+    def seconds(self) -> tuple[tuple[Sighting, ...], ...]:
+        """What is in the picture in the middle of each second."""
+        return tuple(tuple(self.sightings(i + 0.5)) for i in range(self.duration_seconds))
+
 
 def scene_generator(stream: Stream, seed: int, index: int) -> Generator:
     """Return the random generator of one scene; no two (stream, seed, index) share a scene.
@@ -237,10 +243,10 @@ def _sample_plan(rng: Generator, shape: Shape) -> list[tuple[Verb | None, int]]:
     """Draw what a visit consists of: (verb or None for rest, seconds) in order."""
 
     def act() -> int:
-        return 2 * int(rng.integers(2, 4))  # even, so that the crossing is on a whole second
+        return 6 if rng.random() < 0.3 else 4  # even, so that the crossing is on a whole second
 
     # A long rest on one side only: the middle of a visit says little about when it acts.
-    rests = [int(rng.integers(2, 4)), int(rng.integers(4, 8))]
+    rests = [int(rng.integers(2, 4)), int(rng.integers(6, 10))]
     rng.shuffle(rests)
     before, after = rests
     kind = rng.choice(["move", "resize", "spin", "rest"], p=[0.45, 0.2, 0.2, 0.15])

@@ -31,13 +31,13 @@ Kind = Literal["presence", "attribute", "size", "place", "action"]
 # How often each kind is asked. Actions lead: a single frame does not show them.
 KIND_SHARES: dict[Kind, float] = {
     "action": 0.42,
-    "place": 0.20,
-    "presence": 0.18,
-    "size": 0.10,
-    "attribute": 0.10,
+    "place": 0.24,
+    "presence": 0.14,
+    "size": 0.14,
+    "attribute": 0.06,
 }
 QUERIES_PER_VIDEO = 6
-SHORTEST_SECONDS, LONGEST_SECONDS, MOST_SECONDS = 3, 12, 18
+SHORTEST_SECONDS, LONGEST_SECONDS, MOST_SECONDS = 3, 18, 20
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ class Query:
 
 def prominence(scene: Scene, description: Description) -> NDArray[np.float64]:
     """Measure each second: 0 where the sentence is false, else radius / largest radius."""
-    seconds = np.zeros(scene.duration_seconds)
-    for second in range(scene.duration_seconds):
-        radii = [s.pose.radius for s in scene.sightings(second + 0.5) if description.matches(s)]
-        seconds[second] = min(max(radii, default=0.0) / LARGE_RADIUS, 1.0)
-    return seconds
+    largest = [
+        max((seen.pose.radius for seen in second if description.matches(seen)), default=0.0)
+        for second in scene.seconds
+    ]
+    return np.minimum(np.array(largest) / LARGE_RADIUS, 1.0)
 
 
 def runs(holds: NDArray[np.bool_]) -> NDArray[np.float64]:

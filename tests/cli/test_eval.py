@@ -130,6 +130,7 @@ def test_a_model_is_asked_about_a_store(
         train, "--store", store, "--out", run, "--epochs", 1, "--hidden-width", 16, "--json",
         "--device", "cpu",
     )  # fmt: skip
+    assert trained.exit_code == 0, trained.stderr
     command = ("--store", store, "--checkpoint", run, "--device", "cpu")
     answer = run_command(evaluate, *command, "--json", "-")
     assert answer.exit_code == 0, answer.stderr

@@ -267,5 +267,8 @@ def test_cached_weights_are_used_without_a_word(
     )
     found = weights.find_weights(weights.find_model("ViT-B-32-quickgelu"), None)
     assert found.label == "openai"
-    announce = pytest.fail
+
+    def announce(source: str, num_bytes: int | None) -> None:
+        pytest.fail("nothing is downloaded that is cached")
+
     assert weights.fetch(found, offline=False, announce=announce) == cached

@@ -95,7 +95,7 @@ def test_every_presence_can_be_seen_in_the_pixels(index: int) -> None:
 
 
 def test_shapes_never_overlap_and_stay_in_the_picture() -> None:
-    for index in range(25):
+    for index in range(8):
         scene = sample_scene(scene_generator("train", 3, index))
         for second in np.arange(0, DURATION_SECONDS, 0.5):
             poses = [seen.pose for seen in scene.sightings(float(second))]
@@ -122,7 +122,7 @@ def test_streams_share_no_scene() -> None:
 
 def test_a_language_blind_answer_is_rarely_right() -> None:
     best: list[float] = []
-    for index in range(40):
+    for index in range(12):
         queries = tell("train", 0, index).queries
         answers = {(a, b) for query in queries for a, b in query.moments}
         best.append(max(np.mean([_hit(answer, query) for query in queries]) for answer in answers))
@@ -139,7 +139,7 @@ def _hit(answer: tuple[float, float], query: Query) -> bool:
 
 
 def test_queries_are_distinct_answerable_and_of_every_kind() -> None:
-    stories = [tell("train", 0, index) for index in range(40)]
+    stories = [tell("train", 0, index) for index in range(12)]
     for story in stories:
         sentences = [query.sentence for query in story.queries]
         assert len(sentences) == len(set(sentences)) >= 4
@@ -147,7 +147,7 @@ def test_queries_are_distinct_answerable_and_of_every_kind() -> None:
             lengths = query.moments[:, 1] - query.moments[:, 0]
             assert 1 <= len(lengths) <= 3
             assert lengths.min() >= 3
-            assert lengths.max() <= 12
+            assert lengths.max() <= 18
     queries = [query for story in stories for query in story.queries]
     assert {query.kind for query in queries} == {
         "action",

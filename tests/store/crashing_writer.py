@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from features import random_tokens, small_query, small_spec, write_video
+from features import columns, random_tokens, small_query, small_spec, write_video
 
 from r2t.store import FeatureStore
 
@@ -58,7 +58,7 @@ def fill(path: Path, dtype: str) -> None:
                 writer.index(video_id)
             else:
                 write_video(writer, video_id, tokens, window=40)
-        writer.add_queries(*zip(*QUERIES, strict=True))
+        writer.add_queries(*columns(*QUERIES))
 
 
 def fill_until(path: Path, dtype: str, last_event: int) -> None:

@@ -15,7 +15,7 @@ from r2t.store.datasets import read_annotations
 from r2t.store.errors import AnnotationError
 from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS
 
-_quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+_quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -24,6 +24,12 @@ _json = st.recursive(
     ),
     max_leaves=6,
 )
+_NLQ = {"query": "q", "clip_start_sec": 1, "clip_end_sec": 2}
+_NLQ_CLIP = {
+    "clip_uid": "c",
+    "annotations": [{"annotation_uid": "u", "language_queries": [_NLQ]}],
+}
+_TVSUM = {"fps": 25, "frames": "160", "domain": "BK", "title": "B", "anno": [[1]]}
 _SEEDS: list[dict[str, Any]] = [
     {
         "qid": 7,

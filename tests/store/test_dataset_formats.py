@@ -174,8 +174,9 @@ def _write_mat(
 
 def test_reads_tvsum_mat(tmp_path: Path) -> None:
     path = tmp_path / "ydata-tvsum50.mat"
-    scores = np.repeat([[1.0, 5.0, 1.0], [2.0, 3.0, 1.0]], 50, axis=1)
-    _write_mat(path, np.pad(scores, ((0, 0), (0, 10)), mode="edge"), title='"Bö, ees"')
+    scores = np.full((2, 160), 4.0)
+    scores[:, [25, 75, 125]] = [[1, 5, 1], [2, 3, 1]]  # the middle frames of 2 s at 25 fps
+    _write_mat(path, scores, title='"Bö, ees"')
     (annotation,) = read_annotations(path)
     assert (annotation.query_id, annotation.query) == (TVSUM_VAL, "Bö, ees")
     assert (annotation.split, annotation.domain) == ("val", "BK")

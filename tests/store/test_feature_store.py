@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from features import SOURCE, random_tokens, small_query, small_spec, write_video
+from features import SOURCE, columns, random_tokens, small_query, small_spec, write_video
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +41,7 @@ def full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with store.writer() as writer:
         for video_id, tokens in TOKENS.items():
             write_video(writer, video_id, tokens)
-        writer.add_queries(*zip(small_query("q1"), small_query("q2", "-x y", seed=1), strict=True))
+        writer.add_queries(*columns(small_query("q1"), small_query("q2", "-x y", seed=1)))
     return store
 
 
@@ -161,7 +161,7 @@ def test_slices_that_skip_are_refused(full: FeatureStore, steps: slice) -> None:
 def test_tables_and_annotations(full: FeatureStore) -> None:
     store = FeatureStore.open(full.location)
     assert store.videos["video_id"].tolist() == ["dog", "-x y"]
-    assert store.videos.loc[0, ["num_frames", "decoder", "source_name"]].tolist() == [
+    assert store.videos[["num_frames", "decoder", "source_name"]].to_numpy()[0].tolist() == [
         5,
         "decord",
         "dog.mp4",
@@ -325,7 +325,9 @@ JSON = st.recursive(
 
 
 @given(value=JSON, place=st.integers(0, 40), name=st.sampled_from(["", "tokens", "scale"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_hostile_metadata_raises_nothing_but_our_errors(
     path: Path, value: Any, place: int, name: str
 ) -> None:
@@ -381,13 +383,13 @@ def test_lost_digests_of_a_part_are_noticed(path: Path) -> None:
 def test_unequal_queries_of_one_id_are_refused_on_opening(path: Path) -> None:
     store = FeatureStore.open(path)
     with store.writer() as writer:
-        writer.add_queries(*zip(small_query("q3", text="one"), strict=True))
+        writer.add_queries(*columns(small_query("q3", text="one")))
     (_, second) = sorted((path / "queries").glob("*-*"))
     saved = path.parent / "saved"
     second.rename(saved)
     store = FeatureStore.open(path)
     with store.writer() as writer:
-        writer.add_queries(*zip(small_query("q3", text="two"), strict=True))
+        writer.add_queries(*columns(small_query("q3", text="two")))
     saved.rename(second)
     with pytest.raises(StoreError, match="two different queries with the id 'q3'"):
         FeatureStore.open(path)

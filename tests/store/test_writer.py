@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from features import leftovers, random_tokens, small_query, small_spec, write_video
+from features import columns, leftovers, random_tokens, small_query, small_spec, write_video
 
 from r2t.store import FeatureStore, feature_store
 from r2t.store.errors import AnnotationError, ConfigError, StoreError, VideoError
@@ -38,10 +38,6 @@ def files(path: Path) -> dict[str, str]:
         for file in path.rglob("*")
         if file.is_file()
     }
-
-
-def queries(*pairs: Any) -> tuple[list[Any], list[Any]]:
-    return [annotation for annotation, _ in pairs], [features for _, features in pairs]
 
 
 @pytest.mark.parametrize("num_frames", [1, 150, 151, 301])
@@ -210,9 +206,9 @@ def test_index_heals_what_a_killed_run_left(store: FeatureStore) -> None:
 
 def test_equal_queries_are_skipped_and_unequal_ones_refused(store: FeatureStore) -> None:
     with store.writer() as writer:
-        assert writer.add_queries(*queries(small_query("q1"))) == 1
-        assert writer.add_queries(*queries(small_query("q1"), small_query("q2"))) == 1
-        assert writer.add_queries(*queries(small_query("q3"), small_query("q3"))) == 1
+        assert writer.add_queries(*columns(small_query("q1"))) == 1
+        assert writer.add_queries(*columns(small_query("q1"), small_query("q2"))) == 1
+        assert writer.add_queries(*columns(small_query("q3"), small_query("q3"))) == 1
         assert writer.add_queries([], []) == 0
         before = files(Path(store.location))
         for other in (
@@ -221,18 +217,18 @@ def test_equal_queries_are_skipped_and_unequal_ones_refused(store: FeatureStore)
             small_query("q2", seed=1),
         ):
             with pytest.raises(StoreError, match="'q2' is in"):
-                writer.add_queries(*queries(small_query("q4"), other))
+                writer.add_queries(*columns(small_query("q4"), other))
         with pytest.raises(StoreError, match="'q5' is in"):
-            writer.add_queries(*queries(small_query("q5"), small_query("q5", text="no")))
+            writer.add_queries(*columns(small_query("q5"), small_query("q5", text="no")))
         assert files(Path(store.location)) == before
     assert store.queries["query_id"].tolist() == ["q1", "q2", "q3"]
 
 
 def test_queries_that_another_run_added_meanwhile_are_known(store: FeatureStore) -> None:
     with FeatureStore.open(store.location).writer() as writer:
-        writer.add_queries(*queries(small_query("q1", text="theirs")))
+        writer.add_queries(*columns(small_query("q1", text="theirs")))
     with store.writer() as writer, pytest.raises(StoreError, match="'q1' is in"):
-        writer.add_queries(*queries(small_query("q1", text="ours")))
+        writer.add_queries(*columns(small_query("q1", text="ours")))
     assert FeatureStore.open(store.location).queries["query"].tolist() == ["theirs"]
 
 
@@ -251,7 +247,7 @@ def test_queries_that_do_not_fit_are_refused(store: FeatureStore) -> None:
         with pytest.raises(ConfigError, match="'q1' given for query 'q2'"):
             writer.add_queries([small_query("q2")[0]], [features])
         with pytest.raises(AnnotationError, match="no valid Unicode"):
-            writer.add_queries(*queries(small_query("q1", text="\ud800")))
+            writer.add_queries(*columns(small_query("q1", text="\ud800")))
     assert store.queries.empty
 
 
@@ -276,7 +272,7 @@ def test_parts_are_read_once(store: FeatureStore, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(feature_store, "read_part", read_and_note)
     with store.writer() as writer:
         for number in range(3):
-            writer.add_queries(*queries(small_query(f"q{number}")))
+            writer.add_queries(*columns(small_query(f"q{number}")))
     assert len(read) == len(set(read)) == 3
 
 

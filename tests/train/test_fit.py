@@ -15,7 +15,7 @@ from r2t.store.errors import AnnotationError, ConfigError, SpecMismatchError
 from r2t.train.checkpoint import RunFolder
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import clip_saliency, evaluate_groundings, evaluate_model
-from r2t.train.fit import fit, split_annotations
+from r2t.train.fit import evaluation_queries, fit, split_annotations
 from r2t.train.grounder import Grounder, ground_all
 from r2t.train.reader import FeatureReader
 
@@ -85,6 +85,9 @@ def test_without_val_some_videos_are_held_out(tmp_path: Path, store: FeatureStor
     assert len(val_videos) == 1
     assert not train_videos & val_videos
     assert len(split.train) + len(split.val) == len(rows)
+    recorded = {"held_out_videos": sorted(split.held_out_videos)}
+    later = evaluation_queries(only_train, "val", None, recorded)
+    assert [a.query_id for a in later] == [a.query_id for a in split.val]
     again = split_annotations(only_train, val_fraction=0.25, seed=3)
     assert [a.query_id for a in again.val] == [a.query_id for a in split.val]
 

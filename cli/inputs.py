@@ -1,0 +1,42 @@
+"""Options that several commands read alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from r2t.store.annotations import Annotation, Split
+from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.schema import PER_VIDEO
+
+
+def parse_frame_rate(text: str) -> float | Literal["per-video"]:
+    """Read `--fps`: a number, or per-video."""
+    if text == PER_VIDEO:
+        return PER_VIDEO
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(
+            f"--fps {text!r}: give frames per second, such as 0.5, or {PER_VIDEO}"
+        ) from None
+
+
+def read_annotation_options(given: Sequence[str]) -> list[Annotation]:
+    """Read the files of `--annotations`, each a path or split=path."""
+    from r2t.store.datasets import read_annotations
+
+    rows: list[Annotation] = []
+    for text in given:
+        split, equals, name = text.partition("=")
+        if not equals or Path(text).exists():
+            rows += read_annotations(text)
+        elif split in get_args(Split):
+            rows += read_annotations(name, split=cast("Split", split))
+        else:
+            raise AnnotationError(
+                f"--annotations {text!r}: the split {split!r} is none of "
+                f"{', '.join(get_args(Split))}"
+            )
+    return rows
