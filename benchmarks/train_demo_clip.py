@@ -29,7 +29,7 @@ import torch
 from demo_clip_batches import CaptionedFrames
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -123,7 +123,7 @@ def export(model: CLIP, config: dict, provenance: dict) -> None:
     }  # fmt: skip
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
     staged = FOLDER / "open_clip_model.partial"
-    save_file(weights, staged)
+    staged.write_bytes(save(weights))
     os.replace(staged, FOLDER / "open_clip_model.safetensors")
     for name, content in (
         ("open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess}),

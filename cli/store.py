@@ -34,11 +34,11 @@ def store() -> None:
 
 @app.command(
     epilog="Examples:\n\n"
-    "  r2t store info --store feats.zarr\n\n"
-    "  r2t store info --store s3://bucket/feats.zarr --json | jq .splits"
+    "  r2t store info feats.zarr\n\n"
+    "  r2t store info s3://bucket/feats.zarr --json | jq .splits"
 )
 def info(
-    store: Annotated[str, typer.Option(help="The feature store: a folder or a URL.")],
+    store: Annotated[str, typer.Argument(help="The feature store: a folder or a URL.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a store holds: its settings, counts, bytes, and what is missing."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_store
 import typer
 from typer.testing import CliRunner, Result
 
 from r2t.store import FeatureStore
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-import tiny_store
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def annotate(store: FeatureStore, video_ids: list[str]) -> None:
 def test_counts_and_coverage(make_store: Callable[..., FeatureStore], tmp_path: Path) -> None:
     path = tmp_path / "feats.zarr"
     annotate(make_store(path, num_videos=4), ["absent"])
-    answer = CliRunner().invoke(app, ["info", "--store", str(path), "--json"])
+    answer = CliRunner().invoke(app, ["info", str(path), "--json"])
     assert answer.exit_code == 0
     found = json.loads(answer.stdout)
     assert found["spec"]["vision_layers"] == [1, 2]
@@ -49,7 +49,7 @@ def test_the_table_names_missing_videos(
 ) -> None:
     path = tmp_path / "feats.zarr"
     annotate(make_store(path), [f"absent{number}" for number in range(7)])
-    answer = CliRunner().invoke(app, ["info", "--store", str(path)], env={"COLUMNS": "120"})
+    answer = CliRunner().invoke(app, ["info", str(path)], env={"COLUMNS": "120"})
     assert answer.exit_code == 0
     lines = {line.split("│")[1].strip(): line for line in answer.stdout.splitlines() if "│" in line}
     named = "7: absent0, absent1, absent2, absent3, absent4 and 2 more"
@@ -59,7 +59,7 @@ def test_the_table_names_missing_videos(
 
 
 def test_what_is_no_store_is_one_line_and_exit_2(tmp_path: Path) -> None:
-    answer = CliRunner().invoke(app, ["info", "--store", str(tmp_path / "none.zarr")])
+    answer = CliRunner().invoke(app, ["info", str(tmp_path / "none.zarr")])
     assert answer.exit_code == 2
     assert answer.stdout == ""
     assert answer.stderr.count("\n") == 1

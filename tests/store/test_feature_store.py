@@ -128,7 +128,7 @@ CUTS = st.none() | st.integers(-LONG - 2, LONG + 2)
 
 
 @given(frames=st.tuples(CUTS, CUTS), layers=st.tuples(CUTS, CUTS), remote=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_partial_read_is_a_slice_of_the_whole(
     full: FeatureStore, frames: tuple[Any, Any], layers: tuple[Any, Any], remote: bool
 ) -> None:
@@ -326,7 +326,7 @@ JSON = st.recursive(
 
 @given(value=JSON, place=st.integers(0, 40), name=st.sampled_from(["", "tokens", "scale"]))
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_hostile_metadata_raises_nothing_but_our_errors(
     path: Path, value: Any, place: int, name: str

@@ -26,9 +26,13 @@ from r2t.store.writer import StoreWriter
 TESTS = Path(__file__).parent.parent
 
 
-@pytest.fixture(params=["float16", "int8"])
+@pytest.fixture
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> FeatureStore:
-    return FeatureStore.create(tmp_path / "feats.zarr", small_spec(dtype=request.param))
+    dtype = getattr(request, "param", "float16")
+    return FeatureStore.create(tmp_path / "feats.zarr", small_spec(dtype=dtype))
+
+
+BOTH_DTYPES = pytest.mark.parametrize("store", ["float16", "int8"], indirect=True)
 
 
 def files(path: Path) -> dict[str, str]:
@@ -40,6 +44,7 @@ def files(path: Path) -> dict[str, str]:
     }
 
 
+@BOTH_DTYPES
 @pytest.mark.parametrize("num_frames", [1, 150, 151, 301])
 def test_windows_of_any_size_give_equal_bytes(store: FeatureStore, num_frames: int) -> None:
     tokens = random_tokens(num_frames, seed=3)
@@ -62,6 +67,7 @@ def test_a_writer_leaves_nothing_unfinished(store: FeatureStore) -> None:
     assert not Path(f"{store.location}.partial").exists()
 
 
+@BOTH_DTYPES
 def test_an_exception_leaves_nothing_of_its_video_and_all_of_the_others(
     store: FeatureStore,
 ) -> None:
@@ -145,6 +151,7 @@ def test_a_per_video_store_takes_any_frame_rate(tmp_path: Path) -> None:
     assert store.read_video("x").frame_rate_fps == 0.9
 
 
+@BOTH_DTYPES
 def test_the_same_video_twice(store: FeatureStore) -> None:
     for _ in range(2):
         with store.writer() as writer:
@@ -296,6 +303,7 @@ def test_a_disk_that_fills_up_on_commit(
     assert leftovers(Path(store.location)) == []
 
 
+@BOTH_DTYPES
 def test_a_disk_that_fills_up_while_writing(store: FeatureStore) -> None:
     """A limit on the size of files makes the kernel refuse the write, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

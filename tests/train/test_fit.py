@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_store import make_store, tiny_config
 
 from r2t.store import FeatureStore
 from r2t.store.errors import AnnotationError, ConfigError, SpecMismatchError
@@ -18,9 +18,6 @@ from r2t.train.evaluation import clip_saliency, evaluate_groundings, evaluate_mo
 from r2t.train.fit import evaluation_queries, fit, split_annotations
 from r2t.train.grounder import Grounder, ground_all
 from r2t.train.reader import FeatureReader
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from tiny_store import make_store, tiny_config
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_store import make_store
 
 from r2t.store import Annotation, FeatureStore
 from r2t.store.errors import AnnotationWarning
 from r2t.train.batch import Batch
 from r2t.train.reader import FeatureReader
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from tiny_store import make_store
 
 
 @pytest.fixture(scope="module")
