@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.random import Generator
-from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 from torch.nn import functional as F
@@ -208,9 +208,8 @@ def _probes_of(pixels: np.ndarray, target: Sighting, seen: list[Sighting]) -> li
     probes: list[Probe] = []
     for asks, description in true.items():
         name = asks if asks in CHOICES else "place"
-        choices = {"left or right": PLACES[:2], "top or bottom": PLACES[2:]}.get(
-            asks, CHOICES[name]
-        )
+        sides = {"left or right": PLACES[:2], "top or bottom": PLACES[2:]}
+        choices = sides.get(asks) or CHOICES[name]
         others = [c for c in choices if c != getattr(description, name)]
         false = [replace(description, **{name: other}) for other in others]
         if not any(d.matches(s) for d in false for s in seen):
@@ -222,7 +221,7 @@ def _probes_of(pixels: np.ndarray, target: Sighting, seen: list[Sighting]) -> li
 
 @torch.no_grad()
 def probe(
-    model: CLIP, tokenizer: SimpleTokenizer, probes: list[Probe]
+    model: Any, tokenizer: SimpleTokenizer, probes: list[Probe]
 ) -> dict[str, dict[str, float]]:
     """Return, per question, how often the true sentence wins: by the frame and by its patch."""
     model.eval()

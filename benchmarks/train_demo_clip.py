@@ -23,6 +23,7 @@ import time
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import demo_clip_batches as batches
 import torch
@@ -43,7 +44,7 @@ PATCH = 16
 
 def prune_merges(words: set[str]) -> list[tuple[str, str]]:
     """Keep, in CLIP's order, the merges that spell the words; other words fall into characters."""
-    ranks: dict[tuple[str, str], int] = SimpleTokenizer().bpe_ranks
+    ranks: dict[tuple[str, ...], int] = SimpleTokenizer().bpe_ranks
     used: set[tuple[str, str]] = set()
     for word in words:
         parts = [*word[:-1], word[-1] + "</w>"]
@@ -146,7 +147,7 @@ def main() -> None:
 
     tokenizer = write_vocabulary()
     config = model_config(tokenizer.vocab_size)
-    model = CLIP(**config, init_logit_scale=math.log(10.0))
+    model: Any = CLIP(**config, init_logit_scale=math.log(10.0))  # its towers are typed as Module
     model.visual.output_tokens = True
     # open_clip's own start is so faint here that neither places nor words for them are learned.
     nn.init.normal_(model.visual.positional_embedding, std=0.35)

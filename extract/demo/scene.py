@@ -231,6 +231,7 @@ def _sample_visits(
     rng: Generator, shape: Shape, free: dict[Quadrant, np.ndarray]
 ) -> tuple[Visit, ...]:
     """Draw the visits of one actor where the quadrants are still free, and book them."""
+    wishes: list[list[tuple[Verb | None, int]]]
     if rng.random() < 0.2:  # comes and goes: two or three short visits
         wishes = [[(None, int(rng.integers(3, 7)))] for _ in range(int(rng.integers(2, 4)))]
     else:

@@ -115,12 +115,12 @@ def candidates(scene: Scene) -> list[Description]:
     """List, once each and in a fixed order, the sentences that speak of something in the scene."""
     found: dict[Description, None] = {}
     for actor in scene.actors:
-        look = {"colour": actor.colour, "shape": actor.shape}
+        look = Description(colour=actor.colour, shape=actor.shape)
         acts = [act for visit in actor.visits for act in visit.acts]
-        found |= {Description(**look, verb=act.verb): None for act in acts}
-        found |= {Description(**look, place=place): None for place in PLACES}
-        found |= {Description(**look, size=size): None for size in SIZES}
-        found[Description(**look)] = None
+        found |= {replace(look, verb=act.verb): None for act in acts}
+        found |= {replace(look, place=place): None for place in PLACES}
+        found |= {replace(look, size=size): None for size in SIZES}
+        found[look] = None
         found[Description(colour=actor.colour)] = None
         found[Description(shape=actor.shape)] = None
     return list(found)
@@ -136,9 +136,12 @@ def ask(scene: Scene, rng: Generator) -> list[Query]:
             sentence = description.sentence(variant=int(rng.integers(2)))
             pools[description.kind].append(Query(sentence, description.kind, moments, seconds))
     chosen: list[Query] = []
-    while len(chosen) < QUERIES_PER_VIDEO and (kinds := [k for k in pools if pools[k]]):
+    while len(chosen) < QUERIES_PER_VIDEO:
+        kinds: list[Kind] = [kind for kind in pools if pools[kind]]
+        if not kinds:
+            break
         shares = np.array([KIND_SHARES[kind] for kind in kinds])
-        pool = pools[kinds[rng.choice(len(kinds), p=shares / shares.sum())]]
+        pool = pools[kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]]
         chosen.append(pool.pop(int(rng.integers(len(pool)))))
     return chosen
 

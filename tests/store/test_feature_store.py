@@ -214,7 +214,7 @@ def emptied(file: Path) -> None:
 
 def flipped_index(file: Path) -> None:
     content = bytearray(file.read_bytes())
-    content[-12] ^= 1
+    content[-52] ^= 1  # the first chunk would begin one byte later
     file.write_bytes(content)
 
 
@@ -235,7 +235,9 @@ def missing_chunk(file: Path) -> None:
 
 
 def chunk_past_the_end(file: Path) -> None:
-    rewrite_index(file, 0, file.stat().st_size - 8)
+    """Let the first chunk reach 8 bytes into the index, so that there are bytes to read."""
+    end = file.stat().st_size - 52
+    rewrite_index(file, 0, end - end // 3 + 8)
 
 
 def chunk_of_another_size(file: Path) -> None:
