@@ -24,8 +24,8 @@ IMPORT_EXAMPLES = (
 )
 EXPORT_EXAMPLES = (
     "Examples:\n\n"
-    "  r2t store export --store feats.zarr --out npy\n\n"
-    "  r2t store export --store feats.zarr --format hdf5 --out feats.h5"
+    "  r2t store export feats.zarr --out npy\n\n"
+    "  r2t store export feats.zarr --format hdf5 --out feats.h5"
 )
 FORMATS = ("npy", "hdf5")
 
@@ -79,7 +79,7 @@ def import_(  # noqa: PLR0913 - a parameter for each option
 
 
 def export(
-    store: Annotated[str, typer.Option(help="Feature store: a folder or a URL.")],
+    store: Annotated[str, typer.Argument(help="Feature store: a folder or a URL.")],
     out: Annotated[Path, typer.Option(help="Folder of npy files, or the HDF5 file, to make.")],
     file_format: Annotated[
         str, typer.Option("--format", help="npy: files as the official code reads; or hdf5.")

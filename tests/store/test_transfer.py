@@ -287,9 +287,9 @@ def test_the_commands(released: Released, tmp_path: Path) -> None:
     assert FeatureStore.open(feats).queries["split"].tolist() == ["val"]
 
     out = tmp_path / "out"
-    assert run("export", "--store", feats, "--out", out).exit_code == 0
+    assert run("export", feats, "--out", out).exit_code == 0
     assert (out / "videos" / "cat.npy").read_bytes() == (released.videos / "cat.npy").read_bytes()
-    result = run("export", "--store", feats, "--out", tmp_path / "x.h5", "--format", "hdf5")
+    result = run("export", feats, "--out", tmp_path / "x.h5", "--format", "hdf5")
     assert result.exit_code == 0
     assert (tmp_path / "x.h5").is_file()
 
@@ -297,7 +297,7 @@ def test_the_commands(released: Released, tmp_path: Path) -> None:
         ((*asked, "--layers", "last"), "--layers 'last'"),
         ((*asked, "--layers", "10,11,12", "--fps", "fast"), "--fps 'fast'"),
         ((*asked, "--layers", "9,10,11"), "vision_layers: "),
-        (("export", "--store", feats, "--out", out, "--format", "csv"), "legal are npy, hdf5"),
+        (("export", feats, "--out", out, "--format", "csv"), "legal are npy, hdf5"),
         (("import", *given[2:], "--videos", out / "no", *asked[-2:]), "there is no folder"),
     ):
         result = run(*wrong)
