@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from r2t.cli import demo, extract, import_checkpoint, predict, store, train
+from r2t.cli import demo, extract, import_checkpoint, predict, store, submission, train
 from r2t.cli import eval as evaluation
 
 app = typer.Typer(
@@ -41,5 +41,6 @@ app.command(epilog=predict.EXAMPLES)(predict.predict)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLES)(
     import_checkpoint.import_checkpoint
 )
+app.command(epilog=submission.EXAMPLES)(submission.submission)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.add_typer(store.app, name="store")

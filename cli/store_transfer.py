@@ -27,7 +27,8 @@ EXPORT_EXAMPLES = (
     "  r2t store export feats.zarr --out npy\n\n"
     "  r2t store export feats.zarr --format hdf5 --out feats.h5"
 )
-FORMATS = ("npy", "hdf5")
+IMPORT_FORMATS = ("r2-npy",)
+EXPORT_FORMATS = ("r2-npy", "hdf5")
 
 
 def import_(  # noqa: PLR0913 - a parameter for each option
@@ -47,6 +48,9 @@ def import_(  # noqa: PLR0913 - a parameter for each option
     num_tokens: Annotated[int, typer.Option(help="Tokens a frame: CLS and patches.")] = 50,
     vision_width: Annotated[int, typer.Option(help="Width of the frames' tokens.")] = 768,
     text_width: Annotated[int, typer.Option(help="Width of the words' tokens.")] = 512,
+    file_format: Annotated[
+        str, typer.Option("--format", help="r2-npy: files as the official code wrote them.")
+    ] = "r2-npy",
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Make a store of the official features, without running CLIP.
@@ -57,6 +61,7 @@ def import_(  # noqa: PLR0913 - a parameter for each option
         from r2t.store.feature_store import FeatureStore
         from r2t.store.transfer import import_r2_npy, official_spec
 
+        _require_format(file_format, IMPORT_FORMATS)
         spec = official_spec(
             model=model,
             layers=_numbers(layers),
@@ -82,8 +87,8 @@ def export(
     store: Annotated[str, typer.Argument(help="Feature store: a folder or a URL.")],
     out: Annotated[Path, typer.Option(help="Folder of npy files, or the HDF5 file, to make.")],
     file_format: Annotated[
-        str, typer.Option("--format", help="npy: files as the official code reads; or hdf5.")
-    ] = "npy",
+        str, typer.Option("--format", help="r2-npy, files as the official code reads; or hdf5.")
+    ] = "r2-npy",
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Write a store's features for other tools: OUT/videos/{vid}.npy, OUT/queries/{qid}.npy."""
@@ -92,8 +97,7 @@ def export(
         from r2t.store.hdf5 import export_hdf5
         from r2t.store.transfer import export_r2_npy
 
-        if file_format not in FORMATS:
-            raise ConfigError(f"--format {file_format!r}: legal are {', '.join(FORMATS)}")
+        _require_format(file_format, EXPORT_FORMATS)
         source = FeatureStore.open(store)
         with progress_bar("videos", len(source.videos)) as show_done:
             if file_format == "hdf5":
@@ -101,6 +105,11 @@ def export(
             else:
                 report = export_r2_npy(source, out / "videos", out / "queries", on_video=show_done)
         _tell("exported", report, str(out), json=json)
+
+
+def _require_format(given: str, legal: tuple[str, ...]) -> None:
+    if given not in legal:
+        raise ConfigError(f"--format {given!r}: legal are {', '.join(legal)}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
