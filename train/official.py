@@ -69,8 +69,14 @@ def load_official(path: Path, *, num_heads: int = 8) -> R2Model:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # of files that are no checkpoints, the unpickler raises anything
-        raise ConfigError(f"{path} is not a checkpoint that can be read safely: {error}") from error
+        # PyTorch's own text is left out: it advises to read the file unsafely.
+        raise ConfigError(
+            f"{path} is no checkpoint, or holds more than tensors and plain values, which is not "
+            "read because it could run code; give a .pth file of the official code"
+        ) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(

@@ -232,7 +232,7 @@ def _sample_visits(
 ) -> tuple[Visit, ...]:
     """Draw the visits of one actor where the quadrants are still free, and book them."""
     wishes: list[list[tuple[Verb | None, int]]]
-    if rng.random() < 0.2:  # comes and goes: two or three short visits
+    if rng.random() < 0.15:  # comes and goes: two or three short visits
         wishes = [[(None, int(rng.integers(3, 7)))] for _ in range(int(rng.integers(2, 4)))]
     else:
         wishes = [_sample_plan(rng, shape)]
@@ -250,7 +250,7 @@ def _sample_plan(rng: Generator, shape: Shape) -> list[tuple[Verb | None, int]]:
     rests = [int(rng.integers(2, 4)), int(rng.integers(6, 10))]
     rng.shuffle(rests)
     before, after = rests
-    kind = rng.choice(["move", "resize", "spin", "rest"], p=[0.45, 0.2, 0.2, 0.15])
+    kind = rng.choice(["move", "resize", "spin", "rest"], p=[0.5, 0.2, 0.2, 0.1])
     if kind == "rest":
         return [(None, int(rng.integers(5, 11)))]
     if kind == "spin" and shape not in ("circle", "ring"):

@@ -30,13 +30,13 @@ Kind = Literal["presence", "attribute", "size", "place", "action"]
 
 # How often each kind is asked. Actions lead: a single frame does not show them.
 KIND_SHARES: dict[Kind, float] = {
-    "action": 0.42,
-    "place": 0.24,
-    "presence": 0.14,
-    "size": 0.14,
-    "attribute": 0.06,
+    "action": 0.60,
+    "place": 0.16,
+    "presence": 0.10,
+    "size": 0.10,
+    "attribute": 0.04,
 }
-QUERIES_PER_VIDEO = 6
+QUERIES_PER_VIDEO = 5
 SHORTEST_SECONDS, LONGEST_SECONDS, MOST_SECONDS = 3, 18, 20
 
 

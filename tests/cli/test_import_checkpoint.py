@@ -94,7 +94,7 @@ def test_what_cannot_be_met_is_one_line(checkpoint: Path, tmp_path: Path) -> Non
     (tmp_path / "done").mkdir()
     assert run(checkpoint, tmp_path / "done").exit_code == 0
     for arguments, message in (
-        ((tmp_path / "text.pth", tmp_path / "run"), "is not a checkpoint"),
+        ((tmp_path / "text.pth", tmp_path / "run"), "is no checkpoint"),
         ((tmp_path / "none.pth", tmp_path / "run"), "not a checkpoint"),
         ((checkpoint, tmp_path / "done"), "already holds a training run"),
         ((checkpoint, tmp_path / "run", "--preset", "imagenet"), "preset 'imagenet': legal are"),
