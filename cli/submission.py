@@ -42,7 +42,8 @@ def submission(
         truth = read_annotation_options(annotations)
         splits: dict[Literal["val", "test"], list[SubmissionRow]] = {}
         problems: list[str] = []
-        for split, path in (("val", val), ("test", test)):
+        given: dict[Literal["val", "test"], Path | None] = {"val": val, "test": test}
+        for split, path in given.items():
             if path is None:
                 continue
             expected = [annotation for annotation in truth if annotation.split == split]
