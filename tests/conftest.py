@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 # Set before torch is imported: the suite's tensors are too small to share among threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts background jobs deaf to SIGINT, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from jaxtyping import install_import_hook
