@@ -9,11 +9,12 @@ from pathlib import Path
 
 # Set before torch is imported: the suite's tensors are too small to share among threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell starts background jobs deaf to SIGINT, and their children inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from jaxtyping import install_import_hook
+
+# A shell starts background jobs deaf to SIGINT, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The shapes in signatures are checked while the tests run; here and not in pyproject.toml, because
 # jaxtyping's pytest option cannot pass a configured checker for more than one package.
