@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,6 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.errors import ContainsArrayError, GroupNotFoundError
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
@@ -25,11 +23,11 @@ from r2t.store.layout import node_name
 from r2t.store.nodes import child_names, damage, open_group, storage_errors
 from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
 from r2t.store.query_rows import annotation_at, ragged_row
+from r2t.store.root import StoreRoot, is_url, open_root
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
 from r2t.store.video_reader import index_row, read_video_node
 from r2t.store.writer import StoreWriter, make_run_folder, remove_run_folder
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 _ALL = slice(None)
 
 
@@ -39,25 +37,13 @@ class FeatureStore:
     Opening reads the index parts and never lists videos; a video is looked up by its name.
     """
 
-    def __init__(self, group: zarr.Group, location: str, root: Path | None) -> None:
+    def __init__(self, root: StoreRoot) -> None:
         """Use `open` or `create` instead."""
-        self.location = location
-        self._group = group
-        self._root = root
-        found = group.attrs.get("r2t")
-        if not isinstance(found, dict):
-            raise StoreError(f"{location} is a Zarr group but no r2t feature store")
-        header = cast("dict[str, Any]", found)
-        if header.get("format_version") != FORMAT_VERSION:
-            raise StoreError(
-                f"{location} has format version {header.get('format_version')!r}, this r2t reads "
-                f"version {FORMAT_VERSION}; install a newer r2t"
-            )
-        identity, provenance = header.get("identity"), header.get("provenance")
-        if not (isinstance(identity, dict) and isinstance(provenance, dict)):
-            raise StoreError(f"{location}: the store's identity or provenance is damaged")
-        self.spec = FeatureSpec.from_dict(cast("dict[str, Any]", identity))
-        self.provenance = cast("dict[str, Any]", provenance)
+        self.location = root.location
+        self.spec = root.spec
+        self.provenance = root.provenance
+        self._group = root.group
+        self._root = root.path
         self._lock = threading.Lock()
         self._known_parts: dict[str, Part] = {}  # parts never change once they are there
         self.refresh()
@@ -65,18 +51,7 @@ class FeatureStore:
     @classmethod
     def open(cls, location: str | Path) -> FeatureStore:
         """Open a store on this machine, or at any URL that fsspec knows, for reading."""
-        text = str(location)
-        # Resolved, because unfinished work must lie on the disk that the store is really on.
-        root = None if _URL.match(text) else Path(text).resolve()
-        if root is not None and not root.exists():
-            raise StoreError(f"{text} does not exist; `r2t extract --store {text}` makes it")
-        try:
-            group = open_group(text if root is None else str(root), "r")
-        except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:
-            raise StoreError(f"{text} is no Zarr v3 group, so no r2t feature store") from error
-        except Exception as error:  # those of zarr, fsspec and each protocol's own client
-            raise StoreError(f"cannot open {text}: {error!r}") from error
-        return cls(group, text, root)
+        return cls(open_root(location))
 
     @classmethod
     def create(
@@ -87,7 +62,7 @@ class FeatureStore:
         Raises `SpecMismatchError` naming the differing fields, and `StoreError` where something
         else is at `path`.
         """
-        if _URL.match(str(path)):
+        if is_url(path):
             raise StoreError(
                 f"{path}: stores are written on a local disk; give a path and copy the folder"
             )
@@ -248,12 +223,18 @@ class FeatureStore:
         group = self._node(kind)
         if group is None:
             raise StoreError(f"{self.location}: the group {kind!r} is missing")
+        replaced: set[str] = set()
+        parts: list[Part] = []
         with damage(f"{self.location}: {kind}"):
-            for path in (f"{kind}/{name}" for name in child_names(group)):
-                if path not in self._known_parts:
-                    part = cast("zarr.Group", self._group[path])
-                    self._known_parts[path] = read_part(part, scalars=scalars, ragged=ragged)
-                yield self._known_parts[path]
+            for name in reversed(child_names(group)):  # a part sorts after those it replaces
+                if name not in replaced:
+                    path = f"{kind}/{name}"
+                    if path not in self._known_parts:
+                        part = cast("zarr.Group", self._group[path])
+                        self._known_parts[path] = read_part(part, scalars=scalars, ragged=ragged)
+                    parts.append(self._known_parts[path])
+                    replaced |= parts[-1].replaces
+        return reversed(parts)
 
 
 def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ never touched again; readers concatenate all parts. So two runs never write the 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,22 +60,34 @@ _DIGEST_BYTES = len("sha256:") + 64
 
 @dataclass(frozen=True)
 class Part:
-    """One committed part: its name and its columns, `tokens` still on disk."""
+    """One committed part: its name and its columns, `tokens` still on disk.
+
+    Readers pass over the parts that it `replaces`, whose names all sort before its own.
+    """
 
     name: str
     columns: dict[str, NDArray[Any]]
     tokens: zarr.Array[Any] | None
+    replaces: frozenset[str] = frozenset()
 
 
-def new_part_name() -> str:
-    """Return a name nobody else has: the time first, so that parts list in order of writing."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:12]}"
+def new_part_name(replaces: Collection[str] = ()) -> str:
+    """Return a name nobody else has: the time first, so that parts list in order of writing.
+
+    It sorts after the parts that it replaces, even if another machine's clock was ahead.
+    """
+    own = uuid.uuid4().hex[:12]
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{own}"
+    latest = max(replaces, default="")
+    return name if name > latest else f"{latest}-{own}"
 
 
-def write_part(folder: Path, columns: Columns) -> None:
+def write_part(folder: Path, columns: Columns, replaces: Collection[str] = ()) -> None:
     """Write the columns as a Zarr group at a path that does not exist yet."""
-    digest = columns_digest(sorted(columns.items()))
-    group = open_group(str(folder), "w-", {"digest": digest})
+    attributes: dict[str, Any] = {"digest": columns_digest(sorted(columns.items()))}
+    if replaces:
+        attributes["replaces"] = sorted(replaces)
+    group = open_group(str(folder), "w-", attributes)
     for name, values in columns.items():
         text = values.dtype.kind in "OTU"
         row_bytes = 64 if text else max(1, values[:1].nbytes)
@@ -120,7 +132,14 @@ def read_part(group: zarr.Group, *, scalars: Mapping[str, str], ragged: Mapping[
             raise CorruptFeatureError(
                 f"{label}: column {key} and its offsets do not fit each other"
             )
-    return Part(group.basename, columns, arrays.get("tokens"))
+    return Part(group.basename, columns, arrays.get("tokens"), _replaces(group))
+
+
+def _replaces(group: zarr.Group) -> frozenset[str]:
+    names = cast("list[Any]", group.attrs.get("replaces", []))
+    if not all(isinstance(name, str) and name < group.basename for name in names):
+        raise CorruptFeatureError(f"part {group.path}: it cannot replace {names}")
+    return frozenset(names)
 
 
 def _require_bytes(array: zarr.Array[Any], num_bytes: int, label: str) -> None:
