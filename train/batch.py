@@ -240,9 +240,9 @@ def collate(samples: list[Sample]) -> Batch:
     num_frames = [sample.video.shape[1] for sample in samples]
     return Batch(
         query_ids=tuple(sample.query_id for sample in samples),
-        video=_pad_second_axis([sample.video for sample in samples]),
+        video=pad_second_axis([sample.video for sample in samples]),
         num_frames=torch.tensor(num_frames),
-        query=_pad_second_axis([sample.query for sample in samples]),
+        query=pad_second_axis([sample.query for sample in samples]),
         num_words=torch.tensor([sample.query.shape[1] for sample in samples]),
         durations_seconds=_float64([sample.duration_seconds for sample in samples]),
         frame_rates_fps=_float64([sample.frame_rate_fps for sample in samples]),
@@ -265,7 +265,8 @@ def _collate_labels(labels: list[Labels], num_frames: int) -> Targets:
     )
 
 
-def _pad_second_axis(tensors: list[Tensor]) -> Tensor:
+def pad_second_axis(tensors: list[Tensor]) -> Tensor:
+    """Stack tensors that differ in their second axis, with zeros after the shorter ones."""
     first = tensors[0]
     longest = max(tensor.shape[1] for tensor in tensors)
     padded = first.new_zeros(len(tensors), first.shape[0], longest, *first.shape[2:])

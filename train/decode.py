@@ -81,9 +81,23 @@ class Grounding:
 
 def decode(predictions: Predictions, batch: Batch, config: DecodeConfig) -> list[Grounding]:
     """Turn each sample's predictions into its moments and saliency, in the batch's order."""
-    frame_rates = batch.frame_rates_fps.tolist()
-    durations = batch.durations_seconds.tolist()
-    lengths = batch.num_frames.tolist()
+    return decode_rows(
+        predictions,
+        batch.num_frames.tolist(),
+        batch.frame_rates_fps.tolist(),
+        batch.durations_seconds.tolist(),
+        config,
+    )
+
+
+def decode_rows(
+    predictions: Predictions,
+    lengths: list[int],
+    frame_rates: list[float],
+    durations: list[float],
+    config: DecodeConfig,
+) -> list[Grounding]:
+    """Decode predictions about videos of these lengths in frames, rates in fps and durations."""
     saliency = frame_saliency(predictions, lengths, config)
     moments = raw_moments(predictions, lengths, frame_rates, config.max_moments)
     return [

@@ -7,11 +7,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from r2t.store.errors import ConfigError
-from r2t.train.batch import Batch
+from r2t.train.batch import Batch, mask_of
 from r2t.train.heads import ConvHead, WordPooling
 from r2t.train.padding import Extents
 from r2t.train.pyramid import Pyramid, PyramidPoints
@@ -111,7 +111,30 @@ class R2Model(nn.Module):
         self._require_fit(batch)
         independent = self.config.padding == "independent"
         extents = (Extents.independent if independent else Extents.official)(batch)
-        block: BlockOutput = self.block(batch.video, batch.query, extents)
+        return self._read(self.block(batch.video, batch.query, extents), extents)
+
+    def prepare(
+        self, video: Float[Tensor, "layers frames tokens vision_width"]
+    ) -> Float[Tensor, "layers frames tokens hidden"]:
+        """Compute what depends on the video alone, for `answer`; float32, 4·width bytes a token."""
+        return self.block.map_video(video)
+
+    def answer(
+        self,
+        prepared: Float[Tensor, "layers frames tokens hidden"],
+        query: Float[Tensor, "batch layers words text_width"],
+        num_words: Int64[Tensor, " batch"],
+    ) -> Predictions:
+        """Predict for queries of one prepared video, each as if it were asked alone."""
+        num_frames = prepared.shape[1]
+        extents = Extents.alone(
+            torch.full_like(num_words, num_frames),
+            torch.ones(len(query), num_frames, dtype=torch.bool, device=query.device),
+            mask_of(num_words, query.shape[2]),
+        )
+        return self._read(self.block.forward_mapped(prepared, query, extents), extents)
+
+    def _read(self, block: BlockOutput, extents: Extents) -> Predictions:
         frames = F.relu(block.frames)
         levels = [level.float() for level in self.pyramid(frames)]
         with torch.autocast(frames.device.type, enabled=False):

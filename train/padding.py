@@ -37,12 +37,22 @@ class Extents:
     @classmethod
     def independent(cls, batch: Batch) -> Extents:
         """Keep each sample as it is alone."""
+        return cls.alone(batch.num_frames, batch.frame_mask, batch.word_mask)
+
+    @classmethod
+    def alone(
+        cls,
+        num_frames: Int64[Tensor, " batch"],
+        frame_mask: Bool[Tensor, "batch frames"],
+        word_mask: Bool[Tensor, "batch words"],
+    ) -> Extents:
+        """Keep each of these samples as it is alone."""
         return cls(
-            num_frames=batch.num_frames,
-            frame_mask=batch.frame_mask,
-            word_mask=batch.word_mask,
-            time_lengths=batch.num_frames,
-            competing_words=batch.word_mask,
+            num_frames=num_frames,
+            frame_mask=frame_mask,
+            word_mask=word_mask,
+            time_lengths=num_frames,
+            competing_words=word_mask,
             isolated=True,
         )
 

@@ -12,6 +12,7 @@ pooled as they are, without a value projection.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,15 @@ class BlockOutput:
     words: Float[Tensor, "batch words hidden"]
     layer_frames: Float[Tensor, "layers batch frames hidden"]
     layer_words: Float[Tensor, "layers batch words hidden"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One layer's mapped CLS tokens and words, and what the words found among the patches."""
+
+    cls_tokens: Float[Tensor, "batch frames hidden"]
+    words: Float[Tensor, "batch words hidden"]
+    pooled: Float[Tensor, "batch frames hidden"]
 
 
 class R2Block(nn.Module):
@@ -69,17 +79,57 @@ class R2Block(nn.Module):
         extents: Extents,
     ) -> BlockOutput:
         """Refine frames from the last layer to the first."""
-        num_layers, num_frames = video.shape[1:3]
-        times = time_features(extents.time_lengths, num_frames)
+        times = time_features(extents.time_lengths, video.shape[2])
+        looks = (
+            self._look(
+                self.video_map(self._with_times(video[:, layer].float(), times)),
+                self.query_map(query[:, layer].float()),
+                extents,
+            )
+            for layer in reversed(range(video.shape[1]))
+        )
+        return self._refine(looks, extents)
+
+    def map_video(
+        self, video: Float[Tensor, "layers frames tokens vision_width"]
+    ) -> Float[Tensor, "layers frames tokens hidden"]:
+        """Return the part of a video that depends on no query, for `forward_mapped`."""
+        lengths = torch.tensor([video.shape[1]], device=video.device)
+        times = time_features(lengths, video.shape[1])
+        return torch.cat(
+            [self.video_map(self._with_times(layer[None].float(), times)) for layer in video]
+        )
+
+    def forward_mapped(
+        self,
+        patches: Float[Tensor, "layers frames tokens hidden"],
+        query: Float[Tensor, "batch layers words text_width"],
+        extents: Extents,
+    ) -> BlockOutput:
+        """Answer several queries of one video, mapped by `map_video`, with it read once for all."""
+        looks = (
+            self._look(patches[layer, None], self.query_map(query[:, layer].float()), extents)
+            for layer in reversed(range(len(patches)))
+        )
+        return self._refine(looks, extents)
+
+    def _look(self, patches: Tensor, words: Tensor, extents: Extents) -> _Look:
+        """Let words look at patches of their own videos or, if there is but one, of that one."""
+        if len(patches) == len(words):
+            pooled = self.pooling(patches, words, extents.competing_words)
+        else:
+            pooled = self.pooling.shared(patches[0], words, extents.competing_words)
+        return _Look(patches[:, :, 0].expand(len(words), -1, -1), words, pooled)
+
+    def _refine(self, looks: Iterable[_Look], extents: Extents) -> BlockOutput:
+        """Gather what the layers' looks found, last layer first."""
+        num_frames = extents.frame_mask.shape[1]
         positions = position_code(extents.time_lengths, num_frames, self.pooling.width)
         layer_frames: list[Tensor] = []
         layer_words: list[Tensor] = []
         frames = None
-        for layer in reversed(range(num_layers)):
-            words = self.query_map(query[:, layer].float())
-            patches = self.video_map(self._with_times(video[:, layer].float(), times))
-            cls_tokens = patches[:, :, 0]
-            pooled = self.pooling(patches, words, extents.competing_words)
+        for layer, look in zip(reversed(range(len(self.pooled_gate))), looks, strict=True):
+            cls_tokens, words, pooled = look.cls_tokens, look.words, look.pooled
             update = cls_tokens + torch.tanh(self.pooled_gate[layer]) * pooled
             if frames is not None:
                 gate = torch.sigmoid(self.recurrent_gate[layer])
@@ -142,6 +192,19 @@ class SpatialPooling(nn.Module):
         scores = torch.einsum("bwc,btpc->btwp", probes, patches)
         found = scores.softmax(dim=-1) @ patches + words[:, None]
         return found.masked_fill(~competing_words[:, None, :, None], -math.inf).amax(dim=2)
+
+    def shared(
+        self,
+        patches: Float[Tensor, "frames tokens width"],
+        words: Float[Tensor, "batch words width"],
+        competing_words: Bool[Tensor, "batch words"],
+    ) -> Float[Tensor, "batch frames width"]:
+        """Pool the patches of one video for several queries, all their words in one product."""
+        probes = self.word_query(words) @ self.patch_key.weight / math.sqrt(self.width)
+        scores = torch.matmul(probes.flatten(0, 1), patches.transpose(1, 2))
+        found = (scores.softmax(dim=-1) @ patches).unflatten(1, words.shape[:2]) + words
+        found = found.masked_fill(~competing_words[None, ..., None], -math.inf)
+        return found.amax(dim=2).transpose(0, 1)
 
 
 class TemporalRefinement(nn.Module):
