@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r2t.cli.inputs import parse_frame_rate, read_annotation_options
+from r2t.cli.extract_inputs import (
+    annotations_of,
+    choice,
+    frame_rate,
+    memory_bytes,
+    named,
+    restrict,
+    videos_in,
+)
+from r2t.cli.extract_plan import show_plan
 from r2t.cli.ui import (
     INTERRUPTED,
     SOME_FAILED,
@@ -18,19 +27,18 @@ from r2t.cli.ui import (
     print_json,
     progress_bar,
 )
-from r2t.store.annotations import Annotation
-from r2t.store.errors import ConfigError, VideoError
 from r2t.store.schema import StorageDtype
 
 if TYPE_CHECKING:
     from r2t.extract.pipeline import ExtractReport
 
-NUM_NAMED = 20  # videos that one line spells out
 EXAMPLES = (
     "Examples:\n\n"
     "  r2t extract --videos ./qvh --layers 4\n\n"
     "  r2t extract --videos ./charades --annotations charades_sta_train.txt "
-    "--annotations val=charades_sta_test.txt --fps 1 --store charades.zarr\n\n"
+    "--annotations val=charades_sta_test.txt --preset charades --store charades.zarr\n\n"
+    "  r2t extract --videos ./qvh --dry-run\n\n"
+    "  r2t extract --videos ./qvh --only damaged.txt --retry-failed\n\n"
     "  r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors"
 )
 
@@ -59,9 +67,25 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         str, typer.Option(help="4: the last 4 of each tower; 9,10,12 or =12: those very ones.")
     ] = "4",
     fps: Annotated[
-        str,
-        typer.Option(help="Frames a second; per-video: one for each clip with saliency labels."),
-    ] = "0.5",
+        str | None,
+        typer.Option(
+            help="Frames a second, by default 0.5; per-video: one for each clip with saliency "
+            "labels."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="The frame rate of a dataset: qvhighlights, charades, ego4d, tacos, youtube or "
+            "tvsum."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Extract this video alone: an id, or a file of ids, one a line; may be repeated."
+        ),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float16, or int8 for half the bytes.")] = "float16",
     decoder: Annotated[str, typer.Option(help="auto, decord or pyav.")] = "auto",
     workers: Annotated[
@@ -69,15 +93,29 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="Of the model's arithmetic: float32, float16 or bfloat16.")
-    ] = "float32",
-    batch_size: Annotated[int, typer.Option(help="Frames the model sees at a time.")] = 64,
+        str,
+        typer.Option(
+            help="Of the model's arithmetic: fp32, fp16 or bf16; auto: fp16 on a GPU, fp32 "
+            "elsewhere. On CPUs with bfloat16 instructions bf16 is about twice as fast, with a "
+            "relative error of about 1 % a token."
+        ),
+    ] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Frames the model sees at a time; by default by free memory.")
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds without progress after which a decoder is killed.")
     ] = 60.0,
+    memory_limit: Annotated[
+        float, typer.Option(help="Gigabytes that each decoding process may take (on Linux).")
+    ] = 4.0,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again the videos that failed before.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print frames, bytes and time that it would take, and end."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
@@ -94,18 +132,21 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         from r2t.store.feature_store import FeatureStore
 
         config = ExtractConfig(
-            frame_rate=parse_frame_rate(fps),
-            dtype=_choice("--dtype", dtype, StorageDtype),
-            decoder=_choice("--decoder", decoder, Decoder),
+            frame_rate=frame_rate(fps, preset),
+            dtype=choice("--dtype", dtype, StorageDtype),
+            decoder=choice("--decoder", decoder, Decoder),
             num_workers=default_num_workers() if workers is None else workers,
             timeout_seconds=timeout,
+            memory_bytes=memory_bytes(memory_limit),
             retry_failed=retry_failed,
         )
-        paths = _videos(videos)
-        queries = _annotations(videos, annotations)
+        paths = videos_in(videos)
+        queries = annotations_of(videos, annotations)
+        if only is not None:
+            paths, queries = restrict(paths, queries, only)
         clip = FrozenClip.load(
             model,
-            pretrained,
+            "none" if dry_run else pretrained,
             layers,
             device=None if device == "auto" else device,
             precision=precision,
@@ -113,6 +154,10 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             offline=offline,
             announce=_announce,
         )
+        if dry_run:
+            if not show_plan(config, clip, store, paths, queries, json=json):
+                raise typer.Exit(SOME_FAILED)
+            return
         target = FeatureStore.create(
             store,
             clip.spec(config.frame_rate, config.dtype),
@@ -133,34 +178,6 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         raise typer.Exit(INTERRUPTED)
     if not report.complete:
         raise typer.Exit(SOME_FAILED)
-
-
-def _choice(option: str, given: str, literal: Any) -> Any:
-    legal = get_args(literal)
-    if given not in legal:
-        raise ConfigError(f"{option} {given!r}: legal are {', '.join(legal)}")
-    return given
-
-
-def _videos(path: Path) -> list[Path]:
-    from r2t.extract.frames import find_videos
-
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise VideoError(f"--videos {path}: there is no such folder or video")
-    return find_videos(path)
-
-
-def _annotations(videos: Path, given: list[str] | None) -> list[Annotation]:
-    from r2t.store.datasets import find_annotations, read_annotations
-
-    if given is None:
-        files = find_annotations(videos) if videos.is_dir() else []
-        if not files:
-            note(f"note: no annotations beside {videos}, so only features of videos are stored")
-        return [row for file in files for row in read_annotations(file)]
-    return read_annotation_options(given)
 
 
 def _announce(source: str, num_bytes: int | None) -> None:
@@ -184,24 +201,18 @@ def _tell(report: ExtractReport, store: str) -> None:
         f"{report.num_frames} frames in {report.seconds:.1f} s"
     )
     if report.failed:
-        note(f"failed, and listed in {report.quarantine_path}: {_named(report.failed)}")
+        note(f"failed, and listed in {report.quarantine_path}: {named(report.failed)}")
     if report.quarantined:
-        note(f"passed over, add --retry-failed to try again: {_named(report.quarantined)}")
+        note(f"passed over, add --retry-failed to try again: {named(report.quarantined)}")
     if report.num_withheld_queries:
         note(
             f"{report.num_withheld_queries} queries were not stored, because their videos are not",
             style="yellow",
         )
     if report.missing_videos:
-        note(f"annotated, but there is no such video: {_named(report.missing_videos)}")
+        note(f"annotated, but there is no such video: {named(report.missing_videos)}")
     if report.interrupted:
         note("interrupted; run the same command to resume", style="yellow")
-
-
-def _named(videos: Any) -> str:
-    names = list(videos)
-    rest = len(names) - NUM_NAMED
-    return ", ".join(names[:NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _as_json(report: ExtractReport, store: str) -> dict[str, Any]:

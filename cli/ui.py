@@ -92,6 +92,17 @@ def human_bytes(num_bytes: float) -> str:
     return f"{num_bytes:.3g} TB"
 
 
+def human_seconds(seconds: float) -> str:
+    """Write a duration with the two units that matter."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Print JSON on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

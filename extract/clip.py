@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Int64, UInt8
+from jaxtyping import Float16, UInt8
 from torch import Tensor
 
 from r2t.extract.config import (
@@ -27,7 +27,15 @@ from r2t.extract.config import (
     resolve_layers,
 )
 from r2t.extract.frames import stream_frames
-from r2t.extract.towers import Towers, build_towers
+from r2t.extract.hardware import (
+    AUTO,
+    autocast,
+    fitting_batch_size,
+    pick_device,
+    pick_precision,
+    shrink_weights,
+)
+from r2t.extract.towers import Towers, build_towers, text_states
 from r2t.extract.weights import (
     Announce,
     ModelSource,
@@ -39,8 +47,6 @@ from r2t.extract.weights import (
 )
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
 from r2t.store.schema import FeatureSpec, QueryFeatures, StorageDtype, VideoFeatures
-
-_AUTOCAST = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class FrozenClip:
@@ -57,18 +63,18 @@ class FrozenClip:
         pretrained: str,
         layers: tuple[tuple[int, ...], tuple[int, ...]],
         precision: str,
-        batch_size: int,
+        batch_size: int | None,
     ) -> None:
         """Use `load` instead."""
         self.model = source.name
         self.location = source.location
         self.pretrained = pretrained
         self.precision = precision
-        self.batch_size = batch_size
         self.vision_layers, self.text_layers = layers
         self.towers = towers
         self.device = next(towers.network.parameters()).device
         self.weights_sha256 = weights_digest(towers.network)
+        shrink_weights(towers.network, precision)
         self.image_size, self.mean, self.std = towers.preprocessing()
         self.text_width = int(towers.text.token_embedding.embedding_dim)
         self.context_length = int(towers.text.context_length)
@@ -80,8 +86,11 @@ class FrozenClip:
                 f"{self.model}: the tokenizer knows {self._tokenizer.vocab_size} tokens, the model "
                 f"{num_embeddings}; they belong to different models"
             )
+        self._may_shrink, self.batch_size = batch_size is None, batch_size or 1
         blank = np.zeros((1, 3, self.image_size, self.image_size), np.uint8)
         _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).shape
+        if batch_size is None:
+            self.batch_size = fitting_batch_size(self.device, self._frame_bytes())
 
     @classmethod
     def load(
@@ -91,22 +100,22 @@ class FrozenClip:
         layers: LayerChoice = DEFAULT_NUM_LAYERS,
         *,
         device: str | torch.device | None = None,
-        precision: str = "float32",
-        batch_size: int = 64,
+        precision: str = AUTO,
+        batch_size: int | None = None,
         offline: bool = False,
         announce: Announce = lambda source, num_bytes: None,
     ) -> FrozenClip:
         """Load a CLIP by open_clip's name, `r2t-demo`, or a folder in open_clip's format.
 
         `pretrained` is a tag, a weight file, or "none" for random weights from seed 0; None means
-        "openai", or a folder's own weights. `device` None takes a GPU if there is one. `announce`
-        hears of a download before it begins.
+        "openai", or a folder's own weights. `device` None takes a GPU if there is one. `precision`
+        "auto" is float16 there and float32 on a CPU. `batch_size` None fits the free memory, and
+        shrinks where that proves too much. `announce` hears of a download before it begins.
         """
-        if precision not in _AUTOCAST:
-            raise ConfigError(f"precision {precision!r}: legal are {', '.join(_AUTOCAST)}")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch size {batch_size}: must be at least 1")
-        target = _device(device)
+        target = pick_device(device)
+        precision = pick_precision(precision, target)
         source = find_model(name)
         weights = find_weights(source, pretrained)
         towers = build_towers(source, weights.settings)
@@ -169,18 +178,16 @@ class FrozenClip:
         side = self.image_size
         if pixels.shape[1:] != (3, side, side) or not len(pixels):
             raise ConfigError(f"{pixels.shape = }, expected [frames, 3, {side}, {side}]")
-        starts = range(0, len(pixels), self.batch_size)
-        try:
-            parts = [
-                self._encode_pictures(torch.from_numpy(pixels[start : start + self.batch_size]))
-                for start in starts
-            ]
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                f"{self.device} has no memory for batches of {self.batch_size} frames: "
-                "lower the batch size"
-            ) from error
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        while True:
+            try:
+                return self._encode_batches(torch.from_numpy(pixels))
+            except torch.OutOfMemoryError as error:
+                if self.batch_size == 1 or not self._may_shrink:
+                    raise ConfigError(
+                        f"{self.device} has no memory for batches of {self.batch_size} frames: "
+                        "lower the batch size"
+                    ) from error
+                self.batch_size //= 2
 
     @torch.inference_mode()
     def encode_queries(self, texts: Sequence[str], ids: Sequence[str]) -> list[QueryFeatures]:
@@ -232,6 +239,22 @@ class FrozenClip:
             Path(path).stem, np.concatenate(tokens, axis=1), duration_seconds, frame_rate_fps
         )
 
+    def _encode_batches(
+        self, pixels: UInt8[Tensor, "frames 3 rows columns"]
+    ) -> Float16[np.ndarray, "layers frames tokens width"]:
+        parts = [self._encode_pictures(batch) for batch in pixels.split(self.batch_size)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def _frame_bytes(self) -> int:
+        """Return what one frame needs while it is encoded: the widest point of a block in float32.
+
+        16 widths a token: the residual stream, queries, keys, values, and a hidden layer of four
+        times the width before and after its activation; and the kept states beside them.
+        """
+        widths = 16 + len(self.vision_layers)
+        scores = self.num_tokens**2 * max(1, self.vision_width // 64)
+        return 4 * (self.num_tokens * self.vision_width * widths + scores + 6 * self.image_size**2)
+
     def _encode_pictures(
         self, pixels: UInt8[Tensor, "frames 3 rows columns"]
     ) -> Float16[np.ndarray, "layers frames tokens width"]:
@@ -239,7 +262,7 @@ class FrozenClip:
             torch.tensor(value, device=self.device).view(3, 1, 1) for value in (self.mean, self.std)
         )
         pictures = pixels.to(self.device).float().div_(255).sub_(mean).div_(std)
-        with self._autocast():
+        with autocast(self.device, self.precision):
             output = self._visual.forward_intermediates(
                 pictures,
                 indices=[layer - 1 for layer in self.vision_layers],
@@ -262,8 +285,8 @@ class FrozenClip:
         tokens = torch.zeros(len(token_lists), num_words, dtype=torch.long)
         for row, ids in enumerate(token_lists):
             tokens[row, : len(ids)] = torch.tensor(ids)
-        with self._autocast():
-            states = _text_states(self._text, tokens.to(self.device), self.text_layers)
+        with autocast(self.device, self.precision):
+            states = text_states(self._text, tokens.to(self.device), self.text_layers)
         return torch.stack([state.half() for state in states]).cpu().numpy()
 
     def _tokenize(self, text: str, query_id: str) -> tuple[list[int], bool]:
@@ -274,35 +297,3 @@ class FrozenClip:
         room = self.context_length - 2
         start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
         return [start, *words[:room], end], len(words) > room
-
-    def _autocast(self) -> torch.autocast:
-        dtype = _AUTOCAST[self.precision]
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
-
-
-def _text_states(
-    tower: Any, tokens: Int64[Tensor, "queries words"], layers: Sequence[int]
-) -> list[Float[Tensor, "queries words width"]]:
-    # open_clip's own entry point wants all 77 positions. Attention is causal, so the states of the
-    # first words are the same without the rest, and six times cheaper for a common sentence.
-    num_words = tokens.shape[1]
-    embedded = tower.token_embedding(tokens) + tower.positional_embedding[:num_words]
-    _, states = tower.transformer.forward_intermediates(
-        embedded,
-        attn_mask=tower.attn_mask[:num_words, :num_words],
-        indices=[layer - 1 for layer in layers],
-        stop_early=True,
-    )
-    return states
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ConfigError(f"device {str(device)!r} cannot be used: {reason}") from error
-    return chosen

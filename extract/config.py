@@ -15,6 +15,8 @@ from r2t.store.schema import PER_VIDEO, StorageDtype
 DEFAULT_MODEL = "ViT-B-32-quickgelu"
 DEFAULT_NUM_LAYERS = 4  # R²-Tuning §4.2: K = 4
 DEFAULT_FRAME_RATE_FPS = 0.5  # one frame for each 2 s clip of QVHighlights
+DEFAULT_MEMORY_BYTES = 4_000_000_000  # of a decoder: 8K video with 16 frames of reference fits
+MIN_MEMORY_BYTES = 500_000_000
 
 LayerChoice = int | str | Sequence[int]
 
@@ -24,9 +26,8 @@ class ExtractConfig:
     """How one run samples, decodes and stores; the model is chosen apart, in `FrozenClip.load`.
 
     `frame_rate` is sampled frames per second, or "per-video": one frame for each clip that the
-    video's saliency labels have. A decoder is killed after
-    `timeout_seconds` without progress.
-    `retry_failed` tries again what earlier runs have quarantined.
+    video's saliency labels have. A decoder is killed after `timeout_seconds` without progress, and
+    may take `memory_bytes` (Linux). `retry_failed` tries again what earlier runs have quarantined.
     """
 
     frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS
@@ -34,6 +35,7 @@ class ExtractConfig:
     decoder: Decoder = "auto"
     num_workers: int = 1
     timeout_seconds: float = 60.0
+    memory_bytes: int = DEFAULT_MEMORY_BYTES
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
@@ -49,13 +51,23 @@ class ExtractConfig:
             raise ConfigError(f"{self.num_workers} workers: give at least 1")
         if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):
             raise ConfigError(f"time limit {self.timeout_seconds} s: must be > 0")
+        if self.memory_bytes < MIN_MEMORY_BYTES:
+            raise ConfigError(
+                f"memory limit {self.memory_bytes / 1e9:g} GB: a decoder needs at least "
+                f"{MIN_MEMORY_BYTES / 1e9:g} GB to start"
+            )
 
 
 def default_num_workers() -> int:
     """Decoding processes that leave a core to the model: at least 1, at most 8."""
+    return max(1, min(8, available_cores() - 1))
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
     # Containers grant fewer cores than the machine has; only Linux can say so.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(8, (cores or 1) - 1))
+    return cores or 1
 
 
 def parse_layers(choice: LayerChoice) -> int | tuple[int, ...]:

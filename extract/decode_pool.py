@@ -9,33 +9,22 @@ pipe, which is small beside decoding.
 
 from __future__ import annotations
 
-import io
-import json
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-
+from r2t.extract.config import DEFAULT_MEMORY_BYTES
+from r2t.extract.decode_process import DecodeProcess, DecoderDeathError
 from r2t.extract.decoders import PYAV
 from r2t.extract.frames import Decoder, FrameBatch, handover_label, require_decoder
-from r2t.extract.probe import exact_rate
+from r2t.extract.probe import VideoLength, exact_rate
 from r2t.store.errors import ConfigError, VideoError
 
-# -P: modules in the working directory do not take the place of installed ones.
-WORKER_COMMAND = (sys.executable, "-P", "-m", "r2t.extract.decode_worker")
-
-# Importing NumPy and FFmpeg takes half a second, and far longer on a busy or cold machine.
-_START_SECONDS = 120.0
+_Answer = TypeVar("_Answer", FrameBatch, VideoLength)
 
 
 class DecodePool:
@@ -54,7 +43,7 @@ class DecodePool:
         window: int = 64,
         threads_per_worker: int = 1,
         timeout_seconds: float = 60.0,
-        memory_bytes: int = 4 << 30,
+        memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
         require_decoder(decoder)
         if min(num_workers, size, window, threads_per_worker, memory_bytes) < 1:
@@ -70,8 +59,8 @@ class DecodePool:
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
-        self._idle: list[_Worker] = []
-        self._busy: set[_Worker] = set()
+        self._idle: list[DecodeProcess] = []
+        self._busy: set[DecodeProcess] = set()
         self._closed = False
 
     def __enter__(self) -> DecodePool:
@@ -114,33 +103,46 @@ class DecodePool:
                 **self._options,
             }
             try:
-                for batch in self._attempt(request):
+                for batch in self._attempt(request, DecodeProcess.decode):
                     yield batch if label is None else replace(batch, decoder=label)
                     first_frame += len(batch)
                 return
-            except _WorkerDeathError as death:
+            except DecoderDeathError as death:
                 if decoder != "auto" or not death.decoder.startswith("decord"):
                     raise VideoError(f"{path}: its decoder {death}") from death
                 decoder = "pyav"
                 label = handover_label(PYAV, first_frame, death.decoder, str(death))
 
-    def _attempt(self, request: dict[str, Any]) -> Iterator[FrameBatch]:
+    def measure(self, path: str | Path, fps: float | Fraction) -> VideoLength:
+        """Return what `probe.measure` returns, found out in a worker."""
+        request = {"path": str(path), "fps": str(exact_rate(fps)), "measure": True}
+        try:
+            [length] = self._attempt(request, DecodeProcess.measure)
+        except DecoderDeathError as death:
+            raise VideoError(f"{path}: its decoder {death}") from death
+        return length
+
+    def _attempt(
+        self,
+        request: dict[str, Any],
+        serve: Callable[[DecodeProcess, dict[str, Any]], Iterator[_Answer]],
+    ) -> Iterator[_Answer]:
         worker = self._borrow()
         finished = False
         try:
-            yield from worker.decode(request)
+            yield from serve(worker, request)
             finished = True
         except VideoError:
             finished = True
             raise
-        except (_WorkerDeathError, RuntimeError) as death:
+        except (DecoderDeathError, RuntimeError) as death:
             if self._closed:
                 raise RuntimeError("the decode pool was closed") from death
             raise
         finally:
             self._give_back(worker, usable=finished)
 
-    def _borrow(self) -> _Worker:
+    def _borrow(self) -> DecodeProcess:
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or self._idle or len(self._busy) < self._num_workers
@@ -152,11 +154,11 @@ class DecodePool:
                 worker.dispose()
                 worker = None
             if worker is None:
-                worker = _Worker(self._timeout_seconds, self._memory_bytes)
+                worker = DecodeProcess(self._timeout_seconds, self._memory_bytes)
             self._busy.add(worker)
             return worker
 
-    def _give_back(self, worker: _Worker, *, usable: bool) -> None:
+    def _give_back(self, worker: DecodeProcess, *, usable: bool) -> None:
         with self._changed:
             self._busy.discard(worker)
             keep = usable and not self._closed
@@ -165,132 +167,3 @@ class DecodePool:
             self._changed.notify()
         if not keep:
             worker.dispose()
-
-
-class _WorkerDeathError(Exception):
-    """A worker ended before its answer did; completes the sentence "its decoder …"."""
-
-    def __init__(self, reason: str, decoder: str) -> None:
-        super().__init__(reason)
-        self.decoder = decoder
-
-
-class _Worker:
-    """One decoding process and the conversation with it."""
-
-    def __init__(self, timeout_seconds: float, memory_bytes: int) -> None:
-        self._timeout_seconds = timeout_seconds
-        self._timed_out = False
-        self._ready = False
-        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in dispose
-        self._process = subprocess.Popen(
-            [*WORKER_COMMAND, str(memory_bytes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-        )
-        assert isinstance(self._process.stdin, io.BufferedWriter)
-        assert isinstance(self._process.stdout, io.BufferedReader)
-        self._requests, self._answers = self._process.stdin, self._process.stdout
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def dispose(self) -> None:
-        """End the process and free what belongs to it."""
-        self._process.kill()
-        self._process.wait()
-        self._complaints.close()
-        self._answers.close()
-        with suppress(BrokenPipeError):  # a request that the process did not live to read
-            self._requests.close()
-
-    def decode(self, request: dict[str, Any]) -> Iterator[FrameBatch]:
-        """Yield the batches of one video; after `VideoError` the worker is ready for the next."""
-        self._await_start()
-        self._complaints.seek(0)
-        self._complaints.truncate()  # of earlier videos; the process writes where we seek
-        decoder = "unknown"
-        try:
-            self._requests.write(json.dumps(request).encode() + b"\n")
-            self._requests.flush()
-            while True:
-                message = json.loads(self._read_line(self._timeout_seconds))
-                decoder = message.get("decoder", decoder)
-                if "error" in message:
-                    raise VideoError(message["error"])
-                if "done" in message:
-                    return
-                if "batch" in message:
-                    pixels = self._read_pixels(tuple(message["shape"]))
-                    yield FrameBatch(
-                        pixels=pixels,
-                        timestamps_seconds=np.array(message["timestamps_seconds"]),
-                        **message["batch"],
-                    )
-        except (BrokenPipeError, EOFError) as error:
-            raise _WorkerDeathError(self._cause_of_death(), decoder) from error
-
-    def _await_start(self) -> None:
-        try:
-            if not self._ready:
-                self._read_line(_START_SECONDS)
-        except EOFError as error:
-            # No VideoError: nothing is known of the video yet.
-            raise RuntimeError(f"a decoding worker does not start: {self._last_words()}") from error
-        self._ready = True
-
-    def _read_line(self, seconds: float) -> bytes:
-        with _Deadline(seconds, self._give_up):
-            line = self._answers.readline()
-        if not line.endswith(b"\n"):
-            raise EOFError
-        return line
-
-    def _read_pixels(self, shape: tuple[int, ...]) -> np.ndarray:
-        pixels = np.empty(shape, np.uint8)
-        with _Deadline(self._timeout_seconds, self._give_up):
-            num_read = self._answers.readinto(pixels.data)
-        if num_read != pixels.size:
-            raise EOFError
-        return pixels
-
-    def _give_up(self) -> None:
-        self._timed_out = True
-        self._process.kill()
-
-    def _cause_of_death(self) -> str:
-        status = self._process.wait()
-        if self._timed_out:
-            return f"showed no progress for {self._timeout_seconds:g} s"
-        if status < 0:
-            cause = f"crashed ({signal.Signals(-status).name})"
-        else:
-            cause = f"ended with status {status}"
-        last_words = self._last_words()
-        return f"{cause}: {last_words}" if last_words else cause
-
-    def _last_words(self) -> str:
-        """Return the last line of a dead process's standard error, or nothing."""
-        self._process.wait()
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][-300:] if lines else ""
-
-
-class _Deadline:
-    """Call a function unless the block is left in time."""
-
-    def __init__(self, seconds: float, on_expiry: Callable[[], None]) -> None:
-        self._timer = threading.Timer(seconds, on_expiry)
-        self._timer.daemon = True
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()

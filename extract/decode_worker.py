@@ -2,12 +2,14 @@
 
 Requests come as JSON lines on standard input. Answers go out as JSON lines: {"ready"} once, then
 for each request {"decoder"} while work goes on, {"batch"} with raw pixels of {"shape"} after it,
-and {"done"} or {"error"}. Writing blocks until the parent reads, so a slow parent slows the decoder
+and {"done"} or {"error"}. A request to "measure" is answered by {"length"} in place of batches.
+Writing blocks until the parent reads, so a slow parent slows the decoder
 down instead of filling memory. Standard input ending means that the parent is gone.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import queue
@@ -15,10 +17,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, BinaryIO
 
 from r2t.extract.frames import FrameBatch, stream_frames
+from r2t.extract.probe import measure
 from r2t.store.errors import R2TError
 
 _PROGRESS_SECONDS = 0.5
@@ -67,8 +71,11 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
 
     try:
         rate = Fraction(request.pop("fps"))
-        for batch in stream_frames(fps=rate, **request, on_progress=on_progress):
-            _answer_batch(answers, batch)
+        if request.pop("measure", False):
+            length = measure(request["path"], rate)
+            _answer(answers, {"length": dataclasses.asdict(length)})
+        else:
+            _stream(answers, rate, request, on_progress)
         _answer(answers, {"done": True})
     except R2TError as error:
         _answer(answers, {"error": str(error)})
@@ -81,13 +88,26 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
         _answer(answers, {"error": f"{request['path']}: {reason}"})
 
 
-def _answer_batch(answers: BinaryIO, batch: FrameBatch) -> None:
+def _stream(
+    answers: BinaryIO,
+    rate: Fraction,
+    options: dict[str, Any],
+    on_progress: Callable[[str], None],
+) -> None:
+    began = time.monotonic()
+    for batch in stream_frames(fps=rate, **options, on_progress=on_progress):
+        _answer_batch(answers, batch, time.monotonic() - began)
+        began = time.monotonic()  # not before: waiting for the reader is no work
+
+
+def _answer_batch(answers: BinaryIO, batch: FrameBatch, decode_seconds: float) -> None:
     header = {
         "batch": {
             "duration_seconds": batch.duration_seconds,
             "first_frame": batch.first_frame,
             "num_video_frames": batch.num_video_frames,
             "decoder": batch.decoder,
+            "decode_seconds": decode_seconds,
         },
         "timestamps_seconds": batch.timestamps_seconds.tolist(),
         "shape": batch.pixels.shape,

@@ -49,7 +49,7 @@ class FrameBatch:
 
     `pixels` is RGB; `timestamps_seconds` are the presentation times of the source frames shown, so
     they repeat where a slow video fills several slots with one frame. `decoder` says what decoded
-    the video up to the end of this batch.
+    the video up to the end of this batch; `decode_seconds` is what that took, where it is known.
     """
 
     pixels: UInt8[np.ndarray, "frames 3 height width"]
@@ -58,6 +58,7 @@ class FrameBatch:
     first_frame: int
     num_video_frames: int
     decoder: str
+    decode_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         frames = len(self.pixels)

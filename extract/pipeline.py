@@ -95,7 +95,7 @@ def extract(
     pending = [video_id for video_id in paths if video_id not in set(skipped)]
     set_aside = {} if config.retry_failed else quarantine.read()
     quarantined = {name: set_aside[name] for name in pending if name in set_aside}
-    rates, failed = _frame_rates(config, annotations, pending)
+    rates, failed = frame_rates(config, annotations, pending)
     jobs = [VideoJob(name, paths[name], rates[name]) for name in rates if name not in quarantined]
     with store.writer() as writer, _sigterm_as_interrupt():
         for video_id in skipped:
@@ -161,6 +161,7 @@ class _Run:
             decoder=self._config.decoder,
             window=self._clip.batch_size,
             timeout_seconds=self._config.timeout_seconds,
+            memory_bytes=self._config.memory_bytes,
         )
         writing = WritingThread(writer)
         self.done, self.failed = writing.done, writing.failed
@@ -195,7 +196,7 @@ class _Run:
         self.num_frames += len(batch)
 
 
-def _frame_rates(
+def frame_rates(
     config: ExtractConfig, annotations: Sequence[Annotation], video_ids: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Return the frame rate of each video, and why some have none."""

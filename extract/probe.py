@@ -79,6 +79,29 @@ class VideoInfo:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoLength:
+    """What planning needs to know of a video, of which `num_frames` would be sampled."""
+
+    num_frames: int
+    duration_seconds: float
+    width: int
+    height: int
+    codec: str
+
+
+def measure(path: str | Path, fps: float | Fraction) -> VideoLength:
+    """Return how much a video is at a frame rate, from its header alone where that says so."""
+    video = probe(path)
+    return VideoLength(
+        num_frames=video.num_slots(fps),
+        duration_seconds=video.duration_seconds,
+        width=video.width,
+        height=video.height,
+        codec=video.codec,
+    )
+
+
 def exact_rate(fps: float | Fraction) -> Fraction:
     """Return the simple fraction that a float rate stands for; raise `ConfigError` if not > 0."""
     if not (math.isfinite(fps) and fps > 0):

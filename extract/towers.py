@@ -5,15 +5,17 @@ Depths, sizes and preprocessing come from the built model, never from a table of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import open_clip
 import torch
+from jaxtyping import Float, Int64
 from open_clip.model import CLIP
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from r2t.extract.weights import ModelSource, quiet_open_clip
 from r2t.store.errors import ConfigError
@@ -90,6 +92,25 @@ def build_towers(source: ModelSource, settings: dict[str, Any]) -> Towers:
     if not isinstance(towers.text, (CLIP, TextTransformer)) or towers.text.attn_mask is None:
         raise _unfit(source, "its text tower does not read from left to right")
     return towers
+
+
+def text_states(
+    tower: Any, tokens: Int64[Tensor, "queries words"], layers: Sequence[int]
+) -> list[Float[Tensor, "queries words width"]]:
+    """Return hidden states of padded sentences, counted from 1.
+
+    open_clip's own entry point wants all 77 positions. Attention is causal, so the states of the
+    first words are the same without the rest, and six times cheaper for a common sentence.
+    """
+    num_words = tokens.shape[1]
+    embedded = tower.token_embedding(tokens) + tower.positional_embedding[:num_words]
+    _, states = tower.transformer.forward_intermediates(
+        embedded,
+        attn_mask=tower.attn_mask[:num_words, :num_words],
+        indices=[layer - 1 for layer in layers],
+        stop_early=True,
+    )
+    return states
 
 
 def _unfit(source: ModelSource, reason: str) -> ConfigError:

@@ -130,8 +130,12 @@ def test_failures_are_named_and_give_status_1(
         (["--dtype", "float64"], "legal are float16, int8"),
         (["--decoder", "ffmpeg"], "legal are auto, decord, pyav"),
         (["--workers", "0"], "give at least 1"),
+        (["--memory-limit", "0"], "give gigabytes above 0"),
+        (["--memory-limit", "0.1"], "a decoder needs at least 0.5 GB"),
+        (["--preset", "imagenet"], "legal are qvhighlights"),
+        (["--only", "nobody"], "there is no video nobody among the 1 found"),
         (["--device", "abacus"], "device 'abacus'"),
-        (["--precision", "int4"], "legal are float32"),
+        (["--precision", "int4"], "legal are auto, float32"),
         (["--annotations", "nothing.jsonl"], "nothing.jsonl"),
         (["--annotations", "dev=nothing.jsonl"], "is none of train, val, test"),
         (["--store", "s3://bucket/feats.zarr"], "local disk"),
@@ -173,3 +177,77 @@ def test_the_command_runs_as_a_program(folder: Path, clip_folder: Path, tmp_path
     assert finished.stdout == ""
     assert "1 extracted; 1 new queries" in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
+
+
+class TestDryRun:
+    def test_tells_frames_bytes_and_time_and_writes_nothing(
+        self, folder: Path, clip_folder: Path, tmp_path: Path
+    ) -> None:
+        store = tmp_path / "feats.zarr"
+        command = ("--videos", folder, "--model", clip_folder, "--store", store, "--fps", 1)
+        status, out, err = run(*command, "--dry-run", "--json")
+        assert status == 0, err
+        assert not store.exists()
+        plan = json.loads(out)
+        assert (plan["num_videos"], plan["num_frames"], plan["num_queries"]) == (1, 3, 1)
+        assert plan["num_bytes"] == 4 * 3 * 5 * 32 * 2
+        assert plan["seconds"] >= plan["encode_seconds"] > 0
+        tiers = {
+            (tier["num_layers"], tier["cls_only"], tier["dtype"]): tier["num_bytes"]
+            for tier in plan["tiers"]
+        }
+        assert tiers[2, False, "float16"] * 2 == tiers[4, False, "float16"] == plan["num_bytes"]
+        assert tiers[1, True, "int8"] == 3 * 32 + 2 * 4 * 32
+
+        assert run(*command)[0] == 0
+        written = sum(f.stat().st_size for f in store.glob("videos/*/tokens/c/**/*") if f.is_file())
+        assert plan["num_bytes"] <= written <= plan["num_bytes"] + 200  # the shard's index
+        status, out, _ = run(*command, "--dry-run")
+        assert status == 0
+        assert "0 videos" in out
+        assert "1 videos are stored already" in out
+        assert "← this run" in out
+        status, _, err = run(*command, "--dry-run", "--layers", 3)
+        assert status == 2
+        assert "vision_layers" in err
+
+    def test_names_what_would_fail(self, folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+        (folder / "broken.mp4").write_bytes(b"no video")
+        command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+        status, out, err = run(*command, "--dry-run")
+        assert status == 1
+        assert "1 videos" in out
+        assert "would fail: broken: " in err
+
+
+def test_only_the_named_videos_are_extracted(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("second", "third"):
+        (folder / f"{name}.mp4").write_bytes((folder / "wall.mp4").read_bytes())
+    chosen = tmp_path / "ids.txt"
+    chosen.write_text("third\n\nwall\n")
+    command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    status, out, err = run(*command, "--only", chosen, "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert sorted(answer["done"]) == ["third", "wall"]
+    assert answer["num_new_queries"] == 1
+    status, out, err = run(*command, "--only", "second", "--json")
+    assert (status, json.loads(out)["done"], json.loads(out)["missing_videos"]) == (
+        0,
+        ["second"],
+        {},
+    )
+    status, _, err = run(*command, "--only", "second", "--only", "fourth", "--only", "fifth")
+    assert status == 2
+    assert "there is no video fourth, fifth among the 3 found" in err
+
+
+def test_a_preset_is_a_frame_rate(folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    assert run(*command, "--preset", "charades")[0] == 0
+    assert FeatureStore.open(tmp_path / "feats.zarr").spec.frame_rate == 1.0
+    status, _, err = run(*command, "--preset", "charades", "--fps", 2)
+    assert status == 2
+    assert "--preset charades is 1.0 frames a second, --fps 2: give one" in err

@@ -14,7 +14,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 
-from r2t.extract import weights
+from r2t.extract import hardware, weights
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import resolve_layers
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
@@ -96,6 +96,51 @@ def test_a_long_sentence_is_cut_with_one_counted_warning(clip: FrozenClip) -> No
     assert [feature.tokens.shape[1] for feature in features] == [16, 3, 16]
     # Both hold 14 words between start and end, so what was cut leaves no trace.
     np.testing.assert_array_equal(features[0].tokens, features[2].tokens)
+
+
+def test_a_lower_precision_is_near_and_its_name_may_be_short(
+    clip: FrozenClip, clip_folder: Path
+) -> None:
+    pixels = RNG.integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+    exact = clip.encode_frames(pixels).astype(np.float32)
+    for name, bound in (("bf16", 2e-2), ("fp16", 3e-3)):
+        low = FrozenClip.load(str(clip_folder), layers=3, device="cpu", precision=name)
+        assert low.weights_sha256 == clip.weights_sha256
+        error = np.linalg.norm(low.encode_frames(pixels) - exact) / np.linalg.norm(exact)
+        assert 0 < error < bound
+        assert low.encode_query("a dog").tokens.shape == clip.encode_query("a dog").tokens.shape
+
+
+def test_the_batch_fits_the_free_memory(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 1 << 40
+    monkeypatch.setattr(hardware, "free_bytes", lambda device: free)
+    assert FrozenClip.load(str(clip_folder)).batch_size == 16
+    assert hardware.fitting_batch_size(torch.device("cuda"), 1) == 128
+    free = 200_000
+    assert FrozenClip.load(str(clip_folder)).batch_size == 2
+    free = 0
+    assert FrozenClip.load(str(clip_folder)).batch_size == 1
+
+
+def test_a_batch_that_proves_too_large_is_halved_unless_it_was_asked_for(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = FrozenClip._encode_pictures
+
+    def small(self: FrozenClip, pixels: torch.Tensor) -> np.ndarray:
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return genuine(self, pixels)
+
+    pixels = RNG.integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
+    automatic = FrozenClip.load(str(clip_folder), device="cpu")
+    chosen = FrozenClip.load(str(clip_folder), device="cpu", batch_size=4)
+    expected = automatic.encode_frames(pixels)
+    monkeypatch.setattr(FrozenClip, "_encode_pictures", small)
+    np.testing.assert_allclose(automatic.encode_frames(pixels), expected, rtol=2e-3, atol=2e-3)
+    assert automatic.batch_size == 2
+    with pytest.raises(ConfigError, match="batches of 4 frames: lower the batch size"):
+        chosen.encode_frames(pixels)
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
@@ -199,7 +244,7 @@ def test_impossible_layers(choice: str, depths: tuple[int, int], message: str) -
         ({"name": "."}, "has no open_clip_config.json"),
         ({"name": "roberta-ViT-B-32", "pretrained": "none"}, "its text tower or its tokenizer"),
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"precision": "float8"}, "legal are float32, float16, bfloat16"),
+        ({"precision": "float8"}, "legal are auto, float32, float16, bfloat16, fp32"),
         ({"batch_size": 0}, "batch size 0"),
     ],
 )

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from barcode_videos import SIDE, Recipe, read_barcode, write_audio, write_video
 
-from r2t.extract import decode_pool
+from r2t.extract import decode_process
 from r2t.extract.decode_pool import DecodePool
 from r2t.extract.decoders import decord_name
 from r2t.extract.frames import FrameBatch, stream_frames
@@ -47,7 +47,7 @@ def named(source: Path, tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def sabotaged(monkeypatch: pytest.MonkeyPatch) -> None:
     script = Path(__file__).with_name("sabotaged_worker.py")
-    monkeypatch.setattr(decode_pool, "WORKER_COMMAND", (sys.executable, "-P", str(script)))
+    monkeypatch.setattr(decode_process, "WORKER_COMMAND", (sys.executable, "-P", str(script)))
 
 
 def barcodes(batches: Iterator[FrameBatch]) -> list[int]:
@@ -64,6 +64,7 @@ def test_a_pool_yields_what_this_process_would(source: Path) -> None:
                 np.testing.assert_array_equal(batch.pixels, other.pixels)
                 np.testing.assert_array_equal(batch.timestamps_seconds, other.timestamps_seconds)
                 assert batch.duration_seconds == other.duration_seconds
+                assert batch.decode_seconds > 0
                 assert batch.pixels.flags.writeable  # torch.from_numpy asks for it
 
 
@@ -71,6 +72,16 @@ def test_many_threads_share_few_workers(source: Path) -> None:
     with DecodePool(2, size=SIDE, window=2) as pool, ThreadPoolExecutor(5) as threads:
         results = threads.map(lambda _: barcodes(pool.stream(source, 1)), range(5))
         assert list(results) == [BARCODES] * 5
+
+
+def test_a_pool_measures_without_decoding(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    with DecodePool(1) as pool:
+        length = pool.measure(source, 2)
+        assert (length.num_frames, length.duration_seconds) == (10, 5)
+        assert (length.width, length.height, length.codec) == (96, 64, "h264")
+        with pytest.raises(VideoError, match="is empty"):
+            pool.measure(tmp_path / "empty.mp4", 2)
 
 
 def test_errors_of_the_video_leave_the_worker_alone(source: Path, tmp_path: Path) -> None:
@@ -94,7 +105,7 @@ def lasting_pool() -> Iterator[DecodePool]:
     """One pool of one sabotaged worker, which each test finds as the one before left it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         script = Path(__file__).with_name("sabotaged_worker.py")
-        monkeypatch.setattr(decode_pool, "WORKER_COMMAND", (sys.executable, "-P", str(script)))
+        monkeypatch.setattr(decode_process, "WORKER_COMMAND", (sys.executable, "-P", str(script)))
         with DecodePool(1, size=SIDE, timeout_seconds=4, memory_bytes=1 << 29) as pool:
             yield pool
 
@@ -161,7 +172,7 @@ def test_a_worker_that_does_not_start_blames_no_video(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = (sys.executable, "-c", "raise ImportError('half an installation')")
-    monkeypatch.setattr(decode_pool, "WORKER_COMMAND", command)
+    monkeypatch.setattr(decode_process, "WORKER_COMMAND", command)
     with DecodePool() as pool, pytest.raises(RuntimeError, match="half an installation"):
         next(pool.stream(source, 1))
 
@@ -217,8 +228,8 @@ def test_no_worker_outlives_its_parent(
     script.write_text(
         textwrap.dedent(f"""
             import sys, time
-            from r2t.extract import decode_pool
-            decode_pool.WORKER_COMMAND = (sys.executable, {str(worker)!r})
+            from r2t.extract import decode_pool, decode_process
+            decode_process.WORKER_COMMAND = (sys.executable, {str(worker)!r})
             with decode_pool.DecodePool(1) as pool:
                 assert len(list(pool.stream({str(named("good"))!r}, 1))) == 1
                 print(pool._idle[0]._process.pid, flush=True)

@@ -1,0 +1,102 @@
+"""The options of `r2t extract`: from what is typed to what a run takes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from r2t.cli.inputs import parse_frame_rate, read_annotation_options
+from r2t.cli.ui import note
+from r2t.store.annotations import Annotation
+from r2t.store.errors import ConfigError, VideoError
+
+NUM_NAMED = 20  # videos that one line spells out
+
+
+def choice(option: str, given: str, literal: Any) -> Any:
+    """Return what was given, if it is one of a literal type's values."""
+    legal = get_args(literal)
+    if given not in legal:
+        raise ConfigError(f"{option} {given!r}: legal are {', '.join(legal)}")
+    return given
+
+
+def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-video"]:
+    """Read `--fps` and `--preset`, of which one may be given."""
+    if preset is None:
+        return parse_frame_rate(fps or "0.5")
+    from r2t.train.presets import preset as find_preset
+
+    rate = find_preset(preset).frame_rate
+    if fps is not None and parse_frame_rate(fps) != rate:
+        raise ConfigError(f"--preset {preset} is {rate} frames a second, --fps {fps}: give one")
+    return rate
+
+
+def memory_bytes(gigabytes: float) -> int:
+    """Read `--memory-limit`."""
+    if not (math.isfinite(gigabytes) and gigabytes > 0):
+        raise ConfigError(f"--memory-limit {gigabytes}: give gigabytes above 0")
+    return int(gigabytes * 1e9)
+
+
+def restrict(
+    videos: list[Path], annotations: list[Annotation], only: list[str]
+) -> tuple[list[Path], list[Annotation]]:
+    """Keep the videos with the ids that `--only` gives, and their annotations."""
+    wanted = dict.fromkeys(video_id for given in only for video_id in _ids(given))
+    by_id = {path.stem: path for path in videos}
+    unknown = [video_id for video_id in wanted if video_id not in by_id]
+    if unknown:
+        raise ConfigError(
+            f"--only: there is no video {named(unknown)} among the {len(by_id)} found"
+        )
+    return (
+        [by_id[video_id] for video_id in wanted],
+        [each for each in annotations if each.video_id in wanted],
+    )
+
+
+def _ids(given: str) -> list[str]:
+    path = Path(given)
+    if not path.is_file():
+        return [given]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--only {given}: cannot be read as a list of ids: {error}") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise ConfigError(f"--only {given}: the file lists no ids")
+    return ids
+
+
+def videos_in(path: Path) -> list[Path]:
+    """Return the videos of a folder, or the one video given."""
+    from r2t.extract.frames import find_videos
+
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise VideoError(f"--videos {path}: there is no such folder or video")
+    return find_videos(path)
+
+
+def annotations_of(videos: Path, given: list[str] | None) -> list[Annotation]:
+    """Read the given annotation files, or those beside the videos."""
+    from r2t.store.datasets import find_annotations, read_annotations
+
+    if given is None:
+        files = find_annotations(videos) if videos.is_dir() else []
+        if not files:
+            note(f"note: no annotations beside {videos}, so only features of videos are stored")
+        return [row for file in files for row in read_annotations(file)]
+    return read_annotation_options(given)
+
+
+def named(videos: Any) -> str:
+    """Spell out video ids, or the first of many."""
+    names = list(videos)
+    rest = len(names) - NUM_NAMED
+    return ", ".join(names[:NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,102 @@
+"""What the model runs on: the device, its arithmetic, and how many frames it takes at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.model import convert_weights_to_lp
+from torch import nn
+
+from r2t.store.errors import ConfigError
+
+AUTO = "auto"
+_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+# On a CPU more frames at once are no faster, and in float32 slower, because they leave the caches
+# (ViT-B/32, two cores: 19 frames/s at 8 and at 16, 16 at 64). A GPU wants enough to fill it.
+_CPU_FRAMES, _GPU_FRAMES = 16, 128
+_SHARE = 0.5  # of the free memory that one batch may take
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """Return a device that works here; None takes a GPU if there is one."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(f"device {str(device)!r} cannot be used: {reason}") from error
+    return chosen
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """Return float32, float16 or bfloat16; "auto" is float16 on a GPU and float32 elsewhere.
+
+    float16 holds three bits more than bfloat16 at the same speed, and it is what the store holds.
+    """
+    if precision == AUTO:
+        return "float16" if device.type == "cuda" else "float32"
+    chosen = _SHORT.get(precision, precision)
+    if chosen not in _DTYPES:
+        raise ConfigError(
+            f"precision {precision!r}: legal are {', '.join((AUTO, *_DTYPES, *_SHORT))}"
+        )
+    return chosen
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which a model computes in a precision."""
+    dtype = _DTYPES[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def shrink_weights(network: nn.Module, precision: str) -> None:
+    """Keep the weights of matrix products in the precision they are used in.
+
+    Autocast would convert them again for every batch: on a CPU that takes half of the time.
+    """
+    dtype: Any = _DTYPES[precision]
+    if dtype is not None:
+        convert_weights_to_lp(network, dtype)
+
+
+def fitting_batch_size(device: torch.device, frame_bytes: int) -> int:
+    """Return how many frames to encode at a time, if each needs `frame_bytes` of memory."""
+    most = _GPU_FRAMES if device.type == "cuda" else _CPU_FRAMES
+    free = free_bytes(device)
+    if free is None:
+        return most
+    return max(1, min(most, int(_SHARE * free / frame_bytes)))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return how much memory can still be had on a device, or None where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    known = [_available_bytes(), _cgroup_room()]
+    return min((each for each in known if each is not None), default=None)
+
+
+def _available_bytes() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    text = fields.get("MemAvailable", "").split()
+    return int(text[0]) * 1024 if text else None
+
+
+def _cgroup_room() -> int | None:
+    """Return what a container may still take; its limit may lie far below the machine's memory."""
+    try:
+        folder = Path("/sys/fs/cgroup")
+        limit = int((folder / "memory.max").read_text())
+        return max(0, limit - int((folder / "memory.current").read_text()))
+    except (OSError, ValueError):  # no control group, or "max"
+        return None

@@ -1,0 +1,191 @@
+"""What an extraction would take, found out before it begins: frames, bytes, time.
+
+Videos are measured by their headers; time is estimated from a few of them, decoded and encoded here
+and now. Nothing is written, and the model's weights are not needed: random ones cost the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from r2t.extract.clip import FrozenClip
+from r2t.extract.config import ExtractConfig, available_cores
+from r2t.extract.decode_ahead import VideoJob
+from r2t.extract.decode_pool import DecodePool
+from r2t.extract.probe import VideoLength
+from r2t.store.errors import VideoError
+from r2t.store.layout import frame_runs
+from r2t.store.schema import StorageDtype
+
+_NUM_SAMPLES = 3  # videos decoded for the estimate, the shortest and the longest avoided
+_SAMPLE_FRAMES = 32
+_QUERY_WORDS = 12  # of a sentence in QVHighlights on average, with its start and end
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Bytes of all videos' features if they were stored this way."""
+
+    dtype: StorageDtype
+    num_layers: int
+    cls_only: bool
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do; `unreadable` names the videos that it would fail on, with the reason.
+
+    `seconds` is the estimated time of the run, `decode_seconds` and `encode_seconds` what each
+    stage would take alone; None where no video could be decoded.
+    """
+
+    lengths: Mapping[str, VideoLength]
+    unreadable: Mapping[str, str]
+    tiers: tuple[Tier, ...]
+    num_bytes: int
+    decode_seconds: float | None
+    encode_seconds: float | None
+    seconds: float | None
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that would be sampled."""
+        return sum(length.num_frames for length in self.lengths.values())
+
+    @property
+    def duration_seconds(self) -> float:
+        """Duration of all readable videos."""
+        return sum(length.duration_seconds for length in self.lengths.values())
+
+
+def plan(
+    config: ExtractConfig,
+    clip: FrozenClip,
+    jobs: Sequence[VideoJob],
+    on_progress: Callable[[int], None] = lambda num_measured: None,
+) -> Plan:
+    """Measure videos and estimate the run; `on_progress` hears how many have been measured."""
+    lengths: dict[str, VideoLength] = {}
+    unreadable: dict[str, str] = {}
+    with (
+        DecodePool(
+            config.num_workers,
+            size=clip.image_size,
+            decoder=config.decoder,
+            window=_SAMPLE_FRAMES,
+            timeout_seconds=config.timeout_seconds,
+            memory_bytes=config.memory_bytes,
+        ) as pool,
+        ThreadPoolExecutor(config.num_workers) as threads,
+    ):
+        found = threads.map(lambda job: _measure(pool, job), jobs)
+        for number, (job, length) in enumerate(zip(jobs, found, strict=True), start=1):
+            if isinstance(length, VideoLength):
+                lengths[job.video_id] = length
+            else:
+                unreadable[job.video_id] = length
+            on_progress(number)
+        readable = [job for job in jobs if job.video_id in lengths]
+        decode = _decode_seconds(pool, _samples(readable, lengths))
+    num_frames = [length.num_frames for length in lengths.values()]
+    encode = _encode_seconds(clip) if decode is not None else None
+    totals = None
+    if decode is not None and encode is not None:
+        totals = _total_seconds(config, clip, sum(num_frames), decode, encode)
+    return Plan(
+        lengths=lengths,
+        unreadable=unreadable,
+        tiers=tuple(_tiers(clip, num_frames)),
+        num_bytes=_bytes(clip, num_frames, config.dtype, len(clip.vision_layers), clip.num_tokens),
+        decode_seconds=totals[0] if totals else None,
+        encode_seconds=totals[1] if totals else None,
+        seconds=totals[2] if totals else None,
+    )
+
+
+def query_bytes(clip: FrozenClip, num_queries: int) -> int:
+    """Return about how much the features of queries take, at a common length."""
+    return num_queries * _QUERY_WORDS * len(clip.text_layers) * clip.text_width * 2
+
+
+def _measure(pool: DecodePool, job: VideoJob) -> VideoLength | str:
+    try:
+        return pool.measure(job.path, job.frame_rate_fps)
+    except VideoError as error:
+        return str(error)
+
+
+def _samples(jobs: Sequence[VideoJob], lengths: Mapping[str, VideoLength]) -> list[VideoJob]:
+    by_length = sorted(jobs, key=lambda job: lengths[job.video_id].num_frames)
+    places = {len(by_length) * (place + 1) // (_NUM_SAMPLES + 1) for place in range(_NUM_SAMPLES)}
+    return [by_length[place] for place in sorted(places) if place < len(by_length)]
+
+
+def _decode_seconds(pool: DecodePool, jobs: Sequence[VideoJob]) -> float | None:
+    """Return the seconds that decoding a frame takes a worker."""
+    num_frames, seconds = 0, 0.0
+    for job in jobs:
+        try:
+            for batch in islice(pool.stream(job.path, job.frame_rate_fps), 1):
+                num_frames += len(batch)
+                seconds += batch.decode_seconds
+        except VideoError:  # damaged behind its header; the run will name it
+            continue
+    return seconds / num_frames if num_frames else None
+
+
+def _encode_seconds(clip: FrozenClip) -> float:
+    pixels = np.zeros((clip.batch_size, 3, clip.image_size, clip.image_size), np.uint8)
+    clip.encode_frames(pixels)  # the first batch allocates and compiles
+    began = time.perf_counter()
+    clip.encode_frames(pixels)
+    return (time.perf_counter() - began) / len(pixels)
+
+
+def _total_seconds(
+    config: ExtractConfig, clip: FrozenClip, num_frames: int, decode: float, encode: float
+) -> tuple[float, float, float]:
+    """Return seconds of decoding, of encoding, and of both overlapped.
+
+    On a CPU both want the same cores, so their work adds up; beside a GPU the slower one decides.
+    """
+    decoding = num_frames * decode / config.num_workers
+    encoding = num_frames * encode
+    if clip.device.type != "cpu":
+        return decoding, encoding, max(decoding, encoding)
+    shared = encoding + num_frames * decode / available_cores()
+    return decoding, encoding, max(decoding, shared)
+
+
+def _tiers(clip: FrozenClip, num_frames: Sequence[int]) -> Iterator[Tier]:
+    depth = min(clip.towers.vision_depth, clip.towers.text_depth)
+    for num_layers in sorted({1, min(2, depth), len(clip.vision_layers), depth}):
+        for cls_only in (False, True):
+            num_tokens = 1 if cls_only else clip.num_tokens
+            dtypes: tuple[StorageDtype, ...] = ("float16", "int8")
+            for dtype in dtypes:
+                num_bytes = _bytes(clip, num_frames, dtype, num_layers, num_tokens)
+                yield Tier(dtype, num_layers, cls_only, num_bytes)
+
+
+def _bytes(
+    clip: FrozenClip,
+    num_frames: Sequence[int],
+    dtype: StorageDtype,
+    num_layers: int,
+    num_tokens: int,
+) -> int:
+    item, affine = (2, 0) if dtype == "float16" else (1, 2 * 4 * num_layers * clip.vision_width)
+    padded = 0
+    for count in num_frames:
+        num_runs, run_frames = frame_runs(count)
+        padded += num_runs * run_frames
+    frame = num_layers * num_tokens * clip.vision_width * item
+    return padded * frame + len(num_frames) * affine
