@@ -8,12 +8,13 @@ for in the features.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Num
 from torch import Tensor
 
 from r2t.store.annotations import Annotation, SaliencyLabels
@@ -162,13 +163,13 @@ class Targets:
     saliency: Float[Tensor, "batch frames"]
     positive_frame: Int64[Tensor, " batch"]
 
-    def to(self, device: torch.device | str) -> Targets:
-        """Copy to a device, without waiting if the memory is pinned."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """Change every tensor, such as its device."""
         return Targets(
-            moments=self.moments.to(device, non_blocking=True),
-            num_moments=self.num_moments.to(device, non_blocking=True),
-            saliency=self.saliency.to(device, non_blocking=True),
-            positive_frame=self.positive_frame.to(device, non_blocking=True),
+            moments=change(self.moments),
+            num_moments=change(self.num_moments),
+            saliency=change(self.saliency),
+            positive_frame=change(self.positive_frame),
         )
 
 
@@ -176,16 +177,22 @@ class Targets:
 class Batch:
     """Features padded with zeros to the longest sample; layers ascend, so -1 is CLIP's last block.
 
-    Durations and frame rates stay in float64 on the host: only decoding to seconds needs them.
+    `videos` holds each video once, as it is stored, in the order in which the queries first name
+    them: query b asks about `videos[video_of_query[b]]`, all of whose queries have the same
+    `num_frames`. Eight-bit codes come with `affine`, their scale and offset, to be decoded on the
+    device that computes. Durations and frame rates stay in float64 on the host: only decoding to
+    seconds needs them.
     """
 
     query_ids: tuple[str, ...]
-    video: Float[Tensor, "batch layers frames tokens width"]
+    videos: Num[Tensor, "videos layers frames tokens width"]
+    video_of_query: Int64[Tensor, " batch"]
     num_frames: Int64[Tensor, " batch"]
     query: Float[Tensor, "batch layers words text_width"]
     num_words: Int64[Tensor, " batch"]
     durations_seconds: Float64[Tensor, " batch"]
     frame_rates_fps: Float64[Tensor, " batch"]
+    affine: Float32[Tensor, "videos 2 layers width"] | None = None
     targets: Targets | None = None
 
     def __len__(self) -> int:
@@ -193,14 +200,36 @@ class Batch:
 
     def __repr__(self) -> str:
         return (
-            f"Batch({len(self)} queries, video={list(self.video.shape)}, "
+            f"Batch({len(self)} queries, videos={list(self.videos.shape)}, "
             f"query={list(self.query.shape)}, {'labelled' if self.targets else 'unlabelled'})"
         )
 
     @property
+    def video(self) -> Float[Tensor, "batch layers frames tokens width"]:
+        """Features of each query's own video: a view unless queries share one or codes are int8."""
+        if self.affine is None:
+            return self.for_queries(self.videos)
+        scale, offset = self.affine[:, :, :, None, None].unbind(1)
+        decoded = self.videos.float().mul_(scale).add_(offset)
+        real = mask_of(self.video_num_frames, self.videos.shape[2])
+        return self.for_queries(decoded.mul_(real[:, None, :, None, None]))
+
+    def for_queries(self, per_video: Num[Tensor, "videos ..."]) -> Num[Tensor, "batch ..."]:
+        """Give each query the row of its video; no copy where no two queries share one."""
+        if len(per_video) == len(self):  # in order of first use, so they are in the queries' order
+            return per_video
+        return per_video[self.video_of_query]
+
+    @property
+    def video_num_frames(self) -> Int64[Tensor, " videos"]:
+        """Number of real frames of each video."""
+        lengths = self.num_frames.new_zeros(len(self.videos))
+        return lengths.scatter(0, self.video_of_query, self.num_frames)
+
+    @property
     def frame_mask(self) -> Bool[Tensor, "batch frames"]:
         """True where a frame is real."""
-        return mask_of(self.num_frames, self.video.shape[2])
+        return mask_of(self.num_frames, self.videos.shape[2])
 
     @property
     def word_mask(self) -> Bool[Tensor, "batch words"]:
@@ -209,13 +238,22 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy what the model reads to a device, without waiting if the memory is pinned."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def clone(self) -> Batch:
+        """Copy the features, to keep a batch whose memory its reader is going to use again."""
+        return self._map(torch.clone)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
-            video=self.video.to(device, non_blocking=True),
-            num_frames=self.num_frames.to(device, non_blocking=True),
-            query=self.query.to(device, non_blocking=True),
-            num_words=self.num_words.to(device, non_blocking=True),
-            targets=None if self.targets is None else self.targets.to(device),
+            videos=change(self.videos),
+            video_of_query=change(self.video_of_query),
+            num_frames=change(self.num_frames),
+            query=change(self.query),
+            num_words=change(self.num_words),
+            affine=None if self.affine is None else change(self.affine),
+            targets=None if self.targets is None else self.targets.map(change),
         )
 
 
@@ -240,7 +278,8 @@ def collate(samples: list[Sample]) -> Batch:
     num_frames = [sample.video.shape[1] for sample in samples]
     return Batch(
         query_ids=tuple(sample.query_id for sample in samples),
-        video=pad_second_axis([sample.video for sample in samples]),
+        videos=pad_second_axis([sample.video for sample in samples]),
+        video_of_query=torch.arange(len(samples)),
         num_frames=torch.tensor(num_frames),
         query=pad_second_axis([sample.query for sample in samples]),
         num_words=torch.tensor([sample.query.shape[1] for sample in samples]),

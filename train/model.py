@@ -168,7 +168,7 @@ class R2Model(nn.Module):
         )
 
     def _require_fit(self, batch: Batch) -> None:
-        given = (batch.video.shape[1], batch.video.shape[-1], batch.query.shape[-1])
+        given = (batch.videos.shape[1], batch.videos.shape[-1], batch.query.shape[-1])
         fitting = (self.config.num_layers, self.config.vision_width, self.config.text_width)
         if given != fitting:
             raise ConfigError(

@@ -63,7 +63,7 @@ class Extents:
             num_frames=batch.num_frames,
             frame_mask=batch.frame_mask,
             word_mask=batch.word_mask,
-            time_lengths=torch.full_like(batch.num_frames, batch.video.shape[2]),
+            time_lengths=torch.full_like(batch.num_frames, batch.videos.shape[2]),
             competing_words=torch.ones_like(batch.word_mask),
             isolated=False,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,16 +140,31 @@ def test_collate_pads_with_zeros_and_counts(make_sample: Callable[..., Sample]) 
     assert batch.targets.num_moments.tolist() == [2, 1]
     assert batch.targets.saliency[0].tolist() == [0, 0.5, 1, 0, 0]
     assert batch.targets.positive_frame.tolist() == [2, 4]
-    assert repr(batch) == "Batch(2 queries, video=[2, 4, 5, 5, 48], query=[2, 4, 4, 32], labelled)"
+    assert repr(batch) == "Batch(2 queries, videos=[2, 4, 5, 5, 48], query=[2, 4, 4, 32], labelled)"
 
 
 def test_moving_a_batch_keeps_seconds_on_the_host(make_sample: Callable[..., Sample]) -> None:
     moved = collate([make_sample(3, 4)]).to("meta")
     assert moved.targets is not None
-    on_device = [moved.video, moved.query, moved.num_frames, moved.num_words]
+    on_device = [moved.videos, moved.video_of_query, moved.query, moved.num_frames, moved.num_words]
     on_device += [moved.targets.moments, moved.targets.positive_frame]
     assert {tensor.device.type for tensor in on_device} == {"meta"}
     assert moved.durations_seconds.tolist() == [6]
+
+
+def test_queries_share_a_video_whose_codes_are_decoded(make_sample: Callable[..., Sample]) -> None:
+    batch = collate([make_sample(frames, 4) for frames in (3, 5, 3)])
+    codes = torch.randint(-128, 128, (2, 4, 5, 5, 48), dtype=torch.int8)
+    affine = torch.rand(2, 2, 4, 48)
+    rows = torch.tensor([0, 1, 0])
+    shared = replace(batch, videos=codes, affine=affine, video_of_query=rows)
+    assert shared.video_num_frames.tolist() == [3, 5]
+    decoded = codes.float() * affine[:, 0, :, None, None] + affine[:, 1, :, None, None]
+    decoded[0, :, 3:] = 0  # what is padding is zero after decoding, too
+    assert torch.equal(shared.video, decoded[rows])
+    kept = shared.clone()
+    codes.zero_()
+    assert torch.equal(kept.video, decoded[rows])
 
 
 def test_samples_that_do_not_fit_together_are_refused(make_sample: Callable[..., Sample]) -> None:

@@ -208,7 +208,8 @@ def test_padding_of_the_batch_changes_no_loss(
     padded = replace(
         batch,
         query_ids=batch.query_ids[:1],
-        video=batch.video[:1],
+        videos=batch.videos[:1],
+        video_of_query=batch.video_of_query[:1],
         num_frames=batch.num_frames[:1],
         query=batch.query[:1],
         num_words=batch.num_words[:1],
