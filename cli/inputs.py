@@ -29,14 +29,18 @@ def read_annotation_options(given: Sequence[str]) -> list[Annotation]:
 
     rows: list[Annotation] = []
     for text in given:
-        split, equals, name = text.partition("=")
-        if not equals or Path(text).exists():
-            rows += read_annotations(text)
-        elif split in get_args(Split):
-            rows += read_annotations(name, split=cast("Split", split))
-        else:
-            raise AnnotationError(
-                f"--annotations {text!r}: the split {split!r} is none of "
-                f"{', '.join(get_args(Split))}"
-            )
+        split, path = split_option(text)
+        rows += read_annotations(path, split=split)
     return rows
+
+
+def split_option(text: str) -> tuple[Split | None, Path]:
+    """Read one `--annotations`: a path, or split=path."""
+    split, equals, name = text.partition("=")
+    if not equals or Path(text).exists():
+        return None, Path(text)
+    if split not in get_args(Split):
+        raise AnnotationError(
+            f"--annotations {text!r}: the split {split!r} is none of {', '.join(get_args(Split))}"
+        )
+    return cast("Split", split), Path(name)

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from r2t.cli import demo, extract, import_checkpoint, predict, store, submission, train
+from r2t.cli import (
+    data,
+    demo,
+    doctor,
+    extract,
+    import_checkpoint,
+    predict,
+    store,
+    submission,
+    train,
+)
 from r2t.cli import eval as evaluation
 
 app = typer.Typer(
@@ -43,4 +53,6 @@ app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLES)(
 )
 app.command(epilog=submission.EXAMPLES)(submission.submission)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(store.app, name="store")
+app.add_typer(data.app, name="data")

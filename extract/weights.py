@@ -125,6 +125,13 @@ def find_weights(model: ModelSource, pretrained: str | None) -> WeightSource:
     )
 
 
+def cached_weights(source: WeightSource) -> Path | None:
+    """Return the weight file if this machine has it; never asks the network."""
+    if source.location is None or isinstance(source.location, Path):
+        return source.location
+    return _cached(source.location, source.file_names)
+
+
 def fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
     """Return the weight file, downloading it only if no cache holds it.
 
@@ -132,11 +139,10 @@ def fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
     """
     location = source.location
     assert location is not None, "random weights have no file"
-    if isinstance(location, Path):
-        return location
-    cached = _cached(location, source.file_names)
-    if cached is not None:
-        return cached
+    present = cached_weights(source)
+    if present is not None:
+        return present
+    assert isinstance(location, str), "a file of one's own is present"
     advice = (
         f"copy the weights from another machine and pass --pretrained PATH, fill the cache "
         f"{_cache_folder(location)}, or use --pretrained none for random weights"
@@ -212,6 +218,11 @@ def _cached(location: str, file_names: tuple[str, ...]) -> Path | None:
         if isinstance(path, str):
             return Path(path)
     return None
+
+
+def cache_folder() -> Path:
+    """Return the folder of Hugging Face's cache, where most weights lie."""
+    return _cache_folder("")
 
 
 def _cache_folder(location: str) -> Path:

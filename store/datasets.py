@@ -28,14 +28,14 @@ _SUFFIXES = frozenset({".jsonl", ".json", ".csv", ".txt", ".mat"})
 _HEAD_BYTES = 1 << 16
 _MAT_MAGIC = b"MATLAB "
 
-_Reader = Callable[[Path, str, Split, Tally], Located]
+Reader = Callable[[Path, str, Split, Tally], Located]
 
 # Keys that must all occur in the first line of JSON lines, or near the start of one JSON document.
-_LINE_KEYS: dict[tuple[str, ...], _Reader] = {
+_LINE_KEYS: dict[tuple[str, ...], Reader] = {
     ("query_id", "video_id"): read_own_jsonl,
     ("qid", "vid", "query"): read_released_jsonl,
 }
-_DOCUMENT_KEYS: dict[tuple[str, ...], _Reader] = {
+_DOCUMENT_KEYS: dict[tuple[str, ...], Reader] = {
     ("videos", "clips"): read_ego4d,
     ("timestamps", "sentences"): read_tacos,
     ("info", "match"): read_youtube_highlights,
@@ -97,17 +97,17 @@ def _open(path: Path, split: Split | None, tally: Tally) -> tuple[Located, bool]
     if head.startswith(_MAT_MAGIC):
         return read_tvsum_mat(path, tally), True
     text = read_text(path)
-    reader = _sniff(head)
+    reader = find_reader(head)
     if reader is None:
         raise AnnotationError(f"{path}: {_unknown(text)}; known are {_KNOWN}")
     listed = reader in (read_youtube_highlights, read_tvsum_json)
-    default = split or ("train" if listed else _split_of_stem(path))
+    default = split or ("train" if listed else split_of_stem(path))
     return reader(path, text, default, tally), listed
 
 
 def _is_known(path: Path) -> bool:
     head = _head(path)
-    return head.startswith(_MAT_MAGIC) or _sniff(head) is not None
+    return head.startswith(_MAT_MAGIC) or find_reader(head) is not None
 
 
 def _head(path: Path) -> bytes:
@@ -118,7 +118,8 @@ def _head(path: Path) -> bytes:
         raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _sniff(head: bytes) -> _Reader | None:
+def find_reader(head: bytes) -> Reader | None:
+    """Return the reader for text that starts so; None where the format is unknown."""
     text = head.decode("utf-8-sig", errors="replace").lstrip()
     first_line = text.partition("\n")[0]
     if text.startswith("{"):
@@ -147,7 +148,8 @@ def _unknown(text: str) -> str:
     return f"unknown format, it starts with {text.lstrip()[:40]!r}"
 
 
-def _split_of_stem(path: Path) -> Split:
+def split_of_stem(path: Path) -> Split:
+    """Return the split that a file's name says, else train."""
     words = set(re.split(r"[^a-z0-9]+", path.stem.lower())) & {"train", "val", "test"}
     if len(words) > 1:
         raise AnnotationError(

@@ -1,0 +1,164 @@
+"""`r2t data`: look after annotations before they cost an extraction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.padding import Padding
+from rich.text import Text
+
+from r2t.cli.inputs import split_option
+from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, note, print_json, progress_bar
+from r2t.store.errors import AnnotationError, ConfigError, VideoError
+
+if TYPE_CHECKING:
+    from r2t.store.annotation_checks import Finding, Rows
+
+NUM_EXAMPLES = 3
+CHECK_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t data check --videos ./mine\n\n"
+    "  r2t data check --videos ./mine --annotations a.csv --annotations val=b.csv --fps 1\n\n"
+    "  r2t data check --videos ./mine --annotations train.csv --json | jq .problems"
+)
+
+app = typer.Typer(help="Look after your own videos and annotations.", no_args_is_help=True)
+
+
+@app.callback()
+def data() -> None:
+    """Look after your own videos and annotations."""
+
+
+@app.command(epilog=CHECK_EXAMPLES)
+def check(
+    videos: Annotated[Path, typer.Option(help="Folder of videos.")],
+    annotations: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Annotation file, or split=FILE; may be repeated. By default those beside the "
+            "videos."
+        ),
+    ] = None,
+    fps: Annotated[
+        float, typer.Option(help="Frames a second that will be sampled; tells what is too short.")
+    ] = 0.5,
+    examples: Annotated[
+        int, typer.Option(min=1, help="How many of each finding to show.")
+    ] = NUM_EXAMPLES,
+    json: Annotated[bool, typer.Option("--json", help="Print every finding as JSON.")] = False,
+) -> None:
+    """Hold annotations against their videos, and say how to put right what does not fit.
+
+    Reads each video's header and first picture; nothing is changed. Exits with 1 if there are
+    problems; notes alone are none.
+    """
+    with handle_errors():
+        from r2t.store.annotation_checks import NOTES, check_against_videos, check_annotations
+
+        if not fps > 0:
+            raise ConfigError(f"--fps {fps:g}: give frames per second above 0")
+        rows = _read(videos, annotations)
+        durations = _durations(videos)
+        rows.findings.extend(check_annotations(rows.located, fps))
+        rows.findings.extend(check_against_videos(rows.located, durations))
+        problems = _by_kind(finding for finding in rows.findings if finding.kind not in NOTES)
+        notes = _by_kind(finding for finding in rows.findings if finding.kind in NOTES)
+        counts = {
+            "videos": len(durations),
+            "queries": len(rows.located),
+            "moments": sum(len(row.moments) for _, row in rows.located),
+        }
+        if json:
+            print_json(
+                {"ok": not problems, **counts, "problems": _json(problems), "notes": _json(notes)}
+            )
+        else:
+            _print(problems, notes, counts, examples)
+    if problems:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _read(videos: Path, given: Sequence[str] | None) -> Rows:
+    from r2t.store.annotation_checks import Rows, read_leniently
+    from r2t.store.datasets import find_annotations
+
+    files = [split_option(text) for text in given or ()]
+    if not given:
+        files = [(None, path) for path in find_annotations(videos)]
+        if not files:
+            raise AnnotationError(f"there are no annotations beside {videos}: give --annotations")
+    rows = Rows()
+    for split, path in files:
+        found = read_leniently(path, split)
+        rows.located.extend(found.located)
+        rows.findings.extend(found.findings)
+    return rows
+
+
+def _durations(folder: Path) -> dict[str, float | str]:
+    """Return each video's duration in seconds, or why it cannot be decoded."""
+    from r2t.extract.frames import find_videos
+    from r2t.extract.probe import probe
+
+    paths = find_videos(folder)
+    durations: dict[str, float | str] = {}
+    with progress_bar("videos", len(paths)) as show_done:
+        for done, path in enumerate(paths, start=1):
+            try:
+                durations[path.stem] = probe(path).duration_seconds
+            except VideoError as error:
+                durations[path.stem] = str(error)
+            show_done(done)
+    return durations
+
+
+def _by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    grouped: dict[str, list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault(finding.kind, []).append(finding)
+    return grouped
+
+
+def _json(grouped: dict[str, list[Finding]]) -> dict[str, Any]:
+    from r2t.store.annotation_checks import ADVICE
+
+    return {
+        kind: {
+            "count": len(found),
+            "advice": ADVICE[found[0].kind],
+            "findings": [{"where": each.where, "message": each.message} for each in found],
+        }
+        for kind, found in grouped.items()
+    }
+
+
+def _print(
+    problems: dict[str, list[Finding]],
+    notes: dict[str, list[Finding]],
+    counts: dict[str, int],
+    num_examples: int,
+) -> None:
+    from r2t.store.annotation_checks import ADVICE
+
+    console = answers()
+    for style, grouped in (("bold red", problems), ("bold yellow", notes)):
+        for kind, found in grouped.items():
+            console.print(Text.assemble((kind.replace("_", " "), style), f": {len(found):,}"))
+            for finding in found[:num_examples]:
+                console.print(Padding(cell(_line(finding)), (0, 0, 0, 2)))
+            if len(found) > num_examples:
+                console.print(f"  … and {len(found) - num_examples:,} more")
+            console.print(Padding(cell(f"→ {ADVICE[found[0].kind]}"), (0, 0, 0, 2)), style="dim")
+    summary = ", ".join(f"{number:,} {name}" for name, number in counts.items())
+    number = sum(map(len, problems.values()))
+    note(f"{summary}: {f'{number:,} problems' if number else 'no problems'}")
+
+
+def _line(finding: Finding) -> str:
+    if finding.message.startswith(finding.where):
+        return finding.message
+    return f"{finding.where}: {finding.message}"
