@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from r2t.cli.store_care import VERIFY_EXAMPLES, verify
 from r2t.cli.store_transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
 from r2t.cli.ui import answers, cell, handle_errors, human_bytes, print_json
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 app.command("import", epilog=IMPORT_EXAMPLES)(import_)
 app.command(epilog=EXPORT_EXAMPLES)(export)
+app.command(epilog=VERIFY_EXAMPLES)(verify)
 
 
 @app.callback()

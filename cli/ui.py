@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,20 @@ def progress_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
 
         def show_done(completed: int) -> None:
             progress.update(task, completed=completed)
+
+        yield show_done
+
+
+@contextmanager
+def growing_bar(label: str) -> Generator[Callable[[int, int], None]]:
+    """Yield a function that is told how many are done, of how many; the bar waits for that."""
+    with ExitStack() as stack:
+        bars: list[Callable[[int], None]] = []
+
+        def show_done(completed: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(progress_bar(label, total)))
+            bars[0](completed)
 
         yield show_done
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +23,10 @@ from r2t.store.nodes import child_names, damage, open_group, storage_errors
 from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
 from r2t.store.query_rows import annotation_at, ragged_row
 from r2t.store.root import StoreRoot, is_url, open_root
+from r2t.store.runs import RunFolder
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
 from r2t.store.video_reader import index_row, read_video_node
-from r2t.store.writer import StoreWriter, make_run_folder, remove_run_folder
+from r2t.store.writer import StoreWriter
 
 _ALL = slice(None)
 
@@ -245,11 +245,10 @@ def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
         "identity": spec.to_dict(),
         "provenance": {**provenance, "created": created},
     }
-    unfinished = root.with_name(f"{root.name}.partial") / uuid.uuid4().hex[:12]
-    try:
-        with storage_errors(root):
-            root.parent.mkdir(parents=True, exist_ok=True)
-            make_run_folder(unfinished)
+    with storage_errors(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with RunFolder(root) as run:
+            unfinished = run.path / root.name
             for name in ("", "videos", "index", "queries"):
                 open_group(str(unfinished / name), "a", None if name else {"r2t": header})
             try:
@@ -257,8 +256,6 @@ def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
             except OSError:
                 if not (root / "zarr.json").is_file():
                     raise
-    finally:
-        remove_run_folder(unfinished)
 
 
 def _merge_index(parts: Iterator[Part], location: str) -> pd.DataFrame:

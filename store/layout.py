@@ -71,20 +71,43 @@ class FeatureDigest:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-def columns_digest(columns: Iterable[tuple[str, NDArray[Any]]]) -> str:
-    """Return the digest of a part's columns, given as (name, values) in name order.
+class ColumnsDigest:
+    """Running sha256 of a part's columns, which are added in order of their names.
 
-    Each column adds its name and length; strings add their UTF-8 bytes, each preceded by its
+    Each column adds its name and shape; strings add their UTF-8 bytes, each preceded by its
     length, numbers their little-endian bytes.
     """
-    digest = hashlib.sha256()
-    for name, values in columns:
-        digest.update(f"{name} {list(values.shape)}\n".encode())
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def begin(self, name: str, shape: tuple[int, ...]) -> None:
+        """Start a column, whose values `update` adds in C order."""
+        self._hash.update(f"{name} {list(shape)}\n".encode())
+
+    def update(self, values: NDArray[Any]) -> None:
+        """Add the column's next values."""
         if values.dtype.kind in "OTU":
             for text in values.tolist():
                 data = str(text).encode("utf-8", "surrogatepass")
-                digest.update(len(data).to_bytes(8, "little") + data)
+                self._hash.update(len(data).to_bytes(8, "little") + data)
         else:
             little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-            digest.update(np.ascontiguousarray(little).tobytes())
-    return f"sha256:{digest.hexdigest()}"
+            self._hash.update(np.ascontiguousarray(little).tobytes())
+
+    def add(self, name: str, values: NDArray[Any]) -> None:
+        """Add a whole column."""
+        self.begin(name, values.shape)
+        self.update(values)
+
+    def finish(self) -> str:
+        """Return 'sha256:' and 64 hex digits."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+def columns_digest(columns: Iterable[tuple[str, NDArray[Any]]]) -> str:
+    """Return the digest of columns given as (name, values) in name order."""
+    digest = ColumnsDigest()
+    for name, values in columns:
+        digest.add(name, values)
+    return digest.finish()

@@ -132,10 +132,11 @@ def read_part(group: zarr.Group, *, scalars: Mapping[str, str], ragged: Mapping[
             raise CorruptFeatureError(
                 f"{label}: column {key} and its offsets do not fit each other"
             )
-    return Part(group.basename, columns, arrays.get("tokens"), _replaces(group))
+    return Part(group.basename, columns, arrays.get("tokens"), part_replaces(group))
 
 
-def _replaces(group: zarr.Group) -> frozenset[str]:
+def part_replaces(group: zarr.Group) -> frozenset[str]:
+    """Return the names of the parts that a part stands in for."""
     names = cast("list[Any]", group.attrs.get("replaces", []))
     if not all(isinstance(name, str) and name < group.basename for name in names):
         raise CorruptFeatureError(f"part {group.path}: it cannot replace {names}")

@@ -53,7 +53,7 @@ def query_columns(
         "saliency_annotators": np.array(
             [0 if s is None else s.scores.shape[1] for s in labels], np.int64
         ),
-        "digest": text([_row_digest(a, f) for a, f in zip(annotations, features, strict=True)]),
+        "digest": text([row_digest(a, f) for a, f in zip(annotations, features, strict=True)]),
         "tokens": np.concatenate(tokens),
         "tokens_offsets": _offsets(tokens),
         "moments": np.concatenate(moments),
@@ -99,7 +99,8 @@ def _offsets(rows: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
 
 
-def _row_digest(annotation: Annotation, feature: QueryFeatures) -> str:
+def row_digest(annotation: Annotation, feature: QueryFeatures) -> str:
+    """Return the digest of all that is stored of one query."""
     saliency = annotation.saliency
     columns: list[tuple[str, NDArray[Any]]] = [
         (

@@ -27,6 +27,7 @@ from r2t.store.layout import node_name
 from r2t.store.nodes import storage_errors
 from r2t.store.parts import INDEX_COLUMNS, new_part_name, write_part
 from r2t.store.query_rows import query_columns
+from r2t.store.runs import RunFolder
 from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoSource
 from r2t.store.video_writer import VideoWriter
 
@@ -46,14 +47,14 @@ class StoreWriter:
     def __init__(self, store: FeatureStore, root: Path) -> None:
         self._store = store
         self._root = root
-        self._run = root.with_name(f"{root.name}.partial") / uuid.uuid4().hex[:12]
+        self._run = RunFolder(root)
         self._rows: list[dict[str, Any]] = []
         self._indexed_at = time.monotonic()
         self._lock = threading.Lock()
 
     def __enter__(self) -> StoreWriter:
         with storage_errors(self._root):
-            make_run_folder(self._run)
+            self._run.__enter__()
         return self
 
     def __exit__(
@@ -65,7 +66,7 @@ class StoreWriter:
         try:
             self.flush()
         finally:
-            remove_run_folder(self._run)
+            self._run.__exit__()
             self._store.refresh()
 
     @contextlib.contextmanager
@@ -83,9 +84,13 @@ class StoreWriter:
         If the video is there already, an equal one is kept and a different one is a `StoreError`.
         The yielded writer's `source` may be replaced: which decoder served is known at the end.
         """
-        _require_legal(self._store.spec, video_id, num_frames, duration_seconds, frame_rate_fps)
+        require_legal_video(
+            self._store.spec, video_id, num_frames, duration_seconds, frame_rate_fps
+        )
         node = node_name(video_id)
-        folder = self._run / f"{node}-{uuid.uuid4().hex[:12]}"  # threads may write the same video
+        folder = (
+            self._run.path / f"{node}-{uuid.uuid4().hex[:12]}"
+        )  # threads may write the same video
         try:
             writer = VideoWriter(folder, self._store.spec, video_id, num_frames)
             writer.source = source
@@ -177,7 +182,7 @@ class StoreWriter:
 
     def _commit_part(self, kind: str, columns: dict[str, NDArray[Any]]) -> None:
         name = new_part_name()
-        folder = self._run / f"{kind}-{name}"
+        folder = self._run.path / f"{kind}-{name}"
         with storage_errors(self._root):
             write_part(folder, columns)
             _sync_tree(folder)
@@ -206,32 +211,14 @@ class StoreWriter:
                     ) from None
 
 
-def make_run_folder(folder: Path) -> None:
-    """Make a folder of unfinished things; another run may remove their common parent meanwhile."""
-    while True:
-        try:
-            folder.mkdir(parents=True)
-        except FileNotFoundError:
-            if not folder.parent.parent.is_dir():
-                raise
-        else:
-            return
-
-
-def remove_run_folder(folder: Path) -> None:
-    """Remove a run's folder, and the parent unless it holds another run."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        folder.parent.rmdir()
-
-
-def _require_legal(
+def require_legal_video(
     spec: FeatureSpec,
     video_id: str,
     num_frames: int,
     duration_seconds: float,
     frame_rate_fps: float,
 ) -> None:
+    """Raise `ConfigError` on an id, length, duration or frame rate that a video cannot have."""
     try:
         video_id.encode()
     except UnicodeEncodeError as error:

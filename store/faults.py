@@ -1,0 +1,38 @@
+"""What can be wrong with a store, as `verify` finds it and `repair` mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FaultKind = Literal[
+    "video",
+    "uncommitted",
+    "not-indexed",
+    "gone",
+    "stale-index",
+    "part",
+    "query",
+    "foreign",
+    "link",
+    "leftover",
+]
+"""video: its bytes, shape or attributes are not what its digest and the spec say. uncommitted: a
+node without a digest. not-indexed: committed, but no index part names it. gone: indexed, but not
+there. stale-index: index and video disagree, or two parts do. part: a part's bytes are not what
+its digest says. query: one row is not what its own digest says. foreign: a file that the format
+has no place for. link: a symbolic link, which may lead out of the store. leftover: what a killed
+run left unfinished."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: where in the store, and how it shows; the video that it concerns."""
+
+    kind: FaultKind
+    place: str
+    detail: str
+    video_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.place}: {self.detail}"

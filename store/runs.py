@@ -1,0 +1,142 @@
+"""Folders of unfinished things beside a store, and the locks that tell who is at work.
+
+A run holds an advisory lock on its own folder for as long as it lives, however it ends, so that
+`repair` can tell what a killed run left from what another run is writing now. Commands that
+replace parts hold one on the store's folder, so that there is one of them at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+
+from r2t.store.errors import StoreError
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+_SILENT_SECONDS = 24 * 3600.0  # where a disk has no locks, a run this long without a write is dead
+
+
+class RunFolder:
+    """A folder for one run, locked until it is removed: `<store>.partial/<random>`."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = partial_folder(root) / uuid.uuid4().hex[:12]
+        self._lock = -1
+
+    def __enter__(self) -> RunFolder:
+        while not self._make():
+            pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the folder, and its parent unless that holds another run."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
+
+    def _make(self) -> bool:
+        """Make and lock the folder; another run or `repair` may remove it in between."""
+        try:
+            self.path.mkdir(parents=True)
+            self._lock = os.open(self.path, os.O_RDONLY)
+        except FileNotFoundError:
+            if not self.path.parent.parent.is_dir():
+                raise
+            return False
+        with contextlib.suppress(OSError):  # a disk without locks
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        if self.path.is_dir():
+            return True
+        os.close(self._lock)
+        return False
+
+
+def partial_folder(root: Path) -> Path:
+    """Return where runs keep what is unfinished: beside the store, so that a rename reaches it."""
+    return root.with_name(f"{root.name}.partial")
+
+
+def run_folders(root: Path) -> dict[Path, bool]:
+    """Return the folders of unfinished things beside a store, and whether their run is alive."""
+    try:
+        folders = sorted(partial_folder(root).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {folder: _is_alive(folder) for folder in folders}
+
+
+def remove_stale_runs(root: Path) -> list[Path]:
+    """Remove what killed runs left unfinished and return their folders."""
+    removed: list[Path] = []
+    for folder in run_folders(root):
+        with _claimed(folder) as dead:
+            if dead and folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder)
+            elif dead:
+                folder.unlink(missing_ok=True)
+        if dead:
+            removed.append(folder)
+    with contextlib.suppress(OSError):
+        partial_folder(root).rmdir()
+    return removed
+
+
+@contextlib.contextmanager
+def maintenance(root: Path) -> Generator[None]:
+    """Hold the store for a command that replaces parts; raise `StoreError` if another one does."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD:
+                raise StoreError(
+                    f"another command is repairing or changing {root}; wait until it is done"
+                ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Generator[bool]:
+    """Yield whether the folder's run is dead, and keep one from making use of it meanwhile."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        yield True  # gone, or no folder that a run could have made
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            dead = True
+        except OSError as error:
+            silent = time.time() - _last_write(folder) > _SILENT_SECONDS
+            dead = error.errno not in _HELD and silent
+        yield dead
+    finally:
+        os.close(descriptor)
+
+
+def _is_alive(folder: Path) -> bool:
+    with _claimed(folder) as dead:
+        return not dead
+
+
+def _last_write(folder: Path) -> float:
+    times = [folder.stat().st_mtime]
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                times.append(os.lstat(os.path.join(parent, name)).st_mtime)
+    return max(times)
