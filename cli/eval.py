@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,6 +16,9 @@ from r2t.store.errors import AnnotationError, ConfigError
 
 if TYPE_CHECKING:
     from r2t.store.annotations import Annotation
+    from r2t.store.feature_store import FeatureStore
+    from r2t.train.decode import Grounding
+    from r2t.train.grounder import Grounder
     from r2t.train.metrics import Evaluator
     from r2t.train.submission import SubmissionRow
 
@@ -44,6 +47,16 @@ class Answers:
     def labelled(self) -> bool:
         """Whether anything is known to score with."""
         return any(len(row.moments) or row.saliency is not None for row in self.truth)
+
+
+@dataclass(frozen=True, eq=False)
+class AskedStore:
+    """A model's groundings of annotated queries, by query id, and where both came from."""
+
+    grounder: Grounder
+    store: FeatureStore
+    truth: Sequence[Annotation]
+    groundings: Mapping[str, Grounding]
 
 
 def evaluate(  # noqa: PLR0913 - a parameter for each option
@@ -147,9 +160,19 @@ def ask_model(
     device: str,
 ) -> Answers:
     """Answer the queries of a store's split with a trained model."""
+    from r2t.train.evaluation import submission_rows
+
+    asked = ask_store(location, run, split, domain, batch_size=batch_size, device=device)
+    evaluator = cast("Evaluator", dataset or asked.grounder.config.evaluator)
+    return Answers(submission_rows(asked.groundings, asked.truth), asked.truth, evaluator)
+
+
+def ask_store(
+    location: str, run: Path, split: str, domain: str | None, *, batch_size: int, device: str
+) -> AskedStore:
+    """Ground the queries of a store's split with a trained model, behind a progress bar."""
     from r2t.store.feature_store import FeatureStore
     from r2t.train.devices import pick_device
-    from r2t.train.evaluation import submission_rows
     from r2t.train.fit import evaluation_queries
     from r2t.train.grounder import Grounder, ground_all
     from r2t.train.reader import FeatureReader
@@ -177,8 +200,7 @@ def ask_model(
         groundings = ground_all(
             grounder.model, reader, grounder.config.decoding, on_queries=on_queries
         )
-    evaluator = cast("Evaluator", dataset or grounder.config.evaluator)
-    return Answers(submission_rows(groundings, truth), truth, evaluator)
+    return AskedStore(grounder, store, truth, groundings)
 
 
 def save_answers(answered: Answers, folder: Path, split: str) -> None:

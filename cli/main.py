@@ -14,6 +14,7 @@ from r2t.cli import (
     extract,
     import_checkpoint,
     predict,
+    report,
     store,
     submission,
     train,
@@ -48,6 +49,7 @@ app.command(epilog=extract.EXAMPLES)(extract.extract)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command("eval", epilog=evaluation.EXAMPLES)(evaluation.evaluate)
 app.command(epilog=predict.EXAMPLES)(predict.predict)
+app.command(epilog=report.EXAMPLES)(report.report)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLES)(
     import_checkpoint.import_checkpoint
 )
