@@ -77,24 +77,11 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             strip = frame_strip(video, grounding.duration_seconds)
             plot_grounding(grounding, query, plot, strip=strip, top=top)
         if json:
-            print_json({"video": str(video), "query": query, **grounding_json(grounding)})
+            print_json({"video": str(video), "query": query, **grounding.to_dict()})
         else:
             answers().print(grounding_table(grounding, video.name, query, top))
             if plot is not None:
                 note(f"drawn: {plot}")
-
-
-def grounding_json(grounding: Grounding) -> dict[str, Any]:
-    """Return a grounding as JSON values; saliency is one score a sampled frame."""
-    return {
-        "duration_seconds": grounding.duration_seconds,
-        "frame_rate_fps": grounding.frame_rate_fps,
-        "moments": [
-            {"start_seconds": start, "end_seconds": end, "score": score}
-            for start, end, score in grounding.moments.tolist()
-        ],
-        "saliency": grounding.saliency.tolist(),
-    }
 
 
 def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.errors import AnnotationError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Split = Literal["train", "val", "test"]
 
@@ -50,6 +54,15 @@ class SaliencyLabels:
         mean = self.scores.mean(axis=1, dtype=np.float64)
         return ((mean - self.lowest) / (self.highest - self.lowest)).astype(np.float32)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the labels as JSON values."""
+        return {
+            "scores": self.scores.tolist(),
+            "clip_seconds": self.clip_seconds,
+            "lowest": self.lowest,
+            "highest": self.highest,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
@@ -88,3 +101,30 @@ class Annotation:
     def __repr__(self) -> str:
         moments: list[Any] = self.moments.tolist()
         return f"Annotation({self.query_id!r}, {self.video_id!r}, {self.query!r}, {moments})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the annotation as JSON values: a row of our own annotation files."""
+        return {
+            "query_id": self.query_id,
+            "video_id": self.video_id,
+            "query": self.query,
+            "moments": self.moments.tolist(),
+            "saliency": None if self.saliency is None else self.saliency.to_dict(),
+            "split": self.split,
+            "domain": self.domain,
+            "duration_seconds": self.duration_seconds,
+        }
+
+
+def moments_frame(annotations: Iterable[Annotation]) -> pd.DataFrame:
+    """Return a row for each annotated moment; a query without any has one of NaN start and end."""
+    import pandas as pd
+
+    names = ("query_id", "video_id", "query", "split", "domain")
+    unknown = [(math.nan, math.nan)]
+    rows = [
+        (*(getattr(each, name) for name in names), start, end)
+        for each in annotations
+        for start, end in each.moments.tolist() or unknown
+    ]
+    return pd.DataFrame(rows, columns=[*names, "start_seconds", "end_seconds"])

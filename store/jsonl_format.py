@@ -85,7 +85,7 @@ def _located(where: str, build: Callable[[], _Built]) -> _Built:
 def write_annotations(path: str | Path, annotations: Sequence[Annotation]) -> None:
     """Write annotations so that reading them gives equal ones; the file appears whole or not."""
     path = Path(path)
-    lines = [json.dumps(_row(annotation), ensure_ascii=False) + "\n" for annotation in annotations]
+    lines = [json.dumps(annotation.to_dict(), ensure_ascii=False) + "\n" for annotation in annotations]
     write_whole(path, "".join(lines).encode())
 
 
@@ -100,24 +100,3 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _row(annotation: Annotation) -> dict[str, Any]:
-    saliency = annotation.saliency
-    return {
-        "query_id": annotation.query_id,
-        "video_id": annotation.video_id,
-        "query": annotation.query,
-        "moments": annotation.moments.tolist(),
-        "saliency": None
-        if saliency is None
-        else {
-            "scores": saliency.scores.tolist(),
-            "clip_seconds": saliency.clip_seconds,
-            "lowest": saliency.lowest,
-            "highest": saliency.highest,
-        },
-        "split": annotation.split,
-        "domain": annotation.domain,
-        "duration_seconds": annotation.duration_seconds,
-    }

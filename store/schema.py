@@ -199,6 +199,18 @@ class VideoFeatures:
         """Number of sampled frames."""
         return int(self.tokens.shape[1])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what describes the features as JSON values, without the tokens themselves."""
+        return {
+            "video_id": self.video_id,
+            "duration_seconds": self.duration_seconds,
+            "frame_rate_fps": self.frame_rate_fps,
+            "num_frames": self.num_frames,
+            "shape": list(self.tokens.shape),
+            "dtype": str(self.tokens.dtype),
+            "source": None if self.source is None else dataclasses.asdict(self.source),
+        }
+
     def decoded(self) -> NDArray[Any]:
         """Return the tokens as numbers: float16 as stored, float32 if they are eight-bit codes."""
         if self.scale is None or self.offset is None:
@@ -223,3 +235,7 @@ class QueryFeatures:
 
     def __repr__(self) -> str:
         return f"QueryFeatures({self.query_id!r}, tokens=float16{list(self.tokens.shape)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what describes the features as JSON values, without the tokens themselves."""
+        return {"query_id": self.query_id, "shape": list(self.tokens.shape), "dtype": "float16"}

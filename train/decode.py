@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float32, Float64
 
 from r2t.store.errors import ConfigError
@@ -77,6 +78,27 @@ class Grounding:
             f"Grounding({len(self.moments)} moments, saliency of {len(self.saliency)} frames, "
             f"{self.duration_seconds:g} s at {self.frame_rate_fps:g} fps)"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the grounding as JSON values, as `r2t predict --json` prints it."""
+        return {
+            "duration_seconds": self.duration_seconds,
+            "frame_rate_fps": self.frame_rate_fps,
+            "moments": [
+                {"start_seconds": start, "end_seconds": end, "score": score}
+                for start, end, score in self.moments.tolist()
+            ],
+            "saliency": self.saliency.tolist(),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row for each moment, best first."""
+        return pd.DataFrame(self.moments, columns=["start_seconds", "end_seconds", "score"])
+
+    def saliency_frame(self) -> pd.DataFrame:
+        """Return a row for each sampled frame: the middle of its slot in seconds, and its score."""
+        times = (np.arange(len(self.saliency)) + 0.5) / self.frame_rate_fps
+        return pd.DataFrame({"time_seconds": times, "saliency": self.saliency})
 
 
 def decode(predictions: Predictions, batch: Batch, config: DecodeConfig) -> list[Grounding]:
