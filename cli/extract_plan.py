@@ -13,7 +13,6 @@ from rich.table import Table
 from r2t.cli.ui import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
 from r2t.store.annotations import Annotation
 from r2t.store.errors import StoreError
-from r2t.store.feature_store import FeatureStore
 
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
@@ -92,6 +91,8 @@ def _stored(
     """Return the ids that the store holds, if there is one; its settings must be the same."""
     if not Path(store).exists():
         return set()
+    from r2t.store.feature_store import FeatureStore
+
     opened = FeatureStore.open(store)
     ours = clip.spec(config.frame_rate, config.dtype)
     unknown = {name: getattr(opened.spec, name) for name in ("weights_sha256", "mean", "std")}

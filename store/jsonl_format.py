@@ -85,7 +85,9 @@ def _located(where: str, build: Callable[[], _Built]) -> _Built:
 def write_annotations(path: str | Path, annotations: Sequence[Annotation]) -> None:
     """Write annotations so that reading them gives equal ones; the file appears whole or not."""
     path = Path(path)
-    lines = [json.dumps(annotation.to_dict(), ensure_ascii=False) + "\n" for annotation in annotations]
+    lines = [
+        json.dumps(annotation.to_dict(), ensure_ascii=False) + "\n" for annotation in annotations
+    ]
     write_whole(path, "".join(lines).encode())
 
 
