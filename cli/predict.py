@@ -69,8 +69,8 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             require_picture_path(plot)
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
-        rate = _frame_rate(grounder.spec, fps)
-        clip = _load_clip(grounder, model, pretrained, str(processor), offline=offline)
+        rate = pick_frame_rate(grounder.spec, fps)
+        clip = load_clip(grounder, model, pretrained, str(processor), offline=offline)
         features = clip.encode_video(video, rate)
         grounding = grounder(features, clip.encode_query(query))
         if plot is not None:
@@ -115,7 +115,7 @@ def sparkline(scores: np.ndarray, num_columns: int) -> str:
     return "".join(BLOCKS[round((score - low) * scale)] for score in columns)
 
 
-def _frame_rate(spec: FeatureSpec, fps: float | None) -> float:
+def pick_frame_rate(spec: FeatureSpec, fps: float | None) -> float:
     """Return the rate to sample at: the one asked for, or that of the run's features."""
     if fps is not None:
         if fps != spec.frame_rate:
@@ -128,7 +128,7 @@ def _frame_rate(spec: FeatureSpec, fps: float | None) -> float:
     return float(spec.frame_rate)
 
 
-def _load_clip(
+def load_clip(
     grounder: Grounder, model: str | None, pretrained: str | None, device: str, *, offline: bool
 ) -> FrozenClip:
     """Load the CLIP whose features the run was trained on, and make sure that it is the one."""

@@ -11,16 +11,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from demo_run import make_demo_run
 from PIL import Image
-from tiny_store import tiny_config
 from typer.testing import Result
 
 from r2t.cli.predict import predict, sparkline
 from r2t.extract.clip import FrozenClip
-from r2t.store import FeatureStore
 from r2t.store.schema import FeatureSpec
-from r2t.train.checkpoint import RunFolder
-from r2t.train.model import R2Config, R2Model
 
 RunCommand = Callable[..., Result]
 
@@ -31,26 +28,11 @@ def spec() -> FeatureSpec:
 
 
 @pytest.fixture
-def make_run(
-    make_store: Callable[..., FeatureStore], tmp_path: Path
-) -> Callable[[FeatureSpec], Path]:
+def make_run(tmp_path: Path) -> Callable[[FeatureSpec], Path]:
     """Write the run of an untrained model for features of a spec."""
 
     def make(spec: FeatureSpec) -> Path:
-        sizes = R2Config(
-            num_layers=spec.num_layers,
-            vision_width=spec.vision_width,
-            text_width=spec.text_width,
-            width=16,
-            num_heads=2,
-        )
-        config = replace(tiny_config(make_store(tmp_path / "feats.zarr")), model=sizes)
-        folder = RunFolder(tmp_path / "run")
-        provenance = {"model": "r2t-demo", "pretrained": "demo"}
-        trained_on = {"identity": spec.to_dict(), "provenance": provenance}
-        folder.claim(config, trained_on, resume=False)
-        folder.save_weights("best", R2Model(config.model))
-        return folder.path
+        return make_demo_run(tmp_path, spec)
 
     return make
 

@@ -1,0 +1,142 @@
+"""`r2t serve`: a page in the browser to ask videos, on this machine alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r2t.cli.ui import handle_errors, human_bytes, note
+from r2t.store.errors import ConfigError
+
+UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
+EXAMPLES = (
+    "Examples:\n\n"
+    "  pip install 'r2-tuning[serve]'\n\n"
+    "  r2t serve --checkpoint runs/x\n\n"
+    "  r2t serve --checkpoint runs/x --port 8000 --max-upload 5GB --max-minutes 120"
+)
+
+
+def serve(  # noqa: PLR0913 - a parameter for each option
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 7860,
+    top: Annotated[int, typer.Option(min=1, help="Number of moments to show.")] = 5,
+    max_upload: Annotated[
+        str, typer.Option(help="Largest video to accept, such as 500MB or 2GB.")
+    ] = "2GB",
+    max_minutes: Annotated[
+        float, typer.Option(help="Longest video to accept; memory grows with it.")
+    ] = 30.0,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Videos to keep encoded; the oldest are forgotten.")
+    ] = 4,
+    model: Annotated[
+        str | None,
+        typer.Option(help="CLIP model or its folder; by default what the run was trained with."),
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(help="CLIP weights: a tag or a file; by default those of the run."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second to sample; by default the run's.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never download CLIP weights.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+) -> None:
+    """Open a page on this machine: drop a video, type sentences, click the moments found.
+
+    A video is encoded once, so that every sentence after is answered at once. Nobody else on the
+    network can reach the page, and it loads nothing from there. Uploads lie in a private folder
+    that goes when the page is closed with Ctrl-C.
+    """
+    with handle_errors(), _private_folder():
+        if find_spec("gradio") is None:
+            raise ConfigError("the page needs Gradio: pip install 'r2-tuning[serve]'")
+        from r2t.cli.predict import load_clip, pick_frame_rate
+        from r2t.cli.serve_page import Page, launch
+        from r2t.cli.video_asker import VideoAsker
+        from r2t.extract.decode_pool import DecodePool
+        from r2t.train.devices import pick_device
+        from r2t.train.grounder import Grounder
+
+        limit = parse_bytes(max_upload)
+        if not max_minutes > 0:
+            raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")
+        processor = pick_device(device)
+        grounder = Grounder.load(checkpoint, device=processor)
+        rate = pick_frame_rate(grounder.spec, fps)
+        clip = load_clip(grounder, model, pretrained, str(processor), offline=offline)
+        with DecodePool(size=clip.image_size) as pool:
+            asker = VideoAsker(
+                grounder,
+                clip,
+                pool,
+                frame_rate_fps=rate,
+                max_videos=keep,
+                max_seconds=60 * max_minutes,
+            )
+            title = (
+                f"Up to {human_bytes(limit)} and {max_minutes:g} minutes. Everything stays on "
+                "this machine."
+            )
+            blocks = Page(asker, top=top).build(title)
+            try:
+                address = launch(blocks, port=port, max_upload_bytes=limit)
+            except OSError as error:
+                raise ConfigError(f"--port {port} is taken: give another --port") from error
+            note(f"ask videos at {address} (Ctrl-C ends it)", style="bold")
+            _wait_for_the_end()
+            blocks.close(verbose=False)
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as 500MB or 2 GB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kb|mb|gb)", text.strip().lower())
+    num_bytes = int(float(found[1]) * UNITS[found[2]]) if found else 0
+    if num_bytes < 1:
+        raise ConfigError(f"--max-upload {text!r}: give a size such as 500MB or 2GB")
+    return num_bytes
+
+
+@contextmanager
+def _private_folder() -> Generator[None]:
+    """Give Gradio a folder for uploads that only this user can read, and remove it at the end."""
+    folder = tempfile.mkdtemp(prefix="r2t-serve-")
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if before is None:
+            del os.environ["GRADIO_TEMP_DIR"]
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def _wait_for_the_end() -> None:
+    """Return on Ctrl-C, and on SIGTERM, which would otherwise leave uploads behind."""
+    ended = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        ended.set()
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, end)
+    while not ended.wait(1.0):
+        pass

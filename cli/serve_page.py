@@ -1,0 +1,217 @@
+"""The page of `r2t serve`: drop a video, type sentences, click moments. All of Gradio is here.
+
+The page loads nothing from elsewhere: a content security policy forbids it, fonts are the system's,
+and Gradio's analytics, sharing and run history are off. Requests that name another host are
+refused, so that a page on the web cannot reach this one through a name of its own.
+"""
+
+# pyright: reportUnknownMemberType=false
+# Gradio adds the events of its components while the program runs.
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.themes import Default
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from r2t.cli.answer_page import Answer, answers_html
+from r2t.cli.video_asker import VideoAsker
+from r2t.store.errors import R2TError
+
+logger = logging.getLogger(__name__)
+
+MAX_ANSWERS = 50  # of one video, on one page
+CLEAN_EVERY_SECONDS, KEEP_SECONDS = 600, 12 * 3600
+FONTS = ("system-ui", "sans-serif")
+POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
+)
+READY = "**{name}** is ready: {frames} frames of {seconds:.0f} s, read in {took:.1f} s."
+
+
+@dataclass
+class Session:
+    """What one open page asked: its video and the answers so far."""
+
+    video: Path | None = None
+    answers: list[Answer] = field(default_factory=list[Answer])
+
+
+class PolicyMiddleware:
+    """Sends the content security policy with every response."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Handle one request as ASGI wants it."""
+
+        async def send_with_policy(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"content-security-policy", POLICY.encode()),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)
+
+
+class Page:
+    """The page's parts and what happens when they are used."""
+
+    def __init__(self, asker: VideoAsker, *, top: int) -> None:
+        self._asker = asker
+        self._top = top
+
+    def build(self, title: str) -> gr.Blocks:
+        """Lay the page out and wire it."""
+        cleaning = (CLEAN_EVERY_SECONDS, KEEP_SECONDS)
+        with gr.Blocks(title="r2t", analytics_enabled=False, delete_cache=cleaning) as blocks:
+            session = gr.State(Session())
+            gr.Markdown(f"## Ask a video\n{title}")
+            with gr.Row():
+                with gr.Column(scale=3):
+                    video = gr.Video(
+                        label="Video", sources=["upload"], elem_id="r2t-video", height=360
+                    )
+                with gr.Column(scale=2):
+                    query = gr.Textbox(
+                        label="Sentence",
+                        placeholder="a dog catches a frisbee",
+                        elem_id="r2t-query",
+                        max_length=500,
+                    )
+                    button = gr.Button("Find it", variant="primary", elem_id="r2t-find")
+                    status = gr.Markdown("Drop a video to begin.", elem_id="r2t-status")
+            found = gr.HTML(elem_id="r2t-answers")
+            quiet: dict[str, Any] = {"api_visibility": "private"}
+            video.upload(
+                self._open,
+                [video, session],
+                [status, session, found],
+                show_progress_on=status,
+                **quiet,
+            )
+            video.clear(self._close, [session], [status, session, found], **quiet)
+            for event in (query.submit, button.click):
+                event(
+                    self._ask,
+                    [query, session],
+                    [query, session, found],
+                    show_progress_on=found,
+                    **quiet,
+                )
+        return blocks
+
+    def _open(
+        self,
+        video: str | None,
+        session: Session,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> tuple[str, Session, str]:
+        self._drop(session)
+        if video is None:
+            return "Drop a video to begin.", Session(), ""
+        path = Path(video)
+        began = time.perf_counter()
+        with _told(path):
+            prepared = self._asker.prepare(
+                path, lambda done, total: progress((done, total), desc="reading", unit="frames")
+            )
+        text = READY.format(
+            name=_plain(path.name),
+            frames=prepared.num_frames,
+            seconds=prepared.duration_seconds,
+            took=time.perf_counter() - began,
+        )
+        return text, Session(path), ""
+
+    def _ask(self, query: str, session: Session) -> tuple[str, Session, str]:
+        if session.video is None:
+            raise gr.Error("There is no video yet: drop one first.", print_exception=False)
+        began = time.perf_counter()
+        with _told(session.video):
+            grounding, remarks = self._asker.ask(session.video, query)
+        for remark in remarks:
+            gr.Warning(escape(remark))
+        answer = Answer(query.strip(), grounding, time.perf_counter() - began)
+        session.answers = [*session.answers, answer][-MAX_ANSWERS:]
+        return "", session, answers_html(session.video.stem, session.answers, self._top)
+
+    def _close(self, session: Session) -> tuple[str, Session, str]:
+        self._drop(session)
+        return "Drop a video to begin.", Session(), ""
+
+    def _drop(self, session: Session) -> None:
+        """Forget a video that its page no longer shows, and remove the file."""
+        if session.video is not None:
+            self._asker.forget(session.video)
+            session.video.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(path: Path) -> Generator[None]:
+    """Turn what goes wrong into words on the page, without the folder that nobody chose."""
+    try:
+        yield
+    except R2TError as error:
+        text = str(error).replace(str(path), path.name)
+        raise gr.Error(escape(text), duration=None, print_exception=False) from error
+    except Exception as error:
+        logger.exception("a request failed")
+        raise gr.Error(
+            f"r2t failed ({type(error).__name__}); its terminal says more", print_exception=False
+        ) from error
+
+
+def _plain(text: str) -> str:
+    """Keep Markdown out of a file's name."""
+    return "".join(f"\\{each}" if each in "\\`*_{}[]()#+-.!<>|&~" else each for each in text)
+
+
+def launch(blocks: gr.Blocks, *, port: int, max_upload_bytes: int) -> str:
+    """Serve the page on this machine alone, in the background; return its address."""
+    assets = files("r2t.cli") / "assets"
+    script = (assets / "serve.js").read_text(encoding="utf-8")
+    hosts = ["127.0.0.1", "localhost"]
+    blocks.queue(default_concurrency_limit=1, max_size=32, api_open=False)
+    _, address, _ = blocks.launch(
+        server_name="127.0.0.1",
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        inbrowser=False,
+        show_error=True,
+        max_file_size=max_upload_bytes,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=Default(font=FONTS, font_mono=("ui-monospace", "monospace")),
+        css=(assets / "serve.css").read_text(encoding="utf-8"),
+        head=f"<script>{script}</script>",
+        app_kwargs={
+            "docs_url": None,
+            "redoc_url": None,
+            "middleware": [
+                Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
+                Middleware(PolicyMiddleware),
+            ],
+        },
+    )
+    return address

@@ -1,0 +1,229 @@
+"""`r2t serve`: the asker behind the page, the page's answers, and the page in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from barcode_videos import Recipe, write_video
+from demo_run import make_demo_run
+
+from r2t.cli.answer_page import Answer, answers_html
+from r2t.cli.serve import parse_bytes
+from r2t.cli.video_asker import VideoAsker
+from r2t.extract.clip import FrozenClip
+from r2t.extract.decode_pool import DecodePool
+from r2t.store.errors import AnnotationError, ConfigError, VideoError
+from r2t.train.decode import Grounding
+from r2t.train.grounder import Grounder
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+WAIT_SECONDS = 90  # on a machine that does other things too
+
+
+@pytest.fixture(scope="module")
+def clip() -> FrozenClip:
+    return FrozenClip.load("r2t-demo", layers=2, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run(clip: FrozenClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo_run(tmp_path_factory.mktemp("serve"), clip.spec(4.0))
+
+
+def test_a_video_is_encoded_once_and_forgotten_in_turn(
+    clip: FrozenClip, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos = [write_video(tmp_path / name, Recipe()) for name in "abc"]
+    encoded: list[int] = []
+    encode = clip.encode_frames
+    monkeypatch.setattr(clip, "encode_frames", lambda p: encoded.append(len(p)) or encode(p))
+    grounder = Grounder.load(run)
+    with DecodePool(size=clip.image_size) as pool:
+        asker = VideoAsker(grounder, clip, pool, frame_rate_fps=4.0, max_videos=2, max_seconds=6)
+        heard: list[tuple[int, int]] = []
+        asker.prepare(videos[0], lambda done, total: heard.append((done, total)))
+        first, remarks = asker.ask(videos[0], "a ball")
+        assert heard[-1] == (20, 20)
+        assert remarks == []
+        assert encoded == [20]
+        whole = grounder(clip.encode_video(videos[0], 4.0), clip.encode_query("a ball"))
+        np.testing.assert_allclose(first.moments, whole.moments, atol=1e-4)
+        encoded.clear()
+        _, remarks = asker.ask(videos[0], "a ball and " * 60)
+        assert "cut off" in remarks[0]
+        for video in (videos[1], videos[2], videos[1]):
+            asker.ask(video, "a ball")
+        assert encoded == [20, 20]
+        asker.ask(videos[0], "a ball")  # only two are kept
+        assert encoded == [20, 20, 20]
+        asker.forget(videos[0])
+        asker.ask(videos[0], "a ball")
+        assert encoded == [20, 20, 20, 20]
+        with pytest.raises(AnnotationError, match="sentence is empty"):
+            asker.ask(videos[0], " ")
+        strict = VideoAsker(grounder, clip, pool, frame_rate_fps=4.0, max_videos=2, max_seconds=4)
+        with pytest.raises(VideoError, match="the limit here is"):
+            strict.prepare(videos[0])
+
+
+def test_what_people_type_is_text_on_the_page() -> None:
+    grounding = Grounding(
+        np.array([[1.0, 2.0, 0.9], [3.0, 4.0, 0.0]]), np.zeros(4, np.float32), 1.0, 4.0
+    )
+    html = answers_html('"><b>film', [Answer("<script>alert(1)</script>", grounding, 0.1)], top=5)
+    assert "<script" not in html
+    assert "<b>film" not in html
+    assert html.count("data-r2t-start") == 2  # one moment, as a bar and in the list
+    assert answers_html("film", [], top=5) == ""
+
+
+@pytest.mark.parametrize(("text", "size"), [("2GB", 2 * 10**9), ("1.5 mb", 1_500_000)])
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+    with pytest.raises(ConfigError, match="such as 500MB"):
+        parse_bytes(text[:-1])
+
+
+@pytest.fixture(scope="module")
+def address(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """Serve the run from a process of its own; at the end nothing of it may be left."""
+    pytest.importorskip("gradio")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("private")
+    options = ("--checkpoint", str(run), "--port", str(port), "--device", "cpu", "--offline")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "r2t.cli", "serve", *options, "--max-upload", "100kB"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+    assert process.stderr is not None
+    try:
+        said = ""
+        for line in process.stderr:
+            said += line
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                yield found[0]
+                break
+        else:
+            pytest.fail(said)
+        assert len(list(folder.glob("r2t-serve-*"))) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, process.stderr.read()
+        assert list(folder.glob("r2t-serve-*")) == []
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "window-size=1280,1100"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(executable_path=DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    """Return what is found once it is there, and its own complaint if it never is."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            found = what()
+            assert found
+            return found
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def test_a_person_asks_a_video_in_the_browser(address: str, browser: Any, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "a film", Recipe())
+
+    def find(selector: str) -> Any:
+        return browser.find_element("css selector", selector)
+
+    def find_all(selector: str) -> list[Any]:
+        return browser.find_elements("css selector", selector)
+
+    def ask(sentence: str) -> None:
+        find("#r2t-query textarea, #r2t-query input").send_keys(sentence)
+        find("#r2t-find").click()
+
+    browser.get(address)
+    wait_for(lambda: find("#r2t-video input[type=file]")).send_keys(str(video))
+    wait_for(lambda: "is ready" in find("#r2t-status").text)
+    assert "20 frames of 5 s" in find("#r2t-status").text
+
+    ask(" ")
+    wait_for(lambda: "sentence is empty" in find("body").text)
+    ask("a <b>ball</b>")
+    wait_for(lambda: len(find_all(".r2t-answer")) == 1)
+    ask("a cat")
+    wait_for(lambda: len(find_all(".r2t-answer")) == 2)
+    assert [each.text for each in find_all(".r2t-answer h3")] == ["a cat", "a <b>ball</b>"]
+
+    link = find(".r2t-download").get_attribute("href")
+    saved = json.loads(base64.b64decode(link.partition("base64,")[2]))
+    assert [each["query"] for each in saved["answers"]] == ["a <b>ball</b>", "a cat"]
+
+    moment = find_all(".r2t-answer")[0].find_element("css selector", "li button")
+    start = float(moment.get_attribute("data-r2t-start"))
+    moment.click()
+    position = "return document.querySelector('#r2t-video video').currentTime"
+    wait_for(lambda: start <= browser.execute_script(position) <= start + 2)
+    line = find(".r2t-line svg")
+    browser.execute_script("document.querySelector('#r2t-video video').pause()")
+    line.click()  # in its middle
+    wait_for(lambda: browser.execute_script(position) == pytest.approx(2.5, abs=0.1))
+
+    requests = [
+        json.loads(entry["message"])["message"]["params"]["request"]["url"]
+        for entry in browser.get_log("performance")
+        if '"Network.requestWillBeSent"' in entry["message"]
+    ]
+    local = (address, "data:", "blob:", "chrome:")
+    assert [url for url in requests if not url.startswith(local)] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"no video at all" * 9, "cannot be decoded"), (b"\0" * 200_000, "maximum allowed size")],
+)
+def test_a_bad_upload_is_told_on_the_page(
+    content: bytes, message: str, address: str, browser: Any, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(content)
+    browser.get(address)
+    upload = wait_for(lambda: browser.find_element("css selector", "#r2t-video input[type=file]"))
+    upload.send_keys(str(bad))
+    wait_for(lambda: message in browser.find_element("css selector", "body").text)

@@ -1,0 +1,29 @@
+"""The folder of a run whose model is untrained and understands the embedded CLIP's features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tiny_store import make_store, tiny_config
+
+from r2t.store.schema import FeatureSpec
+from r2t.train.checkpoint import RunFolder
+from r2t.train.model import R2Config, R2Model
+
+
+def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:
+    """Write `folder`/run for features of a spec, as `r2t train` would leave it."""
+    sizes = R2Config(
+        num_layers=spec.num_layers,
+        vision_width=spec.vision_width,
+        text_width=spec.text_width,
+        width=16,
+        num_heads=2,
+    )
+    config = replace(tiny_config(make_store(folder / "feats.zarr")), model=sizes)
+    run = RunFolder(folder / "run")
+    provenance = {"model": "r2t-demo", "pretrained": "demo"}
+    run.claim(config, {"identity": spec.to_dict(), "provenance": provenance}, resume=False)
+    run.save_weights("best", R2Model(config.model))
+    return run.path
