@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from r2t.cli.inputs import parse_frame_rate, read_annotation_options
+from r2t.cli.inputs import parse_frame_rate, read_annotation_options, read_ids
 from r2t.cli.ui import note
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
@@ -45,7 +45,7 @@ def restrict(
     videos: list[Path], annotations: list[Annotation], only: list[str]
 ) -> tuple[list[Path], list[Annotation]]:
     """Keep the videos with the ids that `--only` gives, and their annotations."""
-    wanted = dict.fromkeys(video_id for given in only for video_id in _ids(given))
+    wanted = dict.fromkeys(video_id for given in only for video_id in read_ids("--only", given))
     by_id = {path.stem: path for path in videos}
     unknown = [video_id for video_id in wanted if video_id not in by_id]
     if unknown:
@@ -56,20 +56,6 @@ def restrict(
         [by_id[video_id] for video_id in wanted],
         [each for each in annotations if each.video_id in wanted],
     )
-
-
-def _ids(given: str) -> list[str]:
-    path = Path(given)
-    if not path.is_file():
-        return [given]
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--only {given}: cannot be read as a list of ids: {error}") from error
-    ids = [line.strip() for line in lines if line.strip()]
-    if not ids:
-        raise ConfigError(f"--only {given}: the file lists no ids")
-    return ids
 
 
 def videos_in(path: Path) -> list[Path]:

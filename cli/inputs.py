@@ -23,6 +23,21 @@ def parse_frame_rate(text: str) -> float | Literal["per-video"]:
         ) from None
 
 
+def read_ids(option: str, given: str) -> list[str]:
+    """Return the id that was given, or those that a file of that name lists, one a line."""
+    path = Path(given)
+    if not path.is_file():
+        return [given]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{option} {given}: cannot be read as a list of ids: {error}") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise ConfigError(f"{option} {given}: the file lists no ids")
+    return ids
+
+
 def read_annotation_options(given: Sequence[str]) -> list[Annotation]:
     """Read the files of `--annotations`, each a path or split=path."""
     from r2t.store.datasets import read_annotations

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from r2t.cli.store_care import VERIFY_EXAMPLES, verify
+from r2t.cli.store_care import (
+    COVERAGE_EXAMPLES,
+    REMOVE_EXAMPLES,
+    REPAIR_EXAMPLES,
+    VERIFY_EXAMPLES,
+    coverage,
+    remove,
+    repair,
+    verify,
+)
 from r2t.cli.store_transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
 from r2t.cli.ui import answers, cell, handle_errors, human_bytes, print_json
 
@@ -27,6 +36,9 @@ app = typer.Typer(
 app.command("import", epilog=IMPORT_EXAMPLES)(import_)
 app.command(epilog=EXPORT_EXAMPLES)(export)
 app.command(epilog=VERIFY_EXAMPLES)(verify)
+app.command(epilog=REPAIR_EXAMPLES)(repair)
+app.command(epilog=COVERAGE_EXAMPLES)(coverage)
+app.command(epilog=REMOVE_EXAMPLES)(remove)
 
 
 @app.callback()

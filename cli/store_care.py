@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2t.cli.ui import SOME_FAILED, growing_bar, handle_errors, human_bytes, note, print_json
+from r2t.cli.extract_inputs import named
+from r2t.cli.inputs import read_annotation_options, read_ids
+from r2t.cli.ui import (
+    SOME_FAILED,
+    growing_bar,
+    handle_errors,
+    human_bytes,
+    json_ready,
+    note,
+    print_json,
+    progress_bar,
+    write_text,
+)
 
 if TYPE_CHECKING:
+    from r2t.store.coverage import Coverage
+    from r2t.store.repair import RepairReport
     from r2t.store.verify import VerifyReport
 
 VERIFY_EXAMPLES = (
@@ -17,6 +31,21 @@ VERIFY_EXAMPLES = (
     "  r2t store verify feats.zarr\n\n"
     "  r2t store verify feats.zarr --quick\n\n"
     "  r2t store verify s3://bucket/feats.zarr --json | jq '.faults[].place'"
+)
+REPAIR_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store repair feats.zarr\n\n"
+    "  r2t extract --videos ./qvh --only feats.zarr.extract-again.txt    # what repair listed"
+)
+COVERAGE_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store coverage feats.zarr\n\n"
+    "  r2t store coverage feats.zarr --annotations qvhighlights_val.jsonl --list missing.txt"
+)
+REMOVE_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store remove feats.zarr 3tX1ppNwvB0\n\n"
+    "  r2t store remove feats.zarr takedown.txt"
 )
 
 
@@ -41,7 +70,7 @@ def verify(
         with growing_bar("videos") as show_done:
             report = look(store, quick=quick, num_threads=threads, on_video=show_done)
         if json:
-            print_json(_as_json(report))
+            print_json(json_ready(report))
         else:
             for fault in report.faults:
                 typer.echo(str(fault))
@@ -64,8 +93,143 @@ def _sum_up(report: VerifyReport, *, quick: bool) -> None:
         note(f"{len(report.faults)} faults; `r2t store repair` mends what can be mended", "red")
 
 
-def _as_json(report: VerifyReport) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(report),
-        "live_runs": [str(folder) for folder in report.live_runs],
-    }
+def repair(
+    store: Annotated[Path, typer.Argument(help="The feature store: a folder.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Check sizes and shapes, but do not read the tokens.")
+    ] = False,
+    list_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            help="Where to list the videos to extract again, an id a line, for `r2t extract "
+            "--only`. By default STORE.extract-again.txt.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Videos to check at a time; by default one a core.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Set aside what is damaged, make the index anew, join parts, and list what must be extracted.
+
+    Damaged and foreign things move to STORE.damaged; only what killed runs left is deleted. Exits
+    with 1 if videos or queries must be made again.
+    """
+    with handle_errors():
+        from r2t.store.repair import repair as mend
+
+        with growing_bar("videos") as show_done:
+            report = mend(store, quick=quick, num_threads=threads, on_video=show_done)
+        target = list_file or store.resolve().with_name(f"{store.resolve().name}.extract-again.txt")
+        if report.extract_again:
+            write_text(target, "".join(f"{name}\n" for name in report.extract_again))
+        if json:
+            print_json(json_ready(report))
+        else:
+            _tell_repair(report, target)
+    if report.extract_again or report.lost_queries:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _tell_repair(report: RepairReport, target: Path) -> None:
+    for fault in report.faults:
+        typer.echo(str(fault))
+    for place in report.set_aside:
+        note(f"moved: {place} to {report.aside / place}")
+    for folder in report.removed_runs:
+        note(f"removed what a killed run left: {folder}")
+    if report.num_parts_after != report.num_parts_before:
+        note(f"parts: {report.num_parts_before} before, {report.num_parts_after} now")
+    if report.lost_queries:
+        note(
+            f"{len(report.lost_queries)} queries were lost; `r2t store annotate` brings them back: "
+            f"{named(report.lost_queries)}",
+            style="yellow",
+        )
+    if report.extract_again:
+        note(
+            f"{len(report.extract_again)} videos must be extracted again, listed in {target}; "
+            f"`r2t extract --only {target}` with the options of the first time does it",
+            style="yellow",
+        )
+    note("the store is whole" if not report.extract_again else "what is left of it is whole")
+
+
+def coverage(
+    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
+    annotations: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Annotation file, or split=FILE, to compare with; may be repeated. By default the "
+            "queries in the store."
+        ),
+    ] = None,
+    list_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--list", help="Write the videos that lack features here, for `r2t extract --only`."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Tell which annotated videos lack features, and which features nobody annotated.
+
+    Exits with 1 if there are such.
+    """
+    with handle_errors():
+        from r2t.store.coverage import coverage as compare
+        from r2t.store.feature_store import FeatureStore
+
+        rows = None if annotations is None else read_annotation_options(annotations)
+        found = compare(FeatureStore.open(store), rows)
+        if list_file is not None:
+            write_text(list_file, "".join(f"{name}\n" for name in found.annotated_without_features))
+        if json:
+            print_json({"complete": found.complete, **json_ready(found)})
+        else:
+            _tell_coverage(found)
+    if not found.complete:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _tell_coverage(found: Coverage) -> None:
+    for video_id, num_queries in found.annotated_without_features.items():
+        typer.echo(f"no features: {video_id} ({num_queries} queries)")
+    for video_id in found.features_without_annotations:
+        typer.echo(f"no annotations: {video_id}")
+    for query_id in found.queries_without_features:
+        typer.echo(f"query not stored: {query_id}")
+    note(
+        f"{found.num_annotated_videos} annotated videos with {found.num_queries} queries, "
+        f"{found.num_stored_videos} stored: {len(found.annotated_without_features)} lack features, "
+        f"{len(found.features_without_annotations)} lack annotations, "
+        f"{len(found.queries_without_features)} queries are not stored"
+    )
+
+
+def remove(
+    store: Annotated[Path, typer.Argument(help="The feature store: a folder.")],
+    videos: Annotated[
+        list[str], typer.Argument(help="Ids of videos, or files that list ids, one a line.")
+    ],
+    keep_queries: Annotated[
+        bool, typer.Option("--keep-queries", help="Leave their sentences in the store.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Take videos out of a store: their features, and the sentences about them.
+
+    The next `r2t extract` brings them back if their files are still in its folder. A store that
+    was merged by hard links from this one keeps its own.
+    """
+    with handle_errors():
+        from r2t.store.remove import remove as take_out
+
+        ids = [video_id for given in videos for video_id in read_ids("VIDEOS", given)]
+        with progress_bar("videos", len(set(ids))) as show_done:
+            report = take_out(store, ids, keep_queries=keep_queries, on_video=show_done)
+        if json:
+            print_json(json_ready(report))
+        else:
+            note(f"{store}: removed {report.num_videos} videos, {report.num_queries} queries")

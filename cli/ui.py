@@ -5,6 +5,7 @@ Answers go to stdout and everything else to stderr, so that `r2t … --json | jq
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import sys
@@ -101,6 +102,11 @@ def human_seconds(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
+
+
+def json_ready(report: Any) -> dict[str, Any]:
+    """Return a report's fields as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(report), default=str))
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -17,12 +17,10 @@ from r2t.store.faults import Fault
 from r2t.store.inventory import files_in
 from r2t.store.layout import ColumnsDigest
 from r2t.store.nodes import damage
-from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
+from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, PartKind, read_part
 from r2t.store.query_rows import annotation_at, row_digest
 from r2t.store.root import StoreRoot
 from r2t.store.schema import FeatureSpec, QueryFeatures
-
-PartKind = Literal["index", "queries"]
 
 _Schema = tuple[Mapping[str, str], Mapping[str, str]]
 _SCHEMAS: Mapping[PartKind, _Schema] = {

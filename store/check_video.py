@@ -69,12 +69,18 @@ def check_video(root: StoreRoot, node: str, *, quick: bool = False) -> CheckedVi
         if file.key not in expected
     ]
     faults += [
-        Fault("video", f"{place}/{file.key}", f"has {file.num_bytes} bytes, expected {size}")
+        Fault(
+            "video",
+            f"{place}/{file.key}",
+            f"has {file.num_bytes} bytes, expected {size}",
+            row["video_id"],
+        )
         for file in files
         if (size := expected.get(file.key)) is not None and file.num_bytes not in (None, size)
     ]
-    num_bytes = row["num_frames"] * root.spec.frame_bytes()
-    return CheckedVideo(node, row, num_bytes, faults)
+    if any(fault.kind == "video" for fault in faults):
+        return CheckedVideo(node, None, 0, faults)
+    return CheckedVideo(node, row, row["num_frames"] * root.spec.frame_bytes(), faults)
 
 
 _LINK = "is a symbolic link, which may lead out of the store"

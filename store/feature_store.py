@@ -21,7 +21,7 @@ from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreErr
 from r2t.store.layout import node_name
 from r2t.store.nodes import child_names, damage, open_group, storage_errors
 from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
-from r2t.store.query_rows import annotation_at, ragged_row
+from r2t.store.query_rows import annotation_at, ragged_row, row_digest
 from r2t.store.root import StoreRoot, is_url, open_root
 from r2t.store.runs import RunFolder
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
@@ -81,6 +81,12 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """Read the index and query parts again, to see what other runs have added."""
+        try:
+            self._read_parts()
+        except CorruptFeatureError:  # a part that was listed may have been replaced and dropped
+            self._read_parts()
+
+    def _read_parts(self) -> None:
         videos = _merge_index(self._parts("index", INDEX_COLUMNS, {}), self.location)
         rows: dict[str, tuple[Part, int]] = {}
         for part in self._parts("queries", QUERY_COLUMNS, QUERY_RAGGED):
@@ -182,7 +188,16 @@ class FeatureStore:
             raise CorruptFeatureError(
                 f"query {query_id!r}: tokens {list(tokens.shape)} do not fit the store's spec"
             )
-        return QueryFeatures(query_id, np.ascontiguousarray(np.swapaxes(tokens, 0, 1)))
+        features = QueryFeatures(query_id, np.ascontiguousarray(np.swapaxes(tokens, 0, 1)))
+        # zarr reads zeros from a part that was taken out since; a word of zeros is worth a proof.
+        if not tokens.any(axis=(1, 2)).all():
+            recorded = part.columns["digest"][row]
+            if row_digest(annotation_at(part, row), features) != recorded:
+                raise CorruptFeatureError(
+                    f"{self.location}: the tokens of query {query_id!r} are gone or damaged; if "
+                    "the store was repaired or changed meanwhile, open it again"
+                )
+        return features
 
     def num_bytes(self) -> int:
         """Bytes that the indexed videos' tokens take."""

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
@@ -22,6 +22,7 @@ from r2t.store.layout import columns_digest
 from r2t.store.nodes import create_array, open_group, stored_bytes
 
 Columns = Mapping[str, NDArray[Any]]
+PartKind = Literal["index", "queries"]
 
 INDEX_COLUMNS: Mapping[str, str] = {
     "video_id": "string",

@@ -15,14 +15,14 @@ from typing import Any, cast
 
 import zarr
 
-from r2t.store.check_part import CheckedPart, PartKind, check_part
+from r2t.store.check_part import CheckedPart, check_part
 from r2t.store.check_video import CheckedVideo, check_video
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.faults import Fault
 from r2t.store.inventory import TOP_NAMES, names_in
 from r2t.store.nodes import damage, storage_errors
 from r2t.store.parallel import map_threads
-from r2t.store.parts import INDEX_COLUMNS, part_replaces
+from r2t.store.parts import INDEX_COLUMNS, PartKind, part_replaces
 from r2t.store.root import StoreRoot, open_root
 from r2t.store.runs import run_folders
 
@@ -169,7 +169,7 @@ def _index_faults(checked: Checked) -> list[Fault]:
     indexed: set[str] = set()
     for part in checked.parts["index"]:
         place = f"index/{part.name}"
-        for video_id, row in _index_rows(part):
+        for video_id, row in index_rows(part):
             indexed.add(video_id)
             if video_id in rows:
                 faults += _differences(place, row, rows[video_id])
@@ -190,7 +190,8 @@ def _index_faults(checked: Checked) -> list[Fault]:
     return faults
 
 
-def _index_rows(checked: CheckedPart) -> list[tuple[str, dict[str, Any]]]:
+def index_rows(checked: CheckedPart) -> list[tuple[str, dict[str, Any]]]:
+    """Return the video ids and rows of an index part, none if it cannot be read."""
     if checked.part is None:
         return []
     columns = [checked.part.columns[name].tolist() for name in INDEX_COLUMNS]

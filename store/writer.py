@@ -167,7 +167,7 @@ class StoreWriter:
         if not rows:
             return
         try:
-            self._commit_part("index", _index_columns(rows))
+            self._commit_part("index", index_columns(rows))
         except BaseException:
             with self._lock:
                 self._rows = rows + self._rows
@@ -185,14 +185,14 @@ class StoreWriter:
         folder = self._run.path / f"{kind}-{name}"
         with storage_errors(self._root):
             write_part(folder, columns)
-            _sync_tree(folder)
+            sync_tree(folder)
             os.rename(folder, self._root / kind / name)
         self._store.refresh()
 
     def _commit(self, folder: Path, node: str, digest: str) -> None:
         target = self._root / node
         with storage_errors(self._root):
-            _sync_tree(folder)
+            sync_tree(folder)
             try:
                 os.rename(folder, target)
             except OSError:
@@ -257,7 +257,8 @@ def _video_attributes(row: dict[str, Any], source: VideoSource | None) -> dict[s
     return attributes
 
 
-def _index_columns(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+def index_columns(rows: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Return the columns of an index part, a row for each video."""
     text = np.dtypes.StringDType()
     return {
         name: np.array([row[name] for row in rows], dtype=text if kind == "string" else kind)
@@ -265,7 +266,7 @@ def _index_columns(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
     }
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
     """Flush files, then their folders, to the disk, so that a rename never outruns its contents."""
     for parent, _, names in os.walk(folder, topdown=False):
         for path in [*(os.path.join(parent, name) for name in names), parent]:

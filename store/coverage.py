@@ -1,0 +1,57 @@
+"""Which annotated videos lack features, and which features nobody annotated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from r2t.store.annotations import Annotation
+from r2t.store.feature_store import FeatureStore
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Counts, and the gaps: queries of each annotated video that is not stored, and the reverse.
+
+    `queries_without_features` are annotated queries whose own tokens are not stored.
+    """
+
+    num_annotated_videos: int
+    num_stored_videos: int
+    num_queries: int
+    annotated_without_features: dict[str, int]
+    features_without_annotations: tuple[str, ...]
+    queries_without_features: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every annotated video and query is stored and every stored video annotated."""
+        return not (
+            self.annotated_without_features
+            or self.features_without_annotations
+            or self.queries_without_features
+        )
+
+
+def coverage(store: FeatureStore, annotations: Sequence[Annotation] | None = None) -> Coverage:
+    """Compare the indexed videos with annotations: the store's own, if none are given."""
+    queries = store.queries
+    if annotations is None:
+        ids: list[tuple[str, str]] = list(
+            zip(queries["query_id"].tolist(), queries["video_id"].tolist(), strict=True)
+        )
+    else:
+        ids = [(each.query_id, each.video_id) for each in annotations]
+    stored, known = set(store.videos["video_id"].tolist()), set(queries["query_id"].tolist())
+    annotated = Counter(video_id for _, video_id in ids)
+    return Coverage(
+        num_annotated_videos=len(annotated),
+        num_stored_videos=len(stored),
+        num_queries=len(ids),
+        annotated_without_features={
+            video_id: count for video_id, count in annotated.items() if video_id not in stored
+        },
+        features_without_annotations=tuple(sorted(stored - annotated.keys())),
+        queries_without_features=tuple(query_id for query_id, _ in ids if query_id not in known),
+    )

@@ -1,0 +1,177 @@
+"""Repairing a store: what is damaged is set aside, and the index and the parts are made anew.
+
+Nothing but leftovers of dead runs and replaced parts is deleted: damaged videos, damaged parts and
+foreign files move to `<store>.damaged/<time>/`, under the paths they had. What must be extracted
+again is listed, for `r2t extract --only`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from r2t.store.check_part import CheckedPart
+from r2t.store.faults import Fault
+from r2t.store.nodes import storage_errors
+from r2t.store.parts import PartKind
+from r2t.store.query_rows import annotation_at, ragged_row
+from r2t.store.rewrite import Query, drop_parts, replace_index, replace_queries
+from r2t.store.root import open_root
+from r2t.store.runs import RunFolder, maintenance, remove_stale_runs
+from r2t.store.schema import QueryFeatures
+from r2t.store.verify import KINDS, Checked, check_store, index_rows
+
+_IN_PLACE = ("not-indexed", "gone", "stale-index", "leftover")
+"""Faults that are mended without moving what they name."""
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What was wrong and what was done about it.
+
+    `set_aside` are paths within the store of what moved to `aside`. `extract_again` are videos that
+    the store had or should have, `lost_queries` ids of queries that must be annotated again; of a
+    part that cannot be read not even the ids are known.
+    """
+
+    faults: tuple[Fault, ...]
+    aside: Path
+    set_aside: tuple[str, ...]
+    removed_runs: tuple[Path, ...]
+    num_parts_before: int
+    num_parts_after: int
+    extract_again: tuple[str, ...]
+    lost_queries: tuple[str, ...]
+
+
+def repair(
+    location: str | Path,
+    *,
+    quick: bool = False,
+    num_threads: int | None = None,
+    on_video: Callable[[int, int], None] | None = None,
+) -> RepairReport:
+    """Mend what can be mended in a local store; safe beside running extractions, and to repeat.
+
+    `quick` trusts the tokens' bytes, as in `verify`. Raises `StoreError` where the store cannot be
+    opened or written, or another command is changing it.
+    """
+    root = open_root(location)
+    path = root.require_path("repair it")
+    with storage_errors(path), maintenance(path):
+        checked = check_store(root, quick=quick, num_threads=num_threads, on_video=on_video)
+        faults = checked.faults()
+        removed = remove_stale_runs(path)
+        aside = path.with_name(f"{path.name}.damaged") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        with RunFolder(path) as run:
+            superseded = {kind: list(checked.replaced[kind]) for kind in KINDS}
+            superseded["index"] += _rewrite_index(path, run, checked)
+            lost, names = _rewrite_queries(path, run, checked)
+            superseded["queries"] += names
+            places = _places_to_move(faults)
+            for place in places:
+                _move(path / place, aside / place)
+            for kind in KINDS:
+                left = [name for name in superseded[kind] if f"{kind}/{name}" not in places]
+                drop_parts(path, run, kind, left)
+    return RepairReport(
+        faults=tuple(faults),
+        aside=aside,
+        set_aside=tuple(places),
+        removed_runs=tuple(removed),
+        num_parts_before=_num_parts(checked),
+        num_parts_after=sum(len(list((path / kind).iterdir())) - 1 for kind in KINDS),
+        extract_again=tuple(_extract_again(checked, faults)),
+        lost_queries=tuple(lost),
+    )
+
+
+def _rewrite_index(path: Path, run: RunFolder, checked: Checked) -> list[str]:
+    """Make the index say what videos are there; return the names of live parts it replaced."""
+    rows = checked.rows()
+    names = _part_names(checked, "index")
+    indexed = [video_id for part in checked.parts["index"] for video_id, _ in index_rows(part)]
+    sound = not any(part.faults for part in checked.parts["index"])
+    stale = any(fault.kind == "stale-index" for fault in checked.faults())
+    if len(names) < 2 and sound and not stale and sorted(indexed) == sorted(rows):
+        return []
+    replace_index(path, run, list(rows.values()), names)
+    return [part.name for part in checked.parts["index"]]
+
+
+def _rewrite_queries(path: Path, run: RunFolder, checked: Checked) -> tuple[list[str], list[str]]:
+    """Bring all sound rows into new parts; return the ids of the others, and the parts replaced."""
+    parts = checked.parts["queries"]
+    kept: list[tuple[CheckedPart, int]] = []
+    lost: list[str] = []
+    digests: dict[str, str] = {}
+    for part in parts:
+        if part.part is None:
+            continue
+        columns, sound = part.part.columns, set(part.sound_rows)
+        for row, query_id in enumerate(columns["query_id"].tolist()):
+            digest = str(columns["digest"][row])
+            if row not in sound or digests.get(query_id, digest) != digest:
+                lost.append(query_id)
+            elif query_id not in digests:
+                digests[query_id] = digest
+                kept.append((part, row))
+    names = _part_names(checked, "queries")
+    if not kept or (len(names) < 2 and not lost and not any(part.faults for part in parts)):
+        return lost, []
+    replace_queries(path, run, _read(kept), (), names)
+    return lost, [part.name for part in parts]
+
+
+def _read(rows: list[tuple[CheckedPart, int]]) -> Iterator[Query]:
+    for checked, row in rows:
+        assert checked.part is not None
+        annotation = annotation_at(checked.part, row)
+        tokens = np.swapaxes(ragged_row(checked.part, "tokens", row), 0, 1)
+        yield annotation, QueryFeatures(annotation.query_id, np.ascontiguousarray(tokens))
+
+
+def _part_names(checked: Checked, kind: PartKind) -> list[str]:
+    return [part.name for part in checked.parts[kind]] + checked.replaced[kind]
+
+
+def _num_parts(checked: Checked) -> int:
+    return sum(len(_part_names(checked, kind)) for kind in KINDS)
+
+
+def _places_to_move(faults: list[Fault]) -> list[str]:
+    """Return what is to be set aside: whole videos and parts, or single foreign files."""
+    places: set[str] = set()
+    for fault in faults:
+        if fault.kind in _IN_PLACE:
+            continue
+        kind, *rest = fault.place.split("/")
+        whole = fault.kind != "foreign" or kind in KINDS
+        places.add("/".join([kind, *rest[:1]]) if whole else fault.place)
+    return sorted(
+        place for place in places if not any(place.startswith(f"{other}/") for other in places)
+    )
+
+
+def _extract_again(checked: Checked, faults: list[Fault]) -> list[str]:
+    sound = checked.rows()
+    ids: set[str] = set()
+    for fault in faults:
+        if fault.video_id is not None:
+            ids.add(fault.video_id)
+        elif fault.kind in ("video", "uncommitted", "link") and fault.place.startswith("videos/"):
+            node = fault.place.split("/")[1]
+            if "%~" not in node:  # the name of a long id tells only how it begins
+                ids.add(unquote(node))
+    return sorted(ids - sound.keys())
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(source, target)

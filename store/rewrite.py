@@ -1,0 +1,86 @@
+"""Replacing parts: what a part says is changed by a new part that stands in for it.
+
+A rename commits the new part and, with it, puts the old ones out of force, so that a reader sees
+the rows before or the rows after, never both. Rows that stay as they are may be in two parts for
+a while: equal duplicates count once. The old parts are dropped later, by a rename each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from r2t.store.annotations import Annotation
+from r2t.store.parts import Columns, PartKind, new_part_name, write_part
+from r2t.store.query_rows import query_columns
+from r2t.store.runs import RunFolder
+from r2t.store.schema import QueryFeatures
+from r2t.store.writer import index_columns, sync_tree
+
+Query = tuple[Annotation, QueryFeatures]
+
+QUERIES_PER_PART = 2000
+"""Most queries in a rewritten part: about 100 MB of tokens."""
+
+
+def commit_part(
+    root: Path, run: RunFolder, kind: PartKind, columns: Columns, replaces: Collection[str] = ()
+) -> None:
+    """Write a part and rename it into place, where it stands in for those it replaces."""
+    name = new_part_name(replaces)
+    folder = run.path / f"{kind}-{name}"
+    write_part(folder, columns, replaces)
+    sync_tree(folder)
+    os.rename(folder, root / kind / name)
+
+
+def replace_index(
+    root: Path, run: RunFolder, rows: Sequence[dict[str, Any]], replaces: Collection[str]
+) -> None:
+    """Put one index part in the place of others."""
+    commit_part(root, run, "index", index_columns(rows), replaces)
+
+
+def replace_queries(
+    root: Path,
+    run: RunFolder,
+    kept: Iterable[Query],
+    changed: Sequence[Query],
+    replaces: Collection[str],
+) -> None:
+    """Put new parts in the place of others: rows that are `kept` as they were, and `changed` ones.
+
+    Kept rows may be committed ahead of the part that replaces, since they have equals; changed
+    ones come with it. Without any rows the old parts are dropped, one by one.
+    """
+    rows = iter(kept)
+    batch = list(islice(rows, QUERIES_PER_PART))
+    while len(batch) == QUERIES_PER_PART:
+        following = list(islice(rows, QUERIES_PER_PART))
+        if not following:
+            break
+        commit_part(root, run, "queries", _columns(batch))
+        batch = following
+    batch += changed
+    if batch:
+        commit_part(root, run, "queries", _columns(batch), replaces)
+    else:
+        drop_parts(root, run, "queries", replaces)
+
+
+def drop_parts(root: Path, run: RunFolder, kind: PartKind, names: Iterable[str]) -> None:
+    """Take parts out of a store, each by a rename, and remove them."""
+    for name in names:
+        folder = run.path / f"dropped-{name}"
+        with contextlib.suppress(FileNotFoundError):  # one that was dropped already
+            os.rename(root / kind / name, folder)
+            shutil.rmtree(folder)
+
+
+def _columns(rows: Sequence[Query]) -> Columns:
+    return query_columns([annotation for annotation, _ in rows], [each for _, each in rows])
