@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import zarr
@@ -17,8 +17,8 @@ from r2t.store.layout import FeatureDigest, frame_runs, node_name
 from r2t.store.nodes import damage
 from r2t.store.root import StoreRoot
 from r2t.store.schema import FeatureSpec
-from r2t.store.shards import TokenLayout, require_backed
-from r2t.store.video_reader import index_row, read_video_node
+from r2t.store.shards import TokenLayout
+from r2t.store.video_reader import index_row, locate_video_node
 from r2t.store.writer import require_legal_video
 
 _BLOCK = 2**18  # values that stay in the processor's cache
@@ -58,7 +58,7 @@ def check_video(root: StoreRoot, node: str, *, quick: bool = False) -> CheckedVi
         if not quick:
             _require_digest(root, group, row)
         else:
-            _require_whole(root, group, layout, row["video_id"])
+            _require_whole(root, group)
     except R2TError as error:
         video_id = None if row is None else row["video_id"]
         return CheckedVideo(node, None, 0, [Fault("video", place, str(error), video_id)])
@@ -123,12 +123,9 @@ def _legal_row(spec: FeatureSpec, group: zarr.Group, node: str) -> dict[str, Any
     return row
 
 
-def _require_whole(root: StoreRoot, group: zarr.Group, layout: TokenLayout, video_id: str) -> None:
-    folder = None if root.path is None else root.path / group.path / "tokens"
-    with damage(video_id):
-        array = cast("zarr.Array[Any]", group["tokens"])
-        layout.require(array, video_id)
-        require_backed(array, folder, layout, video_id)
+def _require_whole(root: StoreRoot, group: zarr.Group) -> None:
+    folder = None if root.path is None else root.path / group.path
+    locate_video_node(group, root.spec, folder, layers=slice(None), frames=slice(None))
 
 
 def _require_digest(root: StoreRoot, group: zarr.Group, row: dict[str, Any]) -> None:
@@ -138,7 +135,7 @@ def _require_digest(root: StoreRoot, group: zarr.Group, row: dict[str, Any]) -> 
     digest = FeatureDigest(layout.dtype, layout.shape)
     affines: dict[str, list[NDArray[np.float32]]] = {"scale": [], "offset": []}
     for layers, frames in _pieces(layout):
-        video = read_video_node(group, root.spec, folder, layers=layers, frames=frames)
+        video = locate_video_node(group, root.spec, folder, layers=layers, frames=frames).read()
         if not has_only_finite(video.tokens):
             raise CorruptFeatureError(f"{group.path}: tokens hold NaN or infinity")
         digest.update(video.tokens)

@@ -25,7 +25,7 @@ from r2t.store.query_rows import annotation_at, ragged_row, row_digest
 from r2t.store.root import StoreRoot, is_url, open_root
 from r2t.store.runs import RunFolder
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
-from r2t.store.video_reader import index_row, read_video_node
+from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
 from r2t.store.writer import StoreWriter
 
 _ALL = slice(None)
@@ -50,7 +50,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, location: str | Path) -> FeatureStore:
-        """Open a store on this machine, or at any URL that fsspec knows, for reading."""
+        """Open a store for reading: a folder or a zip on this machine, or any URL of fsspec's."""
         return cls(open_root(location))
 
     @classmethod
@@ -172,9 +172,15 @@ class FeatureStore:
 
         Slices have step 1. Moves only the bytes asked for; does not check the digest.
         """
+        return self.locate_video(video_id, layers=layers, frames=frames).read()
+
+    def locate_video(
+        self, video_id: str, *, layers: slice = _ALL, frames: slice = _ALL
+    ) -> StoredVideo:
+        """Find what `read_video` would read, to read it later into memory of the caller's own."""
         group = self._video_group(video_id)
         folder = None if self._root is None else self._root / group.path
-        return read_video_node(group, self.spec, folder, layers=layers, frames=frames)
+        return locate_video_node(group, self.spec, folder, layers=layers, frames=frames)
 
     def read_query(self, query_id: str) -> QueryFeatures:
         """Read a query's tokens."""

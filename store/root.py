@@ -46,6 +46,8 @@ def open_root(location: str | Path) -> StoreRoot:
     path = None if is_url(text) else Path(text).resolve()
     if path is not None and not path.exists():
         raise StoreError(f"{text} does not exist; `r2t extract --store {text}` makes it")
+    if path is not None and path.suffix == ".zip" and path.is_file():
+        return open_root(f"zip::{path}")
     try:
         group = open_group(text if path is None else str(path), "r")
     except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:

@@ -6,9 +6,12 @@ else (an object store, a zip) goes through zarr. Offsets always come from the sh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,36 +83,77 @@ class TokenLayout:
             )
 
 
-def read_shard_into(
-    path: Path, layout: TokenLayout, layers: range, frames: range, out: NDArray[Any]
-) -> None:
-    """Read `frames` (counted from the shard's first) of `layers` into out [layers, frames, …].
+@dataclass(frozen=True)
+class ByteRange:
+    """Consecutive bytes of a file on this machine."""
 
-    `out` must be C-contiguous in its last three axes. Raises `CorruptFeatureError` on a missing or
-    truncated chunk and on an index whose checksum is wrong.
+    path: Path
+    offset: int
+    num_bytes: int
+
+
+def locate_tokens(
+    folder: Path, layout: TokenLayout, layers: range, frames: range
+) -> list[ByteRange]:
+    """Return where the tokens of these layers and frames lie, in C order of [layers, frames, …].
+
+    Read one after another, the ranges are the array; so a reader may `preadv` them straight into
+    a buffer of its own. `folder` is the local folder of a token array that `TokenLayout.require`
+    accepted. Costs one open and one read of an index per shard; the answer stays true, because a
+    committed video never changes. Raises `CorruptFeatureError` on a missing or truncated shard or
+    chunk, and on an index whose checksum is wrong.
     """
+    step = layout.run_frames
+    frame_bytes = layout.chunk_bytes // step
+    runs = range(frames.start // step, (frames.stop - 1) // step + 1)
+    # One shard after another: a foreign store may claim more of them than there are.
+    shards = [
+        (path, _shard_index(path, layout)) for path in map(partial(_shard_path, folder), runs)
+    ]
+    ranges: list[ByteRange] = []
+    for layer in layers:
+        for run, (path, offsets) in zip(runs, shards, strict=True):
+            first = max(frames.start - run * step, 0)
+            stop = min(frames.stop - run * step, step)
+            start = offsets[layer] + first * frame_bytes
+            ranges.append(ByteRange(path, start, (stop - first) * frame_bytes))
+    return ranges
+
+
+def read_ranges(ranges: Iterable[ByteRange], out: memoryview) -> None:
+    """Fill `out`, bytes, with ranges that `locate_tokens` found."""
+    done = 0
+    with contextlib.ExitStack() as opened:
+        descriptors: dict[Path, int] = {}
+        for part in ranges:
+            if part.path not in descriptors:
+                descriptors[part.path] = _open(part.path)
+                opened.callback(os.close, descriptors[part.path])
+            target = out[done : done + part.num_bytes]
+            _read_fully(descriptors[part.path], target, part.offset, part.path)
+            done += part.num_bytes
+
+
+def _open(path: Path) -> int:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        return os.open(path, os.O_RDONLY)
     except FileNotFoundError as error:
         raise CorruptFeatureError(f"{path} is missing; extract this video again") from error
-    try:
-        index = _shard_index(descriptor, path, layout)
-        frame_bytes = layout.chunk_bytes // layout.run_frames
-        for row, layer in enumerate(layers):
-            target = memoryview(out[row]).cast("B")
-            start = index[layer] + frames.start * frame_bytes
-            _read_fully(descriptor, target, start, path)
-    finally:
-        os.close(descriptor)
 
 
-def _shard_index(descriptor: int, path: Path, layout: TokenLayout) -> list[int]:
+def _shard_index(path: Path, layout: TokenLayout) -> list[int]:
     """Return the offset of each layer's chunk, checked against checksum, size and file length."""
     index_bytes = layout.index_bytes
-    size = os.fstat(descriptor).st_size
-    if size < index_bytes:
-        raise CorruptFeatureError(f"{path} is truncated to {size} bytes; extract this video again")
-    raw = os.pread(descriptor, index_bytes, size - index_bytes)
+    descriptor = _open(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        raw = os.pread(descriptor, index_bytes, max(size - index_bytes, 0))
+    finally:
+        os.close(descriptor)
+    if size < layout.shard_bytes:
+        raise CorruptFeatureError(
+            f"{path} is shorter than {layout.shard_bytes} bytes; extract this video again"
+        )
     body, checksum = raw[:-4], struct.unpack("<I", raw[-4:])[0]
     computed = cast("int", google_crc32c.value(body))  # pyright: ignore[reportUnknownMemberType]
     if computed != checksum:
@@ -140,60 +184,24 @@ def _read_fully(descriptor: int, target: memoryview, start: int, path: Path) -> 
 
 
 def read_tokens(
-    array: zarr.Array[Any],
-    folder: Path | None,
-    layout: TokenLayout,
-    layers: range,
-    frames: range,
-    out: NDArray[Any],
+    folder: Path, layout: TokenLayout, layers: range, frames: range, out: NDArray[Any]
 ) -> None:
-    """Fill out [layers, frames, tokens, width] from a checked token array.
-
-    `folder` is the array's own folder on this machine, or None where bytes are reached through
-    zarr. A slice of frames may cross shards.
-    """
-    if folder is None:
-        out[...] = cast(
-            "NDArray[Any]", array[layers.start : layers.stop, frames.start : frames.stop]
-        )
-        return
-    step = layout.run_frames
-    for run in range(frames.start // step, (frames.stop - 1) // step + 1):
-        first = max(frames.start, run * step)
-        stop = min(frames.stop, (run + 1) * step)
-        read_shard_into(
-            _shard_path(folder, run),
-            layout,
-            layers,
-            range(first - run * step, stop - run * step),
-            out[:, first - frames.start : stop - frames.start],
-        )
+    """Fill out [layers, frames, tokens, width], C-contiguous, from a local token array."""
+    read_ranges(locate_tokens(folder, layout, layers, frames), out.data.cast("B"))
 
 
-def require_backed(
-    array: zarr.Array[Any], folder: Path | None, layout: TokenLayout, label: str
-) -> None:
-    """Raise `CorruptFeatureError` unless the shard files are as large as the layout claims.
+def require_backed(array: zarr.Array[Any], layout: TokenLayout, label: str) -> None:
+    """Raise `CorruptFeatureError` unless a remote array stores as much as the layout claims.
 
     zarr reads a missing shard as zeros, which would pass for features; and the attributes of a
     foreign store may claim any size, so no memory is taken before files answer.
     """
-    num_runs = frame_runs(layout.frames)[0]
-    if folder is None:
-        stored = stored_bytes(array)
-        if stored < num_runs * layout.shard_bytes:
-            raise CorruptFeatureError(
-                f"{label}: {stored} of {num_runs * layout.shard_bytes} bytes are stored; "
-                "extract it again"
-            )
-        return
-    for run in range(num_runs):
-        path = _shard_path(folder, run)
-        if not path.is_file() or path.stat().st_size < layout.shard_bytes:
-            raise CorruptFeatureError(
-                f"{label}: {path} is missing or shorter than {layout.shard_bytes} bytes; "
-                "extract it again"
-            )
+    claimed = frame_runs(layout.frames)[0] * layout.shard_bytes
+    stored = stored_bytes(array)
+    if stored < claimed:
+        raise CorruptFeatureError(
+            f"{label}: {stored} of {claimed} bytes are stored; extract it again"
+        )
 
 
 def _shard_path(folder: Path, run: int) -> Path:

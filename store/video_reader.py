@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,13 +15,66 @@ from numpy.typing import NDArray
 from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.nodes import damage
 from r2t.store.schema import FeatureSpec, VideoFeatures, VideoSource
-from r2t.store.shards import TokenLayout, read_tokens, require_backed
+from r2t.store.shards import ByteRange, TokenLayout, locate_tokens, read_ranges, require_backed
 
 
-def read_video_node(
+@dataclass(frozen=True, eq=False)
+class StoredVideo:
+    """Tokens of one committed video, or some layers and frames of them, found but not yet read.
+
+    `ranges` say where they lie on this machine, in C order of `shape` [layers, frames, tokens,
+    width]; None in a store that is not on this machine. Stays true while the store exists, so a
+    reader that comes back every epoch may keep it.
+    """
+
+    video_id: str
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype[Any]
+    duration_seconds: float
+    frame_rate_fps: float
+    scale: NDArray[np.float32] | None
+    offset: NDArray[np.float32] | None
+    source: VideoSource | None
+    ranges: list[ByteRange] | None
+    _remote: Callable[[], NDArray[Any]]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the tokens."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read_into(self, out: NDArray[Any]) -> None:
+        """Read the tokens into a C-contiguous array of `shape` and `dtype`, without a copy."""
+        if (out.shape, out.dtype) != (self.shape, self.dtype) or not out.flags.c_contiguous:
+            raise StoreError(
+                f"{self.video_id}: {out.dtype}{list(out.shape)} given to read into, expected "
+                f"contiguous {self.dtype}{list(self.shape)}"
+            )
+        with damage(self.video_id):
+            if self.ranges is None:
+                out[...] = self._remote()
+            else:
+                read_ranges(self.ranges, out.data.cast("B"))
+
+    def read(self) -> VideoFeatures:
+        """Read the tokens."""
+        out = np.empty(self.shape, self.dtype)
+        self.read_into(out)
+        return VideoFeatures(
+            self.video_id,
+            out,
+            self.duration_seconds,
+            self.frame_rate_fps,
+            self.scale,
+            self.offset,
+            source=self.source,
+        )
+
+
+def locate_video_node(
     group: zarr.Group, spec: FeatureSpec, folder: Path | None, *, layers: slice, frames: slice
-) -> VideoFeatures:
-    """Read a committed video's tokens, or only some layers and frames of them.
+) -> StoredVideo:
+    """Find a committed video's tokens, or only some layers and frames of them.
 
     `folder` is the node's own folder on this machine, or None where zarr reaches it.
     """
@@ -36,19 +91,25 @@ def read_video_node(
         array = cast("zarr.Array[Any]", group["tokens"])
         layout.require(array, video_id)
         wanted_layers, wanted_frames = _select(layout, layers, frames, video_id)
-        tokens_folder = None if folder is None else folder / "tokens"
-        require_backed(array, tokens_folder, layout, video_id)
-        shape = (len(wanted_layers), len(wanted_frames), layout.tokens, layout.width)
-        out = np.empty(shape, layout.dtype)
-        read_tokens(array, tokens_folder, layout, wanted_layers, wanted_frames, out)
-        affines = [None, None] if spec.dtype == "float16" else _affines(group, layout, layers)
-        return VideoFeatures(
+        ranges = None
+        if folder is None:
+            require_backed(array, layout, video_id)
+        else:
+            ranges = locate_tokens(folder / "tokens", layout, wanted_layers, wanted_frames)
+        scale = offset = None
+        if spec.dtype == "int8":
+            scale, offset = _affines(group, layout, layers)
+        return StoredVideo(
             video_id,
-            out,
+            (len(wanted_layers), len(wanted_frames), layout.tokens, layout.width),
+            layout.dtype,
             float(attributes["duration_seconds"]),
             float(attributes["frame_rate_fps"]),
-            *affines,
-            source=_source(attributes),
+            scale,
+            offset,
+            _source(attributes),
+            ranges,
+            lambda: cast("NDArray[Any]", array[layers, frames]),
         )
 
 

@@ -96,15 +96,15 @@ class VideoWriter:
             self._array[:, start:stop] = run
 
     def _finish_int8(self) -> str:
-        staged, staged_layout = self._array, self._layout
+        staged_layout = self._layout
         scale, offset = affine_range(self._lowest, self._highest)
         self._layout = TokenLayout(*staged_layout.shape, dtype=np.dtype(np.int8))
         self._array = self._create("tokens", self._layout)
         for start in range(0, staged_layout.frames, staged_layout.run_frames):
             frames = range(start, min(start + staged_layout.run_frames, staged_layout.frames))
-            run = self._run[:, : len(frames)]
             all_layers = range(staged_layout.layers)
-            read_tokens(staged, self._folder / self._name, staged_layout, all_layers, frames, run)
+            run = np.empty((staged_layout.layers, len(frames), *staged_layout.shape[2:]), "<f2")
+            read_tokens(self._folder / self._name, staged_layout, all_layers, frames, run)
             self._array[:, frames.start : frames.stop] = quantize(run, scale, offset)
         for name, values in (("scale", scale), ("offset", offset)):
             shape = values.shape
@@ -121,7 +121,7 @@ class VideoWriter:
         folder, frames = self._folder / self._name, range(layout.frames)
         out = np.empty((1, *layout.shape[1:]), layout.dtype)
         for layer in range(layout.layers):
-            read_tokens(self._array, folder, layout, range(layer, layer + 1), frames, out)
+            read_tokens(folder, layout, range(layer, layer + 1), frames, out)
             digest.update(out)
         for values in affine:
             digest.update(values)

@@ -152,6 +152,22 @@ def test_tokens_come_back(full: FeatureStore, video_id: str) -> None:
         assert (np.abs(tokens - exact) <= reach / 255 / 2 + 1e-5).all()
 
 
+def test_a_located_video_is_read_into_memory_of_the_callers(full: FeatureStore) -> None:
+    part = {"layers": slice(1, 3), "frames": slice(90, 210)}
+    expected = full.read_video("-x y", **part).tokens
+    for store in (full, FeatureStore.open(f"file://{full.location}")):
+        video = store.locate_video("-x y", **part)
+        out = np.empty(video.shape, video.dtype)
+        video.read_into(out)
+        assert np.array_equal(out, expected)
+        with pytest.raises(StoreError, match="given to read into"):
+            video.read_into(out[:, 1:])
+    ranges = full.locate_video("-x y", **part).ranges
+    assert ranges is not None
+    content = b"".join(r.path.read_bytes()[r.offset : r.offset + r.num_bytes] for r in ranges)
+    assert content == expected.tobytes()
+
+
 @pytest.mark.parametrize("steps", [slice(0, 4, 2), slice(4, 0, -1)])
 def test_slices_that_skip_are_refused(full: FeatureStore, steps: slice) -> None:
     with pytest.raises(StoreError, match="or skip"):
@@ -507,6 +523,7 @@ def test_urls_that_lead_nowhere_are_store_errors(location: str) -> None:
 
 def test_a_zip_of_a_store_is_read_where_it_lies(full: FeatureStore, tmp_path: Path) -> None:
     packed = shutil.make_archive(str(tmp_path / "feats"), "zip", full.location)
+    FeatureStore.open(packed)
     store = FeatureStore.open(f"zip::{packed}")
     assert store.queries["query_id"].tolist() == ["q1", "q2"]
     part = {"layers": slice(-2, None), "frames": slice(90, 210)}
