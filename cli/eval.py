@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -174,8 +174,9 @@ def ask_store(
     from r2t.store.feature_store import FeatureStore
     from r2t.train.devices import pick_device
     from r2t.train.fit import evaluation_queries
-    from r2t.train.grounder import Grounder, ground_all
+    from r2t.train.grounder import Grounder
     from r2t.train.reader import FeatureReader
+    from r2t.train.windows import ground_annotations
 
     store = FeatureStore.open(location)
     grounder = Grounder.load(run, device=pick_device(device))
@@ -189,6 +190,7 @@ def ask_store(
         raise ConfigError(
             f"{location} has no query with features of split {split!r}{where}; it has {offered}"
         )
+    note_long_videos(store, grounder.trained_on, {row.video_id for row in truth})
     done = 0
     with progress_bar("queries", len(truth)) as show_done:
 
@@ -197,10 +199,25 @@ def ask_store(
             done += count
             show_done(done)
 
-        groundings = ground_all(
-            grounder.model, reader, grounder.config.decoding, on_queries=on_queries
+        groundings = ground_annotations(
+            grounder, store, truth, batch_size=batch_size, on_queries=on_queries
         )
     return AskedStore(grounder, store, truth, groundings)
+
+
+def note_long_videos(
+    store: FeatureStore, trained_on: Mapping[str, Any], video_ids: Collection[str]
+) -> None:
+    """Say which of the videos are too long for a model to be asked as one."""
+    from r2t.train.windows import WindowPlan, long_videos
+
+    plan = WindowPlan.of_run(trained_on)
+    if count := len(long_videos(store, plan).intersection(video_ids)):
+        note(
+            f"note: {count} of {len(video_ids)} videos have more than {plan.limit_frames} frames, "
+            f"so they are asked in overlapping windows of {plan.num_frames} and their answers are "
+            "merged"
+        )
 
 
 def save_answers(answered: Answers, folder: Path, split: str) -> None:

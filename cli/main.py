@@ -15,6 +15,7 @@ from r2t.cli import (
     import_checkpoint,
     predict,
     report,
+    search,
     serve,
     store,
     submission,
@@ -51,6 +52,7 @@ app.command(epilog=train.EXAMPLES)(train.train)
 app.command("eval", epilog=evaluation.EXAMPLES)(evaluation.evaluate)
 app.command(epilog=predict.EXAMPLES)(predict.predict)
 app.command(epilog=report.EXAMPLES)(report.report)
+app.command(epilog=search.EXAMPLES)(search.search)
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLES)(
     import_checkpoint.import_checkpoint

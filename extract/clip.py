@@ -7,8 +7,6 @@ Both towers stay in memory in full: for ViT-B/32 that is 0.6 GB.
 
 from __future__ import annotations
 
-import hashlib
-import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +33,8 @@ from r2t.extract.hardware import (
     pick_precision,
     shrink_weights,
 )
-from r2t.extract.towers import Towers, build_towers, text_states
+from r2t.extract.query_encoder import QueryEncoder
+from r2t.extract.towers import Towers, build_towers
 from r2t.extract.weights import (
     Announce,
     ModelSource,
@@ -45,7 +44,7 @@ from r2t.extract.weights import (
     load_into,
     weights_digest,
 )
-from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
+from r2t.store.errors import ConfigError
 from r2t.store.schema import FeatureSpec, QueryFeatures, StorageDtype, VideoFeatures
 
 
@@ -76,16 +75,15 @@ class FrozenClip:
         self.weights_sha256 = weights_digest(towers.network)
         shrink_weights(towers.network, precision)
         self.image_size, self.mean, self.std = towers.preprocessing()
-        self.text_width = int(towers.text.token_embedding.embedding_dim)
-        self.context_length = int(towers.text.context_length)
-        self._visual, self._text = towers.visual, towers.text
-        self._tokenizer = source.tokenizer()
-        num_embeddings = towers.text.token_embedding.num_embeddings
-        if self._tokenizer.vocab_size != num_embeddings:
-            raise ConfigError(
-                f"{self.model}: the tokenizer knows {self._tokenizer.vocab_size} tokens, the model "
-                f"{num_embeddings}; they belong to different models"
-            )
+        self.queries = QueryEncoder(
+            towers,
+            source,
+            weights_sha256=self.weights_sha256,
+            layers=self.text_layers,
+            precision=precision,
+        )
+        self.text_width = self.queries.text_width
+        self._visual = towers.visual
         self._may_shrink, self.batch_size = batch_size is None, batch_size or 1
         blank = np.zeros((1, 3, self.image_size, self.image_size), np.uint8)
         _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).shape
@@ -189,37 +187,13 @@ class FrozenClip:
                     ) from error
                 self.batch_size //= 2
 
-    @torch.inference_mode()
     def encode_queries(self, texts: Sequence[str], ids: Sequence[str]) -> list[QueryFeatures]:
-        """Return the hidden states of sentences, from start to end token.
-
-        Sentences longer than the model's context lose their end; one `AnnotationWarning` counts
-        them. An empty sentence is an `AnnotationError`.
-        """
-        tokenized = [self._tokenize(text, id_) for text, id_ in zip(texts, ids, strict=True)]
-        token_lists = [tokens for tokens, _ in tokenized]
-        too_long = [id_ for id_, (_, cut) in zip(ids, tokenized, strict=True) if cut]
-        if too_long:
-            warnings.warn(
-                f"{len(too_long)} of {len(ids)} sentences are longer than {self.context_length} "
-                f"tokens and were cut off, the first is that of query {too_long[0]!r}",
-                AnnotationWarning,
-                stacklevel=2,
-            )
-        # Sentences of like length share a batch, so that little of it is padding.
-        by_length = sorted(range(len(ids)), key=lambda row: len(token_lists[row]))
-        encoded: dict[int, QueryFeatures] = {}
-        for start in range(0, len(by_length), self.batch_size):
-            rows = by_length[start : start + self.batch_size]
-            states = self._encode_sentences([token_lists[row] for row in rows])
-            for place, row in enumerate(rows):
-                words = len(token_lists[row])
-                encoded[row] = QueryFeatures(ids[row], states[:, place, :words].copy())
-        return [encoded[row] for row in range(len(ids))]
+        """Return the hidden states of sentences; see `QueryEncoder.encode_queries`."""
+        return self.queries.encode_queries(texts, ids, batch_size=self.batch_size)
 
     def encode_query(self, text: str) -> QueryFeatures:
         """Return the hidden states of one sentence; its id is 12 hex digits of its SHA-256."""
-        return self.encode_queries([text], [hashlib.sha256(text.encode()).hexdigest()[:12]])[0]
+        return self.queries.encode_query(text)
 
     def encode_video(
         self, path: str | Path, frame_rate_fps: float = DEFAULT_FRAME_RATE_FPS
@@ -277,23 +251,3 @@ class FrozenClip:
             for prefix, patch in zip(prefixes, patches, strict=True)
         ]
         return torch.stack(states).cpu().numpy()
-
-    def _encode_sentences(
-        self, token_lists: list[list[int]]
-    ) -> Float16[np.ndarray, "layers queries words width"]:
-        num_words = max(map(len, token_lists))
-        tokens = torch.zeros(len(token_lists), num_words, dtype=torch.long)
-        for row, ids in enumerate(token_lists):
-            tokens[row, : len(ids)] = torch.tensor(ids)
-        with autocast(self.device, self.precision):
-            states = text_states(self._text, tokens.to(self.device), self.text_layers)
-        return torch.stack([state.half() for state in states]).cpu().numpy()
-
-    def _tokenize(self, text: str, query_id: str) -> tuple[list[int], bool]:
-        """Return the tokens from start to end, and whether some were cut off."""
-        words = self._tokenizer.encode(text)
-        if not words:
-            raise AnnotationError(f"query {query_id!r}: the sentence {text!r} is empty")
-        room = self.context_length - 2
-        start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
-        return [start, *words[:room], end], len(words) > room

@@ -41,7 +41,12 @@ def tiny_spec(dtype: StorageDtype = "float16") -> FeatureSpec:
 
 
 def make_store(
-    path: Path, *, num_videos: int = 6, dtype: StorageDtype = "float16", seed: int = 0
+    path: Path,
+    *,
+    num_videos: int = 6,
+    min_frames: int = 8,
+    dtype: StorageDtype = "float16",
+    seed: int = 0,
 ) -> FeatureStore:
     """Write videos v0, v1, … of growing length with two queries each; the last are validation."""
     generator = np.random.default_rng(seed)
@@ -51,7 +56,7 @@ def make_store(
     features: list[QueryFeatures] = []
     with store.writer() as writer:
         for number in range(num_videos):
-            num_frames = 8 + number
+            num_frames = min_frames + number
             shape = (spec.num_layers, num_frames, spec.num_tokens, spec.vision_width)
             source = VideoSource(name=f"v{number}.mp4", num_bytes=1, sha256="0", decoder="none")
             with writer.video(

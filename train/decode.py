@@ -203,7 +203,7 @@ def _suppress(
         best = place + int(moments[place:, 2].argmax())
         moments[[place, best]] = moments[[best, place]]
         later = moments[place + 1 :]
-        overlap = _iou(moments[place], later, undefined_iou)
+        overlap = moment_iou(moments[place], later, undefined_iou)
         if config.suppression == "hard":
             later[overlap >= config.iou_threshold, 2] = 0
         elif config.suppression == "linear":
@@ -213,9 +213,12 @@ def _suppress(
     return moments
 
 
-def _iou(
-    moment: Float64[np.ndarray, " 3"], others: Float64[np.ndarray, "others 3"], undefined: float
+def moment_iou(
+    moment: Float64[np.ndarray, " 3"],
+    others: Float64[np.ndarray, "others 3"],
+    undefined: float = 0.0,
 ) -> Float64[np.ndarray, " others"]:
+    """Return the overlap of a moment with others, shared by united; 0 / 0 is `undefined`."""
     shared = np.minimum(moment[1], others[:, 1]) - np.maximum(moment[0], others[:, 0])
     shared = shared.clip(min=0)
     union = (moment[1] - moment[0]) + (others[:, 1] - others[:, 0]) - shared

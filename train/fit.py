@@ -19,6 +19,7 @@ from r2t.train.evaluation import evaluate_model
 from r2t.train.model import R2Model
 from r2t.train.reader import FeatureReader
 from r2t.train.trainer import EpochRecord, Evaluation, train
+from r2t.train.windows import LONGEST_TRAINED, longest_video
 
 EVALUATION_BATCH_SIZE = 8
 
@@ -115,6 +116,7 @@ def fit(
             "provenance": store.provenance,
             "num_train_queries": len(batches.annotations),
             "num_val_queries": len(splits.val),
+            LONGEST_TRAINED: longest_video(store, batches.annotations),
             "held_out_videos": sorted(splits.held_out_videos),
         },
         resume=resume,

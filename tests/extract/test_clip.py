@@ -59,8 +59,8 @@ def vision_states(clip: FrozenClip, pixels: np.ndarray) -> list[torch.Tensor]:
 
 def text_states(clip: FrozenClip, text: str) -> list[torch.Tensor]:
     """Walk the text blocks by hand over the whole padded context."""
-    tower = clip._text
-    tokens = SimpleTokenizer(context_length=clip.context_length)([text])
+    tower = clip.towers.text
+    tokens = SimpleTokenizer(context_length=clip.queries.context_length)([text])
     states = [tower.token_embedding(tokens) + tower.positional_embedding]
     for block in tower.transformer.resblocks:
         states.append(block(states[-1], attn_mask=tower.attn_mask))

@@ -1,0 +1,161 @@
+"""`r2t search`: ask every video of a store."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from r2t.cli.clip_of_run import load_query_encoder
+from r2t.cli.compatibility import require_compatible
+from r2t.cli.eval import note_long_videos
+from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, note, print_json, progress_bar
+from r2t.store.errors import ConfigError
+
+if TYPE_CHECKING:
+    from r2t.store.feature_store import FeatureStore
+    from r2t.store.schema import QueryFeatures
+    from r2t.train.grounder import Grounder
+    from r2t.train.search import Answer
+
+EXAMPLES = (
+    "Examples:\n\n"
+    '  r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"\n\n'
+    '  r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee" --top 3 '
+    "--json | jq .videos[0]"
+)
+
+
+def search(  # noqa: PLR0913 - a parameter for each option
+    query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
+    store: Annotated[str, typer.Option(help="Feature store: a folder or a URL.")],
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of videos to show.")] = 10,
+    moments: Annotated[int, typer.Option(min=1, help="Moments to show of each video.")] = 1,
+    model: Annotated[
+        str | None,
+        typer.Option(help="CLIP model or its folder; by default what the run was trained with."),
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(help="CLIP weights: a tag or a file; by default those of the run."),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never download CLIP weights.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Videos in a batch.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Find the moments of a whole store that a sentence speaks of; no video is decoded.
+
+    Videos are ranked by their highest saliency, which is comparable among videos; the moments of a
+    video by their own scores, which are not.
+    """
+    with handle_errors():
+        from r2t.store.feature_store import FeatureStore
+        from r2t.train.devices import pick_device
+        from r2t.train.grounder import Grounder
+
+        features = FeatureStore.open(store)
+        processor = pick_device(device)
+        grounder = Grounder.load(checkpoint, device=processor)
+        require_compatible(grounder.spec, features.spec, action=f"search {store}")
+        if not len(features.videos):
+            raise ConfigError(f"{store} holds no videos; r2t extract adds them")
+        note_long_videos(features, grounder.trained_on, set(features.videos["video_id"]))
+        encoder = load_query_encoder(
+            grounder, model, pretrained, device=str(processor), offline=offline
+        )
+        asked = encoder.encode_query(query)
+        began = time.perf_counter()
+        best, failed = _best_answers(grounder, features, asked, top, batch_size)
+        seconds = time.perf_counter() - began
+        count = len(features.videos)
+        if json:
+            print_json(
+                {
+                    "query": query,
+                    "store": store,
+                    "num_videos": count,
+                    "num_failed": len(failed),
+                    "seconds": round(seconds, 3),
+                    "videos": [_json(answer, moments) for answer in best],
+                }
+            )
+        else:
+            answers().print(_table(best, query, moments))
+        note(f"asked {count} videos in {seconds:.1f} s, {count / seconds:.0f} a second")
+        for answer in failed:
+            note(f"failed: {answer.video_id}: {answer.error}", style="red")
+        if failed:
+            raise typer.Exit(SOME_FAILED)
+
+
+def _best_answers(
+    grounder: Grounder, store: FeatureStore, query: QueryFeatures, top: int, batch_size: int
+) -> tuple[list[Answer], list[Answer]]:
+    """Return the best answers, best first, and the failures; others are forgotten as they come."""
+    from r2t.train.search import search as ask
+
+    best: list[tuple[float, str, Answer]] = []
+    failed: list[Answer] = []
+    with progress_bar("videos", len(store.videos)) as show_done:
+        for done, answer in enumerate(ask(grounder, store, query, batch_size=batch_size), start=1):
+            if answer.grounding is None:
+                failed.append(answer)
+            else:
+                heapq.heappush(best, (answer.score, answer.video_id, answer))
+                if len(best) > top:
+                    heapq.heappop(best)
+            show_done(done)
+    return [answer for _, _, answer in sorted(best, reverse=True)], failed
+
+
+def _json(answer: Answer, num_moments: int) -> dict[str, Any]:
+    assert answer.grounding is not None
+    return {
+        "video": answer.video_id,
+        "score": answer.score,
+        "duration_seconds": answer.grounding.duration_seconds,
+        "peak_seconds": peak_seconds(answer),
+        "moments": [
+            {"start_seconds": start, "end_seconds": end, "score": score}
+            for start, end, score in answer.grounding.moments[:num_moments].tolist()
+        ],
+    }
+
+
+def peak_seconds(answer: Answer) -> float:
+    """Return where the saliency is highest: the middle of that frame's slot."""
+    assert answer.grounding is not None
+    return (int(answer.grounding.saliency.argmax()) + 0.5) / answer.grounding.frame_rate_fps
+
+
+def _table(best: Sequence[Answer], query: str, num_moments: int) -> Table:
+    from r2t.cli.plots import minutes, span
+
+    table = Table(title=Text(query, style="bold"), title_justify="left")
+    for name in ("", "score"):
+        table.add_column(name, justify="right")
+    table.add_column("video", overflow="fold")
+    for name in ("moment", "highest at"):
+        table.add_column(name, justify="right")
+    for rank, answer in enumerate(best, start=1):
+        assert answer.grounding is not None
+        found = answer.grounding.moments[:num_moments].tolist()
+        spans = "\n".join(span(start, end) for start, end, _ in found) or "-"
+        table.add_row(
+            str(rank),
+            f"{answer.score:.3f}",
+            cell(answer.video_id),
+            cell(spans),
+            minutes(peak_seconds(answer)),
+        )
+    return table
