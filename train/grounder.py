@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +21,7 @@ from r2t.train.decode import DecodeConfig, Grounding, decode, decode_rows
 from r2t.train.model import R2Model
 from r2t.train.reader import FeatureReader
 
-_QUERIES_AT_ONCE = 16  # bounds memory: a query of 20 words takes 80 KB a frame while it is answered
+_QUERIES_AT_ONCE = 16  # bounds memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +100,12 @@ class Grounder:
                 f"{video!r} does not fit a model trained on (layers, tokens, width) = {legal}; "
                 "encode the video with the CLIP model and layers that the run names"
             )
-        features = torch.from_numpy(video.decoded()).to(self.device)
+        tokens = torch.from_numpy(video.tokens).to(self.device)
+        affine = None
+        if video.scale is not None and video.offset is not None:
+            affine = torch.from_numpy(np.stack([video.scale, video.offset])).to(self.device)
         with torch.inference_mode():
-            patches = self.model.prepare(features)
+            patches = self.model.prepare(tokens, affine)
         return PreparedVideo(video.video_id, patches, video.duration_seconds, video.frame_rate_fps)
 
     def __call__(self, video: VideoFeatures | PreparedVideo, query: QueryFeatures) -> Grounding:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float32, Int64, Num
 from torch import Tensor, nn
 
 from r2t.store.errors import ConfigError
@@ -16,6 +16,7 @@ from r2t.train.heads import ConvHead, WordPooling
 from r2t.train.padding import Extents
 from r2t.train.pyramid import Pyramid, PyramidPoints
 from r2t.train.r2_block import BlockOutput, R2Block
+from r2t.train.video_tiles import VideoTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +112,21 @@ class R2Model(nn.Module):
         self._require_fit(batch)
         independent = self.config.padding == "independent"
         extents = (Extents.independent if independent else Extents.official)(batch)
-        return self._read(self.block(batch.video, batch.query, extents), extents)
+        return self._read(self.block(batch, extents), extents)
 
     def prepare(
-        self, video: Float[Tensor, "layers frames tokens vision_width"]
+        self,
+        video: Num[Tensor, "layers frames tokens vision_width"],
+        affine: Float32[Tensor, "2 layers vision_width"] | None = None,
     ) -> Float[Tensor, "layers frames tokens hidden"]:
-        """Compute what depends on the video alone, for `answer`; float32, 4·width bytes a token."""
-        return self.block.map_video(video)
+        """Compute what depends on a video alone, for `answer`; eight-bit codes come with `affine`.
+
+        The result takes 4 · width bytes a token.
+        """
+        lengths = torch.tensor([video.shape[1]], device=video.device)
+        times = self.block.times(lengths, video.shape[1])
+        codes = None if affine is None else affine[None]
+        return self.block.map_video(VideoTokens(video[None], codes, times))
 
     def answer(
         self,

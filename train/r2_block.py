@@ -12,7 +12,7 @@ pooled as they are, without a value projection.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from r2t.train.batch import Batch
 from r2t.train.padding import Extents
+from r2t.train.spatial_pooling import pool_patches
+from r2t.train.temporal_refinement import TemporalRefinement, position_code
+from r2t.train.tile_pooling import MapWeights
+from r2t.train.video_tiles import VideoTokens, frames_in_tile, plan_tiles
+
+WORDS_IN_WINDOW = 2**16  # frames times words that are pooled at once: 64 MB at a width of 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +55,13 @@ class _Look:
 
 
 class R2Block(nn.Module):
-    """Recurrent side block over frozen layers; all layers share its weights."""
+    """Recurrent side block over frozen layers; all layers share its weights.
+
+    `straightforward` computes the same one step after the other, as the paper has it, in more time
+    and memory: what tests and benchmarks compare with.
+    """
+
+    straightforward = False
 
     def __init__(
         self,
@@ -72,33 +85,54 @@ class R2Block(nn.Module):
         self.pooled_gate = nn.Parameter(torch.zeros(num_layers))  # through tanh: starts closed
         self.recurrent_gate = nn.Parameter(torch.zeros(num_layers - 1))  # through sigmoid: half
 
-    def forward(
-        self,
-        video: Float[Tensor, "batch layers frames tokens vision_width"],
-        query: Float[Tensor, "batch layers words text_width"],
-        extents: Extents,
-    ) -> BlockOutput:
+    def forward(self, batch: Batch, extents: Extents) -> BlockOutput:
         """Refine frames from the last layer to the first."""
-        times = time_features(extents.time_lengths, video.shape[2])
-        looks = (
-            self._look(
-                self.video_map(self._with_times(video[:, layer].float(), times)),
-                self.query_map(query[:, layer].float()),
-                extents,
-            )
-            for layer in reversed(range(video.shape[1]))
+        if self.straightforward:
+            return self._refine(self._look_plainly(batch, extents), extents)
+        if extents.isolated:
+            tokens, affine = batch.videos, batch.affine
+            video_of_query, lengths = batch.video_of_query.tolist(), batch.video_num_frames
+        else:  # padding counts, so it must be zeros, which codes are not
+            tokens, affine = batch.video, None
+            video_of_query, lengths = list(range(len(batch))), extents.time_lengths
+        words = self.query_map(batch.query.float()).transpose(0, 1)
+        cls_tokens, pooled = pool_patches(
+            VideoTokens(tokens, affine, self.times(lengths, tokens.shape[2])),
+            video_of_query,
+            words,
+            self.pooling.probes(words),
+            extents,
+            MapWeights(*self.video_map.parameters()),
+            self.video_map.dropout.p if self.training else 0.0,
         )
-        return self._refine(looks, extents)
+        looks = list(map(_Look, cls_tokens, words, pooled))
+        return self._refine(reversed(looks), extents)
 
-    def map_video(
-        self, video: Float[Tensor, "layers frames tokens vision_width"]
-    ) -> Float[Tensor, "layers frames tokens hidden"]:
-        """Return the part of a video that depends on no query, for `forward_mapped`."""
-        lengths = torch.tensor([video.shape[1]], device=video.device)
-        times = time_features(lengths, video.shape[1])
-        return torch.cat(
-            [self.video_map(self._with_times(layer[None].float(), times)) for layer in video]
+    def _look_plainly(self, batch: Batch, extents: Extents) -> Iterator[_Look]:
+        """Do what `pool_patches` does one step after the other, last layer first."""
+        video = batch.video
+        times = self.times(extents.time_lengths, video.shape[2])
+        for layer in reversed(range(video.shape[1])):
+            tokens = video[:, layer].float()
+            if times is not None:
+                expanded = times[:, :, None].expand(-1, -1, tokens.shape[2], -1)
+                tokens = torch.cat([tokens, expanded], dim=-1)
+            patches = self.video_map(tokens)
+            words = self.query_map(batch.query[:, layer].float())
+            pooled = self.pooling(patches, words, extents.competing_words)
+            yield _Look(patches[:, :, 0], words, pooled)
+
+    def map_video(self, video: VideoTokens) -> Float[Tensor, "layers frames tokens hidden"]:
+        """Return the part of one video that depends on no query, for `forward_mapped`."""
+        _, num_layers, num_frames, num_tokens, _ = video.tokens.shape
+        dtype = self.video_map.input_linear.weight.dtype
+        mapped = video.tokens.new_empty(
+            num_layers, num_frames, num_tokens, self.pooling.width, dtype=dtype
         )
+        for tile in plan_tiles([(0, [0])], [num_frames], [0], frames_in_tile(video.tokens)):
+            for layer in range(num_layers):
+                mapped[layer, tile.frames] = self.video_map(video.read(layer, tile, dtype))[0]
+        return mapped
 
     def forward_mapped(
         self,
@@ -106,20 +140,20 @@ class R2Block(nn.Module):
         query: Float[Tensor, "batch layers words text_width"],
         extents: Extents,
     ) -> BlockOutput:
-        """Answer several queries of one video, mapped by `map_video`, with it read once for all."""
-        looks = (
-            self._look(patches[layer, None], self.query_map(query[:, layer].float()), extents)
-            for layer in reversed(range(len(patches)))
-        )
+        """Answer queries of one video, mapped by `map_video`."""
+        looks: list[_Look] = []
+        for layer in reversed(range(len(patches))):
+            words = self.query_map(query[:, layer].float())
+            pooled = self.pooling.of_one_video(patches[layer], words, extents.competing_words)
+            cls_tokens = patches[layer, :, 0].expand(len(query), -1, -1)
+            looks.append(_Look(cls_tokens, words, pooled))
         return self._refine(looks, extents)
 
-    def _look(self, patches: Tensor, words: Tensor, extents: Extents) -> _Look:
-        """Let words look at patches of their own videos or, if there is but one, of that one."""
-        if len(patches) == len(words):
-            pooled = self.pooling(patches, words, extents.competing_words)
-        else:
-            pooled = self.pooling.shared(patches[0], words, extents.competing_words)
-        return _Look(patches[:, :, 0].expand(len(words), -1, -1), words, pooled)
+    def times(
+        self, lengths: Int64[Tensor, " videos"], num_frames: int
+    ) -> Float[Tensor, "videos frames 2"] | None:
+        """Return the time features of videos of these lengths, if the block uses any."""
+        return time_features(lengths, num_frames) if self.temporal_features else None
 
     def _refine(self, looks: Iterable[_Look], extents: Extents) -> BlockOutput:
         """Gather what the layers' looks found, last layer first."""
@@ -146,11 +180,6 @@ class R2Block(nn.Module):
             layer_frames=torch.stack(layer_frames[::-1]),
             layer_words=torch.stack(layer_words[::-1]),
         )
-
-    def _with_times(self, tokens: Tensor, times: Tensor) -> Tensor:
-        if not self.temporal_features:
-            return tokens
-        return torch.cat([tokens, times[:, :, None].expand(-1, -1, tokens.shape[2], -1)], dim=-1)
 
 
 class FeatureMap(nn.Module):
@@ -187,107 +216,37 @@ class SpatialPooling(nn.Module):
         words: Float[Tensor, "batch words width"],
         competing_words: Bool[Tensor, "batch words"],
     ) -> Float[Tensor, "batch frames width"]:
-        # (Wk p) · (Wq w) = p · (Wkᵀ Wq w): projecting the few words spares projecting all patches.
-        probes = self.word_query(words) @ self.patch_key.weight / math.sqrt(self.width)
-        scores = torch.einsum("bwc,btpc->btwp", probes, patches)
-        found = scores.softmax(dim=-1) @ patches + words[:, None]
+        scores = torch.einsum("bwc,btpc->btwp", self.word_query(words), self.patch_key(patches))
+        attention = (scores / math.sqrt(self.width)).softmax(dim=-1)
+        found = attention @ patches + words[:, None]
         return found.masked_fill(~competing_words[:, None, :, None], -math.inf).amax(dim=2)
 
-    def shared(
+    def probes(
+        self, words: Float[Tensor, "*batch words width"]
+    ) -> Float[Tensor, "*batch words width"]:
+        """Return vectors whose products with patches give the same attention as the keys do.
+
+        (Wq w + bq) · (Wk p + bk) = (Wkᵀ (Wq w + bq)) · p + …, the same for all patches, which the
+        softmax cancels.
+        """
+        return self.word_query(words) @ self.patch_key.weight / math.sqrt(self.width)
+
+    def of_one_video(
         self,
         patches: Float[Tensor, "frames tokens width"],
         words: Float[Tensor, "batch words width"],
         competing_words: Bool[Tensor, "batch words"],
     ) -> Float[Tensor, "batch frames width"]:
         """Pool the patches of one video for several queries, all their words in one product."""
-        probes = self.word_query(words) @ self.patch_key.weight / math.sqrt(self.width)
-        scores = torch.matmul(probes.flatten(0, 1), patches.transpose(1, 2))
-        found = (scores.softmax(dim=-1) @ patches).unflatten(1, words.shape[:2]) + words
-        found = found.masked_fill(~competing_words[None, ..., None], -math.inf)
-        return found.amax(dim=2).transpose(0, 1)
-
-
-class TemporalRefinement(nn.Module):
-    """A post-norm decoder layer: frames attend to words, then to frames, then a feed-forward."""
-
-    def __init__(self, width: int, num_heads: int, drop_path: float) -> None:
-        super().__init__()
-        self.cross_attention = Attention(width, num_heads)
-        self.cross_norm = nn.LayerNorm(width)
-        self.self_attention = Attention(width, num_heads)
-        self.self_norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width)
-        self.contract = nn.Linear(4 * width, width)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.drop_path = DropPath(drop_path)
-        for linear in (self.expand, self.contract):
-            nn.init.kaiming_normal_(linear.weight, mode="fan_out")
-            nn.init.zeros_(linear.bias)
-
-    def forward(
-        self,
-        frames: Float[Tensor, "batch frames width"],
-        words: Float[Tensor, "batch words width"],
-        positions: Float[Tensor, "batch frames width"],
-        frame_mask: Bool[Tensor, "batch frames"],
-        word_mask: Bool[Tensor, "batch words"],
-    ) -> Float[Tensor, "batch frames width"]:
-        found = self.cross_attention(frames + positions, words, words, word_mask)
-        frames = self.cross_norm(frames + self.drop_path(found))
-        placed = frames + positions
-        found = self.self_attention(placed, placed, frames, frame_mask)
-        frames = self.self_norm(frames + self.drop_path(found))
-        found = self.contract(F.relu(self.expand(frames)))
-        return self.feed_forward_norm(frames + self.drop_path(found))
-
-
-class Attention(nn.Module):
-    """Multi-head attention with separate projections, heads in contiguous channels."""
-
-    def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
-        for linear in (self.query, self.key, self.value, self.output):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
-
-    def forward(
-        self,
-        queries: Float[Tensor, "batch queries width"],
-        keys: Float[Tensor, "batch keys width"],
-        values: Float[Tensor, "batch keys width"],
-        key_mask: Bool[Tensor, "batch keys"],
-    ) -> Float[Tensor, "batch queries width"]:
-        found = F.scaled_dot_product_attention(
-            self._split(self.query(queries)),
-            self._split(self.key(keys)),
-            self._split(self.value(values)),
-            attn_mask=key_mask[:, None, None],
-        )
-        return self.output(found.transpose(1, 2).flatten(2))
-
-    def _split(self, features: Tensor) -> Tensor:
-        return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-
-class DropPath(nn.Module):
-    """Drop a residual branch for whole samples, scaling the kept ones to the same expectation."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(
-        self, branch: Float[Tensor, "batch frames width"]
-    ) -> Float[Tensor, "batch frames width"]:
-        if not self.training or self.rate == 0:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.rate
-        return branch * (kept / (1 - self.rate)).to(branch.dtype)
+        probes = self.probes(words).flatten(0, 1)
+        window = max(1, WORDS_IN_WINDOW // len(probes))
+        pooled: list[Tensor] = []
+        for seen in patches.split(window):
+            attention = (probes @ seen.transpose(1, 2)).softmax(dim=-1)
+            found = (attention @ seen).unflatten(1, words.shape[:2]) + words
+            found.masked_fill_(~competing_words[None, ..., None], -math.inf)
+            pooled.append(found.amax(dim=2).transpose(0, 1))
+        return torch.cat(pooled, dim=1)
 
 
 def time_features(
@@ -296,14 +255,3 @@ def time_features(
     """Return each frame's start and end as a fraction of the video."""
     ends = torch.arange(num_frames + 1, device=lengths.device) / lengths[:, None]
     return torch.stack([ends[:, :-1], ends[:, 1:]], dim=-1)
-
-
-def position_code(
-    lengths: Int64[Tensor, " batch"], num_frames: int, width: int
-) -> Float[Tensor, "batch frames width"]:
-    """Return sines (even channels) and cosines (odd) of t / T · 2π at frames t = 1 to T."""
-    frames = torch.arange(1, num_frames + 1, device=lengths.device)
-    angles = frames / (lengths[:, None] + 1e-6) * (2 * math.pi)
-    channels = torch.arange(0, width, 2, device=lengths.device)
-    waves = angles[..., None] / 10000.0 ** (channels / width)
-    return torch.stack([waves.sin(), waves.cos()], dim=-1).flatten(2)

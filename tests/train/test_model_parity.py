@@ -20,7 +20,7 @@ from r2t.train.losses import LossConfig, compute_losses, match_points
 from r2t.train.model import Predictions, R2Config, R2Model
 from r2t.train.official import to_official_name
 from r2t.train.padding import Extents
-from r2t.train.r2_block import DropPath
+from r2t.train.temporal_refinement import DropPath
 
 # The official code's own float32 noise against float64 is 2.4e-6 (hidden) to 8e-8 (losses).
 HIDDEN_TOLERANCE = 1e-5
@@ -63,7 +63,7 @@ def concatenated(arrays: dict[str, np.ndarray], prefix: str) -> np.ndarray:
 def assert_block_matches(model: R2Model, batch: Any, arrays: dict[str, Any], key: str) -> None:
     independent = model.config.padding == "independent"
     extents = Extents.independent(batch) if independent else Extents.official(batch)
-    output = model.block(batch.video, batch.query, extents)
+    output = model.block(batch, extents)
     assert_close(output.frames, arrays[f"{key}/adapter_h"], HIDDEN_TOLERANCE)
     assert_close(output.words, arrays[f"{key}/adapter_q"], HIDDEN_TOLERANCE)
     for layer in range(4):

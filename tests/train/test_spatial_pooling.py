@@ -1,0 +1,240 @@
+"""The block's default arithmetic against the straightforward one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from r2t.train import tile_pooling, video_tiles
+from r2t.train.batch import Batch, Sample, collate
+from r2t.train.dropout_bits import as_numbers, draw_kept, keep_
+from r2t.train.losses import LossConfig, compute_losses
+from r2t.train.model import Predictions, R2Config, R2Model
+from r2t.train.spatial_pooling import PoolPatches
+from r2t.train.tile_pooling import Setting
+from r2t.train.video_tiles import Tile, VideoTokens, plan_tiles
+
+TOLERANCE = 1e-5  # of a tensor's maximum
+SHAPES = ((1, 3), (20, 5), (9, 12), (3, 4), (17, 9))
+
+
+@pytest.fixture
+def pair(tiny_config: R2Config) -> Callable[..., tuple[R2Model, R2Model]]:
+    """Build a model with every gate open, and its straightforward twin."""
+
+    def build(**changes: Any) -> tuple[R2Model, R2Model]:
+        torch.manual_seed(0)
+        model = R2Model(replace(tiny_config, **changes)).train()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+        plain = copy.deepcopy(model)
+        plain.block.straightforward = True
+        return model, plain
+
+    return build
+
+
+def outputs(predictions: Predictions) -> dict[str, Tensor]:
+    frames, points = predictions.frame_mask, predictions.point_mask
+    named = {
+        "logits": predictions.class_logits[points],
+        "saliency": predictions.saliency[frames],
+        "layer_frames": predictions.layer_frames[:, frames],
+        "layer_queries": predictions.layer_queries,
+    }
+    if predictions.offsets is not None:
+        named["offsets"] = predictions.offsets[points]
+    return named
+
+
+def gradients(model: R2Model, batch: Batch) -> dict[str, Tensor]:
+    """Return outputs, losses and gradients, but for those that are zero but for rounding."""
+    predictions = model(batch)
+    assert batch.targets is not None
+    losses = compute_losses(predictions, batch.targets, LossConfig())
+    model.zero_grad()
+    losses.total.backward()
+    named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    named = {name: grad for name, grad in named.items() if not name.endswith("key.bias")}
+    assert len(named) > 70
+    return {**outputs(predictions), **losses.terms(), **named}
+
+
+def assert_same(ours: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert ours.keys() == expected.keys()
+    for name, tensor in expected.items():
+        tolerance = TOLERANCE * max(tensor.abs().max().item(), 1e-4)
+        torch.testing.assert_close(
+            ours[name], tensor, rtol=0, atol=tolerance, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def sharing(batch: Batch, owners: Sequence[int]) -> Batch:
+    """Let queries share videos: query b asks about the video of sample `owners[b]`."""
+    videos = list(dict.fromkeys(owners))
+    targets = batch.targets
+    assert targets is not None
+    return replace(
+        batch,
+        videos=batch.videos[videos],
+        video_of_query=torch.tensor([videos.index(owner) for owner in owners]),
+        num_frames=batch.num_frames[list(owners)],
+        targets=targets.map(lambda tensor: tensor[list(owners)]),
+    )
+
+
+@pytest.mark.parametrize("padding", ["independent", "official"])
+@pytest.mark.parametrize("rows_in_tile", [5, 20, 10_000])
+def test_every_output_and_gradient_is_the_straightforward_one(
+    padding: str,
+    rows_in_tile: int,
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(video_tiles, "ROWS_IN_TILE", rows_in_tile)
+    model, plain = pair(padding=padding)
+    batch = collate([make_sample(*shape) for shape in SHAPES])
+    for asked in (batch, sharing(batch, (1, 1, 2, 1, 2))):
+        assert_same(gradients(model, asked), gradients(plain, asked))
+
+
+def test_eight_bit_codes_and_highlight_models(
+    pair: Callable[..., tuple[R2Model, R2Model]], make_sample: Callable[..., Sample]
+) -> None:
+    model, plain = pair(strides=(1,), temporal_features=False, boundary_head=False)
+    batch = collate([make_sample(*shape) for shape in SHAPES])
+    codes = (20 * batch.videos).clamp(-128, 127).to(torch.int8)
+    affine = torch.rand(len(batch), 2, 4, 48) + 0.1
+    batch = replace(batch, videos=codes, affine=affine)
+    with torch.inference_mode():
+        assert_same(outputs(model.eval()(batch)), outputs(plain.eval()(batch)))
+
+
+class _Replayed(nn.Module):
+    """Dropout with masks drawn before, last layer first as the straightforward block goes."""
+
+    def __init__(self, masks: list[Tensor], rate: float) -> None:
+        super().__init__()
+        self.masks, self.rate = masks, rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * as_numbers(self.masks.pop(0), values) / (1 - self.rate)
+
+
+def test_dropout_drops_the_same_forward_and_backward(
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, plain = pair(dropout=0.35)
+    drawn: list[Tensor] = []
+
+    def draw(*arguments: Any) -> Tensor:
+        drawn.append(draw_kept(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(tile_pooling, "draw_kept", draw)
+    model.block.query_map.eval()
+    plain.block.query_map.eval()
+    batch = collate([make_sample(11, 7)])
+    ours = gradients(model, batch)
+    assert len(drawn) == 8  # two of each of four layers
+    masks = [mask for layer in (3, 2, 1, 0) for mask in drawn[2 * layer : 2 * layer + 2]]
+    plain.block.video_map.dropout = _Replayed(masks, 0.35)  # type: ignore[assignment]
+    assert_same(ours, gradients(plain, batch))
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.35, 0.9, 1e-7])
+def test_dropout_keeps_at_its_rate_and_independently(rate: float) -> None:
+    torch.manual_seed(0)
+    kept = draw_kept(200_000, rate, torch.device("cpu"))
+    values = keep_(torch.full((200_000,), 3.0), kept)
+    assert set(values.unique().tolist()) <= {0, 3}
+    share = (values / 3).double()
+    assert share.mean().item() == pytest.approx(1 - rate, abs=0.005)
+    for distance in (1, 32, 64, 6250):  # neighbours in a word, words, and places in a word
+        both = (share[distance:] * share[:-distance]).mean().item()
+        assert both == pytest.approx((1 - rate) ** 2, abs=0.005)
+    assert keep_(values, None) is values
+
+
+def test_gradients_of_the_function_itself() -> None:
+    """Finite differences in float64, dropout drawn again from the same seed."""
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 2, 3, 4, 5, dtype=torch.float64)
+    times = torch.rand(2, 3, 2, dtype=torch.float64)
+    competing = torch.tensor([[True, True], [True, False], [True, True]])
+    tiles = [
+        Tile([0], slice(0, 2), [[0, 2]], 2, padded=False),
+        Tile([0], slice(2, 3), [[0, 2]], 2, padded=False),
+        Tile([1], slice(0, 3), [[1]], 2, padded=True),
+    ]
+    shapes = [(7,), (7,), (6, 7), (6,), (6,), (6,), (6, 6), (6,)]
+    inputs = [torch.randn(2, 3, 2, 6), torch.randn(2, 3, 2, 6), *map(torch.randn, shapes)]
+    inputs = [tensor.double().requires_grad_() for tensor in inputs]
+    for dropout in (0.0, 0.3):
+        setting = Setting(
+            VideoTokens(tokens, None, times), tiles, competing, dropout, torch.float64, keep=True
+        )
+
+        def pooled(*tensors: Tensor, setting: Setting = setting) -> Any:
+            torch.manual_seed(1)
+            return PoolPatches.apply(setting, *tensors)
+
+        assert torch.autograd.gradcheck(pooled, inputs, fast_mode=True)
+
+
+def test_a_module_may_be_used_twice_before_its_backward(
+    pair: Callable[..., tuple[R2Model, R2Model]], make_sample: Callable[..., Sample]
+) -> None:
+    model, _ = pair(dropout=0.5)
+    batches = [collate([make_sample(5, 3)]), collate([make_sample(8, 4)])]
+
+    def accumulated(*, together: bool) -> list[Tensor]:
+        torch.manual_seed(3)
+        model.zero_grad()
+        sums = [model(batch).saliency.sum() for batch in batches] if together else None
+        if sums is not None:
+            torch.stack(sums).sum().backward()
+        else:
+            for batch in batches:
+                model(batch).saliency.sum().backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    for ours, expected in zip(accumulated(together=True), accumulated(together=False), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_mixed_precision_learns_the_same(
+    pair: Callable[..., tuple[R2Model, R2Model]], make_sample: Callable[..., Sample]
+) -> None:
+    model, _ = pair()
+    batch = collate([make_sample(9, 12), make_sample(20, 5)])
+    exact = gradients(model, batch)["block.video_map.input_linear.weight"].clone()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = gradients(model, batch)["block.video_map.input_linear.weight"]
+    assert not torch.equal(exact, mixed)
+    assert torch.cosine_similarity(exact.flatten(), mixed.flatten(), dim=0) > 0.99
+
+
+def test_tiles_cover_real_frames_and_little_else() -> None:
+    asked = [(0, [0]), (1, [1, 3]), (2, [2]), (3, [4])]
+    frames, words = [70, 4, 3, 4, 2], [9, 5, 6, 5, 8]
+    tiles = list(plan_tiles(asked, frames, words, 30))
+    assert [(t.videos, t.frames.start, t.frames.stop, t.padded) for t in tiles] == [
+        ([0], 0, 30, False),
+        ([0], 30, 60, False),
+        ([0], 60, 70, False),
+        ([1], 0, 4, False),
+        ([2, 3], 0, 3, True),
+    ]
+    assert [t.num_words for t in tiles] == [9, 9, 9, 5, 8]
+    assert tiles[3].queries == [[1, 3]]

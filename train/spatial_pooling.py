@@ -1,0 +1,116 @@
+"""Map patches and pool them by the words, with fewer operations and little memory.
+
+What `FeatureMap` and `SpatialPooling` do to a video, reordered; the same numbers but for rounding.
+With y = dropout(norm(relu(input_linear(…)))), so that a mapped patch is v = W y + b:
+
+- Words score patches by w · v with w = Wkᵀ (Wq q + bq). Over the patches of a frame the softmax
+  cancels w · b, so the scores are (Wᵀ w) · y: two projections move from the patches to the words.
+- Weights of a softmax sum to 1, so Σ a (W y + b) = W (Σ a y) + b: W meets what a word has pooled,
+  once per word and frame, and the CLS token, instead of every patch.
+- Frozen features need no gradient, so the first norm needs no backward pass over the patches. With
+  g and c its weight and bias, u = kept · normalised and dz the gradient of input_linear's output,
+  A = dzᵀ u and B = dzᵀ kept give dW = A g + B c, dg = Σ W A and dc = Σ W B.
+
+It goes through tiles of frames small enough to stay in a processor's cache. The backward pass
+starts from the tile's features, read and normalised again, from the hidden layer after the ReLU and
+from dropout as bits; nothing else as long as the patches is kept. All layers and tiles add to one
+gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from r2t.train.padding import Extents
+from r2t.train.tile_pooling import MapWeights, Setting, Sums, TilePooling
+from r2t.train.video_tiles import VideoTokens, frames_in_tile, plan_tiles
+
+
+def pool_patches(
+    video: VideoTokens,
+    video_of_query: list[int],
+    words: Float[Tensor, "layers batch words width"],
+    probes: Float[Tensor, "layers batch words width"],
+    extents: Extents,
+    weights: MapWeights,
+    dropout: float,
+) -> tuple[Float[Tensor, "layers batch frames width"], Float[Tensor, "layers batch frames width"]]:
+    """Return each query's mapped CLS tokens, and the maximum of what its words pooled.
+
+    `words` are mapped; products of `probes` with mapped patches are the scores. Queries share the
+    work on their video, except where dropout gives each a draw of its own. Frames past a video's
+    end may be left zero.
+    """
+    asked: list[tuple[int, list[int]]] = [(v, [query]) for query, v in enumerate(video_of_query)]
+    if not dropout:
+        queries: dict[int, list[int]] = {}
+        for query, place in enumerate(video_of_query):
+            queries.setdefault(place, []).append(query)
+        asked = list(queries.items())
+    longest = video.tokens.shape[2]
+    num_frames = extents.num_frames.tolist() if extents.isolated else [longest] * len(words[0])
+    num_words = extents.competing_words.sum(dim=1).tolist()
+    device = words.device.type
+    mixed = torch.is_autocast_enabled(device)
+    setting = Setting(
+        video=video,
+        tiles=list(plan_tiles(asked, num_frames, num_words, frames_in_tile(video.tokens))),
+        competing_words=extents.competing_words,
+        dropout=dropout,
+        dtype=torch.get_autocast_dtype(device) if mixed else weights.input_weight.dtype,
+        keep=torch.is_grad_enabled(),
+    )
+    own = weights.input_weight.dtype
+    head = weights.output_weight
+    return PoolPatches.apply(setting, words.to(own), (probes @ head).to(own), *weights)
+
+
+class PoolPatches(torch.autograd.Function):
+    """Return CLS tokens and pooled patches [layers, batch, frames, width] of each query's video.
+
+    `words` are the mapped words [layers, batch, words, width]; `probes`, of the same shape, the
+    vectors whose products with y are the scores. Frames that no tile covers are zero.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, setting: Setting, words: Tensor, probes: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        weights = MapWeights(*parameters)
+        layers, batch, _, width = words.shape
+        cls_tokens = words.new_zeros(layers, batch, setting.video.tokens.shape[2], width)
+        pooled = torch.zeros_like(cls_tokens)
+        ctx.kept = []
+        with torch.autocast(words.device.type, enabled=False):  # the setting's dtype decides
+            for layer in range(layers):
+                for tile in setting.tiles:
+                    work = TilePooling(setting, weights, layer, tile)
+                    kept = work.pool(words, probes, cls_tokens, pooled)
+                    if setting.keep:
+                        ctx.kept.append(kept)
+        ctx.setting = setting
+        ctx.save_for_backward(words, probes, *parameters)
+        return cls_tokens, pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        d_cls_tokens, d_pooled = grad_outputs
+        words, probes, *parameters = ctx.saved_tensors
+        weights = MapWeights(*parameters)
+        sums = Sums.zero(words, weights)
+        works = (
+            TilePooling(ctx.setting, weights, layer, tile)
+            for layer in range(len(words))
+            for tile in ctx.setting.tiles
+        )
+        with torch.autocast(words.device.type, enabled=False):
+            for work, kept in zip(works, ctx.kept, strict=True):
+                d_patches = work.pool_backward(probes, kept, d_cls_tokens, d_pooled, sums)
+                work.map_backward(d_patches, kept, sums)
+            return (None, sums.words, sums.probes, *sums.finish(weights, ctx.setting.dropout))
