@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from r2t.cli.ui import answers, cell, handle_errors, note, print_json, progress_bar, write_json
+from r2t.cli.demo_report import as_json, tables
+from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar, write_json
 from r2t.store.errors import StoreError
 
 if TYPE_CHECKING:
-    from r2t.cli.demo_scores import Contender
+    from r2t.cli.demo_scores import Scores
     from r2t.extract.clip import FrozenClip
     from r2t.store.annotations import Split
     from r2t.store.feature_store import FeatureStore
     from r2t.train.config import TrainConfig
     from r2t.train.grounder import Grounder
-    from r2t.train.metrics_bootstrap import Interval
 
 FRAME_RATE_FPS = 1.0
-NUM_VAL_VIDEOS = 20
-METRIC_TITLES = {"MR-full-R1@0.5": "R1@0.5", "MR-full-R1@0.7": "R1@0.7", "MR-full-mAP": "mAP"}
+NUM_TRAIN_VIDEOS, NUM_VAL_VIDEOS, NUM_TEST_VIDEOS = 300, 20, 100
+NUM_EPOCHS = 14
 EXAMPLES = (
     "Examples:\n\n"
     "  r2t demo\n\n"
@@ -38,9 +37,13 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
         "r2t-demo"
     ),
-    videos: Annotated[int, typer.Option(min=2, help="Videos to train on.")] = 300,
-    test_videos: Annotated[int, typer.Option(min=2, help="Unseen videos to test on.")] = 100,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training queries.")] = 14,
+    videos: Annotated[int, typer.Option(min=2, help="Videos to train on.")] = NUM_TRAIN_VIDEOS,
+    test_videos: Annotated[int, typer.Option(min=2, help="Unseen videos to test on.")] = (
+        NUM_TEST_VIDEOS
+    ),
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Passes over the training queries.")
+    ] = NUM_EPOCHS,
     seed: Annotated[int, typer.Option(min=0, help="Decides weights and order of training.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
@@ -49,27 +52,38 @@ def demo(
     What is there already from an earlier run is used again.
     """
     with handle_errors():
+        from r2t.cli.demo_scores import compare
+        from r2t.extract.demo.world import read_kinds
+
         began = time.monotonic()
         folder = out / "videos"
         with _stage("1/5 videos"):
-            _make_videos(folder, videos, test_videos)
+            make_videos(folder, videos, test_videos)
         with _stage("2/5 features"):
-            clip, store = _extract(folder, out / "feats.zarr")
+            clip, store = extract_features(folder, out / "feats.zarr")
         run = out / "runs" / f"{videos}-videos-{epochs}-epochs-seed-{seed}"
         with _stage("3/5 training"):
-            grounder = _train(store, run, epochs=epochs, seed=seed)
+            grounder = train_model(store, run, epochs=epochs, seed=seed)
         with _stage("4/5 evaluation"):
-            contenders = _compare(grounder, clip, store, seed)
+            scores = _score(grounder, clip, store, seed)
         with _stage("5/5 picture"):
             picture = _draw(grounder, clip, store, folder, out)
-        result = _result(contenders, store, run, picture, time.monotonic() - began)
+        contenders = compare([scores], read_kinds(folder / "test.jsonl"))
+        seconds = round(time.monotonic() - began)
+        result = {
+            "videos": len(store.videos),
+            "run": str(run),
+            "picture": str(picture),
+            "seconds": seconds,
+            **as_json(contenders),
+        }
         write_json(result, out / "scores.json")
         if json:
             print_json(result)
         else:
-            for table in _tables(contenders, test_videos):
+            for table in tables(contenders, test_videos):
                 answers().print(table)
-            _farewell(store, run, folder, picture, result["seconds"])
+            _farewell(store, run, folder, picture, seconds)
 
 
 @contextmanager
@@ -80,7 +94,7 @@ def _stage(name: str) -> Generator[None]:
     note(f"{name}: {time.monotonic() - began:.0f} s")
 
 
-def _make_videos(folder: Path, num_train: int, num_test: int) -> None:
+def make_videos(folder: Path, num_train: int, num_test: int) -> None:
     from r2t.extract.demo.world import make_world
 
     processes = min(4, os.cpu_count() or 1)
@@ -100,7 +114,7 @@ def _make_videos(folder: Path, num_train: int, num_test: int) -> None:
             before += count
 
 
-def _extract(folder: Path, location: Path) -> tuple[FrozenClip, FeatureStore]:
+def extract_features(folder: Path, location: Path) -> tuple[FrozenClip, FeatureStore]:
     from r2t.extract.clip import FrozenClip
     from r2t.extract.config import ExtractConfig, default_num_workers
     from r2t.extract.frames import find_videos
@@ -130,7 +144,7 @@ def _extract(folder: Path, location: Path) -> tuple[FrozenClip, FeatureStore]:
     return clip, store
 
 
-def _train(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
+def train_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
     from r2t.cli.train import epoch_line
     from r2t.train.checkpoint import RunFolder
     from r2t.train.fit import fit, split_annotations
@@ -183,13 +197,11 @@ def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
     )
 
 
-def _compare(
-    grounder: Grounder, clip: FrozenClip, store: FeatureStore, seed: int
-) -> list[Contender]:
-    from r2t.cli.demo_scores import compare, num_questions
+def _score(grounder: Grounder, clip: FrozenClip, store: FeatureStore, seed: int) -> Scores:
+    from r2t.cli.demo_scores import num_questions, score_answers
 
     with progress_bar("questions", num_questions(store)) as bar:
-        return compare(grounder, clip, store, seed=seed, on_queries=bar)
+        return score_answers(grounder, clip, store, seed=seed, on_queries=bar)
 
 
 def _draw(
@@ -214,45 +226,6 @@ def _draw(
         top=3,
     )
     return picture
-
-
-def _result(
-    contenders: Sequence[Contender], store: FeatureStore, run: Path, picture: Path, seconds: float
-) -> dict[str, Any]:
-    return {
-        "videos": len(store.videos),
-        "run": str(run),
-        "picture": str(picture),
-        "seconds": round(seconds),
-        "scores": {each.name: _intervals(each.scores) for each in contenders},
-        "lead": {each.name: _intervals(each.lead) for each in contenders if each.lead},
-    }
-
-
-def _intervals(intervals: Mapping[str, Interval]) -> dict[str, Any]:
-    return {
-        METRIC_TITLES[metric]: {
-            "value": round(interval.value, 2),
-            "interval": [round(interval.low, 2), round(interval.high, 2)],
-        }
-        for metric, interval in intervals.items()
-    }
-
-
-def _tables(contenders: Sequence[Contender], num_videos: int) -> list[Table]:
-    scores = Table(title=f"{num_videos} unseen videos, percent", title_justify="left")
-    lead = Table(title="lead of R²-Tuning, with 95 % interval", title_justify="left")
-    for table in (scores, lead):
-        table.add_column("")
-        for title in METRIC_TITLES.values():
-            table.add_column(title, justify="right")
-    for each in contenders:
-        values = [f"{interval.value:.1f}" for interval in each.scores.values()]
-        scores.add_row(*map(cell, [each.name, *values]))
-        if each.lead is not None:
-            leads = [f"{d.value:+.1f} [{d.low:+.1f}, {d.high:+.1f}]" for d in each.lead.values()]
-            lead.add_row(*map(cell, [each.name, *leads]))
-    return [scores, lead]
 
 
 def _farewell(store: FeatureStore, run: Path, folder: Path, picture: Path, seconds: float) -> None:

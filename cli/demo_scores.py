@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from r2t.extract.demo import baselines
 from r2t.extract.demo.baselines import SimilarityRule
 from r2t.extract.similarity import similarity
 from r2t.store.annotations import Annotation
-from r2t.train.batch import collate
-from r2t.train.decode import decode
 from r2t.train.metrics import QueryScores, score_queries
-from r2t.train.metrics_bootstrap import HEADLINE_METRICS, Interval, bootstrap, paired_difference
-from r2t.train.reader import make_sample
+from r2t.train.metrics_bootstrap import HEADLINE_METRICS, Interval, bootstrap
 from r2t.train.submission import SubmissionRow
 
 if TYPE_CHECKING:
@@ -28,34 +24,73 @@ if TYPE_CHECKING:
     from r2t.train.grounder import Grounder
 
 Moments = NDArray[np.float64]
+Values = NDArray[np.float64]  # one for each query
 OURS = "R²-Tuning"
 SHUFFLED = "… asked others' sentences"
-BATCH_SIZE = 16
+SIMILARITY = "frozen CLIP similarity"
+KIND_METRIC = "MR-full-mAP"
 NUM_RESAMPLES = 2000
 MAX_TUNING_QUERIES = 300
+
+
+Scores = Mapping[str, QueryScores]  # by the name of who answered
 
 
 @dataclass(frozen=True)
 class Contender:
     """One way to answer, and how well it did: percent with 95 % intervals.
 
-    `lead` is by how much R²-Tuning is better on the same queries, None for itself.
+    `lead` is by how much R²-Tuning is better on the same queries, None for itself. `by_kind` is the
+    mAP over the queries of each kind.
     """
 
     name: str
     scores: Mapping[str, Interval]
     lead: Mapping[str, Interval] | None
+    by_kind: Mapping[str, float]
 
 
-def compare(
+def compare(runs: Sequence[Scores], kinds: Mapping[str, str]) -> list[Contender]:
+    """Set intervals on what `score_answers` found in one or more trainings; `kinds` is by query id.
+
+    A query's scores are averaged over the trainings. Intervals resample whole videos.
+    """
+    first = runs[0][OURS]
+    kind = np.array([kinds[query_id] for query_id in first.query_ids])
+    means = {
+        name: {
+            metric: np.mean([run[name].metrics()[metric] for run in runs], axis=0)
+            for metric in HEADLINE_METRICS
+        }
+        for name in runs[0]
+    }
+
+    def interval(values: Mapping[str, Values]) -> dict[str, Interval]:
+        return bootstrap(values, first.video_ids, num_samples=NUM_RESAMPLES)
+
+    def lead(theirs: Mapping[str, Values]) -> dict[str, Interval]:
+        return interval({metric: means[OURS][metric] - theirs[metric] for metric in theirs})
+
+    return [
+        Contender(
+            name,
+            interval(values),
+            None if name == OURS else lead(values),
+            {each: float(values[KIND_METRIC][kind == each].mean()) for each in np.unique(kind)},
+        )
+        for name, values in means.items()
+    ]
+
+
+def score_answers(
     grounder: Grounder,
     clip: FrozenClip,
     store: FeatureStore,
     *,
     seed: int,
     on_queries: Callable[[int], None],
-) -> list[Contender]:
-    """Answer the test split in every way and score the answers; intervals resample videos.
+) -> dict[str, QueryScores]:
+    """Answer the test split in every way and score the answers.
 
     What the similarity baseline looks at, and how it turns a curve into moments, is chosen on the
     training split. `on_queries` hears how many queries were answered so far, of all those of
@@ -70,30 +105,15 @@ def compare(
     answers = {
         OURS: _ask(grounder, store, test, test, answered),
         SHUFFLED: _ask(grounder, store, test, [test[int(place)] for place in lenders], answered),
-        "frozen CLIP similarity": _similarity_answers(clip, store, test, rng, answered),
+        SIMILARITY: _similarity_answers(clip, store, test, rng, answered),
         "random moments": [baselines.random_moments(rng, duration) for duration in durations],
         "whole video": [baselines.whole_video(duration) for duration in durations],
     }
-    scores = {name: _score(test, moments) for name, moments in answers.items()}
-    return [
-        Contender(
-            name,
-            bootstrap(
-                {metric: own.metrics()[metric] for metric in HEADLINE_METRICS},
-                own.video_ids,
-                num_samples=NUM_RESAMPLES,
-                seed=seed,
-            ),
-            None
-            if name == OURS
-            else paired_difference(scores[OURS], own, num_samples=NUM_RESAMPLES, seed=seed),
-        )
-        for name, own in scores.items()
-    ]
+    return {name: _score(test, moments) for name, moments in answers.items()}
 
 
 def num_questions(store: FeatureStore) -> int:
-    """Return how many questions `compare` asks."""
+    """Return how many questions `score_answers` asks."""
     num_train = min(len(store.annotations("train")), MAX_TUNING_QUERIES)
     return 3 * len(store.annotations("test")) + num_train
 
@@ -116,27 +136,21 @@ def _ask(
     answered: _Counter,
 ) -> list[Moments]:
     """Ask each video the sentence at the same place of the other list."""
-    read_video = lru_cache(maxsize=2)(store.read_video)  # a video's queries follow each other
     moments: list[Moments] = []
-    for start in range(0, len(videos), BATCH_SIZE):
-        pairs = zip(
-            videos[start : start + BATCH_SIZE], sentences[start : start + BATCH_SIZE], strict=True
-        )
-        batch = collate(
-            [
-                make_sample(
-                    read_video(video.video_id),
-                    store.read_query(sentence.query_id).tokens,
-                    video.query_id,
-                )
-                for video, sentence in pairs
-            ]
-        )
-        with torch.inference_mode():
-            predictions = grounder.model(batch.to(grounder.device))
-        moments += [g.moments for g in decode(predictions, batch, grounder.config.decoding)]
-        answered(len(batch))
+    for video_id, places in _by_video(videos):
+        queries = [store.read_query(sentences[place].query_id) for place in places]
+        found = grounder.ground(store.read_video(video_id), queries)
+        moments += [grounding.moments for grounding in found]
+        answered(len(places))
     return moments
+
+
+def _by_video(annotations: Sequence[Annotation]) -> Iterator[tuple[str, list[int]]]:
+    """Yield runs of neighbours of one video, as places in the list."""
+    for video_id, places in groupby(
+        range(len(annotations)), key=lambda place: annotations[place].video_id
+    ):
+        yield video_id, list(places)
 
 
 def _similarity_answers(
@@ -170,16 +184,16 @@ def _curves(
     clip: FrozenClip, store: FeatureStore, annotations: Sequence[Annotation], answered: _Counter
 ) -> list[dict[str, tuple[NDArray[np.float32], float, float]]]:
     """Return, per query, the similarity of CLS and of the best patch, with the video's timing."""
-    read_video = lru_cache(maxsize=2)(store.read_video)
     curves: list[dict[str, tuple[NDArray[np.float32], float, float]]] = []
-    for annotation in annotations:
-        video = read_video(annotation.video_id)
-        cosines = similarity(clip, video, store.read_query(annotation.query_id))
+    for video_id, places in _by_video(annotations):
+        video = store.read_video(video_id)
+        queries = [store.read_query(annotations[place].query_id) for place in places]
         timing = (video.frame_rate_fps, video.duration_seconds)
-        curves.append(
+        curves += [
             {"CLS": (cosines[:, 0], *timing), "patches": (cosines[:, 1:].max(axis=1), *timing)}
-        )
-        answered(1)
+            for cosines in similarity(clip, video, queries)
+        ]
+        answered(len(places))
     return curves
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from r2t.store.schema import QueryFeatures, VideoFeatures
 
 @torch.inference_mode()
 def similarity(
-    clip: FrozenClip, video: VideoFeatures, query: QueryFeatures
-) -> Float32[np.ndarray, "frames tokens"]:
-    """Return the cosine between every stored token and the sentence, CLS first.
+    clip: FrozenClip, video: VideoFeatures, queries: Sequence[QueryFeatures]
+) -> Float32[np.ndarray, "queries frames tokens"]:
+    """Return the cosine between every stored token and each sentence, CLS first.
 
     It is that of CLS which CLIP was trained for. The final LayerNorms and projections that
     extraction leaves out are applied here, so the store must hold the last layer of both towers,
@@ -34,10 +35,14 @@ def similarity(
         )
     last = np.ascontiguousarray(video.decoded()[-1], dtype=np.float32)
     frames = towers.visual.ln_post(torch.from_numpy(last).to(clip.device)) @ towers.visual.proj
-    end = torch.from_numpy(query.tokens[-1, -1].astype(np.float32)).to(clip.device)
-    sentence = _project(towers.text.ln_final(end), towers.text.text_projection)
-    return (F.normalize(frames, dim=-1) @ F.normalize(sentence, dim=-1)).cpu().numpy()
+    ends = np.stack([query.tokens[-1, -1] for query in queries]).astype(np.float32)
+    ended = towers.text.ln_final(torch.from_numpy(ends).to(clip.device))
+    sentences = F.normalize(_project(ended, towers.text.text_projection), dim=-1)
+    cosines = F.normalize(frames, dim=-1) @ sentences.T
+    return cosines.movedim(-1, 0).cpu().numpy()
 
 
-def _project(state: Float[Tensor, " width"], projection: Any) -> Float[Tensor, " embedding"]:
-    return projection(state) if isinstance(projection, torch.nn.Module) else state @ projection
+def _project(
+    states: Float[Tensor, "queries width"], projection: Any
+) -> Float[Tensor, "queries embedding"]:
+    return projection(states) if isinstance(projection, torch.nn.Module) else states @ projection

@@ -27,7 +27,7 @@ from r2t.extract.demo.scene import (
     sample_scene,
     scene_generator,
 )
-from r2t.extract.demo.sentences import Query, ask, clip_scores
+from r2t.extract.demo.sentences import Kind, Query, ask, clip_scores
 from r2t.store.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
@@ -101,6 +101,12 @@ def make_world(
     annotations = folder / f"{split}.jsonl"
     annotations.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return annotations
+
+
+def read_kinds(annotations: Path) -> dict[str, Kind]:
+    """Return the kind of every query of an annotation file that `make_world` wrote, by its id."""
+    rows = map(json.loads, annotations.read_text(encoding="utf-8").splitlines())
+    return {row["qid"]: row["kind"] for row in rows}
 
 
 def _film_all(
