@@ -1,4 +1,4 @@
-.PHONY: check lint types layers test demo clean
+.PHONY: check lint types layers test stress demo clean
 
 check: lint types layers test
 
@@ -15,6 +15,9 @@ layers:
 
 test:
 	python -m pytest
+
+stress:
+	python -m pytest -m stress
 
 demo:
 	r2t demo

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +33,9 @@ from r2t.cli.ui import (
 from r2t.store.schema import StorageDtype
 
 if TYPE_CHECKING:
+    from r2t.extract.cluster import Cluster
     from r2t.extract.pipeline import ExtractReport
+    from r2t.extract.stages import Stage
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -39,6 +44,7 @@ EXAMPLES = (
     "--annotations val=charades_sta_test.txt --preset charades --store charades.zarr\n\n"
     "  r2t extract --videos ./qvh --dry-run\n\n"
     "  r2t extract --videos ./qvh --only damaged.txt --retry-failed\n\n"
+    "  r2t extract --videos ./qvh --dask local:4\n\n"
     "  r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors"
 )
 
@@ -113,6 +119,13 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again the videos that failed before.")
     ] = False,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            help="Extract on a Dask cluster: tcp://SCHEDULER:8786, whose machines see the same "
+            "files, or local:N for N workers here, one for each GPU."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print frames, bytes and time that it would take, and end."),
@@ -127,7 +140,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         from r2t.extract.clip import FrozenClip
         from r2t.extract.config import ExtractConfig, default_num_workers
         from r2t.extract.frames import Decoder
-        from r2t.extract.pipeline import Progress
+        from r2t.extract.local_run import Progress
         from r2t.extract.pipeline import extract as run
         from r2t.store.feature_store import FeatureStore
 
@@ -144,16 +157,16 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         queries = annotations_of(videos, annotations)
         if only is not None:
             paths, queries = restrict(paths, queries, only)
-        clip = FrozenClip.load(
-            model,
-            "none" if dry_run else pretrained,
-            layers,
-            device=None if device == "auto" else device,
-            precision=precision,
-            batch_size=batch_size,
-            offline=offline,
-            announce=_announce,
-        )
+        arguments: dict[str, Any] = {
+            "name": model,
+            "pretrained": "none" if dry_run else pretrained,
+            "layers": layers,
+            "device": None if device == "auto" else device,
+            "precision": precision,
+            "batch_size": batch_size,
+            "offline": offline,
+        }
+        clip = FrozenClip.load(**arguments, announce=_announce)
         if dry_run:
             if not show_plan(config, clip, store, paths, queries, json=json):
                 raise typer.Exit(SOME_FAILED)
@@ -163,14 +176,17 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             clip.spec(config.frame_rate, config.dtype),
             {**clip.provenance(), "decoder": config.decoder},
         )
-        with progress_bar("videos", len(paths)) as show_done:
+        with _cluster(dask, arguments) as cluster, progress_bar("videos", len(paths)) as show_done:
 
             def show(progress: Progress) -> None:
-                show_done(len(paths) - progress.num_videos + progress.num_finished)
+                num_before = len(paths) - progress.num_videos
+                done = progress.num_finished + progress.part_finished
+                show_done(num_before + done, _pace(progress.num_frames, progress.stages, began))
                 if progress.failed:
                     note(f"failed: {progress.failed[0]}: {progress.failed[1]}", style="red")
 
-            report = run(config, clip, target, paths, queries, show)
+            began = time.monotonic()
+            report = run(config, clip, target, paths, queries, show, cluster=cluster)
         _tell(report, store)
         if json:
             print_json(_as_json(report, store))
@@ -180,9 +196,30 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         raise typer.Exit(SOME_FAILED)
 
 
+@contextmanager
+def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[Cluster | None]:
+    if address is None:
+        yield None
+        return
+    from r2t.extract.cluster import open_cluster
+
+    with open_cluster(address, clip_arguments) as cluster:
+        note(f"cluster: {cluster.num_workers} workers; dashboard: {cluster.dashboard}")
+        yield cluster
+
+
 def _announce(source: str, num_bytes: int | None) -> None:
     size = f" ({human_bytes(num_bytes)})" if num_bytes else ""
     note(f"downloading {source}{size}")
+
+
+def _pace(num_frames: int, stages: Sequence[Stage], began: float) -> str:
+    from r2t.extract.stages import bottleneck
+
+    slowest = bottleneck(stages)
+    if slowest is None:
+        return ""
+    return f"{num_frames / (time.monotonic() - began):.1f} frames/s, bound by {slowest.name}"
 
 
 def _tell(report: ExtractReport, store: str) -> None:
@@ -200,6 +237,7 @@ def _tell(report: ExtractReport, store: str) -> None:
         f"{store}: videos: {', '.join(parts)}; {queries}; "
         f"{report.num_frames} frames in {report.seconds:.1f} s"
     )
+    _tell_stages(report)
     if report.failed:
         note(f"failed, and listed in {report.quarantine_path}: {named(report.failed)}")
     if report.quarantined:
@@ -215,6 +253,16 @@ def _tell(report: ExtractReport, store: str) -> None:
         note("interrupted; run the same command to resume", style="yellow")
 
 
+def _tell_stages(report: ExtractReport) -> None:
+    if report.bottleneck is not None:
+        paces = (
+            f"{stage.name} {stage.frames_per_second:.1f} frames/s "
+            f"(busy {stage.utilisation(report.seconds):.0%})"
+            for stage in report.stages
+        )
+        note(f"bound by {report.bottleneck.name}: {', '.join(paces)}")
+
+
 def _as_json(report: ExtractReport, store: str) -> dict[str, Any]:
     return {
         "store": store,
@@ -222,5 +270,16 @@ def _as_json(report: ExtractReport, store: str) -> dict[str, Any]:
         **{
             name: str(value) if isinstance(value, Path) else value
             for name, value in dataclasses.asdict(report).items()
+        },
+        "bottleneck": report.bottleneck.name if report.bottleneck else None,
+        "stages": {
+            stage.name: {
+                "num_frames": stage.num_frames,
+                "busy_seconds": stage.busy_seconds,
+                "num_lanes": stage.num_lanes,
+                "frames_per_second": stage.frames_per_second,
+                "utilisation": stage.utilisation(report.seconds),
+            }
+            for stage in report.stages
         },
     }

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 from rich.console import Console
@@ -130,8 +130,14 @@ def write_text(path: Path, text: str) -> None:
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+class ShowDone(Protocol):
+    """Shows how many are done, and a few words on how it goes."""
+
+    def __call__(self, completed: float, detail: str = "") -> None: ...
+
+
 @contextmanager
-def progress_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
+def progress_bar(label: str, total: int) -> Generator[ShowDone]:
     """Yield a function that is told how many are done: a bar on a terminal, else a few lines."""
     console = notes()
     if not console.is_terminal:
@@ -143,13 +149,14 @@ def progress_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
         console=console,
         transient=True,
     ) as progress:
-        task = progress.add_task(label, total=total)
+        task = progress.add_task(label, total=total, detail="")
 
-        def show_done(completed: int) -> None:
-            progress.update(task, completed=completed)
+        def show_done(completed: float, detail: str = "") -> None:
+            progress.update(task, completed=completed, detail=detail)
 
         yield show_done
 
@@ -158,7 +165,7 @@ def progress_bar(label: str, total: int) -> Generator[Callable[[int], None]]:
 def growing_bar(label: str) -> Generator[Callable[[int, int], None]]:
     """Yield a function that is told how many are done, of how many; the bar waits for that."""
     with ExitStack() as stack:
-        bars: list[Callable[[int], None]] = []
+        bars: list[ShowDone] = []
 
         def show_done(completed: int, total: int) -> None:
             if not bars:
@@ -168,15 +175,16 @@ def growing_bar(label: str) -> Generator[Callable[[int, int], None]]:
         yield show_done
 
 
-def _line_printer(label: str, total: int) -> Callable[[int], None]:
+def _line_printer(label: str, total: int) -> ShowDone:
     began = printed = time.monotonic()
 
-    def show_done(completed: int) -> None:
+    def show_done(completed: float, detail: str = "") -> None:
         nonlocal printed
         now = time.monotonic()
         if completed and now - printed >= _LINE_EVERY_SECONDS:
             left = (now - began) / completed * (total - completed)
-            note(f"{label}: {completed}/{total}, about {left:.0f} s left")
+            words = f"; {detail}" if detail else ""
+            note(f"{label}: {int(completed)}/{total}, about {human_seconds(left)} left{words}")
             printed = now
 
     return show_done

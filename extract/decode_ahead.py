@@ -78,7 +78,7 @@ class _HandOver:
         try:
             while not self.stop.is_set():
                 job = self._waiting.get_nowait()
-                for event in _decode(self._pool, job):
+                for event in decode_events(self._pool, job):
                     self._put((job, event))
         except queue.Empty:
             self._put(None)
@@ -94,7 +94,8 @@ class _HandOver:
             return
 
 
-def _decode(pool: DecodePool, job: VideoJob) -> Iterator[Decoded]:
+def decode_events(pool: DecodePool, job: VideoJob) -> Iterator[Decoded]:
+    """Decode one video; what is wrong with it is yielded last, not raised."""
     try:
         decoder = ""
         for batch in pool.stream(job.path, job.frame_rate_fps):

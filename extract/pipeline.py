@@ -1,8 +1,9 @@
 """One extraction: skip what is done, then decode ‖ encode ‖ write, and set aside what fails.
 
-Decoding runs in killable processes, the model in the calling thread, writing in a thread of its
-own. A video appears in the store when it is complete, so a run may end at any point and the next
-one goes on from there. Queries are stored after the videos, and only those of stored videos.
+Here, decoding runs in killable processes, the model in the calling thread, writing in a thread of
+its own (`local_run`); on a cluster each worker does all three (`cluster`). A video appears in the
+store when it is complete, so a run may end at any point and the next one goes on from there.
+Queries are stored after the videos, and only those of stored videos.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.decode_ahead import VideoJob, decode_ahead
-from r2t.extract.decode_pool import DecodePool
-from r2t.extract.frames import FrameBatch
+from r2t.extract.decode_ahead import VideoJob
+from r2t.extract.local_run import LocalRun, Progress
 from r2t.extract.quarantine import Quarantine
 from r2t.extract.queries import (
     add_queries,
@@ -27,20 +28,13 @@ from r2t.extract.queries import (
     stored_only,
     warn_of_late_moments,
 )
-from r2t.extract.writing import WritingThread
+from r2t.extract.stages import Stage, bottleneck
 from r2t.store.annotations import Annotation
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import PER_VIDEO, VideoSource
-from r2t.store.writer import StoreWriter
+from r2t.store.schema import PER_VIDEO
 
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: videos finished, of which `failed` names the latest if it failed."""
-
-    num_finished: int
-    num_videos: int
-    failed: tuple[str, str] | None = None
+if TYPE_CHECKING:
+    from r2t.extract.cluster import Cluster, ClusterRun
 
 
 @dataclass(frozen=True)
@@ -62,6 +56,7 @@ class ExtractReport:
     num_known_queries: int
     num_withheld_queries: int
     seconds: float
+    stages: tuple[Stage, ...]
     interrupted: bool
     quarantine_path: Path
 
@@ -69,6 +64,11 @@ class ExtractReport:
     def complete(self) -> bool:
         """Whether every video and query that was asked for is in the store."""
         return not (self.failed or self.quarantined or self.missing_videos or self.interrupted)
+
+    @property
+    def bottleneck(self) -> Stage | None:
+        """The stage that set the pace, if any frame was extracted."""
+        return bottleneck(self.stages)
 
 
 def extract(
@@ -78,8 +78,12 @@ def extract(
     videos: Sequence[Path],
     annotations: Sequence[Annotation],
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    *,
+    cluster: Cluster | None = None,
 ) -> ExtractReport:
     """Bring the features of videos and of their queries into a store made for this model.
+
+    With a cluster, its workers extract the videos, and this process the queries.
 
     SIGINT and SIGTERM end the run early: complete videos stay, and the report says so. Raises
     `StoreError` where the store cannot be written, with everything committed before intact.
@@ -100,7 +104,8 @@ def extract(
     with store.writer() as writer, _sigterm_as_interrupt():
         for video_id in skipped:
             writer.index(video_id)
-        run = _Run(config, clip, on_progress, num_videos=len(jobs))
+        run = _run(config, clip, store, on_progress, cluster, len(jobs))
+        interrupted = False
         try:
             run.extract_videos(writer, jobs)
             writer.flush()
@@ -111,7 +116,7 @@ def extract(
             add_queries(clip, writer, new)
             warn_of_late_moments(store, wanted)
         except KeyboardInterrupt:
-            run.interrupted, new, missing, num_withheld = True, [], {}, 0
+            interrupted, new, missing, num_withheld = True, [], {}, 0
         finally:
             failed |= run.failed
             quarantine.update(failed=failed, resolved={*skipped, *run.done})
@@ -126,74 +131,25 @@ def extract(
         num_known_queries=len(known),
         num_withheld_queries=num_withheld,
         seconds=time.monotonic() - began,
-        interrupted=run.interrupted,
+        stages=run.stages,
+        interrupted=interrupted,
         quarantine_path=quarantine.path,
     )
 
 
-class _Run:
-    """The videos of one run, and what became of them."""
+def _run(
+    config: ExtractConfig,
+    clip: FrozenClip,
+    store: FeatureStore,
+    on_progress: Callable[[Progress], None],
+    cluster: Cluster | None,
+    num_videos: int,
+) -> LocalRun | ClusterRun:
+    if cluster is None:
+        return LocalRun(config, clip, on_progress, num_videos=num_videos)
+    from r2t.extract.cluster import ClusterRun
 
-    def __init__(
-        self,
-        config: ExtractConfig,
-        clip: FrozenClip,
-        on_progress: Callable[[Progress], None],
-        *,
-        num_videos: int,
-    ) -> None:
-        self.done: list[str] = []
-        self.failed: dict[str, str] = {}
-        self.num_frames = 0
-        self.interrupted = False
-        self._config = config
-        self._clip = clip
-        self._on_progress = on_progress
-        self._num_videos = num_videos
-
-    def extract_videos(self, writer: StoreWriter, jobs: Sequence[VideoJob]) -> None:
-        if not jobs:
-            return
-        num_workers = min(self._config.num_workers, len(jobs))
-        pool = DecodePool(
-            num_workers,
-            size=self._clip.image_size,
-            decoder=self._config.decoder,
-            window=self._clip.batch_size,
-            timeout_seconds=self._config.timeout_seconds,
-            memory_bytes=self._config.memory_bytes,
-        )
-        writing = WritingThread(writer)
-        self.done, self.failed = writing.done, writing.failed
-        decoded = decode_ahead(pool, jobs, num_threads=num_workers)
-        try:
-            with writing:
-                num_finished = 0
-                for job, event in decoded:
-                    if isinstance(event, FrameBatch):
-                        self._encode(writing, job, event)
-                        continue
-                    failure = None
-                    if isinstance(event, VideoSource):
-                        writing.finish(job.video_id, event)
-                    else:
-                        failure = (job.video_id, str(event))
-                        writing.fail(*failure)
-                    num_finished += 1
-                    self._on_progress(Progress(num_finished, self._num_videos, failure))
-        finally:
-            decoded.close()
-
-    def _encode(self, writing: WritingThread, job: VideoJob, batch: FrameBatch) -> None:
-        if batch.first_frame == 0:
-            writing.begin(
-                job.video_id,
-                num_frames=batch.num_video_frames,
-                duration_seconds=batch.duration_seconds,
-                frame_rate_fps=job.frame_rate_fps,
-            )
-        writing.append(job.video_id, self._clip.encode_frames(batch.pixels))
-        self.num_frames += len(batch)
+    return ClusterRun(cluster, config, store, on_progress, num_videos=num_videos)
 
 
 def frame_rates(

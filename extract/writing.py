@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16
 
+from r2t.extract.stages import StageClock
 from r2t.store.errors import R2TError, StoreError, VideoError
 from r2t.store.schema import VideoSource
 from r2t.store.video_writer import VideoWriter
@@ -23,14 +24,17 @@ _MAX_WAITING = 4  # windows of features in memory, besides the one being written
 class WritingThread:
     """Writes videos window by window; each is committed by `finish` or leaves nothing.
 
+    `clock` hears of the work as the stage "write".
+
     What is wrong with one video ends up in `failed`; what is wrong with the disk ends the run:
     the next call, or leaving the `with` block, raises it as a `StoreError`.
     """
 
-    def __init__(self, writer: StoreWriter) -> None:
+    def __init__(self, writer: StoreWriter, clock: StageClock) -> None:
         self.done: list[str] = []
         self.failed: dict[str, str] = {}
         self._writer = writer
+        self._clock = clock
         self._open: dict[str, tuple[ExitStack, VideoWriter]] = {}
         self._steps: queue.Queue[tuple[str, Callable[[], None]] | None] = queue.Queue(_MAX_WAITING)
         self._fatal: BaseException | None = None
@@ -64,7 +68,12 @@ class WritingThread:
         self, video_id: str, tokens: Float16[np.ndarray, "layers frames tokens width"]
     ) -> None:
         """Hand over the next frames of a video that has begun."""
-        self._put(video_id, lambda: self._open[video_id][1].append(tokens))
+
+        def step() -> None:
+            self._open[video_id][1].append(tokens)
+            self._clock.add("write", tokens.shape[1], 0.0)
+
+        self._put(video_id, step)
 
     def finish(self, video_id: str, source: VideoSource) -> None:
         """Commit a video; only now is it known which decoder served."""
@@ -107,10 +116,11 @@ class WritingThread:
             if self._fatal is not None or video_id in self.failed:
                 continue
             try:
-                step()
+                with self._clock.timed("write"):
+                    step()
             except BaseException as error:  # carried over to the thread that calls
                 self._abandon(video_id, error)
-                if _concerns_one_video(error):
+                if concerns_one_video(error):
                     self.failed[video_id] = str(error)
                 else:
                     self._fatal = error
@@ -126,7 +136,7 @@ class WritingThread:
                 error.add_note(f"clearing up after it failed too: {trouble}")
 
 
-def _concerns_one_video(error: BaseException) -> bool:
+def concerns_one_video(error: BaseException) -> bool:
     """Whether other videos may still succeed: not if the operating system refused to write."""
     if not isinstance(error, R2TError):
         return False

@@ -65,6 +65,9 @@ def test_a_folder_becomes_a_store_and_a_second_run_skips_it(
     answer = json.loads(out)
     assert (answer["done"], answer["num_frames"], answer["num_new_queries"]) == (["wall"], 3, 1)
     assert answer["complete"] is True
+    assert answer["bottleneck"] in answer["stages"]
+    assert [stage["num_frames"] for stage in answer["stages"].values()] == [3, 3, 3]
+    assert all(stage["frames_per_second"] > 0 for stage in answer["stages"].values())
     opened = FeatureStore.open(store)
     assert opened.spec.vision_layers == (3, 4)
     assert opened.annotations("val")[0].query_id == "7"
@@ -133,6 +136,7 @@ def test_failures_are_named_and_give_status_1(
         (["--memory-limit", "0"], "give gigabytes above 0"),
         (["--memory-limit", "0.1"], "a decoder needs at least 0.5 GB"),
         (["--preset", "imagenet"], "legal are qvhighlights"),
+        (["--dask", "local:many"], "give local:N with N workers"),
         (["--only", "nobody"], "there is no video nobody among the 1 found"),
         (["--device", "abacus"], "device 'abacus'"),
         (["--precision", "int4"], "legal are auto, float32"),
@@ -176,7 +180,8 @@ def test_the_command_runs_as_a_program(folder: Path, clip_folder: Path, tmp_path
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == ""
     assert "1 extracted; 1 new queries" in finished.stderr
-    assert len(finished.stderr.splitlines()) == 1
+    assert len(finished.stderr.splitlines()) == 2
+    assert "bound by " in finished.stderr.splitlines()[1]
 
 
 class TestDryRun:

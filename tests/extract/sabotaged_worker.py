@@ -32,6 +32,8 @@ def sabotaged_stream(path: str, fps: Fraction, **options: Any) -> Iterator[Frame
     stem = Path(path).stem
     if stem == "hangs":
         time.sleep(600)
+    while stem == "spins":
+        pass
     if stem == "crashes":
         os.kill(os.getpid(), signal.SIGSEGV)
     if stem == "aborts":

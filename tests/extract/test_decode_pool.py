@@ -119,6 +119,7 @@ def lasting_pool() -> Iterator[DecodePool]:
         ("exits", "ended with status 3"),
         ("breaks", "ZeroDivisionError: a bug"),
         ("hangs", "showed no progress for 4 s"),
+        ("spins", "showed no progress for 4 s"),
         pytest.param(
             "eats",
             "more memory than allowed",

@@ -17,7 +17,8 @@ import pytest
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.pipeline import ExtractReport, Progress, extract
+from r2t.extract.local_run import Progress
+from r2t.extract.pipeline import ExtractReport, extract
 from r2t.extract.quarantine import Quarantine
 from r2t.store.annotations import Annotation, SaliencyLabels
 from r2t.store.errors import (

@@ -1,0 +1,215 @@
+"""Is the pipeline as fast as its slowest part, and how does it compare with the field's way?
+
+Three ways over the same videos, one after another in every round:
+  r2t       the whole pipeline, from files to a committed store
+  CLIP      encoding alone, of the same frames already in memory
+  two-step  ffmpeg writes frames as JPEG at 224, then each video's are read and go through CLIP in
+            float32 in one batch size, keeping all hidden states, saved as float16 .npy
+Weights are random (seed 0), which changes no time.
+
+    python benchmarks/extract.py VIDEOS --fps 0.5 --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from r2t.extract.clip import FrozenClip
+from r2t.extract.config import ExtractConfig, available_cores, default_num_workers
+from r2t.extract.decode_ahead import VideoJob, decode_ahead
+from r2t.extract.decode_pool import DecodePool
+from r2t.extract.frames import FrameBatch, find_videos
+from r2t.extract.pipeline import ExtractReport, extract
+from r2t.store.feature_store import FeatureStore
+
+MODEL = "ViT-B-32-quickgelu"
+FIELD_BATCH = 64
+
+
+@dataclass
+class Series:
+    """Seconds of one way in every round."""
+
+    walls: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.walls)
+
+    def line(self, name: str, num_frames: int) -> str:
+        rates = sorted(num_frames / wall for wall in self.walls)
+        return (
+            f"| {name} | {self.median:.2f} | {num_frames / self.median:.1f} | "
+            f"{rates[0]:.1f} to {rates[-1]:.1f} |"
+        )
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def pipeline(clip: FrozenClip, config: ExtractConfig, videos: list[Path]) -> ExtractReport:
+    """Extract into a new store."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec = clip.spec(config.frame_rate, config.dtype)
+        store = FeatureStore.create(Path(folder) / "feats.zarr", spec)
+        report = extract(config, clip, store, videos, [])
+    assert report.complete, report.failed
+    return report
+
+
+def decode_alone(
+    clip: FrozenClip, config: ExtractConfig, videos: list[Path]
+) -> list[list[np.ndarray]]:
+    """Return the windows of every video, decoded by the pipeline's own workers."""
+    assert not isinstance(config.frame_rate, str)
+    pool = DecodePool(config.num_workers, size=clip.image_size, window=clip.batch_size)
+    windows: dict[str, list[np.ndarray]] = {path.stem: [] for path in videos}
+    jobs = [VideoJob(path.stem, path, config.frame_rate) for path in videos]
+    for job, event in decode_ahead(pool, jobs, num_threads=config.num_workers):
+        if isinstance(event, FrameBatch):
+            windows[job.video_id].append(event.pixels)
+    return list(windows.values())
+
+
+def two_step(clip: FrozenClip, fps: float, videos: list[Path]) -> tuple[float, float]:
+    """Run the field's way; return the seconds of its two steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        for path in videos:
+            frames = Path(folder) / path.stem
+            frames.mkdir()
+            size = clip.image_size
+            scale = f"scale={size}:{size}:force_original_aspect_ratio=increase,crop={size}:{size}"
+            command = ["ffmpeg", "-v", "error", "-i", str(path), "-vf", f"fps={fps},{scale}"]
+            subprocess.run([*command, "-q:v", "2", str(frames / "%06d.jpg")], check=True)
+        middle = time.perf_counter()
+        for path in videos:
+            names = sorted((Path(folder) / path.stem).glob("*.jpg"))
+            pixels = np.stack([np.asarray(Image.open(name)).transpose(2, 0, 1) for name in names])
+            np.save(Path(folder) / f"{path.stem}.npy", all_states(clip, torch.from_numpy(pixels)))
+        return middle - began, time.perf_counter() - middle
+
+
+@torch.inference_mode()
+def all_states(clip: FrozenClip, pixels: torch.Tensor) -> np.ndarray:
+    """Return the embedding and the output of every block, frames first, in float16."""
+    visual = clip.towers.visual
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (clip.mean, clip.std))
+    parts: list[torch.Tensor] = []
+    for batch in pixels.split(FIELD_BATCH):
+        scaled = ((batch.float() / 255 - mean) / std).to(clip.device)
+        states: list[torch.Tensor] = []
+
+        def keep(_: object, __: object, state: torch.Tensor, into: Any = states) -> None:
+            into.append(state)
+
+        hooks = [
+            module.register_forward_hook(keep)
+            for module in (visual.ln_pre, *visual.transformer.resblocks)
+        ]
+        visual(scaled)
+        for hook in hooks:
+            hook.remove()
+        parts.append(torch.stack(states).half().cpu())
+    return torch.cat(parts, dim=1).transpose(0, 1).numpy()
+
+
+def timed(work: Callable[[], object], series: Series) -> None:
+    """Run and record."""
+    began = time.perf_counter()
+    work()
+    series.walls.append(time.perf_counter() - began)
+
+
+def main() -> None:
+    """Print medians, spreads, and ratios beside their bounds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--fps", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=default_num_workers())
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device")
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    clip = FrozenClip.load(
+        MODEL,
+        "none",
+        device=chosen.device,
+        precision=chosen.precision,
+        batch_size=chosen.batch_size,
+    )
+    field_clip = (
+        clip
+        if clip.precision == "float32"
+        else FrozenClip.load(MODEL, "none", device=chosen.device, precision="float32")
+    )
+    videos = find_videos(chosen.folder)
+    config = ExtractConfig(frame_rate=chosen.fps, num_workers=chosen.workers)
+    windows = decode_alone(clip, config, videos)
+    num_frames = sum(len(window) for video in windows for window in video)
+    cores = available_cores()
+    print(
+        f"{MODEL} in {clip.precision} on {clip.device}, batches of {clip.batch_size}; {cores} "
+        f"cores, {torch.get_num_threads()} threads of torch, {chosen.workers} decoding processes; "
+        f"{len(videos)} videos, {num_frames} frames at {chosen.fps:g} fps"
+    )
+    ours, decode, encode, field_way = Series(), Series(), Series(), Series()
+    steps: list[tuple[float, float]] = []
+    work_seconds: list[float] = []
+    report: ExtractReport | None = None
+    for _ in range(chosen.rounds):
+        before = cpu_seconds()
+        began = time.perf_counter()
+        report = pipeline(clip, config, videos)
+        ours.walls.append(time.perf_counter() - began)
+        work_seconds.append(cpu_seconds() - before)
+        timed(lambda: decode_alone(clip, config, videos), decode)
+        timed(lambda: [clip.encode_frames(w) for video in windows for w in video], encode)
+        timed(lambda: steps.append(two_step(field_clip, chosen.fps, videos)), field_way)
+    print("\n| way | median s | frames/s | spread of frames/s |\n| --- | --- | --- | --- |")
+    print(ours.line("r2t, whole pipeline", num_frames))
+    print(decode.line("r2t, decoding alone", num_frames))
+    print(encode.line("CLIP alone", num_frames))
+    print(field_way.line("two-step", num_frames))
+    first, second = (statistics.median(values) for values in zip(*steps, strict=True))
+    slowest = max(decode.median, encode.median)
+    shared = statistics.median(work_seconds) / cores
+    print(f"\nr2t / CLIP alone: {encode.median / ours.median:.2f}")
+    print(
+        f"r2t / two-step: {field_way.median / ours.median:.2f}; overlapping its two steps "
+        f"({first:.1f} s and {second:.1f} s) perfectly would give "
+        f"{(first + second) / max(first, second):.2f}"
+    )
+    print(
+        f"wall / max(slowest stage alone {slowest:.2f} s, CPU seconds per core {shared:.2f} s): "
+        f"{ours.median / max(slowest, shared):.2f}"
+    )
+    assert report is not None
+    for stage in report.stages:
+        print(
+            f"{stage.name}: {stage.frames_per_second:.0f} frames/s while it works, busy "
+            f"{stage.utilisation(report.seconds):.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,378 @@
+"""The same extraction on a Dask cluster: one video a task, one FrozenClip a worker.
+
+Workers read the videos and write into the store under the paths given here, so all machines must
+share both. A task writes one whole video, so a worker may die at any point: its videos are tried
+elsewhere, and one that takes several workers down is set aside. Dask moves tasks as pickles: only
+connect to a scheduler whose users you would let run code on your machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import Any, cast
+
+import torch
+from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster, get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from r2t.extract.clip import FrozenClip
+from r2t.extract.config import ExtractConfig, available_cores
+from r2t.extract.decode_ahead import VideoJob, decode_events
+from r2t.extract.decode_pool import DecodePool
+from r2t.extract.frames import FrameBatch
+from r2t.extract.local_run import Progress
+from r2t.extract.stages import Stage, StageClock
+from r2t.extract.writing import concerns_one_video
+from r2t.store.errors import ConfigError, R2TError
+from r2t.store.feature_store import FeatureStore
+from r2t.store.schema import FeatureSpec, VideoSource
+from r2t.store.video_writer import VideoWriter
+from r2t.store.writer import StoreWriter
+
+LOCAL = "local:"
+_TASK = "extract"  # what the dashboard groups tasks by; each is ("extract", video id)
+_PLUGIN = "r2t-extract"
+_CONNECT_SECONDS = 20.0
+_NO_WORKER_SECONDS = 60.0
+_LOOK_EVERY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connected cluster, and the arguments of `FrozenClip.load` on its workers.
+
+    `torch_threads` limits those of a worker; None takes as many as the worker has.
+    """
+
+    client: Any  # distributed.Client, whose methods are typed as coroutines too
+    clip_arguments: Mapping[str, Any]
+    torch_threads: int | None = None
+
+    @property
+    def num_workers(self) -> int:
+        """Number of workers at this moment."""
+        return len(self.client.nthreads())
+
+    @property
+    def dashboard(self) -> str:
+        """Where a browser sees the tasks, if the scheduler serves that."""
+        return str(self.client.dashboard_link)
+
+
+@contextmanager
+def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[Cluster]:
+    """Connect to a scheduler ("tcp://host:8786"), or start "local:N" workers on this machine.
+
+    Local workers share the machine's cores and take its GPUs in turn.
+    """
+    arguments = _portable(clip_arguments)
+    if not address.startswith(LOCAL):
+        with _client(address) as client:
+            yield Cluster(client, arguments)
+        return
+    num_workers = _num_local(address)
+    share = max(1, available_cores() // num_workers)
+    with _local_cluster(num_workers, share) as cluster, _client(cluster) as client:
+        yield Cluster(client, arguments, torch_threads=share)
+
+
+def visible_devices(
+    num_workers: int, num_gpus: int, already: str | None = None
+) -> list[str | None]:
+    """Return CUDA_VISIBLE_DEVICES of each local worker: one GPU each, in turn; None without GPUs.
+
+    `already` is the variable's present value, whose devices are shared out.
+    """
+    devices = already.split(",") if already else [str(number) for number in range(num_gpus)]
+    if not devices:
+        return [None] * num_workers
+    return [devices[number % len(devices)] for number in range(num_workers)]
+
+
+def _num_local(address: str) -> int:
+    text = address.removeprefix(LOCAL)
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"cluster {address!r}: give local:N with N workers, or tcp://HOST:PORT")
+    return int(text)
+
+
+def _portable(clip_arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Make paths absolute, which mean the same in another working directory."""
+    portable = dict(clip_arguments)
+    for name in ("name", "pretrained"):
+        given = portable.get(name)
+        if given and Path(given).exists():
+            portable[name] = str(Path(given).resolve())
+    return portable
+
+
+@contextmanager
+def _local_cluster(num_workers: int, share: int) -> Generator[SpecCluster]:
+    visible = visible_devices(
+        num_workers, torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    )
+    # Two threads at least, so that a worker decodes one video while it encodes another.
+    options = {"nthreads": max(2, share), "host": "127.0.0.1", "silence_logs": logging.ERROR}
+    workers = {
+        number: {
+            "cls": Nanny,
+            "options": {
+                **options,
+                "env": {} if device is None else {"CUDA_VISIBLE_DEVICES": device},
+            },
+        }
+        for number, device in enumerate(visible)
+    }
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
+    make_cluster: Any = SpecCluster  # typed as if used in a coroutine
+    with make_cluster(
+        workers=workers, scheduler=scheduler, silence_logs=logging.ERROR, name="r2t"
+    ) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _client(target: str | SpecCluster) -> Generator[Client]:
+    try:
+        client = Client(target, timeout=_CONNECT_SECONDS, set_as_default=False)
+        client.wait_for_workers(1, timeout=_NO_WORKER_SECONDS)
+    except (OSError, ValueError) as error:  # TimeoutError is an OSError
+        raise ConfigError(
+            f"cluster {target}: cannot be reached, or has no workers: {error}; start them with "
+            "`dask scheduler` and `dask worker tcp://HOST:8786`"
+        ) from error
+    with client:
+        yield client
+
+
+class ClusterRun:
+    """The videos of one run on a cluster, and what became of them."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        config: ExtractConfig,
+        store: FeatureStore,
+        on_progress: Callable[[Progress], None],
+        *,
+        num_videos: int,
+    ) -> None:
+        self.done: list[str] = []
+        self.failed: dict[str, str] = {}
+        self.num_frames = 0
+        self._cluster = cluster
+        self._client = cluster.client
+        self._config = config
+        self._store = store
+        self._on_progress = on_progress
+        self._num_videos = num_videos
+        lanes = max(1, sum(self._client.nthreads().values()))
+        num_workers = max(1, len(self._client.nthreads()))
+        self._clock = StageClock({"decode": lanes, "encode": num_workers, "write": lanes})
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """How much work decoding, encoding and writing have been so far, over all workers."""
+        return self._clock.stages()
+
+    def extract_videos(self, writer: StoreWriter, jobs: Sequence[VideoJob]) -> None:
+        """Extract every video or find out why not; what is wrong with a disk is raised."""
+        if not jobs:
+            return
+        worker = _Extractor(
+            self._cluster.clip_arguments,
+            self._config,
+            self._store.location,
+            self._store.spec,
+            self._cluster.torch_threads,
+        )
+        futures: list[Future] = []
+        try:
+            self._client.register_plugin(worker, name=_PLUGIN)
+            finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+            for job in jobs:
+                portable = replace(job, path=job.path.absolute())
+                key = (_TASK, job.video_id)
+                future = self._client.submit(_extract_one, portable, key=key, pure=False)
+                future.add_done_callback(finished.put)
+                futures.append(future)
+            for _ in jobs:
+                self._take(self._next(finished))
+        finally:
+            with suppress(OSError, TimeoutError):  # the scheduler may be what is gone
+                self._client.cancel(futures)
+                self._client.unregister_worker_plugin(_PLUGIN)
+            # A worker that died took its index rows along.
+            self._store.refresh()
+            for video_id in self.done:
+                writer.index(video_id)
+
+    def _next(self, finished: queue.SimpleQueue[Future]) -> Future:
+        last_seen = monotonic()
+        while True:
+            with suppress(queue.Empty):
+                return finished.get(timeout=_LOOK_EVERY_SECONDS)
+            if self._client.nthreads():
+                last_seen = monotonic()
+            elif monotonic() - last_seen > _NO_WORKER_SECONDS:
+                raise ConfigError(
+                    f"the cluster has had no worker for {_NO_WORKER_SECONDS:.0f} s; what was "
+                    "finished is safe: start workers and run the same command again"
+                )
+
+    def _take(self, future: Future) -> None:
+        _, video_id = cast("tuple[str, str]", future.key)
+        failure: tuple[str, str] | None = None
+        if future.status == "finished":
+            outcome: _Outcome = future.result()
+            for name, seconds in outcome.seconds.items():
+                self._clock.add(name, outcome.num_frames, seconds)
+            self.num_frames += outcome.num_frames
+            if outcome.failure is not None:
+                failure = (video_id, outcome.failure)
+        elif future.status == "error":
+            error = cast("BaseException", future.exception())
+            if not isinstance(error, KilledWorker):
+                raise error
+            failure = (video_id, f"{error.allowed_failures + 1} workers died while they had it")
+        else:
+            raise ConfigError(
+                "the connection to the cluster's scheduler was lost; what was "
+                "finished is safe: run the same command again"
+            )
+        if failure is None:
+            self.done.append(video_id)
+        else:
+            self.failed[video_id] = failure[1]
+        future.release()
+        num_finished = len(self.done) + len(self.failed)
+        self._on_progress(
+            Progress(
+                num_finished,
+                self._num_videos,
+                num_frames=self.num_frames,
+                stages=self.stages,
+                failed=failure,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of one video: frames and seconds of each stage, and why it failed if it did."""
+
+    num_frames: int
+    seconds: Mapping[str, float]
+    failure: str | None
+
+
+def _extract_one(job: VideoJob) -> _Outcome:
+    return cast("_Extractor", get_worker().plugins[_PLUGIN]).extract(job)
+
+
+class _Extractor(WorkerPlugin):
+    """What a worker keeps between videos: the model, its decoders, its place in the store."""
+
+    def __init__(
+        self,
+        clip_arguments: Mapping[str, Any],
+        config: ExtractConfig,
+        location: str,
+        spec: FeatureSpec,
+        torch_threads: int | None,
+    ) -> None:
+        self._clip_arguments = clip_arguments
+        self._config = config
+        self._location = location
+        self._spec = spec
+        self._torch_threads = torch_threads
+
+    async def setup(self, worker: Any) -> None:
+        """Load the model, in a thread so that the worker keeps answering meanwhile."""
+        await asyncio.to_thread(self._load, worker.state.nthreads)
+
+    async def teardown(self, worker: Any) -> None:
+        """Write the index rows gathered and end the decoders."""
+        await asyncio.to_thread(self._stack.close)
+
+    def _load(self, num_threads: int) -> None:
+        torch.set_num_threads(self._torch_threads or num_threads)  # dask leaves torch one
+        self._clip = FrozenClip.load(**self._clip_arguments)
+        store = FeatureStore.open(self._location)
+        ours = self._clip.spec(self._spec.frame_rate, self._spec.dtype)
+        store.spec.require_equal(ours, action=f"add to {self._location} from a worker")
+        self._model_lock = threading.Lock()
+        self._stack = ExitStack()
+        self._writer = self._stack.enter_context(store.writer())
+        self._pool = self._stack.enter_context(
+            DecodePool(
+                num_threads,
+                size=self._clip.image_size,
+                decoder=self._config.decoder,
+                window=self._clip.batch_size,
+                timeout_seconds=self._config.timeout_seconds,
+                memory_bytes=self._config.memory_bytes,
+            )
+        )
+
+    def extract(self, job: VideoJob) -> _Outcome:
+        """Extract one video; raise what is wrong with more than this video."""
+        clock = StageClock(dict.fromkeys(("decode", "encode", "write"), 1))
+        failure = None
+        try:
+            self._extract(job, clock)
+        except R2TError as error:
+            if not concerns_one_video(error):
+                raise
+            failure = str(error)
+        stages = clock.stages()
+        return _Outcome(
+            stages[0].num_frames, {each.name: each.busy_seconds for each in stages}, failure
+        )
+
+    def _extract(self, job: VideoJob, clock: StageClock) -> None:
+        with ExitStack() as stack:
+            video: VideoWriter | None = None
+            for event in decode_events(self._pool, job):
+                if isinstance(event, R2TError):
+                    raise event
+                if isinstance(event, VideoSource):
+                    assert video is not None, "a video has at least one frame"
+                    video.source = event
+                    continue
+                video = self._add(video, stack, job, event, clock)
+            with clock.timed("write"):
+                stack.close()  # commits the video
+
+    def _add(
+        self,
+        video: VideoWriter | None,
+        stack: ExitStack,
+        job: VideoJob,
+        batch: FrameBatch,
+        clock: StageClock,
+    ) -> VideoWriter:
+        clock.add("decode", len(batch), batch.decode_seconds)
+        with self._model_lock, clock.timed("encode", len(batch)):
+            tokens = self._clip.encode_frames(batch.pixels)
+        with clock.timed("write", len(batch)):
+            if video is None:
+                video = stack.enter_context(
+                    self._writer.video(
+                        job.video_id,
+                        num_frames=batch.num_video_frames,
+                        duration_seconds=batch.duration_seconds,
+                        frame_rate_fps=job.frame_rate_fps,
+                    )
+                )
+            video.append(tokens)
+        return video

@@ -1,0 +1,122 @@
+"""The same extraction on a cluster of real processes, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from barcode_videos import Recipe, write_video
+from distributed import Client, LocalCluster
+
+from r2t.extract import cluster as cluster_module
+from r2t.extract.clip import FrozenClip
+from r2t.extract.cluster import Cluster, open_cluster, visible_devices
+from r2t.extract.config import ExtractConfig
+from r2t.extract.local_run import Progress
+from r2t.extract.pipeline import ExtractReport, extract
+from r2t.store.errors import ConfigError
+from r2t.store.feature_store import FeatureStore
+
+
+def test_local_workers_take_the_gpus_in_turn() -> None:
+    assert visible_devices(3, 0) == [None, None, None]
+    assert visible_devices(3, 2) == ["0", "1", "0"]
+    assert visible_devices(2, 8) == ["0", "1"]
+    assert visible_devices(3, 4, already="5,7") == ["5", "7", "5"]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("local:", "give local:N"),
+        ("local:0", "give local:N"),
+        ("localhost", "cannot be reached"),
+        ("tcp://127.0.0.1:9", "start them with `dask scheduler`"),
+    ],
+)
+def test_a_cluster_that_is_not_there(
+    address: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_CONNECT_SECONDS", 0.5)
+    with pytest.raises(ConfigError, match=message), open_cluster(address, {}):
+        pytest.fail("nothing to connect to")
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> list[Path]:
+    """Eight videos of five seconds and an empty file."""
+    good = write_video(tmp_path / "good", Recipe())
+    videos = [tmp_path / "videos" / f"v{number}.mp4" for number in range(8)]
+    videos[0].parent.mkdir()
+    for path in videos:
+        os.link(good, path)
+    videos.append(tmp_path / "videos" / "empty.mp4")
+    videos[-1].touch()
+    return videos
+
+
+def require_all_done(report: ExtractReport, clip: FrozenClip, location: str, good: Path) -> None:
+    """Check that eight videos are stored and indexed, and the empty one set aside."""
+    ids = [f"v{number}" for number in range(8)]
+    assert sorted(report.done) == ids
+    assert list(report.failed) == ["empty"]
+    assert "is empty" in report.quarantine_path.read_text()
+    assert report.num_frames == 8 * 5
+    counts = {stage.name: stage.num_frames for stage in report.stages}
+    assert counts == {"decode": 40, "encode": 40, "write": 40}
+    expected = clip.encode_video(good, 1.0).tokens
+    store = FeatureStore.open(location)
+    assert sorted(store.videos["video_id"]) == ids
+    for video_id in ids:
+        tokens = store.read_video(video_id).tokens
+        np.testing.assert_allclose(tokens, expected, rtol=2e-3, atol=2e-3)
+    assert not list(Path(location).parent.glob("*.partial"))
+
+
+def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[Path]) -> None:
+    arguments = {"name": str(clip_folder), "layers": 2, "device": "cpu"}
+    clip = FrozenClip.load(**arguments)
+    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
+    seen: list[Progress] = []
+    config = ExtractConfig(frame_rate=1.0)
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
+        ) as threads,
+        Client(threads, set_as_default=False) as client,
+    ):
+        cluster = Cluster(client, arguments)
+        report = extract(config, clip, store, videos, [], seen.append, cluster=cluster)
+    require_all_done(report, clip, store.location, videos[0])
+    assert [progress.num_finished for progress in seen] == list(range(1, 10))
+    assert [progress.failed[0] for progress in seen if progress.failed] == ["empty"]
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+def test_a_killed_worker_costs_no_video(
+    clip_folder: Path, tmp_path: Path, videos: list[Path]
+) -> None:
+    arguments = {"name": str(clip_folder), "layers": 2, "device": "cpu"}
+    clip = FrozenClip.load(**arguments)
+    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
+    killed: list[int] = []
+    with open_cluster("local:2", arguments) as cluster:
+
+        def kill_one(progress: Progress) -> None:
+            busy = [who for who, tasks in cluster.client.processing().items() if tasks]
+            if not killed and busy:
+                [pid] = cluster.client.run(os.getpid, workers=busy[:1]).values()
+                killed.append(pid)
+                os.kill(pid, signal.SIGKILL)
+
+        config = ExtractConfig(frame_rate=1.0)
+        report = extract(config, clip, store, videos, [], kill_one, cluster=cluster)
+    assert killed
+    shutil.rmtree(tmp_path / "feats.zarr.partial")  # what the killed worker left
+    require_all_done(report, clip, store.location, videos[0])
