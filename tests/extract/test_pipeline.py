@@ -83,7 +83,9 @@ def test_a_run_stores_what_the_model_sees(
     assert report.complete
     assert sorted(report.done) == ["one", "three", "two"]
     assert (report.num_frames, report.num_new_queries) == (6 + 3 + 2, 3)
-    assert [progress.num_finished for progress in seen] == [1, 2, 3]
+    assert sorted({progress.num_finished for progress in seen}) == [0, 1, 2, 3]
+    assert seen[0].part_finished == pytest.approx(4 / 6)  # a window of the first video's frames
+    assert (seen[-1].num_frames, seen[-1].part_finished) == (11, 0)
     assert all(progress.num_videos == 3 and progress.failed is None for progress in seen)
     for path in videos:
         alone = clip.encode_video(path, 1.0)
@@ -265,7 +267,8 @@ def test_a_signal_stops_after_complete_videos(
     before = signal.getsignal(signal.SIGTERM)
 
     def stop(progress: Progress) -> None:
-        signal.raise_signal(number)
+        if progress.num_finished:
+            signal.raise_signal(number)
 
     report = extract(CONFIG, clip, store, videos, [annotation("q1", "one")], stop)
     assert report.interrupted
