@@ -54,6 +54,13 @@ def cut(path: Path, share: float) -> None:
     os.truncate(path, int(path.stat().st_size * share))
 
 
+def cut_out(path: Path) -> None:
+    """Drop the middle three fifths of a transport stream, packet by packet."""
+    content = path.read_bytes()
+    fifth = len(content) // 5 // 188 * 188
+    path.write_bytes(content[:fifth] + content[-fifth:])
+
+
 def overwrite(path: Path) -> None:
     """Replace the middle half of a file by noise."""
     content = bytearray(path.read_bytes())
@@ -72,6 +79,7 @@ FILE_FAULTS: dict[str, tuple[Recipe, Callable[[Path], object]]] = {
     ),
     "Matroska cut in half": (Recipe(suffix=".mkv"), lambda path: cut(path, 0.5)),
     "Matroska, middle overwritten": (Recipe(suffix=".mkv"), overwrite),
+    "transport stream, middle missing": (Recipe(suffix=".ts"), cut_out),
     "transport stream, middle overwritten": (Recipe(suffix=".ts"), overwrite),
 }
 

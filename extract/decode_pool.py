@@ -132,14 +132,12 @@ class DecodePool:
         try:
             yield from serve(worker, request)
             finished = True
-        except VideoError:
-            finished = True
-            raise
         except (DecoderDeathError, RuntimeError) as death:
             if self._closed:
                 raise RuntimeError("the decode pool was closed") from death
             raise
         finally:
+            # What failed may have left its process ill, and another takes half a second to start.
             self._give_back(worker, usable=finished)
 
     def _borrow(self) -> DecodeProcess:

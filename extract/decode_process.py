@@ -69,7 +69,7 @@ class DecodeProcess:
             self._requests.close()
 
     def decode(self, request: dict[str, Any]) -> Iterator[FrameBatch]:
-        """Yield the batches of one video; after `VideoError` the worker is ready for the next."""
+        """Yield the batches of one video; it can take the next where this ends without error."""
         for message in self._converse(request):
             yield FrameBatch(
                 pixels=message["pixels"],

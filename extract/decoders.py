@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.packet import Packet
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 from r2t.extract.probe import VideoInfo, open_video
@@ -65,17 +66,20 @@ def pyav_pictures(
     num_slots = video.num_slots(rate)
     shown: av.VideoFrame | None = None  # the last frame before the next slot's centre
     shown_ticks, gap = 0, 0
+    # One for all pictures: each starts threads, which a frame's own would leave to the collector.
+    to_rgb = VideoReformatter()
     with open_video(video.path) as (container, stream):
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = sampling.num_threads
         for frame in container.decode(stream):
             tick()
             ticks = frame.pts if frame.pts is not None else shown_ticks + gap
+            _require_sound(video, frame, shown_ticks if shown is not None else ticks, ticks, rate)
             picture: Picture | None = None
             while slot < num_slots and video.slot_ticks(slot, rate) <= ticks:
                 if picture is None:
                     chosen = (frame, ticks) if shown is None else (shown, shown_ticks)
-                    picture = _picture(video, *chosen, sampling.size)
+                    picture = _picture(video, *chosen, to_rgb, sampling.size)
                 yield picture
                 slot += 1
             if slot == num_slots:
@@ -85,14 +89,34 @@ def pyav_pictures(
         if shown is None:
             raise VideoError(f"{video.path}: its video stream holds no decodable pictures")
         video.require_whole(video.seconds(shown_ticks + (shown.duration or 0)), rate)
-        picture = _picture(video, shown, shown_ticks, sampling.size)
+        picture = _picture(video, shown, shown_ticks, to_rgb, sampling.size)
         for _ in range(slot, num_slots):
             yield picture
 
 
-def _picture(video: VideoInfo, frame: av.VideoFrame, ticks: int, size: int) -> Picture:
-    rgb = Orientation.of(frame).apply(frame.to_ndarray(format="rgb24"))
-    return Picture(resize_and_crop(rgb, size), video.seconds(ticks))
+def _picture(
+    video: VideoInfo, frame: av.VideoFrame, ticks: int, to_rgb: VideoReformatter, size: int
+) -> Picture:
+    rgb = to_rgb.reformat(frame, format="rgb24").to_ndarray()
+    return Picture(resize_and_crop(Orientation.of(frame).apply(rgb), size), video.seconds(ticks))
+
+
+def _require_sound(
+    video: VideoInfo, frame: av.VideoFrame, before: int, ticks: int, rate: Fraction
+) -> None:
+    """Raise `VideoError` for a frame that is patched up, or that follows a hole in a stream.
+
+    A file's table tells what is missing; in a stream made for broadcast only a gap does.
+    """
+    if frame.is_corrupt:
+        raise VideoError(
+            f"{video.path}: the picture at {float(video.seconds(ticks)):.3f} s is damaged"
+        )
+    if video.streamed and (ticks - before) * video.time_base > 2 / rate:
+        raise VideoError(
+            f"{video.path}: there are no pictures from {float(video.seconds(before)):.3f} s to "
+            f"{float(video.seconds(ticks)):.3f} s: the file is damaged"
+        )
 
 
 def decord_pictures(

@@ -58,6 +58,11 @@ class VideoInfo:
         """Clockwise degrees by which the stored pictures are turned for the screen."""
         return self.orientation.rotation
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the container is one of broadcasting, which holds no table of its frames."""
+        return self.container in ("mpegts", "mpeg")
+
     def num_slots(self, fps: float | Fraction) -> int:
         """Return how many frames are sampled at `fps`: the duration rounded half up, at least 1."""
         return max(1, math.floor(self.duration * exact_rate(fps) + Fraction(1, 2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,20 +85,30 @@ def test_a_pool_measures_without_decoding(source: Path, tmp_path: Path) -> None:
             pool.measure(tmp_path / "empty.mp4", 2)
 
 
-def test_errors_of_the_video_leave_the_worker_alone(source: Path, tmp_path: Path) -> None:
+def test_a_worker_is_kept_until_a_video_fails(source: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     with DecodePool(1, size=SIDE) as pool:
-        pool_of_one = pool.stream(source, 1)
-        next(pool_of_one)
-        with pytest.raises(StopIteration):
-            next(pool_of_one)
+        assert barcodes(pool.stream(source, 1)) == BARCODES
         [worker] = pool._idle
+        assert barcodes(pool.stream(source, 1)) == BARCODES
+        assert pool._idle == [worker]
         with pytest.raises(VideoError, match="is empty"):
             next(pool.stream(tmp_path / "empty.mp4", 1))
+        assert not worker.alive
         with pytest.raises(VideoError, match="no video stream"):
             next(pool.stream(write_audio(tmp_path / "sound.mp4"), 1))
         assert barcodes(pool.stream(source, 1)) == BARCODES
-        assert pool._idle == [worker]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_does_not_grow_with_what_it_has_decoded(source: Path) -> None:
+    with DecodePool(1, size=SIDE, decoder="pyav") as pool:
+        for _ in range(3):
+            assert len(barcodes(pool.stream(source, 15))) == 75
+        [worker] = pool._idle
+        status = Path(f"/proc/{worker._process.pid}/status").read_text()
+    [num_threads] = re.findall(r"Threads:\s+(\d+)", status)
+    assert int(num_threads) < 3 + 3 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="module")

@@ -236,6 +236,22 @@ class TestBadFiles:
         path.write_bytes(content)
         self.reason(path, decoder)
 
+    def test_a_hole_in_a_stream_is_damage(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "hole", Recipe(suffix=".ts"))
+        content = path.read_bytes()
+        fifth = len(content) // 5 // 188 * 188
+        path.write_bytes(content[:fifth] + content[-fifth:])
+        reason = self.reason(path)
+        assert re.search(r"no pictures from [01]\.\d+ s to|picture at .* damaged", reason)
+
+    def test_a_patched_picture_is_damage(self, tmp_path: Path) -> None:
+        path = write_video(tmp_path / "patched", Recipe())
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 40] = np.random.default_rng(0).bytes(40)
+        path.write_bytes(content)
+        assert re.search("is damaged|Invalid data", self.reason(path, "pyav"))
+
 
 def test_odd_names_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video(tmp_path / "plain", Recipe())
