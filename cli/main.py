@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from r2t.cli import (
+    calibrate,
     data,
     demo,
     doctor,
@@ -51,6 +52,7 @@ app.command(epilog=extract.EXAMPLES)(extract.extract)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command("eval", epilog=evaluation.EXAMPLES)(evaluation.evaluate)
 app.command(epilog=predict.EXAMPLES)(predict.predict)
+app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=search.EXAMPLES)(search.search)
 app.command(epilog=serve.EXAMPLES)(serve.serve)

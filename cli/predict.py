@@ -11,8 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from r2t.cli.clip_of_run import announce_download
 from r2t.cli.compatibility import require_compatible
-from r2t.cli.ui import answers, cell, handle_errors, human_bytes, note, print_json
+from r2t.cli.moment_files import cut_moments, require_subtitle_path, write_subtitles
+from r2t.cli.ui import answers, cell, handle_errors, note, print_json
 from r2t.store.errors import ConfigError
 from r2t.store.schema import PER_VIDEO
 
@@ -27,7 +29,9 @@ EXAMPLES = (
     "Examples:\n\n"
     '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee"\n\n'
     '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --plot dog.png\n\n'
-    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --json | jq .moments'
+    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --json | jq .moments\n\n'
+    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --report dog.html\n\n'
+    '  r2t predict --checkpoint runs/x film.mp4 "a car chase" --top 3 --cut "chase-{n}.mp4"'
 )
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_COLUMNS = 60
@@ -41,6 +45,19 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     top: Annotated[int, typer.Option(min=1, help="Number of moments to show.")] = 5,
     plot: Annotated[
         Path | None, typer.Option(help="Draw frames, saliency and moments into this file.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page to look at, with the video playing in it.")
+    ] = None,
+    cut: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cut the moments out into this .mp4, .mkv or .mov, in time order; with {n} in its "
+            "name each into its own file, best first."
+        ),
+    ] = None,
+    srt: Annotated[
+        Path | None, typer.Option(help="Write the moments into this file as subtitles.")
     ] = None,
     model: Annotated[
         str | None,
@@ -59,29 +76,94 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print all moments as JSON.")] = False,
 ) -> None:
-    """Find the moments of a video that a sentence speaks of."""
+    """Find the moments of a video that a sentence speaks of; --top of them are shown or written.
+
+    A video much longer than those of the training is asked in overlapping windows. After `r2t
+    calibrate` the answer also says whether the sentence is in the video at all.
+    """
     with handle_errors():
-        from r2t.cli.plots import plot_grounding, require_picture_path
+        from r2t.cli.video_source import ground_file
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
+        from r2t.train.presence import load_rule, presence_score
 
-        if plot is not None:
-            require_picture_path(plot)
+        _require_paths(plot, report, cut, srt)
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
+        rule = load_rule(checkpoint)
         rate = pick_frame_rate(grounder.spec, fps)
         clip = load_clip(grounder, model, pretrained, str(processor), offline=offline)
-        features = clip.encode_video(video, rate)
-        grounding = grounder(features, clip.encode_query(query))
-        if plot is not None:
-            strip = frame_strip(video, grounding.duration_seconds)
-            plot_grounding(grounding, query, plot, strip=strip, top=top)
+        grounding, num_windows = ground_file(grounder, clip, video, clip.encode_query(query), rate)
+        score = presence_score(grounding)
+        threshold = None if rule is None else rule.threshold
         if json:
-            print_json({"video": str(video), "query": query, **grounding.to_dict()})
+            presence = {
+                "score": score,
+                "threshold": threshold,
+                "probably_absent": None if threshold is None else score < threshold,
+            }
+            print_json(
+                {
+                    "video": str(video),
+                    "query": query,
+                    **grounding.to_dict(),
+                    "num_windows": num_windows,
+                    "presence": presence,
+                }
+            )
         else:
             answers().print(grounding_table(grounding, video.name, query, top))
-            if plot is not None:
-                note(f"drawn: {plot}")
+            if threshold is not None and score < threshold:
+                answers().print(
+                    f"probably not in this video (saliency {score:.3f} < {threshold:.3f})",
+                    style="yellow",
+                )
+        if plot is not None or report is not None:
+            _draw(grounding, video, query, checkpoint, plot=plot, report=report, top=top)
+        if srt is not None:
+            write_subtitles(grounding, query, srt, top)
+        if cut is not None:
+            cut_moments(video, grounding, cut, top)
+
+
+def _require_paths(
+    plot: Path | None, report: Path | None, cut: Path | None, srt: Path | None
+) -> None:
+    """Refuse what cannot be written before anything is computed."""
+    from r2t.cli.plots import require_picture_path
+    from r2t.cli.report import require_page_path
+    from r2t.extract.cut import require_clip_path
+
+    checks = (
+        (plot, require_picture_path),
+        (report, require_page_path),
+        (cut, require_clip_path),
+        (srt, require_subtitle_path),
+    )
+    for path, require in checks:
+        if path is not None:
+            require(path)
+
+
+def _draw(
+    grounding: Grounding,
+    video: Path,
+    query: str,
+    run: Path,
+    *,
+    plot: Path | None,
+    report: Path | None,
+    top: int,
+) -> None:
+    from r2t.cli.plots import plot_grounding
+    from r2t.cli.report import write_video_report
+
+    strip = frame_strip(video, grounding.duration_seconds)
+    if plot is not None:
+        plot_grounding(grounding, query, plot, strip=strip, top=top)
+        note(f"drawn: {plot}")
+    if report is not None:
+        write_video_report(report, video, query, grounding, strip, run)
 
 
 def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:
@@ -142,7 +224,7 @@ def load_clip(
         spec.vision_layers if same_depth else spec.num_layers,
         device=device,
         offline=offline,
-        announce=_announce,
+        announce=announce_download,
     )
     require_compatible(
         spec,
@@ -150,11 +232,6 @@ def load_clip(
         action=f"ask a run trained on other features than {clip.model}/{clip.pretrained} makes",
     )
     return clip
-
-
-def _announce(source: str, num_bytes: int | None) -> None:
-    size = "size unknown" if num_bytes is None else human_bytes(num_bytes)
-    note(f"downloading {source} ({size})")
 
 
 def frame_strip(video: Path, duration_seconds: float) -> FrameStrip:

@@ -8,15 +8,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-import numpy as np
-from PIL import Image
-
-from r2t.cli.plots import FrameStrip
 from r2t.cli.ui import note, progress_bar
 from r2t.store.errors import ConfigError, VideoError
+
+if TYPE_CHECKING:
+    from r2t.cli.plots import FrameStrip
 
 URL_FIELD = "{video_id}"
 MAX_STRIP_BYTES = 24_000_000  # of all strips in a page: what a browser opens without a pause
@@ -74,6 +73,9 @@ def file_source(path: Path, page: Path) -> str:
 
 def strip_image(strip: FrameStrip) -> bytes:
     """Lay pictures side by side in one small JPEG."""
+    import numpy as np
+    from PIL import Image
+
     pictures = [
         Image.fromarray(picture).resize((_PICTURE_PIXELS, _PICTURE_PIXELS))
         for picture in strip.pictures

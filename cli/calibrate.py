@@ -1,0 +1,92 @@
+"""`r2t calibrate`: learn from known pairs when a sentence is probably not in a video."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r2t.cli.compatibility import require_compatible
+from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar
+from r2t.store.errors import ConfigError
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t calibrate --store feats.zarr --checkpoint runs/x\n\n"
+    "  r2t calibrate --store feats.zarr --checkpoint runs/x --absent 10 --json"
+)
+HARDLY = 0.65  # the share of pairs in the right order under which a threshold helps little
+
+
+def calibrate(
+    store: Annotated[str, typer.Option(help="Feature store with annotated queries.")],
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    split: Annotated[
+        str, typer.Option(help="train, val or test; the run must not have trained on it.")
+    ] = "val",
+    absent: Annotated[
+        int, typer.Option(min=1, help="Sentences of other videos to ask for each of its own.")
+    ] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which sentences those are.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the rule as JSON.")] = False,
+) -> None:
+    """Choose the saliency under which `r2t predict` says that a sentence is not in the video.
+
+    Each video is asked its own sentences and those of others. The threshold that tells the two
+    apart best goes into the run's folder, with how well it does.
+    """
+    with handle_errors():
+        from r2t.store.feature_store import FeatureStore
+        from r2t.train.devices import pick_device
+        from r2t.train.fit import evaluation_queries
+        from r2t.train.grounder import Grounder
+        from r2t.train.presence import PRESENCE, choose_rule, save_rule
+
+        features = FeatureStore.open(store)
+        grounder = Grounder.load(checkpoint, device=pick_device(device))
+        require_compatible(
+            grounder.spec, features.spec, action=f"calibrate {checkpoint} on {store}"
+        )
+        rows = [
+            row
+            for row in evaluation_queries(features, split, None, grounder.trained_on)
+            if features.is_indexed(row.video_id)
+        ]
+        if len({row.video_id for row in rows}) < 2:
+            raise ConfigError(
+                f"{store} has queries of fewer than two videos in split {split!r}: there is no "
+                "video to ask the sentences of another"
+            )
+        done = 0
+        with progress_bar("questions", len(rows) * (1 + absent)) as show_done:
+
+            def on_queries(count: int) -> None:
+                nonlocal done
+                done += count
+                show_done(done)
+
+            rule = choose_rule(
+                grounder, features, rows, absent_per_query=absent, seed=seed, on_queries=on_queries
+            )
+        facts = {"store": store, "content": features.content_digest(), "split": split, "seed": seed}
+        save_rule(checkpoint, rule, facts)
+        if json:
+            print_json({**asdict(rule), **facts})
+        else:
+            answers().print(
+                f"present from a saliency of {rule.threshold:.3f}: right for {rule.recall:.0%} of "
+                f"{rule.num_present} sentences of the video, and for {rule.rejected:.0%} of "
+                f"{rule.num_absent} of others; of equally many, {rule.precision:.0%} of those "
+                "called present are",
+                highlight=False,
+            )
+        if rule.auc < HARDLY:
+            note(
+                f"warning: this run hardly tells them apart: a sentence of the video scores above "
+                f"one of another in {rule.auc:.0%} of pairs (half is chance)",
+                style="yellow",
+            )
+        note(f"written: {checkpoint / PRESENCE}")

@@ -1,0 +1,215 @@
+"""Cut moments out of a video, exact to the frame: pictures and sound are encoded anew.
+
+Copying the stream would be faster, but could begin at key frames only, seconds away from a moment.
+Pictures keep their times and size (an odd side loses a pixel) and are turned upright; sound is cut
+at its own frames, some 20 ms long. Other streams are left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.video.frame import PictureType
+
+from r2t.extract.resize import Orientation
+from r2t.store.errors import ConfigError, VideoError
+
+SUFFIXES = (".mp4", ".mkv", ".mov")
+NUMBER = "{n}"  # in a name: a file for each moment, counted from 1
+
+_CLOCK = Fraction(1, 90_000)
+_QUALITY = {"crf": "20", "preset": "veryfast"}
+
+Span = tuple[float, float]
+
+
+def require_clip_path(path: Path) -> None:
+    """Raise `ConfigError` if no clips can be written there, before work is spent on it."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path}: clips are written as {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: the folder {path.parent} does not exist")
+
+
+def united(spans: Sequence[Span]) -> list[Span]:
+    """Return spans in time order, overlapping ones joined, empty ones left out."""
+    joined: list[Span] = []
+    for start, end in sorted(spans):
+        if end <= start:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def cut(
+    video: Path,
+    spans: Sequence[Span],
+    out: Path,
+    *,
+    on_seconds: Callable[[float], None] = lambda done: None,
+) -> list[Path]:
+    """Write spans of a video, in seconds, and return the files: one, or one for each span.
+
+    With `{n}` in its name there is a file for each span, in the order given; else all are in one,
+    in time order, and what they share is shown once. A file appears whole or not at all.
+    """
+    require_clip_path(out)
+    if NUMBER in out.name:
+        plan = [
+            (out.with_name(out.name.replace(NUMBER, str(place))), [span])
+            for place, span in enumerate(spans, start=1)
+            if span[1] > span[0]
+        ]
+    else:
+        plan = [(out, united(spans))]
+    if not any(chosen for _, chosen in plan):
+        raise VideoError(f"{video}: no moment of any length was found to cut out")
+    for path, chosen in plan:
+        if path.exists() and path.samefile(video):
+            raise ConfigError(f"{path} is the video itself: give the clip another name")
+        # The suffix stays last: it names the format.
+        unfinished = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        try:
+            _write(video, chosen, unfinished, on_seconds)
+            os.replace(unfinished, path)
+        except FFmpegError as error:
+            raise VideoError(f"{video}: cannot be cut: {error.strerror or error}") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+    return [path for path, _ in plan]
+
+
+def _write(
+    video: Path, spans: Sequence[Span], path: Path, on_seconds: Callable[[float], None]
+) -> None:
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        picture = source.streams.best("video")
+        if picture is None:
+            raise VideoError(f"{video}: holds no pictures")
+        sound = source.streams.best("audio")
+        writer = _Writer(target, picture, sound)
+        shift = 0.0
+        for start, end in spans:
+            for frame, seconds in _frames(source, picture, sound, start, end):
+                if isinstance(frame, av.VideoFrame):
+                    writer.add_picture(frame, seconds - start + shift)
+                    on_seconds(seconds - start + shift)
+                else:
+                    writer.add_sound(frame, seconds - start + shift)
+            shift += end - start
+        writer.close()
+    if not writer.num_pictures:
+        raise VideoError(f"{video}: no picture lies in the moments to cut out")
+
+
+def _frames(
+    source: Any, picture: Any, sound: Any, start: float, end: float
+) -> Iterator[tuple[Any, float]]:
+    """Yield pictures and sound of [start, end) with their times from the video's own start."""
+    before = None  # the picture on show as the span begins
+    shown = False
+    for frame, seconds in _decoded(source, picture, sound, start, end):
+        is_picture = isinstance(frame, av.VideoFrame)
+        if seconds >= start:
+            if is_picture and not shown and before is not None and seconds > start:
+                yield before, start
+            shown = shown or is_picture
+            yield frame, seconds
+        elif is_picture:
+            before = frame
+    if not shown and before is not None:
+        yield before, start
+
+
+def _decoded(
+    source: Any, picture: Any, sound: Any, start: float, end: float
+) -> Iterator[tuple[Any, float]]:
+    """Yield what is decoded from the key frame before `start` until all streams reach `end`."""
+    zero = Fraction(picture.start_time or 0) * picture.time_base
+    source.seek(int((zero + Fraction(start)) / picture.time_base), stream=picture, backward=True)
+    unfinished = {stream.index for stream in (picture, sound) if stream is not None}
+    for packet in source.demux([stream for stream in (picture, sound) if stream is not None]):
+        for frame in packet.decode():
+            if frame.pts is None:
+                continue
+            seconds = float(frame.pts * frame.time_base - zero)
+            if seconds < end:
+                yield frame, seconds
+            else:
+                unfinished.discard(packet.stream.index)
+        if not unfinished:
+            return
+
+
+class _Writer:
+    def __init__(self, target: Any, picture: Any, sound: Any) -> None:
+        self._target = target
+        self._picture: Any = None
+        self._rate = picture.average_rate or 25
+        self._sound: Any = None
+        self.num_pictures = 0
+        self._last = {"picture": -1, "sound": -1}
+        self._early: list[tuple[Any, float]] = []  # sound before the first picture gave its size
+        if sound is not None:
+            self._sound = target.add_stream("aac", rate=sound.rate)
+            self._sound.layout = "mono" if sound.channels == 1 else "stereo"
+            self._resampler = av.AudioResampler("fltp", self._sound.layout, sound.rate)
+
+    def add_picture(self, frame: av.VideoFrame, seconds: float) -> None:
+        upright = _upright(frame)
+        if self._picture is None:
+            self._picture = self._target.add_stream("libx264", rate=self._rate, options=_QUALITY)
+            self._picture.width = upright.width // 2 * 2
+            self._picture.height = upright.height // 2 * 2
+            self._picture.pix_fmt = "yuv420p"
+            self._picture.codec_context.time_base = _CLOCK
+            for waiting, at in self._early:
+                self._mux_sound(waiting, at)
+        even = upright.reformat(self._picture.width, self._picture.height, "yuv420p")
+        even.pts = self._next("picture", round(seconds / _CLOCK))
+        even.time_base = _CLOCK
+        even.pict_type = PictureType.NONE  # the encoder chooses its own key frames
+        self._target.mux(self._picture.encode(even))
+        self.num_pictures += 1
+
+    def add_sound(self, frame: av.AudioFrame, seconds: float) -> None:
+        if self._picture is None:
+            self._early.append((frame, seconds))
+        else:
+            self._mux_sound(frame, seconds)
+
+    def _mux_sound(self, frame: av.AudioFrame, seconds: float) -> None:
+        frame.pts = None
+        for part in self._resampler.resample(frame):
+            part.pts = self._next("sound", round(seconds * part.sample_rate))
+            part.time_base = Fraction(1, part.sample_rate)
+            self._last["sound"] += part.samples - 1
+            self._target.mux(self._sound.encode(part))
+
+    def _next(self, stream: str, wanted: int) -> int:
+        """Return a time in ticks after the last one, as containers need it."""
+        self._last[stream] = max(wanted, self._last[stream] + 1)
+        return self._last[stream]
+
+    def close(self) -> None:
+        for stream in (self._picture, self._sound):
+            if stream is not None:
+                self._target.mux(stream.encode())
+
+
+def _upright(frame: av.VideoFrame) -> av.VideoFrame:
+    orientation = Orientation.of(frame)
+    if orientation == Orientation():
+        return frame
+    shown = np.ascontiguousarray(orientation.apply(frame.to_ndarray(format="rgb24")))
+    return av.VideoFrame.from_ndarray(shown, format="rgb24")
