@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from r2t.cli.initial_run import continue_from
 from r2t.cli.ui import INTERRUPTED, handle_errors, note, print_json, progress_bar
 from r2t.store.errors import ConfigError
 
@@ -34,7 +35,8 @@ EXAMPLES = (
     "Examples:\n\n"
     "  r2t train --store feats.zarr\n\n"
     "  r2t train --store charades.zarr --preset charades --recipe official --out runs/charades\n\n"
-    "  r2t train --store charades.zarr --out runs/charades --resume"
+    "  r2t train --store charades.zarr --out runs/charades --resume\n\n"
+    "  r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine"
 )
 
 
@@ -53,6 +55,9 @@ def train(  # noqa: PLR0913 - a parameter for each option
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, in its settings.")
     ] = False,
+    init: Annotated[
+        Path | None, typer.Option(help="Begin with the best weights of this run: fine-tuning.")
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Loss weights: paper (the default) or official.")
     ] = None,
@@ -93,6 +98,8 @@ def train(  # noqa: PLR0913 - a parameter for each option
         features = FeatureStore.open(store)
         folder = _run_folder(out, resume=resume)
         base = _base_config(features, folder, preset, recipe, resume=resume)
+        if init is not None:
+            base = continue_from(base, init, features, hidden_width)
         config = with_changes(
             base,
             {
@@ -127,6 +134,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
                     features,
                     splits,
                     folder,
+                    initial=init,
                     resume=resume,
                     device=processor,
                     on_epoch=on_epoch,

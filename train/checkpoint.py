@@ -2,6 +2,7 @@
 
     best.safetensors, last.safetensors   weights to evaluate, under our parameter names
     config.json                          configuration, r2t version, what it was trained on
+    initial.safetensors                  weights that a fine-tuned run began with
     state.safetensors                    raw weights, optimizer, random state; counters as metadata
     metrics.jsonl                        one line an epoch
 
@@ -10,6 +11,7 @@ A file appears whole or not at all: it is written beside its place and renamed i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -27,6 +29,7 @@ from r2t.store.errors import ConfigError
 from r2t.train.config import TrainConfig
 from r2t.train.model import R2Model
 
+INITIAL = "initial"  # weights to begin with: a file, and its origin in the record of the features
 CONFIG, STATE, METRICS = "config.json", "state.safetensors", "metrics.jsonl"
 COUNTERS = "counters"  # key of the JSON text in the metadata of STATE
 
@@ -115,6 +118,14 @@ class RunFolder:
             raise ConfigError(f"{path} does not fit {self.path / CONFIG}: {error}") from error
         return model.eval()
 
+    def load_initial(self) -> dict[str, Tensor]:
+        """Return the weights that a fine-tuned run begins with."""
+        path = self.path / f"{INITIAL}.safetensors"
+        try:
+            return safetensors.torch.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ConfigError(f"cannot read weights from {path}: {error}") from error
+
     def has_state(self) -> bool:
         """Return whether an epoch was finished, from which the run can go on."""
         return (self.path / STATE).exists()
@@ -146,6 +157,23 @@ class RunFolder:
         path = self.path / METRICS
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         write_atomically(path, b"".join(lines[:num_epochs]))
+
+
+def take_initial(folder: RunFolder, run: Path | None, *, resume: bool) -> dict[str, Any]:
+    """Copy the best weights of a run into a new one; return their origin, as it is recorded.
+
+    A run that is resumed has them, and its record, already.
+    """
+    if (folder.path / CONFIG).exists():
+        _, trained_on = folder.load_config()
+        return {INITIAL: trained_on[INITIAL]} if resume and INITIAL in trained_on else {}
+    if run is None:
+        return {}
+    RunFolder(run).load_model("best")  # refuses what is no run, or damaged
+    content = (run / "best.safetensors").read_bytes()
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder.path / f"{INITIAL}.safetensors", content)
+    return {INITIAL: {"run": str(run), "sha256": hashlib.sha256(content).hexdigest()}}
 
 
 def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, SpecMismatchError
 from r2t.store.feature_store import FeatureStore
-from r2t.train.checkpoint import RunFolder
+from r2t.train.checkpoint import RunFolder, take_initial
 from r2t.train.config import TrainConfig
 from r2t.train.evaluation import evaluate_model
 from r2t.train.model import R2Model
@@ -90,12 +90,17 @@ def fit(
     splits: Splits,
     run_folder: Path,
     *,
+    initial: Path | None = None,
     resume: bool = False,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> RunFolder:
-    """Train on a store's features, validating after each epoch; see `trainer.train`."""
+    """Train on a store's features, validating after each epoch; see `trainer.train`.
+
+    `initial` is a run whose best weights this one begins with; a resumed run keeps its own.
+    """
     _require_fit(config, store)
+    beginning = take_initial(RunFolder(run_folder), initial, resume=resume)
     batches = FeatureReader(
         store,
         splits.train,
@@ -118,6 +123,7 @@ def fit(
             "num_val_queries": len(splits.val),
             LONGEST_TRAINED: longest_video(store, batches.annotations),
             "held_out_videos": sorted(splits.held_out_videos),
+            **beginning,
         },
         resume=resume,
         device=device,

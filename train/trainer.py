@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from r2t.store.errors import ConfigError, R2TError
 from r2t.train.batch import Batch
-from r2t.train.checkpoint import RunFolder, random_state, restore_random_state
+from r2t.train.checkpoint import INITIAL, RunFolder, random_state, restore_random_state
 from r2t.train.config import TrainConfig
 from r2t.train.losses import compute_losses
 from r2t.train.model import R2Model
@@ -109,6 +109,8 @@ def train(
     run = _Run(config, torch.device(device))
     if resume and folder.has_state():
         run.load(folder)
+    elif INITIAL in (trained_on or {}):
+        run.begin_with(folder.load_initial())
     folder.cut_metrics(run.progress.epoch)
     writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=run.progress.epoch)
     try:
@@ -152,6 +154,12 @@ class _Run:
     def evaluated(self) -> R2Model:
         """The model to evaluate and save: the averaged one if there is one."""
         return self.model if self.averaged is None else self.averaged
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from another run's weights instead of random ones."""
+        self.model.load_state_dict(dict(weights))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(dict(weights))
 
     def exhausted(self) -> bool:
         """Return whether patience has run out."""
