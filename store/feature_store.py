@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -17,18 +17,31 @@ import pandas as pd
 import zarr
 
 from r2t.store.annotations import Annotation
+from r2t.store.cache import ByteCache
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
 from r2t.store.layout import node_name
 from r2t.store.nodes import child_names, damage, open_group, storage_errors
 from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
-from r2t.store.query_rows import annotation_at, ragged_row, row_digest
+from r2t.store.query_rows import annotation_at, ragged_row
 from r2t.store.root import StoreRoot, is_url, open_root
 from r2t.store.runs import RunFolder
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
+from r2t.store.tables import Table
 from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
 from r2t.store.writer import StoreWriter
 
 _ALL = slice(None)
+_QUERY_FIELDS = (
+    "query_id",
+    "video_id",
+    "text",
+    "split",
+    "domain",
+    "duration_seconds",
+    "num_tokens",
+    "num_moments",
+    "digest",
+)
 
 
 class FeatureStore:
@@ -49,9 +62,15 @@ class FeatureStore:
         self.refresh()
 
     @classmethod
-    def open(cls, location: str | Path) -> FeatureStore:
-        """Open a store for reading: a folder or a zip on this machine, or any URL of fsspec's."""
-        return cls(open_root(location))
+    def open(cls, location: str | Path, cache: ByteCache | None = None) -> FeatureStore:
+        """Open a store for reading: a folder or a zip on this machine, or any URL of fsspec's.
+
+        `s3://…`, `https://…` and others need their extra installed. Over http(s) a folder needs a
+        server that lists folders (nginx: `autoindex on`) and knows ranges; a zip, named by its
+        suffix or as `zip::URL`, needs ranges alone. `cache` keeps tokens of a store that is not on
+        this machine.
+        """
+        return cls(open_root(location, cache))
 
     @classmethod
     def create(
@@ -76,7 +95,7 @@ class FeatureStore:
     def writer(self) -> StoreWriter:
         """Return a context manager that adds videos and queries."""
         if self._root is None:
-            raise StoreError(f"{self.location} is remote: copy it to a local disk to add to it")
+            raise StoreError(f"{self.location} is read-only: copy it to a local disk to add to it")
         return StoreWriter(self, self._root)
 
     def refresh(self) -> None:
@@ -87,62 +106,39 @@ class FeatureStore:
             self._read_parts()
 
     def _read_parts(self) -> None:
-        videos = _merge_index(self._parts("index", INDEX_COLUMNS, {}), self.location)
-        rows: dict[str, tuple[Part, int]] = {}
-        for part in self._parts("queries", QUERY_COLUMNS, QUERY_RAGGED):
-            for row, query_id in enumerate(part.columns["query_id"].tolist()):
-                earlier = rows.setdefault(query_id, (part, row))
-                if earlier[0].columns["digest"][earlier[1]] != part.columns["digest"][row]:
-                    raise StoreError(
-                        f"{self.location} holds two different queries with the id {query_id!r}"
-                    )
+        videos = Table(self._parts("index", INDEX_COLUMNS, {}), "video_id", self.location)
+        queries = Table(
+            self._parts("queries", QUERY_COLUMNS, QUERY_RAGGED), "query_id", self.location
+        )
         with self._lock:
-            self._videos, self._query_rows = videos, rows
-            self._video_ids = set(videos["video_id"])
+            self._videos, self._queries = videos, queries
 
     @property
     def videos(self) -> pd.DataFrame:
         """A row for each indexed video: frames, duration, frame rate, decoder, source, digest."""
-        return self._videos.copy()
+        return self._videos.frame(list(INDEX_COLUMNS))
 
     @property
     def queries(self) -> pd.DataFrame:
         """A row for each query: ids, sentence, split, domain, number of words and moments."""
-        rows = list(self._query_rows.values())
-        table = {name: [part.columns[name][row] for part, row in rows] for name in QUERY_COLUMNS}
-        for name, column in (("num_words", "tokens_offsets"), ("num_moments", "moments_offsets")):
-            table[name] = [
-                int(np.diff(part.columns[column][row : row + 2])[0]) for part, row in rows
-            ]
-        names = [
-            "query_id",
-            "video_id",
-            "text",
-            "split",
-            "domain",
-            "duration_seconds",
-            "num_words",
-            "num_moments",
-            "digest",
-        ]
-        return pd.DataFrame({name: table[name] for name in names}).rename(columns={"text": "query"})
+        frame = self._queries.frame(_QUERY_FIELDS)
+        return frame.rename(columns={"text": "query", "num_tokens": "num_words"})
 
     def annotations(self, split: str | None = None, domain: str | None = None) -> list[Annotation]:
         """Return the annotations of a split and domain (default: all), in order of writing."""
         with damage(f"{self.location}: annotations"):
             return [
                 annotation_at(part, row)
-                for part, row in self._query_rows.values()
+                for part, row in self._queries
                 if split in (None, part.columns["split"][row])
                 and domain in (None, part.columns["domain"][row])
             ]
 
     def query_digests(self) -> dict[str, str]:
         """Return the content digest of each query by id."""
-        return {
-            query_id: str(part.columns["digest"][row])
-            for query_id, (part, row) in self._query_rows.items()
-        }
+        queries = self._queries
+        pairs = zip(queries.column("query_id"), queries.column("digest"), strict=True)
+        return {str(query_id): str(digest) for query_id, digest in pairs}
 
     def has_video(self, video_id: str) -> bool:
         """Whether this video is committed; one look-up by name, whatever the index says."""
@@ -154,7 +150,7 @@ class FeatureStore:
 
     def is_indexed(self, video_id: str) -> bool:
         """Whether an index part names this video."""
-        return video_id in self._video_ids
+        return video_id in self._videos
 
     def committed_digest(self, node: str) -> str | None:
         """Return the digest of a committed node, None if there is none."""
@@ -170,7 +166,8 @@ class FeatureStore:
     ) -> VideoFeatures:
         """Read a video's tokens in storage dtype, or only some layers and frames of them.
 
-        Slices have step 1. Moves only the bytes asked for; does not check the digest.
+        Slices have step 1. Moves only the bytes asked for; does not check the digest, nor for NaN,
+        which no writer of ours stores: `verify` does both.
         """
         return self.locate_video(video_id, layers=layers, frames=frames).read()
 
@@ -185,7 +182,7 @@ class FeatureStore:
     def read_query(self, query_id: str) -> QueryFeatures:
         """Read a query's tokens."""
         try:
-            part, row = self._query_rows[query_id]
+            part, row = self._queries.find(query_id)
         except KeyError:
             raise FeatureNotFoundError(f"{self.location} has no query {query_id!r}") from None
         with damage(f"query {query_id!r}"):
@@ -194,29 +191,21 @@ class FeatureStore:
             raise CorruptFeatureError(
                 f"query {query_id!r}: tokens {list(tokens.shape)} do not fit the store's spec"
             )
-        features = QueryFeatures(query_id, np.ascontiguousarray(np.swapaxes(tokens, 0, 1)))
-        # zarr reads zeros from a part that was taken out since; a word of zeros is worth a proof.
-        if not tokens.any(axis=(1, 2)).all():
-            recorded = part.columns["digest"][row]
-            if row_digest(annotation_at(part, row), features) != recorded:
-                raise CorruptFeatureError(
-                    f"{self.location}: the tokens of query {query_id!r} are gone or damaged; if "
-                    "the store was repaired or changed meanwhile, open it again"
-                )
-        return features
+        return QueryFeatures(query_id, np.ascontiguousarray(np.swapaxes(tokens, 0, 1)))
 
     def num_bytes(self) -> int:
         """Bytes that the indexed videos' tokens take."""
-        return sum(self._videos["num_frames"].tolist()) * self.spec.frame_bytes()
+        return int(self._videos.column("num_frames").sum()) * self.spec.frame_bytes()
 
     def content_digest(self) -> str:
         """Return one digest over all videos' and queries' digests, whatever their order."""
-        videos = sorted(zip(self._videos["video_id"], self._videos["digest"], strict=True))
+        ids, digests = (self._videos.column(name).tolist() for name in ("video_id", "digest"))
+        videos = sorted(zip(ids, digests, strict=True))
         content = json.dumps([videos, sorted(self.query_digests().items())])
         return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
     def __repr__(self) -> str:
-        counts = f"{len(self._videos)} videos, {len(self._query_rows)} queries"
+        counts = f"{len(self._videos)} videos, {len(self._queries)} queries"
         return f"FeatureStore({self.location!r}, {counts})"
 
     def _node(self, path: str) -> zarr.Group | None:
@@ -240,7 +229,7 @@ class FeatureStore:
 
     def _parts(
         self, kind: str, scalars: Mapping[str, str], ragged: Mapping[str, str]
-    ) -> Iterator[Part]:
+    ) -> list[Part]:
         group = self._node(kind)
         if group is None:
             raise StoreError(f"{self.location}: the group {kind!r} is missing")
@@ -255,7 +244,7 @@ class FeatureStore:
                         self._known_parts[path] = read_part(part, scalars=scalars, ragged=ragged)
                     parts.append(self._known_parts[path])
                     replaced |= parts[-1].replaces
-        return reversed(parts)
+        return parts[::-1]
 
 
 def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
@@ -277,14 +266,3 @@ def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
             except OSError:
                 if not (root / "zarr.json").is_file():
                     raise
-
-
-def _merge_index(parts: Iterator[Part], location: str) -> pd.DataFrame:
-    """Concatenate index parts: equal duplicates count once, unequal ones are an error."""
-    rows: dict[str, tuple[Any, ...]] = {}
-    place = list(INDEX_COLUMNS).index("digest")
-    for part in parts:
-        for row in zip(*(part.columns[name].tolist() for name in INDEX_COLUMNS), strict=True):
-            if rows.setdefault(row[0], row)[place] != row[place]:
-                raise StoreError(f"{location}: the index gives {row[0]!r} two different digests")
-    return pd.DataFrame(list(rows.values()), columns=list(INDEX_COLUMNS))

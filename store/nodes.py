@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import sync
+from zarr.storage import LocalStore
 
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
 
@@ -17,8 +22,34 @@ _open_group = cast("Callable[..., zarr.Group]", zarr.open_group)  # pyright: ign
 _Mode = Literal["r", "a", "w-"]
 
 
+class FolderStore(LocalStore):
+    """A folder of this machine, for reading what others wrote: plain files in plain folders.
+
+    A link could lead anywhere, and reading a pipe never ends.
+    """
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Return the bytes of a file, None if there is none; refuse anything but a file."""
+        path = self.root / key
+        require_inside(path)
+        if path.exists() and not path.is_file():
+            raise CorruptFeatureError(f"{path} is no file")
+        return await super().get(key, prototype, byte_range)
+
+
+def require_inside(path: Path) -> None:
+    """Raise `CorruptFeatureError` if a path below a resolved folder leads through a link."""
+    if os.path.realpath(path) != str(path):
+        raise CorruptFeatureError(f"{path} leads through a symbolic link, which is not followed")
+
+
 def open_group(
-    location: str, mode: _Mode, attributes: Mapping[str, Any] | None = None
+    location: str | Store, mode: _Mode, attributes: Mapping[str, Any] | None = None
 ) -> zarr.Group:
     """Open or make a Zarr v3 group."""
     return _open_group(location, mode=mode, zarr_format=3, attributes=attributes)
@@ -52,21 +83,16 @@ def create_array(
 
 
 def child_names(group: zarr.Group) -> list[str]:
-    """Return the names of the nodes in a group, sorted; whatever else lies there is passed over.
-
-    Lists the keys themselves: in a zip, zarr's own listing of a group finds only the group.
-    """
+    """Return the names of the nodes in a group, sorted; whatever else lies there is passed over."""
+    store = group.store
 
     async def collect() -> list[str]:
-        return [key async for key in group.store.list_prefix(f"{group.path}/")]
+        names = [name async for name in store.list_dir(f"{group.path}/") if name != "zarr.json"]
+        keys = [f"{group.path}/{name}/zarr.json" for name in names]
+        there = await asyncio.gather(*map(store.exists, keys))
+        return sorted(name for name, is_node in zip(names, there, strict=True) if is_node)
 
-    paths = (key.removeprefix(f"{group.path}/").split("/") for key in sync(collect()))
-    return sorted(path[0] for path in paths if path[1:] == ["zarr.json"])
-
-
-def stored_bytes(array: zarr.Array[Any]) -> int:
-    """Bytes that an array's chunks take in storage, whatever its metadata claims."""
-    return sync(array.store_path.store.getsize_prefix(f"{array.path}/c"))
+    return sync(collect())
 
 
 @contextlib.contextmanager

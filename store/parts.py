@@ -17,9 +17,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from r2t.store.columns import Column, read_columns, read_metadata, read_rows
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.layout import columns_digest
-from r2t.store.nodes import create_array, open_group, stored_bytes
+from r2t.store.nodes import create_array, open_group
 
 Columns = Mapping[str, NDArray[Any]]
 PartKind = Literal["index", "queries"]
@@ -56,7 +57,6 @@ QUERY_RAGGED: Mapping[str, str] = {"tokens": "float16", "moments": "float64", "s
 """
 
 _CHUNK_BYTES = 16 * 2**20
-_DIGEST_BYTES = len("sha256:") + 64
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,13 @@ class Part:
     columns: dict[str, NDArray[Any]]
     tokens: zarr.Array[Any] | None
     replaces: frozenset[str] = frozenset()
+    token_column: Column | None = None
+
+    def token_rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Read some rows of `tokens`, and only those."""
+        assert self.tokens is not None
+        assert self.token_column is not None
+        return read_rows(self.tokens.store, self.token_column, start, stop)
 
 
 def new_part_name(replaces: Collection[str] = ()) -> str:
@@ -107,33 +114,32 @@ def write_part(folder: Path, columns: Columns, replaces: Collection[str] = ()) -
 def read_part(group: zarr.Group, *, scalars: Mapping[str, str], ragged: Mapping[str, str]) -> Part:
     """Read a part's columns and check their names, dtypes and lengths; leave `tokens` on disk."""
     label = f"part {group.path}"
-    expected = (*scalars, *ragged, *(f"{column}_offsets" for column in ragged))
-    arrays = {key: cast("zarr.Array[Any]", group[key]) for key in expected}
-    num_rows = arrays["digest"].shape[0]
+    names = (*scalars, *ragged, *(f"{column}_offsets" for column in ragged))
+    paths = [f"{group.path}/{name}" for name in names]
+    found = dict(zip(names, read_metadata(group.store, paths), strict=True))
+    num_rows = found["digest"].shape[0]
     lengths = {
         **{key: (dtype, num_rows) for key, dtype in scalars.items()},
         **{f"{key}_offsets": ("int64", num_rows + 1) for key in ragged},
     }
     for key, (dtype, length) in lengths.items():
-        found = "string" if arrays[key].dtype.kind in "OTU" else arrays[key].dtype.name
-        if found != dtype or arrays[key].shape != (length,):
+        if (found[key].dtype, found[key].shape) != (dtype, (length,)):
             raise CorruptFeatureError(
-                f"{label}: column {key} is {found}{list(arrays[key].shape)}, "
+                f"{label}: column {key} is {found[key].dtype}{list(found[key].shape)}, "
                 f"expected {dtype}[{length}]"
             )
-    # Metadata may claim any length: no memory is taken before the stored bytes answer for it.
-    _require_bytes(arrays["digest"], num_rows * _DIGEST_BYTES, label)
-    for key in ragged:
-        _require_bytes(arrays[key], arrays[key].nbytes, label)
-    columns = {key: np.asarray(array[...]) for key, array in arrays.items() if key != "tokens"}
+    stored = [name for name in names if name != "tokens"]
+    arrays = read_columns(group.store, [found[name] for name in stored])
+    columns = dict(zip(stored, arrays, strict=True))
     for key, dtype in ragged.items():
-        values, offsets = arrays[key], columns[f"{key}_offsets"]
+        values, offsets = found[key], columns[f"{key}_offsets"]
         rising = offsets[0] == 0 and (np.diff(offsets) >= 0).all()
-        if values.dtype.name != dtype or not rising or offsets[-1] != values.shape[0]:
+        if values.dtype != dtype or not rising or offsets[-1] != values.shape[0]:
             raise CorruptFeatureError(
                 f"{label}: column {key} and its offsets do not fit each other"
             )
-    return Part(group.basename, columns, arrays.get("tokens"), part_replaces(group))
+    tokens = cast("zarr.Array[Any]", group["tokens"]) if "tokens" in found else None
+    return Part(group.basename, columns, tokens, part_replaces(group), found.get("tokens"))
 
 
 def part_replaces(group: zarr.Group) -> frozenset[str]:
@@ -142,10 +148,3 @@ def part_replaces(group: zarr.Group) -> frozenset[str]:
     if not all(isinstance(name, str) and name < group.basename for name in names):
         raise CorruptFeatureError(f"part {group.path}: it cannot replace {names}")
     return frozenset(names)
-
-
-def _require_bytes(array: zarr.Array[Any], num_bytes: int, label: str) -> None:
-    if num_bytes and stored_bytes(array) < num_bytes:
-        raise CorruptFeatureError(
-            f"{label}: column {array.basename} holds fewer than the {num_bytes} bytes it claims"
-        )

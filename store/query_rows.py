@@ -91,8 +91,10 @@ def annotation_at(part: Part, row: int) -> Annotation:
 def ragged_row(part: Part, column: str, row: int) -> NDArray[Any]:
     """Return one row's values of a ragged column."""
     offsets = part.columns[f"{column}_offsets"]
-    values = cast("Any", part.tokens if column == "tokens" else part.columns[column])
-    return np.asarray(values[int(offsets[row]) : int(offsets[row + 1])])
+    start, stop = int(offsets[row]), int(offsets[row + 1])
+    if column == "tokens":
+        return part.token_rows(start, stop)
+    return part.columns[column][start:stop]
 
 
 def _offsets(rows: Sequence[NDArray[Any]]) -> NDArray[np.int64]:

@@ -6,14 +6,21 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import zarr
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 
+from r2t.store.cache import ByteCache
 from r2t.store.errors import StoreError
-from r2t.store.nodes import open_group
+from r2t.store.nodes import FolderStore, open_group
+from r2t.store.remote import RemoteFolder
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec
+from r2t.store.source_store import SourceStore
+from r2t.store.sources import Source
+from r2t.store.zipped import ZippedFolder
 
+_ZIP = re.compile(r"zip(://)?::", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 
 
@@ -39,22 +46,41 @@ def is_url(location: str | Path) -> bool:
     return _URL.match(str(location)) is not None
 
 
-def open_root(location: str | Path) -> StoreRoot:
-    """Open a store on this machine, or at any URL that fsspec knows, and check its header."""
+def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot:
+    """Open a store as far as its header: a folder or a zip on this machine, or a URL.
+
+    `cache` keeps tokens of a store that is not on this machine.
+    """
     text = str(location)
     # Resolved, because unfinished work must lie on the disk that the store is really on.
     path = None if is_url(text) else Path(text).resolve()
     if path is not None and not path.exists():
         raise StoreError(f"{text} does not exist; `r2t extract --store {text}` makes it")
-    if path is not None and path.suffix == ".zip" and path.is_file():
-        return open_root(f"zip::{path}")
+    if path is not None and path.is_file() and path.suffix.lower() == ".zip":
+        path, store = None, SourceStore(ZippedFolder(path), cache)
+    elif path is not None:
+        store = FolderStore(path, read_only=True)
+    else:
+        store = SourceStore(_remote_source(text), cache)
     try:
-        group = open_group(text if path is None else str(path), "r")
+        group = open_group(store, "r")
     except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:
         raise StoreError(f"{text} is no Zarr v3 group, so no r2t feature store") from error
-    except Exception as error:  # those of zarr, fsspec and each protocol's own client
+    except StoreError:
+        raise
+    except Exception as error:  # of damaged metadata, and of folders that cannot be read
         raise StoreError(f"cannot open {text}: {error!r}") from error
     return StoreRoot(text, group, path, *_read_header(group, text))
+
+
+def _remote_source(url: str) -> Source:
+    """Return the files behind a URL, whose zip may be named by `zip::` or by its suffix."""
+    if zipped := _ZIP.match(url):
+        inner = url[zipped.end() :]
+        return ZippedFolder(inner if is_url(inner) else Path(inner).resolve())
+    if urlsplit(url).path.lower().endswith(".zip"):
+        return ZippedFolder(url)
+    return RemoteFolder(url)
 
 
 def _read_header(group: zarr.Group, location: str) -> tuple[FeatureSpec, dict[str, Any]]:

@@ -1,17 +1,17 @@
-"""Reading token arrays: checked metadata, then bytes straight from the shard files.
+"""Where tokens lie in shards, and reading them straight from shard files on this machine.
 
-A local shard is read with `preadv` into the caller's array, at the speed of a plain file; anything
-else (an object store, a zip) goes through zarr. Offsets always come from the shard's own index.
+A shard is read with `preadv` into the caller's memory, at the speed of a plain file. Offsets always
+come from the shard's own index.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.layout import frame_runs
-from r2t.store.nodes import stored_bytes
+from r2t.store.nodes import require_inside
 
 _MISSING = 2**64 - 1
 
@@ -76,11 +76,32 @@ class TokenLayout:
         """Raise `CorruptFeatureError` unless the array is laid out as format version 1 says."""
         found = (array.shape, array.dtype, array.chunks, array.shards)
         legal = (self.shape, self.dtype, self.chunk_shape, self.shard_shape)
-        if found != legal or array.compressors:
+        if found != legal or not _is_plain(array, self.chunk_shape):
             raise CorruptFeatureError(
                 f"{label}: tokens have (shape, dtype, chunks, shards) = {found}, format version 1 "
                 f"has {legal} here, uncompressed; extract this video again"
             )
+
+
+def _is_plain(array: zarr.Array[Any], chunk_shape: tuple[int, ...]) -> bool:
+    """Whether chunks are bare little-endian numbers, with the index of offsets at a shard's end."""
+    metadata = cast("Any", array.metadata).to_dict()
+    codecs, separator = metadata["codecs"], metadata["chunk_key_encoding"]
+    if len(codecs) != 1 or separator != {
+        "name": "default",
+        "configuration": {"separator": "/"},
+    }:
+        return False
+    sharding = codecs[0]["configuration"]
+    numbers = {"name": "bytes", "configuration": {"endian": "little"}}
+    one_byte = {"name": "bytes"}
+    inner = tuple({k: v for k, v in codec.items() if v != {}} for codec in sharding["codecs"])
+    return (
+        inner == ((numbers,) if array.dtype.itemsize > 1 else (one_byte,))
+        and tuple(sharding["index_codecs"]) == (numbers, {"name": "crc32c"})
+        and str(getattr(sharding["index_location"], "value", sharding["index_location"])) == "end"
+        and tuple(sharding["chunk_shape"]) == chunk_shape
+    )
 
 
 @dataclass(frozen=True)
@@ -90,6 +111,40 @@ class ByteRange:
     path: Path
     offset: int
     num_bytes: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive bytes of the shard that holds a run of frames."""
+
+    run: int
+    offset: int
+    num_bytes: int
+
+
+def find_spans(
+    layout: TokenLayout,
+    layers: range,
+    frames: range,
+    read_indexes: Callable[[range], Iterable[list[int]]],
+) -> list[Span]:
+    """Return where tokens lie, in C order of [layers, frames, …].
+
+    `read_indexes` yields each run's chunk offsets. It fails at the first shard that is not there,
+    since a foreign store may claim more of them than any memory holds.
+    """
+    step = layout.run_frames
+    frame_bytes = layout.chunk_bytes // step
+    runs = range(frames.start // step, (frames.stop - 1) // step + 1)
+    indexes = list(read_indexes(runs))
+    spans: list[Span] = []
+    for layer in layers:
+        for run, offsets in zip(runs, indexes, strict=True):
+            first = max(frames.start - run * step, 0)
+            stop = min(frames.stop - run * step, step)
+            start = offsets[layer] + first * frame_bytes
+            spans.append(Span(run, start, (stop - first) * frame_bytes))
+    return spans
 
 
 def locate_tokens(
@@ -103,21 +158,14 @@ def locate_tokens(
     committed video never changes. Raises `CorruptFeatureError` on a missing or truncated shard or
     chunk, and on an index whose checksum is wrong.
     """
-    step = layout.run_frames
-    frame_bytes = layout.chunk_bytes // step
-    runs = range(frames.start // step, (frames.stop - 1) // step + 1)
-    # One shard after another: a foreign store may claim more of them than there are.
-    shards = [
-        (path, _shard_index(path, layout)) for path in map(partial(_shard_path, folder), runs)
-    ]
-    ranges: list[ByteRange] = []
-    for layer in layers:
-        for run, (path, offsets) in zip(runs, shards, strict=True):
-            first = max(frames.start - run * step, 0)
-            stop = min(frames.stop - run * step, step)
-            start = offsets[layer] + first * frame_bytes
-            ranges.append(ByteRange(path, start, (stop - first) * frame_bytes))
-    return ranges
+
+    def path(run: int) -> Path:
+        return folder / shard_key("", run)
+
+    spans = find_spans(
+        layout, layers, frames, lambda runs: (_shard_index(path(run), layout) for run in runs)
+    )
+    return [ByteRange(path(span.run), span.offset, span.num_bytes) for span in spans]
 
 
 def read_ranges(ranges: Iterable[ByteRange], out: memoryview) -> None:
@@ -135,30 +183,44 @@ def read_ranges(ranges: Iterable[ByteRange], out: memoryview) -> None:
 
 
 def _open(path: Path) -> int:
+    """Open a plain file: no link, and no pipe, which might never answer."""
     try:
-        return os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise CorruptFeatureError(f"{path} is missing; extract this video again") from error
+    except OSError as error:
+        raise CorruptFeatureError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CorruptFeatureError(f"{path} is no file")
+    return descriptor
 
 
 def _shard_index(path: Path, layout: TokenLayout) -> list[int]:
-    """Return the offset of each layer's chunk, checked against checksum, size and file length."""
-    index_bytes = layout.index_bytes
+    require_inside(path)
     descriptor = _open(path)
     try:
         size = os.fstat(descriptor).st_size
-        raw = os.pread(descriptor, index_bytes, max(size - index_bytes, 0))
+        raw = os.pread(descriptor, layout.index_bytes, max(size - layout.index_bytes, 0))
     finally:
         os.close(descriptor)
-    if size < layout.shard_bytes:
+    return parse_index(raw, size, layout, str(path))
+
+
+def parse_index(raw: bytes, size: int, layout: TokenLayout, name: str) -> list[int]:
+    """Return the offset of each layer's chunk in a shard of `size` bytes that `raw` ends.
+
+    Raises `CorruptFeatureError` unless checksum, sizes and the file's length agree.
+    """
+    if size < layout.shard_bytes or len(raw) != layout.index_bytes:
         raise CorruptFeatureError(
-            f"{path} is shorter than {layout.shard_bytes} bytes; extract this video again"
+            f"{name} is shorter than {layout.shard_bytes} bytes; extract this video again"
         )
     body, checksum = raw[:-4], struct.unpack("<I", raw[-4:])[0]
     computed = cast("int", google_crc32c.value(body))  # pyright: ignore[reportUnknownMemberType]
     if computed != checksum:
         raise CorruptFeatureError(
-            f"{path}: the shard index fails its checksum; extract this video again"
+            f"{name}: the shard index fails its checksum; extract this video again"
         )
     entries = struct.unpack(f"<{2 * layout.layers}Q", body)
     offsets = entries[0::2]
@@ -166,10 +228,10 @@ def _shard_index(path: Path, layout: TokenLayout) -> list[int]:
         if (
             offset == _MISSING
             or length != layout.chunk_bytes
-            or offset + length > size - index_bytes
+            or offset + length > size - layout.index_bytes
         ):
             raise CorruptFeatureError(
-                f"{path}: a chunk is missing or has another size; extract this video again"
+                f"{name}: a chunk is missing or has another size; extract this video again"
             )
     return list(offsets)
 
@@ -190,19 +252,6 @@ def read_tokens(
     read_ranges(locate_tokens(folder, layout, layers, frames), out.data.cast("B"))
 
 
-def require_backed(array: zarr.Array[Any], layout: TokenLayout, label: str) -> None:
-    """Raise `CorruptFeatureError` unless a remote array stores as much as the layout claims.
-
-    zarr reads a missing shard as zeros, which would pass for features; and the attributes of a
-    foreign store may claim any size, so no memory is taken before files answer.
-    """
-    claimed = frame_runs(layout.frames)[0] * layout.shard_bytes
-    stored = stored_bytes(array)
-    if stored < claimed:
-        raise CorruptFeatureError(
-            f"{label}: {stored} of {claimed} bytes are stored; extract it again"
-        )
-
-
-def _shard_path(folder: Path, run: int) -> Path:
-    return folder / "c" / "0" / str(run) / "0" / "0"
+def shard_key(folder: str, run: int) -> str:
+    """Return the key of a run's shard below that of its array."""
+    return f"{folder}/c/0/{run}/0/0".lstrip("/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,19 +13,22 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from r2t.store.columns import read_columns, read_metadata
 from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.nodes import damage
+from r2t.store.remote_tokens import RemoteShards
 from r2t.store.schema import FeatureSpec, VideoFeatures, VideoSource
-from r2t.store.shards import ByteRange, TokenLayout, locate_tokens, read_ranges, require_backed
+from r2t.store.shards import ByteRange, TokenLayout, locate_tokens, read_ranges
+from r2t.store.source_store import SourceStore
 
 
 @dataclass(frozen=True, eq=False)
 class StoredVideo:
     """Tokens of one committed video, or some layers and frames of them, found but not yet read.
 
-    `ranges` say where they lie on this machine, in C order of `shape` [layers, frames, tokens,
-    width]; None in a store that is not on this machine. Stays true while the store exists, so a
-    reader that comes back every epoch may keep it.
+    `ranges` say where they lie on this machine, in a folder or a zip, in C order of `shape`
+    [layers, frames, tokens, width]; None in a store that is not on this machine. Stays true while
+    the store exists, so a reader that comes back every epoch may keep it.
     """
 
     video_id: str
@@ -36,7 +40,7 @@ class StoredVideo:
     offset: NDArray[np.float32] | None
     source: VideoSource | None
     ranges: list[ByteRange] | None
-    _remote: Callable[[], NDArray[Any]]
+    _fetch: Callable[[memoryview], None]
 
     @property
     def num_bytes(self) -> int:
@@ -51,10 +55,7 @@ class StoredVideo:
                 f"contiguous {self.dtype}{list(self.shape)}"
             )
         with damage(self.video_id):
-            if self.ranges is None:
-                out[...] = self._remote()
-            else:
-                read_ranges(self.ranges, out.data.cast("B"))
+            self._fetch(out.data.cast("B"))
 
     def read(self) -> VideoFeatures:
         """Read the tokens."""
@@ -76,7 +77,7 @@ def locate_video_node(
 ) -> StoredVideo:
     """Find a committed video's tokens, or only some layers and frames of them.
 
-    `folder` is the node's own folder on this machine, or None where zarr reaches it.
+    `folder` is the node's own folder on this machine, or None where a source reaches it.
     """
     attributes: dict[str, Any] = group.attrs.asdict()
     video_id = str(attributes["video_id"])
@@ -88,14 +89,16 @@ def locate_video_node(
             spec.vision_width,
             np.dtype("<f2") if spec.dtype == "float16" else np.dtype(np.int8),
         )
-        array = cast("zarr.Array[Any]", group["tokens"])
-        layout.require(array, video_id)
+        layout.require(cast("zarr.Array[Any]", group["tokens"]), video_id)
         wanted_layers, wanted_frames = _select(layout, layers, frames, video_id)
-        ranges = None
         if folder is None:
-            require_backed(array, layout, video_id)
+            shards = _remote_shards(group, layout, str(attributes["digest"]))
+            spans = shards.find(wanted_layers, wanted_frames)
+            ranges = shards.ranges(spans)
+            fetch = partial(shards.read_into, spans)
         else:
             ranges = locate_tokens(folder / "tokens", layout, wanted_layers, wanted_frames)
+            fetch = partial(read_ranges, ranges)
         scale = offset = None
         if spec.dtype == "int8":
             scale, offset = _affines(group, layout, layers)
@@ -109,8 +112,14 @@ def locate_video_node(
             offset,
             _source(attributes),
             ranges,
-            lambda: cast("NDArray[Any]", array[layers, frames]),
+            fetch,
         )
+
+
+def _remote_shards(group: zarr.Group, layout: TokenLayout, digest: str) -> RemoteShards:
+    store = group.store
+    assert isinstance(store, SourceStore)
+    return RemoteShards(store.source, f"{group.path}/tokens", layout, digest, store.cache)
 
 
 def index_row(group: zarr.Group) -> dict[str, Any]:
@@ -151,13 +160,14 @@ def _select(
 
 
 def _affines(group: zarr.Group, layout: TokenLayout, layers: slice) -> list[NDArray[np.float32]]:
-    affines: list[NDArray[np.float32]] = []
-    for name in ("scale", "offset"):
-        array = cast("zarr.Array[Any]", group[name])
-        found, legal = (array.shape, array.dtype), ((layout.layers, layout.width), np.float32)
+    columns = read_metadata(group.store, [f"{group.path}/{name}" for name in ("scale", "offset")])
+    for column in columns:
+        found, legal = (column.shape, column.dtype), ((layout.layers, layout.width), "float32")
         if found != legal:
-            raise CorruptFeatureError(f"{group.path}/{name} is {found}, expected {legal}")
-        affines.append(np.asarray(array[layers]))
+            raise CorruptFeatureError(f"{column.path} is {found}, expected {legal}")
+    affines = [values[layers] for values in read_columns(group.store, columns)]
+    if not all(np.isfinite(values).all() for values in affines):
+        raise CorruptFeatureError(f"{group.path}: scale or offset hold NaN or infinity")
     return affines
 
 

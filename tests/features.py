@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ def columns(
 ) -> tuple[list[Annotation], list[QueryFeatures]]:
     """Return annotations and features of queries apart."""
     return [annotation for annotation, _ in queries], [features for _, features in queries]
+
+
+def pack(store: Path, path: Path) -> Path:
+    """Pack a store into an uncompressed zip."""
+    with zipfile.ZipFile(path, "w") as packed:
+        for file in sorted(store.rglob("*")):
+            packed.write(file, file.relative_to(store))
+    return path
 
 
 def leftovers(store: Path) -> list[Path]:

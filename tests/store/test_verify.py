@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damaged_stores import FAULTS, flip, make_store, shard
-from features import random_tokens, write_video
+from features import pack, random_tokens, write_video
 from typer.testing import CliRunner
 
 from r2t.cli.store import app
@@ -51,7 +51,7 @@ def test_the_scales_of_an_int8_store_are_in_its_digest(tmp_path: Path) -> None:
 
 
 def test_a_zip_is_verified_where_it_lies(whole: Path, tmp_path: Path) -> None:
-    packed = shutil.make_archive(str(tmp_path / "feats"), "zip", whole)
+    packed = pack(whole, tmp_path / "feats.zip")
     report = verify(f"zip::{packed}")
     assert report.faults == ()
     assert (report.num_videos, report.num_queries) == (2, 2)

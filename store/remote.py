@@ -1,0 +1,240 @@
+"""Files behind a URL, through fsspec: bounded, retried, and with errors that say what to do.
+
+Over http(s) requests are made here, on fsspec's session: fsspec reads a whole file where a server
+ignores the range that was asked for, and takes whatever number of bytes is sent. Listing needs a
+server whose folders answer with a page of links, such as nginx with `autoindex on`; a packed store
+needs none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from urllib.parse import quote, unquote, urlsplit
+
+import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
+import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
+import yarl
+
+from r2t.store.errors import StoreError
+from r2t.store.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
+
+T = TypeVar("T")
+
+_url_to_fs = cast(
+    "Callable[[str], tuple[Any, str]]",
+    fsspec.core.url_to_fs,  # pyright: ignore[reportUnknownMemberType]
+)
+
+_ATTEMPTS = 5
+_FIRST_PAUSE_SECONDS = 0.2
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
+_LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"'?#]+)["']""", re.IGNORECASE)
+# Errors of clients that are no dependency of ours, by name.
+_TRANSIENT = {
+    "ClientPayloadError",
+    "ClientConnectionError",
+    "ConnectTimeoutError",
+    "EndpointConnectionError",
+    "FSTimeoutError",
+    "IncompleteReadError",
+    "ReadTimeoutError",
+    "ResponseStreamingError",
+}
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}
+_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
+
+
+class _TransientError(Exception):
+    """A request that may succeed if it is made again."""
+
+
+class RemoteFolder:
+    """The files below a URL; a `Source`."""
+
+    def __init__(self, url: str) -> None:
+        """Connect lazily; raise `StoreError` if no installed package speaks the protocol."""
+        self.location = url
+        protocol = url.split("://")[0].split("::")[-1].lower()
+        try:
+            self._fs, path = _url_to_fs(url)
+        except ImportError as error:
+            extra = _EXTRAS.get(protocol)
+            advice = f"pip install 'r2-tuning[{extra}]'" if extra else str(error)
+            raise StoreError(
+                f"cannot open {url}: {protocol} needs a package that is not installed; {advice}"
+            ) from error
+        except Exception as error:  # each protocol has its own
+            raise StoreError(f"cannot open {url}: {error!r}") from error
+        self._path = path.rstrip("/")
+        self._is_http = "http" in (
+            (self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol
+        )
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
+        """Return the bytes from start to stop, fewer where the file ends; None if there is none."""
+        end = start + MAX_WHOLE_BYTES if stop is None else stop
+        if end - start > MAX_READ_BYTES:
+            raise StoreError(f"{self._name(key)}: {end - start} bytes asked for at once")
+        span = None if start == 0 and stop is None else (start, end)
+        content = self._try(
+            key,
+            lambda: (
+                self._http_get(key, span)
+                if self._is_http
+                else cast("bytes", self._fs.cat_file(self._join(key), start=start, end=end))
+            ),
+        )
+        if content is not None and span is None and len(content) >= MAX_WHOLE_BYTES:
+            raise StoreError(f"{self._name(key)} is larger than {MAX_WHOLE_BYTES} bytes")
+        return content
+
+    def size(self, key: str) -> int | None:
+        """Return the size of a file in bytes; None if there is none."""
+        info = self._try(key, lambda: cast("dict[str, Any]", self._fs.info(self._join(key))))
+        if info is None or info.get("type") == "directory":
+            return None
+        if not isinstance(info.get("size"), int):
+            raise StoreError(f"{self._name(key)}: the server does not say how large it is")
+        return info["size"]
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; those of folders end with a slash."""
+        if self._is_http:
+            return self._http_names(folder)
+
+        def listed() -> list[dict[str, Any]]:
+            self._fs.invalidate_cache()  # s3fs answers from memory otherwise
+            return self._fs.ls(self._join(folder), detail=True)
+
+        own = self._join(folder).strip("/")
+        names: list[str] = []
+        for entry in self._try(folder, listed) or []:
+            path = str(entry["name"]).strip("/")
+            if path != own:
+                slash = "/" if entry.get("type") == "directory" else ""
+                names.append(path.split("/")[-1] + slash)
+        return sorted(names)
+
+    def place(self, key: str) -> tuple[Path, int] | None:
+        """Return None: nothing is on this machine."""
+        del key
+        return None
+
+    def _join(self, key: str) -> str:
+        if self._is_http:  # a node name may hold %, and must arrive as it is
+            key = quote(key)
+        return f"{self._path}/{key}" if key else self._path
+
+    def _name(self, key: str) -> str:
+        return f"{self.location}/{key}" if key else self.location
+
+    def _try(self, key: str, request: Callable[[], T]) -> T | None:
+        """Make a request, again after a pause if it may then succeed; None if nothing is there."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return request()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            except StoreError:
+                raise
+            except Exception as error:
+                if attempt < _ATTEMPTS and _is_transient(error):
+                    pause = _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)
+                    time.sleep(pause * random.uniform(0.5, 1.5))
+                    continue
+                raise self._explained(key, error, attempt) from error
+        raise AssertionError("unreachable")
+
+    def _explained(self, key: str, error: Exception, attempts: int) -> StoreError:
+        name = self._name(key)
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if kinds & _NO_CREDENTIALS:
+            return StoreError(
+                f"cannot read {name}: no credentials ({error}); set AWS_PROFILE, or "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket set "
+                "FSSPEC_S3_ANON=true"
+            )
+        if isinstance(error, PermissionError):
+            return StoreError(
+                f"cannot read {name}: access denied ({error}); check that it exists and that the "
+                "credentials in use may read and list it"
+            )
+        times = f" after {attempts} attempts" if attempts > 1 else ""
+        return StoreError(f"cannot read {name}{times}: {str(error) or repr(error)}")
+
+    def _http_get(self, key: str, span: tuple[int, int] | None) -> bytes:
+        return cast(
+            "bytes",
+            fsspec.asyn.sync(self._fs.loop, self._http_request, self._join(key), span),  # pyright: ignore[reportUnknownMemberType]
+        )
+
+    async def _http_request(self, url: str, span: tuple[int, int] | None) -> bytes:
+        headers = {"Accept-Encoding": "identity"}
+        limit = MAX_READ_BYTES
+        if span is not None:
+            headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
+            limit = span[1] - span[0]
+        session: Any = await self._fs.set_session()
+        async with session.get(
+            yarl.URL(url, encoded=True), headers=headers, **self._fs.kwargs
+        ) as response:
+            status = cast("int", response.status)
+            _require_status(status, url)
+            if status == 416:  # the file ends before the range begins
+                return b""
+            if span is not None and status != 206:
+                raise StoreError(
+                    f"{url}: the server ignores ranges (it answers {status}, not 206), so reading "
+                    "a part would move the whole; serve the store with one that knows them, such "
+                    "as nginx, or copy it here"
+                )
+            body = bytearray()
+            async for piece in response.content.iter_chunked(2**20):
+                body += piece
+                if len(body) > limit:
+                    raise StoreError(f"{url}: the server sends more than the {limit} bytes asked")
+            told = response.headers.get("Content-Length")
+            if told is not None and told.isdigit() and len(body) != int(told):
+                raise _TransientError(f"{len(body)} of {told} bytes arrived")
+            return bytes(body)
+
+    def _http_names(self, folder: str) -> list[str]:
+        page = self._try(folder, lambda: self._http_get(f"{folder}/", None))
+        links = _LINK.findall((page or b"").decode("utf-8", "replace"))
+        base = urlsplit(f"{self._join(folder)}/").path
+        names: set[str] = set()
+        for link in cast("list[str]", links):
+            path = urlsplit(link).path
+            name = unquote(path.removeprefix(base).removeprefix("./"))
+            if name and name.rstrip("/") not in ("", ".", "..") and "/" not in name.rstrip("/"):
+                names.add(name)
+        if "zarr.json" not in names and folder in ("index", "queries", "videos"):
+            raise StoreError(
+                f"{self._name(folder)}/ is not listed: opening a folder over http needs a server "
+                "that lists folders (nginx: `autoindex on;`); or serve one packed zip, which "
+                "needs no listing"
+            )
+        return sorted(names)
+
+
+def _require_status(status: int, url: str) -> None:
+    if status in (404, 410):
+        raise FileNotFoundError(url)
+    if status in (401, 403):
+        raise PermissionError(f"the server answers {status}")
+    if status in _BUSY:
+        raise _TransientError(f"the server answers {status}")
+    if status >= 400 and status != 416:
+        raise StoreError(f"{url}: the server answers {status}")
+
+
+def _is_transient(error: Exception) -> bool:
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    network = (ConnectionError, TimeoutError, asyncio.TimeoutError, _TransientError)
+    return isinstance(error, network) or bool(kinds & _TRANSIENT)

@@ -1,0 +1,49 @@
+"""Where a store's bytes are when it is no plain folder: named pieces that are read in ranges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+MAX_READ_BYTES = 2**28
+"""Most bytes of one read: a foreign store or server may offer any number of them."""
+
+MAX_WHOLE_BYTES = 2**21
+"""Most bytes of a file that is read without saying how many: of metadata."""
+
+
+class Source(Protocol):
+    """The files of a store, read-only; keys are paths within it, such as `index/zarr.json`."""
+
+    location: str
+
+    def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
+        """Return the bytes from start to stop, fewer where the file ends; None if there is none."""
+        ...
+
+    def size(self, key: str) -> int | None:
+        """Return the size of a file in bytes; None if there is none."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; those of folders end with a slash."""
+        ...
+
+    def place(self, key: str) -> tuple[Path, int] | None:
+        """Return the file on this machine that holds the bytes, and where in it they begin."""
+        ...
+
+
+def keys_below(source: Source, folder: str) -> list[str]:
+    """Return the keys of all files below a folder (the whole store for "")."""
+    found: list[str] = []
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        for name in source.names(parent):
+            key = f"{parent}/{name}".lstrip("/")
+            if name.endswith("/"):
+                waiting.append(key.rstrip("/"))
+            else:
+                found.append(key)
+    return sorted(found)
