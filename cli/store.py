@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from r2t.cli.store_annotate import ANNOTATE_EXAMPLES, LICENCE_EXAMPLES, annotate, licence
 from r2t.cli.store_care import (
     COVERAGE_EXAMPLES,
     REMOVE_EXAMPLES,
@@ -15,7 +16,18 @@ from r2t.cli.store_care import (
     coverage,
     remove,
     repair,
+    show_stats,
     verify,
+)
+from r2t.cli.store_combine import (
+    MERGE_EXAMPLES,
+    PACK_EXAMPLES,
+    SUBSET_EXAMPLES,
+    UNPACK_EXAMPLES,
+    merge,
+    pack,
+    subset,
+    unpack,
 )
 from r2t.cli.store_transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
 from r2t.cli.ui import answers, cell, handle_errors, human_bytes, print_json
@@ -39,6 +51,12 @@ app.command(epilog=VERIFY_EXAMPLES)(verify)
 app.command(epilog=REPAIR_EXAMPLES)(repair)
 app.command(epilog=COVERAGE_EXAMPLES)(coverage)
 app.command(epilog=REMOVE_EXAMPLES)(remove)
+app.command(epilog=MERGE_EXAMPLES)(merge)
+app.command(epilog=SUBSET_EXAMPLES)(subset)
+app.command(epilog=PACK_EXAMPLES)(pack)
+app.command(epilog=UNPACK_EXAMPLES)(unpack)
+app.command(epilog=ANNOTATE_EXAMPLES)(annotate)
+app.command(epilog=LICENCE_EXAMPLES)(licence)
 
 
 @app.callback()
@@ -49,14 +67,21 @@ def store() -> None:
 @app.command(
     epilog="Examples:\n\n"
     "  r2t store info feats.zarr\n\n"
+    "  r2t store info int8.zarr --stats\n\n"
     "  r2t store info s3://bucket/feats.zarr --json | jq .splits"
 )
 def info(
     store: Annotated[str, typer.Argument(help="The feature store: a folder or a URL.")],
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Of an int8 store, what eight bits cost, by layer.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a store holds: its settings, counts, bytes, and what is missing."""
     with handle_errors():
+        if stats:
+            show_stats(store, json=json)
+            return
         from r2t.store.feature_store import FeatureStore
 
         summary = summarise(FeatureStore.open(store))

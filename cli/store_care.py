@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from r2t.cli.extract_inputs import named
 from r2t.cli.inputs import read_annotation_options, read_ids
 from r2t.cli.ui import (
     SOME_FAILED,
+    answers,
     growing_bar,
     handle_errors,
     human_bytes,
@@ -91,6 +93,31 @@ def _sum_up(report: VerifyReport, *, quick: bool) -> None:
         note(f"a run is writing in {folder}")
     if report.faults:
         note(f"{len(report.faults)} faults; `r2t store repair` mends what can be mended", "red")
+
+
+def show_stats(store: str, *, json: bool) -> None:
+    """Print the error of an int8 store's tokens, a line for each layer."""
+    from r2t.store.feature_store import FeatureStore
+    from r2t.store.stats import quantization_stats
+
+    with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
+        found = quantization_stats(store, on_video=show_done)
+    if json:
+        print_json(json_ready(found))
+        return
+    table = Table(title="error of a token", title_justify="left")
+    for name in ("layer", "relative L2, mean", "worst", "1 - cosine, mean", "worst"):
+        table.add_column(name, justify="right")
+    columns = (
+        found.relative_l2_mean,
+        found.relative_l2_max,
+        found.cosine_distance_mean,
+        found.cosine_distance_max,
+    )
+    for layer, row in zip(found.layers, zip(*columns, strict=True), strict=False):
+        table.add_row(str(layer), *(f"{value:.2g}" for value in row))
+    answers().print(table)
+    note(f"{found.num_videos} videos; {found.num_videos_without} do not record their error")
 
 
 def repair(

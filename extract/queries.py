@@ -29,13 +29,13 @@ def require_unambiguous(
     for each in annotations:
         if not each.query.strip():
             raise AnnotationError(f"query {each.query_id!r} of {each.video_id!r} is empty")
-        if each.query_id in stored and not _equal(each, stored[each.query_id]):
+        if each.query_id in stored and not equal_annotations(each, stored[each.query_id]):
             raise StoreError(
                 f"query {each.query_id!r} is in {store.location} already with other content "
                 f"({stored[each.query_id]!r}, now {each!r}): give it another id, or extract into "
                 "a new store"
             )
-        if not _equal(each, seen.setdefault(each.query_id, each)):
+        if not equal_annotations(each, seen.setdefault(each.query_id, each)):
             raise AnnotationError(
                 f"two different annotations have the id {each.query_id!r}: "
                 f"{seen[each.query_id]!r} and {each!r}"
@@ -43,7 +43,8 @@ def require_unambiguous(
     return list(seen.values()), stored.keys() & seen.keys()
 
 
-def _equal(one: Annotation, other: Annotation) -> bool:
+def equal_annotations(one: Annotation, other: Annotation) -> bool:
+    """Whether two annotations say the same."""
     scalars = ("query_id", "video_id", "query", "split", "domain", "duration_seconds")
     if any(getattr(one, name) != getattr(other, name) for name in scalars):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,18 @@ from numpy.typing import NDArray
 from r2t.store.check_video import has_only_finite
 from r2t.store.errors import CorruptFeatureError, R2TError
 from r2t.store.faults import Fault
-from r2t.store.inventory import files_in
+from r2t.store.inventory import files_in, names_in
 from r2t.store.layout import ColumnsDigest
 from r2t.store.nodes import damage
-from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, PartKind, read_part
+from r2t.store.parts import (
+    INDEX_COLUMNS,
+    QUERY_COLUMNS,
+    QUERY_RAGGED,
+    Part,
+    PartKind,
+    part_replaces,
+    read_part,
+)
 from r2t.store.query_rows import annotation_at, row_digest
 from r2t.store.root import StoreRoot
 from r2t.store.schema import FeatureSpec, QueryFeatures
@@ -48,6 +57,20 @@ def open_part(root: StoreRoot, kind: PartKind, name: str) -> Part:
         if not isinstance(group, zarr.Group):
             raise CorruptFeatureError(f"{kind}/{name} is an array, expected a group")
         return read_part(group, scalars=scalars, ragged=ragged)
+
+
+def live_parts(root: StoreRoot, kind: PartKind) -> tuple[list[str], list[str]]:
+    """Return the names of the parts that readers read, and of those that others replace."""
+    replaced: set[str] = set()
+    live: list[str] = []
+    names = names_in(root, kind)
+    for name in reversed(names):
+        if name not in replaced:
+            live.append(name)
+            # What raises here is found again, and named, when the part is checked.
+            with contextlib.suppress(CorruptFeatureError), damage(name):
+                replaced |= part_replaces(cast("zarr.Group", root.group[f"{kind}/{name}"]))
+    return live[::-1], [name for name in names if name in replaced]
 
 
 def check_part(root: StoreRoot, kind: PartKind, name: str) -> CheckedPart:

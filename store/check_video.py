@@ -62,7 +62,7 @@ def check_video(root: StoreRoot, node: str, *, quick: bool = False) -> CheckedVi
     except R2TError as error:
         video_id = None if row is None else row["video_id"]
         return CheckedVideo(node, None, 0, [Fault("video", place, str(error), video_id)])
-    expected = dict(_expected_files(root.spec, layout))
+    expected = dict(expected_files(root.spec, layout))
     faults = [
         Fault("foreign", f"{place}/{file.key}", "the format has no place for this file")
         for file in files
@@ -166,7 +166,8 @@ def _pieces(layout: TokenLayout) -> Iterator[tuple[slice, slice]]:
             yield slice(layer, layer + 1), slice(start, min(start + run_frames, layout.frames))
 
 
-def _expected_files(spec: FeatureSpec, layout: TokenLayout) -> Iterator[tuple[str, int | None]]:
+def expected_files(spec: FeatureSpec, layout: TokenLayout) -> Iterator[tuple[str, int | None]]:
+    """Yield the files of a video, named from its node, and their sizes where those are fixed."""
     yield from (("zarr.json", None), ("tokens/zarr.json", None))
     for run in range(frame_runs(layout.frames)[0]):
         yield f"tokens/c/0/{run}/0/0", layout.shard_bytes

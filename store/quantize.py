@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 
 Affine = tuple[NDArray[np.float32], NDArray[np.float32]]
 
+ERROR_FIELDS = (
+    "relative_l2_mean",
+    "relative_l2_max",
+    "cosine_distance_mean",
+    "cosine_distance_max",
+)
+"""What is recorded of a video's loss, one number a layer."""
+
 _LEVELS = 255
 _PER_CHANNEL = (slice(None), None, None, slice(None))
 
@@ -34,6 +42,41 @@ def quantize(
     safe = np.where(scale > 0, scale, 1)
     codes = np.rint((values.astype(np.float32) - offset) / safe)
     return np.where(scale > 0, np.clip(codes, -128, 127), 0).astype(np.int8)
+
+
+def token_errors(
+    given: NDArray[np.float16], decoded: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the relative L2 error and the cosine distance of each token of [..., width]."""
+    exact = given.astype(np.float64)
+    length = np.linalg.norm(exact, axis=-1)
+    safe = np.where(length > 0, length, 1)
+    distance = np.linalg.norm(decoded - exact, axis=-1) / safe
+    lengths = safe * np.linalg.norm(decoded, axis=-1).clip(min=np.finfo(np.float32).tiny)
+    cosine = (exact * decoded).sum(axis=-1) / lengths
+    return distance, np.where(length > 0, np.clip(1 - cosine, 0, None), 0)
+
+
+class ErrorSummary:
+    """Running mean and worst of the errors of a video's tokens, layer by layer."""
+
+    def __init__(self, num_layers: int) -> None:
+        self._counts = np.zeros(num_layers)
+        self._sums = np.zeros((2, num_layers))
+        self._worst = np.zeros((2, num_layers))
+
+    def add(self, layer: int, given: NDArray[np.float16], decoded: NDArray[np.float32]) -> None:
+        """Add tokens [frames, tokens, width] of one layer."""
+        for place, errors in enumerate(token_errors(given, decoded)):
+            self._sums[place, layer] += errors.sum()
+            self._worst[place, layer] = max(self._worst[place, layer], errors.max())
+        self._counts[layer] += given.shape[0] * given.shape[1]
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return `ERROR_FIELDS` as JSON values."""
+        means = self._sums / self._counts
+        rows = (means[0], self._worst[0], means[1], self._worst[1])
+        return {name: row.tolist() for name, row in zip(ERROR_FIELDS, rows, strict=True)}
 
 
 def dequantize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -86,6 +86,14 @@ def annotation_at(part: Part, row: int) -> Annotation:
         domain=str(columns["domain"][row]),
         duration_seconds=None if np.isnan(duration) else duration,
     )
+
+
+def read_rows(part: Part, rows: Iterable[int]) -> Iterator[tuple[Annotation, QueryFeatures]]:
+    """Yield some rows of a queries part as what they were written from."""
+    for row in rows:
+        annotation = annotation_at(part, row)
+        tokens = np.swapaxes(ragged_row(part, "tokens", row), 0, 1)
+        yield annotation, QueryFeatures(annotation.query_id, np.ascontiguousarray(tokens))
 
 
 def ragged_row(part: Part, column: str, row: int) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from r2t.store.check_part import live_parts
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.layout import node_name
@@ -20,7 +21,7 @@ from r2t.store.nodes import storage_errors
 from r2t.store.rewrite import drop_parts, replace_index, replace_queries
 from r2t.store.root import open_root
 from r2t.store.runs import RunFolder, maintenance
-from r2t.store.verify import KINDS, live_parts
+from r2t.store.verify import KINDS
 
 
 @dataclass(frozen=True)

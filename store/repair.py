@@ -8,23 +8,19 @@ again is listed, for `r2t extract --only`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-import numpy as np
-
-from r2t.store.check_part import CheckedPart
 from r2t.store.faults import Fault
 from r2t.store.nodes import storage_errors
-from r2t.store.parts import PartKind
-from r2t.store.query_rows import annotation_at, ragged_row
-from r2t.store.rewrite import Query, drop_parts, replace_index, replace_queries
+from r2t.store.parts import Part, PartKind
+from r2t.store.query_rows import read_rows
+from r2t.store.rewrite import drop_parts, replace_index, replace_queries
 from r2t.store.root import open_root
 from r2t.store.runs import RunFolder, maintenance, remove_stale_runs
-from r2t.store.schema import QueryFeatures
 from r2t.store.verify import KINDS, Checked, check_store, index_rows
 
 _IN_PLACE = ("not-indexed", "gone", "stale-index", "leftover")
@@ -108,33 +104,27 @@ def _rewrite_index(path: Path, run: RunFolder, checked: Checked) -> list[str]:
 def _rewrite_queries(path: Path, run: RunFolder, checked: Checked) -> tuple[list[str], list[str]]:
     """Bring all sound rows into new parts; return the ids of the others, and the parts replaced."""
     parts = checked.parts["queries"]
-    kept: list[tuple[CheckedPart, int]] = []
+    kept: list[tuple[Part, list[int]]] = []
     lost: list[str] = []
     digests: dict[str, str] = {}
     for part in parts:
         if part.part is None:
             continue
         columns, sound = part.part.columns, set(part.sound_rows)
+        kept.append((part.part, []))
         for row, query_id in enumerate(columns["query_id"].tolist()):
             digest = str(columns["digest"][row])
             if row not in sound or digests.get(query_id, digest) != digest:
                 lost.append(query_id)
             elif query_id not in digests:
                 digests[query_id] = digest
-                kept.append((part, row))
+                kept[-1][1].append(row)
     names = _part_names(checked, "queries")
-    if not kept or (len(names) < 2 and not lost and not any(part.faults for part in parts)):
+    if not digests or (len(names) < 2 and not lost and not any(part.faults for part in parts)):
         return lost, []
-    replace_queries(path, run, _read(kept), (), names)
+    rows = (query for part, rows in kept for query in read_rows(part, rows))
+    replace_queries(path, run, rows, (), names)
     return lost, [part.name for part in parts]
-
-
-def _read(rows: list[tuple[CheckedPart, int]]) -> Iterator[Query]:
-    for checked, row in rows:
-        assert checked.part is not None
-        annotation = annotation_at(checked.part, row)
-        tokens = np.swapaxes(ragged_row(checked.part, "tokens", row), 0, 1)
-        yield annotation, QueryFeatures(annotation.query_id, np.ascontiguousarray(tokens))
 
 
 def _part_names(checked: Checked, kind: PartKind) -> list[str]:

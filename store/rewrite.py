@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from r2t.store.annotations import Annotation
-from r2t.store.parts import Columns, PartKind, new_part_name, write_part
-from r2t.store.query_rows import query_columns
-from r2t.store.runs import RunFolder
+from r2t.store.check_part import live_parts, open_part
+from r2t.store.nodes import storage_errors
+from r2t.store.parts import Columns, Part, PartKind, new_part_name, write_part
+from r2t.store.query_rows import query_columns, read_rows
+from r2t.store.root import open_root
+from r2t.store.runs import RunFolder, maintenance
 from r2t.store.schema import QueryFeatures
 from r2t.store.writer import index_columns, sync_tree
 
@@ -71,6 +74,28 @@ def replace_queries(
         commit_part(root, run, "queries", _columns(batch), replaces)
     else:
         drop_parts(root, run, "queries", replaces)
+
+
+def change_queries(location: str | Path, changed: Sequence[Query]) -> None:
+    """Put other content in the place of stored queries, in one rename.
+
+    The parts that held them stay on the disk, so that readers who opened the store before keep
+    what they saw; `repair` removes them.
+    """
+    root = open_root(location)
+    path = root.require_path("change it")
+    ids = {annotation.query_id for annotation, _ in changed}
+    with storage_errors(path), maintenance(path), RunFolder(path) as run:
+        live, replaced = live_parts(root, "queries")
+        affected: list[tuple[Part, list[int]]] = []
+        for part in (open_part(root, "queries", name) for name in live):
+            query_ids = part.columns["query_id"].tolist()
+            kept = [row for row, query_id in enumerate(query_ids) if query_id not in ids]
+            if len(kept) < len(query_ids):
+                affected.append((part, kept))
+        rows = (query for part, kept in affected for query in read_rows(part, kept))
+        names = [part.name for part, _ in affected]
+        replace_queries(path, run, rows, changed, [*names, *replaced])
 
 
 def drop_parts(root: Path, run: RunFolder, kind: PartKind, names: Iterable[str]) -> None:

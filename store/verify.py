@@ -6,23 +6,19 @@ all bytes are read, video by video on several threads, in memory that does not g
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import zarr
-
-from r2t.store.check_part import CheckedPart, check_part
+from r2t.store.check_part import CheckedPart, check_part, live_parts
 from r2t.store.check_video import CheckedVideo, check_video
-from r2t.store.errors import CorruptFeatureError
 from r2t.store.faults import Fault
 from r2t.store.inventory import TOP_NAMES, names_in
-from r2t.store.nodes import damage, storage_errors
+from r2t.store.nodes import storage_errors
 from r2t.store.parallel import map_threads
-from r2t.store.parts import INDEX_COLUMNS, PartKind, part_replaces
+from r2t.store.parts import INDEX_COLUMNS, PartKind
 from r2t.store.root import StoreRoot, open_root
 from r2t.store.runs import run_folders
 
@@ -140,20 +136,6 @@ def check_store(
             if name not in TOP_NAMES
         ]
     return Checked(root, videos, parts, replaced, runs, foreign)
-
-
-def live_parts(root: StoreRoot, kind: PartKind) -> tuple[list[str], list[str]]:
-    """Return the names of the parts that readers read, and of those that others replace."""
-    replaced: set[str] = set()
-    live: list[str] = []
-    names = names_in(root, kind)
-    for name in reversed(names):
-        if name not in replaced:
-            live.append(name)
-            # What raises here is found again, and named, when the part is checked.
-            with contextlib.suppress(CorruptFeatureError), damage(name):
-                replaced |= part_replaces(cast("zarr.Group", root.group[f"{kind}/{name}"]))
-    return live[::-1], [name for name in names if name in replaced]
 
 
 def _index_faults(checked: Checked) -> list[Fault]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from r2t.store.errors import ConfigError
 from r2t.store.layout import FeatureDigest
 from r2t.store.nodes import create_array, open_group, storage_errors
-from r2t.store.quantize import affine_range, quantize
+from r2t.store.quantize import Affine, ErrorSummary, affine_range, dequantize, quantize
 from r2t.store.schema import FeatureSpec, VideoSource
 from r2t.store.shards import TokenLayout, read_tokens
 
@@ -24,27 +24,39 @@ class VideoWriter:
     Holds one run of frames of all layers, and at the end one layer of all frames.
     """
 
-    def __init__(self, folder: Path, spec: FeatureSpec, video_id: str, num_frames: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        spec: FeatureSpec,
+        video_id: str,
+        num_frames: int,
+        *,
+        affine: Affine | None = None,
+    ) -> None:
+        """Start a video; with `affine`, its tokens come as codes of those scales and offsets."""
         self._folder = folder
         self._spec = spec
         self._video_id = video_id
         self.source: VideoSource | None = None
+        self._affine = affine
+        dtype = np.dtype("<f2") if affine is None else np.dtype(np.int8)
         self._layout = TokenLayout(
-            spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, np.dtype("<f2")
+            spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, dtype
         )
         # int8 needs the whole video's range first, so its float16 tokens are staged beside the run.
-        self._name = "tokens" if spec.dtype == "float16" else "staged"
+        self._staged = spec.dtype == "int8" and affine is None
+        self._name = "staged" if self._staged else "tokens"
         with storage_errors(folder):
             self._group = open_group(str(folder), "w-")
             self._array = self._create(self._name, self._layout)
-        self._run = np.zeros(self._layout.shard_shape, np.dtype("<f2"))
+        self._run = np.zeros(self._layout.shard_shape, dtype)
         self._written = 0
         affine_shape = (spec.num_layers, spec.vision_width)
         self._lowest = np.full(affine_shape, np.inf, np.float32)
         self._highest = np.full(affine_shape, -np.inf, np.float32)
 
     def append(self, tokens: NDArray[np.float16]) -> None:
-        """Add the next frames: float16 [layers, frames, tokens, width]."""
+        """Add the next frames [layers, frames, tokens, width]: float16, or codes if so begun."""
         layout = self._layout
         legal = (
             layout.layers,
@@ -52,10 +64,10 @@ class VideoWriter:
             layout.tokens,
             layout.width,
         )
-        if tokens.shape != legal or tokens.dtype != np.float16:
+        if tokens.shape != legal or tokens.dtype != layout.dtype:
             raise ConfigError(
                 f"{self._video_id}: {tokens.dtype}{list(tokens.shape)} given, "
-                f"expected float16{list(legal)}"
+                f"expected {layout.dtype}{list(legal)}"
             )
         if not np.isfinite(tokens).all():
             raise ConfigError(
@@ -81,38 +93,50 @@ class VideoWriter:
                 f"{self._video_id}: {self._written} frames written, {self._layout.frames} announced"
             )
         with storage_errors(self._folder):
-            digest = self._finish_int8() if self._spec.dtype == "int8" else self._digest()
-            self._group.attrs.update({**attributes, "digest": digest})
+            errors = self._finish_int8() if self._staged else {}
+            if self._affine is not None:
+                self._write_affine(self._affine)
+            digest = self._digest(*(self._affine or ()))
+            self._group.attrs.update({**attributes, **errors, "digest": digest})
         return digest
 
     def _write_run(self) -> None:
         stop = self._written
         start = (stop - 1) // self._layout.run_frames * self._layout.run_frames
         run = self._run[:, : stop - start]
-        if self._spec.dtype == "int8":
+        if self._staged:
             self._lowest = np.minimum(self._lowest, run.min(axis=(1, 2)))
             self._highest = np.maximum(self._highest, run.max(axis=(1, 2)))
         with storage_errors(self._folder):
             self._array[:, start:stop] = run
 
-    def _finish_int8(self) -> str:
+    def _finish_int8(self) -> dict[str, Any]:
+        """Code what was staged and return what that cost, as an attribute."""
         staged_layout = self._layout
         scale, offset = affine_range(self._lowest, self._highest)
         self._layout = TokenLayout(*staged_layout.shape, dtype=np.dtype(np.int8))
         self._array = self._create("tokens", self._layout)
+        errors = ErrorSummary(self._layout.layers)
         for start in range(0, staged_layout.frames, staged_layout.run_frames):
             frames = range(start, min(start + staged_layout.run_frames, staged_layout.frames))
             all_layers = range(staged_layout.layers)
             run = np.empty((staged_layout.layers, len(frames), *staged_layout.shape[2:]), "<f2")
             read_tokens(self._folder / self._name, staged_layout, all_layers, frames, run)
-            self._array[:, frames.start : frames.stop] = quantize(run, scale, offset)
-        for name, values in (("scale", scale), ("offset", offset)):
-            shape = values.shape
-            affine = create_array(self._group, name, shape=shape, dtype=values.dtype, chunks=shape)
-            affine[...] = values
+            codes = quantize(run, scale, offset)
+            self._array[:, frames.start : frames.stop] = codes
+            for layer in all_layers:  # one at a time, since this takes twelve times the codes' room
+                one = slice(layer, layer + 1)
+                decoded = dequantize(codes[one], scale[one], offset[one])
+                errors.add(layer, run[layer], decoded[0])
         shutil.rmtree(self._folder / self._name)
-        self._name = "tokens"
-        return self._digest(scale, offset)
+        self._name, self._affine = "tokens", (scale, offset)
+        return {"quantization_error": errors.to_dict()}
+
+    def _write_affine(self, affine: Affine) -> None:
+        for name, values in zip(("scale", "offset"), affine, strict=True):
+            shape = values.shape
+            array = create_array(self._group, name, shape=shape, dtype=values.dtype, chunks=shape)
+            array[...] = values
 
     def _digest(self, *affine: NDArray[np.float32]) -> str:
         """Read the tokens back, layer by layer, so that the digest tells what the disk holds."""

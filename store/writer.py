@@ -26,6 +26,7 @@ from r2t.store.errors import ConfigError, StoreError
 from r2t.store.layout import node_name
 from r2t.store.nodes import storage_errors
 from r2t.store.parts import INDEX_COLUMNS, new_part_name, write_part
+from r2t.store.quantize import Affine
 from r2t.store.query_rows import query_columns
 from r2t.store.runs import RunFolder
 from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoSource
@@ -78,10 +79,12 @@ class StoreWriter:
         duration_seconds: float,
         frame_rate_fps: float,
         source: VideoSource | None = None,
+        affine: Affine | None = None,
     ) -> Generator[VideoWriter]:
         """Yield a writer for one video; commit it on a clean exit, leave nothing otherwise.
 
         If the video is there already, an equal one is kept and a different one is a `StoreError`.
+        With `affine`, tokens come as the codes of those scales and offsets, for an int8 store.
         The yielded writer's `source` may be replaced: which decoder served is known at the end.
         """
         require_legal_video(
@@ -92,7 +95,7 @@ class StoreWriter:
             self._run.path / f"{node}-{uuid.uuid4().hex[:12]}"
         )  # threads may write the same video
         try:
-            writer = VideoWriter(folder, self._store.spec, video_id, num_frames)
+            writer = VideoWriter(folder, self._store.spec, video_id, num_frames, affine=affine)
             writer.source = source
             yield writer
             source = writer.source
@@ -110,6 +113,22 @@ class StoreWriter:
             self._commit(folder, f"videos/{node}", row["digest"])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        self._add_row(row)
+
+    @contextlib.contextmanager
+    def stage(self) -> Generator[Path]:
+        """Yield an empty folder on the store's disk, to prepare what `adopt` commits."""
+        folder = self._run.path / uuid.uuid4().hex[:12]
+        with storage_errors(self._root):
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def adopt(self, folder: Path, row: dict[str, Any]) -> None:
+        """Commit a whole node that was prepared elsewhere and checked to be what `row` says."""
+        self._commit(folder, f"videos/{node_name(row['video_id'])}", row["digest"])
         self._add_row(row)
 
     def index(self, video_id: str) -> None:

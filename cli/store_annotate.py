@@ -1,0 +1,133 @@
+"""`r2t store annotate` and `licence`: what is said about videos that are stored already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from r2t.cli.extract_inputs import named
+from r2t.cli.inputs import read_annotation_options, read_ids
+from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, json_ready, note, print_json
+from r2t.store.errors import ConfigError
+
+if TYPE_CHECKING:
+    from r2t.extract.clip import FrozenClip
+    from r2t.store.feature_store import FeatureStore
+
+ANNOTATE_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store annotate feats.zarr --annotations more.csv\n\n"
+    "  r2t store annotate feats.zarr --annotations corrected.jsonl --replace"
+)
+LICENCE_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store licence feats.zarr\n\n"
+    '  r2t store licence feats.zarr --set "CC BY 4.0"\n\n'
+    '  r2t store licence feats.zarr --set "CC0 1.0" --videos ids.txt'
+)
+
+
+def annotate(
+    store: Annotated[Path, typer.Argument(help="The feature store: a folder.")],
+    annotations: Annotated[
+        list[str], typer.Option(help="Annotation file, or split=FILE; may be repeated.")
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let queries with other content take the new one.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="CLIP; by default the one that made the store.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Its weights; by default those that made the store.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+) -> None:
+    """Add or replace queries of stored videos: CLIP reads the sentences, no video is decoded.
+
+    Readers that have the store open keep what they saw until they open it again. Exits with 1 if
+    annotations are of videos that are not stored; those are named and left out.
+    """
+    with handle_errors():
+        from r2t.extract.annotate import annotate as add
+        from r2t.store.feature_store import FeatureStore
+
+        rows = read_annotation_options(annotations)
+        target = FeatureStore.open(store)
+        clip = _load_clip(target, model, pretrained, device=device, offline=offline)
+        report = add(clip, target, rows, replace=replace)
+        if json:
+            print_json(json_ready(report))
+        else:
+            note(
+                f"{store}: {report.num_new} queries added, {report.num_replaced} replaced, "
+                f"{report.num_unchanged} as they were"
+            )
+        if report.missing_videos:
+            note(
+                f"{sum(report.missing_videos.values())} queries were left out, because their "
+                f"videos are not stored: {named(report.missing_videos)}",
+                style="yellow",
+            )
+    if report.missing_videos:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _load_clip(
+    store: FeatureStore, model: str | None, pretrained: str | None, *, device: str, offline: bool
+) -> FrozenClip:
+    from r2t.extract.clip import FrozenClip
+
+    def announce(source: str, num_bytes: int | None) -> None:
+        size = f" ({human_bytes(num_bytes)})" if num_bytes else ""
+        note(f"downloading {source}{size}")
+
+    spec, recorded = store.spec, store.provenance
+    same = spec.vision_layers == spec.text_layers
+    return FrozenClip.load(
+        model or str(recorded.get("model", spec.model)),
+        pretrained or recorded.get("pretrained"),
+        spec.text_layers if same else spec.num_layers,
+        device=None if device == "auto" else device,
+        offline=offline,
+        announce=announce,
+    )
+
+
+def licence(
+    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
+    text: Annotated[
+        str | None, typer.Option("--set", help="The licence to record, as its name or SPDX id.")
+    ] = None,
+    videos: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a video, or file of ids, one a line; by default all."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print each video's licence.")] = False,
+) -> None:
+    """Show under which licences a store's videos are, or record one."""
+    with handle_errors():
+        from r2t.store.licence import licences, set_licence
+
+        ids = None
+        if videos is not None:
+            ids = [video_id for given in videos for video_id in read_ids("--videos", given)]
+        if text is not None:
+            if not text.strip():
+                raise ConfigError("--set: the licence is empty")
+            note(f"{store}: recorded for {set_licence(store, text.strip(), ids)} videos")
+            return
+        found = licences(store)
+        if ids is not None:
+            found = {video_id: found[video_id] for video_id in ids if video_id in found}
+        if json:
+            print_json({"licences": found})
+            return
+        counts: Counter[Any] = Counter(found.values())
+        for name, count in counts.most_common():
+            typer.echo(f"{count}\t{name or 'not recorded'}")

@@ -1,0 +1,223 @@
+"""`r2t store merge`, `subset`, `pack` and `unpack`: one store from several, and the reverse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+
+from r2t.cli.inputs import read_ids
+from r2t.cli.ui import (
+    SOME_FAILED,
+    growing_bar,
+    handle_errors,
+    human_bytes,
+    json_ready,
+    note,
+    print_json,
+    progress_bar,
+)
+from r2t.store.annotations import Split
+from r2t.store.errors import ConfigError
+
+if TYPE_CHECKING:
+    from r2t.store.merge import MergeReport
+    from r2t.store.schema import FeatureSpec
+
+MERGE_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store merge first-half.zarr second-half.zarr --into feats.zarr\n\n"
+    "  r2t store merge zip::/media/usb/feats-001.zip --into feats.zarr --copy"
+)
+SUBSET_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store subset feats.zarr --into val.zarr --split val\n\n"
+    "  r2t store subset feats.zarr --into small.zarr --layers 2 --cls-only\n\n"
+    "  r2t store subset feats.zarr --into some.zarr --videos ids.txt"
+)
+PACK_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store pack feats.zarr --out feats.zip\n\n"
+    "  r2t store pack feats.zarr --out feats.zip --size 4GB    # feats-001.zip, feats-002.zip, …"
+)
+UNPACK_EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t store unpack feats.zip --into feats.zarr\n\n"
+    "  r2t store unpack feats-*.zip --into feats.zarr"
+)
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "B": 1}
+
+Into = Annotated[Path, typer.Option(help="The store to make or add to.")]
+Copy = Annotated[bool, typer.Option("--copy", help="Copy files that could be shared by links.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
+
+
+def merge(
+    stores: Annotated[list[str], typer.Argument(help="Feature stores: folders, zips or URLs.")],
+    into: Into,
+    copy: Copy = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not compute the digests of what is merged.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Videos at a time; by default one a core.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Bring the videos and queries of several stores into one.
+
+    All must have been made with the same settings. Files are shared by hard links where the disk
+    allows it, so that merging takes no space. Equal duplicates count once; if one id means two
+    things, nothing is written. The same command again resumes.
+    """
+    with handle_errors():
+        from r2t.store.merge import merge as bring
+
+        with growing_bar("videos") as show_done:
+            report = bring(
+                stores, into, link=not copy, quick=quick, num_threads=threads, on_video=show_done
+            )
+        _tell("merged", report, into, json=json)
+
+
+def unpack(
+    archives: Annotated[list[Path], typer.Argument(help="Archives that pack made.")],
+    into: Into,
+    json: Json = False,
+) -> None:
+    """Make a folder of packed stores, proving every digest.
+
+    Only what the format has a place for is read from an archive, whatever else it holds.
+    """
+    with handle_errors():
+        from r2t.store.merge import merge as bring
+
+        for archive in archives:
+            if not archive.is_file():
+                raise ConfigError(f"there is no archive {archive}")
+        locations = [f"zip::{archive.resolve()}" for archive in archives]
+        with growing_bar("videos") as show_done:
+            report = bring(locations, into, link=False, on_video=show_done)
+        _tell("unpacked", report, into, json=json)
+
+
+def subset(
+    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
+    into: Into,
+    videos: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a video, or file of ids, one a line; may be repeated."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="2: the last 2 stored; 9,12 or =12: those very layers."),
+    ] = None,
+    cls_only: Annotated[
+        bool, typer.Option("--cls-only", help="Of each frame only the CLS token.")
+    ] = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """Make a smaller store: some videos, a split, some layers, or CLS tokens alone."""
+    with handle_errors():
+        from r2t.store.root import open_root
+        from r2t.store.subset import subset as cut
+
+        if split is not None and split not in get_args(Split):
+            raise ConfigError(f"--split {split!r}: legal are {', '.join(get_args(Split))}")
+        ids = None
+        if videos is not None:
+            ids = [video_id for given in videos for video_id in read_ids("--videos", given)]
+        with growing_bar("videos") as show_done:
+            report = cut(
+                store,
+                into,
+                video_ids=ids,
+                split=cast("Split | None", split),
+                layers=None if layers is None else _places(layers, open_root(store).spec),
+                cls_only=cls_only,
+                link=not copy,
+                on_video=show_done,
+            )
+        _tell("taken", report, into, json=json)
+
+
+def pack(
+    store: Annotated[Path, typer.Argument(help="The feature store: a folder.")],
+    out: Annotated[Path, typer.Option(help="The archive to make, NAME.zip.")],
+    size: Annotated[
+        str | None,
+        typer.Option(help="Most features in an archive, such as 4GB; then NAME-001.zip and so on."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a store into uncompressed zip archives, each of which can be read in place."""
+    with handle_errors():
+        from r2t.store.feature_store import FeatureStore
+        from r2t.store.pack import pack as write
+
+        limit = None if size is None else parse_bytes("--size", size)
+        with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
+            report = write(store, out, max_bytes=limit, on_video=show_done)
+        if json:
+            print_json(json_ready(report))
+        else:
+            for archive in report.archives:
+                typer.echo(str(archive))
+            note(
+                f"{report.num_videos} videos, {report.num_queries} queries, "
+                f"{human_bytes(report.num_bytes)}"
+            )
+
+
+def parse_bytes(option: str, text: str) -> int:
+    """Read a number of bytes with a decimal unit, such as 4GB or 500 MB."""
+    for unit, factor in _UNITS.items():
+        number = text.strip().removesuffix(unit)
+        if number != text.strip():
+            try:
+                num_bytes = int(float(number) * factor)
+            except (ValueError, OverflowError):
+                break
+            if num_bytes > 0:
+                return num_bytes
+            break
+    raise ConfigError(f"{option} {text!r}: give a size such as 4GB or 500MB")
+
+
+def _places(text: str, spec: FeatureSpec) -> tuple[int, ...]:
+    """Read `--layers` as places among the stored layers."""
+    stored = list(spec.vision_layers)
+    try:
+        if "," not in text and not text.startswith("="):
+            count = int(text)
+            if not 1 <= count <= len(stored):
+                raise ConfigError(f"--layers {text}: the store holds {len(stored)}")
+            return tuple(range(len(stored) - count, len(stored)))
+        return tuple(stored.index(int(number)) for number in text.removeprefix("=").split(","))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"--layers {text!r}: the store holds {', '.join(map(str, stored))}; give a count such "
+            "as 2, a list such as 9,12, or a single layer such as =12"
+        ) from None
+
+
+def _tell(what: str, report: MergeReport, into: Path, *, json: bool) -> None:
+    for name, reason in report.failures.items():
+        note(f"failed: {name}: {reason}", style="red")
+    if json:
+        print_json({"store": str(into), **json_ready(report)})
+    else:
+        linked = f", {report.num_linked} of them by links" if report.num_linked else ""
+        present = f" ({report.num_present} were there)" if report.num_present else ""
+        note(
+            f"{into}: {what}: {report.num_videos} videos{linked}{present}, "
+            f"{report.num_queries} queries"
+        )
+    if report.failures:
+        note(f"{len(report.failures)} are damaged where they come from and were left out")
+        raise typer.Exit(SOME_FAILED)
