@@ -9,6 +9,7 @@ import typer
 
 from r2t.cli import (
     calibrate,
+    compare,
     data,
     demo,
     doctor,
@@ -51,6 +52,7 @@ def main(
 app.command(epilog=extract.EXAMPLES)(extract.extract)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command("eval", epilog=evaluation.EXAMPLES)(evaluation.evaluate)
+app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=predict.EXAMPLES)(predict.predict)
 app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
 app.command(epilog=report.EXAMPLES)(report.report)

@@ -1,0 +1,220 @@
+"""`r2t compare`: whether models differ, on the same queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.table import Table
+
+from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, ask_model
+from r2t.cli.ui import answers, cell, handle_errors, note, print_json
+from r2t.store.errors import AnnotationError, ConfigError
+
+if TYPE_CHECKING:
+    from r2t.train.metrics import QueryScores
+    from r2t.train.metrics_bootstrap import Interval
+    from r2t.train.metrics_paired import Difference
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "  r2t compare runs/a runs/b --store feats.zarr\n\n"
+    "  r2t compare runs/a runs/b runs/c --store feats.zarr --split test --latex\n\n"
+    "  r2t compare mine.jsonl theirs.jsonl --annotations highlight_val_release.jsonl --json"
+)
+METRICS = {
+    "MR-full-R1@0.5": "R1@0.5",
+    "MR-full-R1@0.7": "R1@0.7",
+    "MR-full-mAP": "mAP",
+    "HL-min-VeryGood-mAP": "HL mAP",
+    "HL-min-VeryGood-Hit1": "HL Hit1",
+}
+SIGNIFICANT = 0.05
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model's scores with 95 % intervals, and how it differs from the first one's."""
+
+    name: str
+    scores: Mapping[str, Interval]
+    difference: Mapping[str, Difference] | None
+
+
+def compare(  # noqa: PLR0913 - a parameter for each option
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of training runs, or files of predictions (JSON lines)."),
+    ],
+    store: Annotated[
+        str | None, typer.Option(help="Feature store with the queries, for runs.")
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Annotation file of any format, for files alone.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test; val for a store, else all.")
+    ] = None,
+    domain: Annotated[str | None, typer.Option(help="Compare on this domain alone.")] = None,
+    samples: Annotated[
+        int, typer.Option(min=100, help="Resample and swap the videos so often.")
+    ] = 10_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Queries in a batch.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    latex: Annotated[
+        bool, typer.Option("--latex", help="Print rows of a LaTeX table instead.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Score models on the same queries, and tell by how much each differs from the first.
+
+    A difference has a 95 % interval (other videos) and a p-value: how often as large a one appears
+    if the two models' answers are swapped at random, video by video.
+    """
+    with handle_errors():
+        if len(models) < 2:
+            raise ConfigError(f"{len(models)} model given: a comparison needs two or more")
+        if len(set(models)) < len(models):
+            raise ConfigError("a model is given twice: it would not differ from itself")
+        if latex and json:
+            raise ConfigError("give either --latex or --json")
+        answered = _answers(
+            models, store, annotations, split, domain, batch_size=batch_size, device=device
+        )
+        contenders = _contenders([str(model) for model in models], answered, samples)
+        counted = {
+            "queries": len(answered[0].truth),
+            "videos": len({row.video_id for row in answered[0].truth}),
+        }
+        if json:
+            print_json({**counted, "models": [asdict(each) for each in contenders]})
+        elif latex:
+            for line in latex_rows(contenders):
+                typer.echo(line)
+        else:
+            note(f"{counted['queries']} queries of {counted['videos']} videos, percent")
+            for table in _tables(contenders):
+                answers().print(table)
+
+
+def _answers(
+    models: Sequence[Path],
+    store: str | None,
+    annotations: Path | None,
+    split: str | None,
+    domain: str | None,
+    *,
+    batch_size: int,
+    device: str,
+) -> list[Answers]:
+    """Return what each model predicts; runs are asked, files are read."""
+    from r2t.cli.eval import read_answers
+    from r2t.train.submission import read_submission
+
+    if (store is None) == (annotations is None):
+        raise ConfigError("give either --store, or --annotations for files of predictions alone")
+    if store is None:
+        assert annotations is not None
+        folders = [str(model) for model in models if model.is_dir()]
+        if folders:
+            raise ConfigError(f"{folders[0]} is a run: give --store with the features to ask it on")
+        return [read_answers(model, annotations, None, split, domain) for model in models]
+    asked: dict[Path, Answers] = {}
+    for model in models:
+        if model.is_dir():
+            note(f"asking {model}")
+            asked[model] = ask_model(
+                store, model, None, split or "val", domain, batch_size=batch_size, device=device
+            )
+    if not asked:
+        raise ConfigError("only files of predictions are given: compare them with --annotations")
+    first = next(iter(asked.values()))
+    if first.evaluator in HIGHLIGHTS_ONLY:
+        raise ConfigError(f"{first.evaluator} scores videos, not queries: nothing to compare by")
+    if not first.labelled:
+        raise AnnotationError("the queries have no labels to score with")
+    return [
+        asked[model]
+        if model in asked
+        else Answers(read_submission(model), first.truth, first.evaluator)
+        for model in models
+    ]
+
+
+def _contenders(
+    names: Sequence[str], answered: Sequence[Answers], num_samples: int
+) -> list[Contender]:
+    from r2t.train.metrics import score_queries
+    from r2t.train.metrics_bootstrap import bootstrap
+    from r2t.train.metrics_paired import compare_scores
+
+    scores: list[QueryScores] = [
+        score_queries(each.rows, each.truth, evaluator=cast("Any", answered[0].evaluator))
+        for each in answered
+    ]
+    shared = [name for name in METRICS if all(name in each.metrics() for each in scores)]
+    if not shared:
+        raise AnnotationError("the models predict different things: no metric scores them all")
+    return [
+        Contender(
+            name,
+            bootstrap(
+                {metric: own.metrics()[metric] for metric in shared},
+                own.video_ids,
+                num_samples=num_samples,
+            ),
+            None
+            if own is scores[0]
+            else compare_scores(own, scores[0], metrics=shared, num_samples=num_samples),
+        )
+        for name, own in zip(names, scores, strict=True)
+    ]
+
+
+def latex_rows(contenders: Sequence[Contender]) -> list[str]:
+    """Write a row for each model; a star marks what differs significantly from the first."""
+    first = contenders[0]
+    heads = " & ".join(METRICS[name] for name in first.scores)
+    rows = [
+        f"% {heads}; * differs from {first.name.splitlines()[0]}, p < {SIGNIFICANT} "
+        "(swapping answers video by video)"
+    ]
+    for each in contenders:
+        cells = ["".join(_LATEX.get(character, character) for character in Path(each.name).stem)]
+        for metric, interval in each.scores.items():
+            star = each.difference and each.difference[metric].p_value < SIGNIFICANT
+            cells.append(f"{interval.value:.1f}" + ("$^{*}$" if star else ""))
+        rows.append(" & ".join(cells) + r" \\")
+    return rows
+
+
+def _tables(contenders: Sequence[Contender]) -> list[Table]:
+    metrics = list(contenders[0].scores)
+    scores = Table(title="scores, with 95 % intervals", title_justify="left")
+    lead = Table(title=f"differences from {contenders[0].name}", title_justify="left")
+    for table in (scores, lead):
+        table.add_column("", overflow="fold")
+        for name in metrics:
+            table.add_column(METRICS[name], justify="right")
+    for each in contenders:
+        cells = [
+            f"{found.value:.1f}\n{found.low:.1f} to {found.high:.1f}"
+            for found in each.scores.values()
+        ]
+        scores.add_row(*map(cell, [each.name, *cells]))
+        if each.difference is not None:
+            cells = [
+                f"{found.interval.value:+.1f}\n{found.interval.low:+.1f} to "
+                f"{found.interval.high:+.1f}\np = {found.p_value:.2g}"
+                for found in each.difference.values()
+            ]
+            lead.add_row(*map(cell, [each.name, *cells]))
+    return [scores, lead]
