@@ -40,7 +40,7 @@ def main() -> None:
     runs: list[Scores] = []
     for seed in range(arguments.seeds):
         began = time.monotonic()
-        run = arguments.out / "runs" / f"{arguments.epochs}-epochs-seed-{seed}"
+        run = demo.run_folder(arguments.out, arguments.videos, arguments.epochs, seed)
         grounder = demo.train_model(store, run, epochs=arguments.epochs, seed=seed)
         trained = time.monotonic()
         runs.append(score_answers(grounder, clip, store, seed=seed, on_queries=lambda _: None))

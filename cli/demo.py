@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FRAME_RATE_FPS = 1.0
 NUM_TRAIN_VIDEOS, NUM_VAL_VIDEOS, NUM_TEST_VIDEOS = 300, 20, 100
-NUM_EPOCHS = 14
+NUM_EPOCHS = 36
 EXAMPLES = (
     "Examples:\n\n"
     "  r2t demo\n\n"
@@ -61,7 +61,7 @@ def demo(
             make_videos(folder, videos, test_videos)
         with _stage("2/5 features"):
             clip, store = extract_features(folder, out / "feats.zarr")
-        run = out / "runs" / f"{videos}-videos-{epochs}-epochs-seed-{seed}"
+        run = run_folder(out, videos, epochs, seed)
         with _stage("3/5 training"):
             grounder = train_model(store, run, epochs=epochs, seed=seed)
         with _stage("4/5 evaluation"):
@@ -92,6 +92,11 @@ def _stage(name: str) -> Generator[None]:
     note(f"{name} …", style="bold")
     yield
     note(f"{name}: {time.monotonic() - began:.0f} s")
+
+
+def run_folder(out: Path, num_train: int, epochs: int, seed: int) -> Path:
+    """Return where a training is kept, so that the same one is not done twice."""
+    return out / "runs" / f"{num_train}-videos-{epochs}-epochs-seed-{seed}"
 
 
 def make_videos(folder: Path, num_train: int, num_test: int) -> None:
@@ -188,8 +193,12 @@ def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
             dropout=0.0,
         ),
         decoding=DecodeConfig(unit_seconds=1.0, suppression="linear"),
+        # Halved whenever half of what was left is over.
         schedule=ScheduleConfig(
-            learning_rate=1e-3, warmup_iterations=100, step_epochs=(max(1, round(0.75 * epochs)),)
+            learning_rate=2e-3,
+            warmup_iterations=100,
+            step_epochs=tuple(sorted({epochs - epochs // 2**n for n in range(1, 5)})),
+            decay=0.5,
         ),
         epochs=epochs,
         repeats=1,
