@@ -30,7 +30,6 @@ SHUFFLED = "… asked others' sentences"
 SIMILARITY = "frozen CLIP similarity"
 KIND_METRIC = "MR-full-mAP"
 NUM_RESAMPLES = 2000
-MAX_TUNING_QUERIES = 300
 
 
 Scores = Mapping[str, QueryScores]  # by the name of who answered
@@ -92,8 +91,8 @@ def score_answers(
 ) -> dict[str, QueryScores]:
     """Answer the test split in every way and score the answers.
 
-    What the similarity baseline looks at, and how it turns a curve into moments, is chosen on the
-    training split. `on_queries` hears how many queries were answered so far, of all those of
+    What the similarity baseline looks at, and how it turns a curve into moments, is chosen on all
+    of the training split. `on_queries` hears how many queries were answered so far, of all those of
     `num_questions`.
     """
     test = store.annotations("test")
@@ -105,7 +104,7 @@ def score_answers(
     answers = {
         OURS: _ask(grounder, store, test, test, answered),
         SHUFFLED: _ask(grounder, store, test, [test[int(place)] for place in lenders], answered),
-        SIMILARITY: _similarity_answers(clip, store, test, rng, answered),
+        SIMILARITY: _similarity_answers(clip, store, test, answered),
         "random moments": [baselines.random_moments(rng, duration) for duration in durations],
         "whole video": [baselines.whole_video(duration) for duration in durations],
     }
@@ -114,8 +113,7 @@ def score_answers(
 
 def num_questions(store: FeatureStore) -> int:
     """Return how many questions `score_answers` asks."""
-    num_train = min(len(store.annotations("train")), MAX_TUNING_QUERIES)
-    return 3 * len(store.annotations("test")) + num_train
+    return 3 * len(store.annotations("test")) + len(store.annotations("train"))
 
 
 class _Counter:
@@ -157,12 +155,9 @@ def _similarity_answers(
     clip: FrozenClip,
     store: FeatureStore,
     test: Sequence[Annotation],
-    rng: np.random.Generator,
     answered: _Counter,
 ) -> list[Moments]:
-    rows = store.annotations("train")
-    chosen: list[int] = sorted(rng.permutation(len(rows))[:MAX_TUNING_QUERIES].tolist())
-    tuning = [rows[place] for place in chosen]
+    tuning = store.annotations("train")
     known = _curves(clip, store, tuning, answered)
 
     def tuning_score(view: str, rule: SimilarityRule) -> float:
