@@ -150,8 +150,9 @@ def extract_features(folder: Path, location: Path) -> tuple[FrozenClip, FeatureS
 
 
 def train_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
-    from r2t.cli.train import epoch_line
+    from r2t.cli.train_run import epoch_line
     from r2t.train.checkpoint import RunFolder
+    from r2t.train.conduct import Conduct
     from r2t.train.fit import fit, split_annotations
     from r2t.train.grounder import Grounder
 
@@ -163,7 +164,13 @@ def train_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Gr
             bar(record.epoch + 1)
 
         resume = RunFolder(run).has_state()
-        fit(config, store, split_annotations(store), run, resume=resume, on_epoch=on_epoch)
+        fit(
+            config,
+            store,
+            split_annotations(store),
+            run,
+            conduct=Conduct(resume=resume, on_epoch=on_epoch),
+        )
     return Grounder.load(run)
 
 

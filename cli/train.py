@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -13,30 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r2t.cli.initial_run import continue_from
-from r2t.cli.ui import INTERRUPTED, handle_errors, note, print_json, progress_bar
+from r2t.cli.train_run import TrainRun, quiet_unless_leading
+from r2t.cli.ui import handle_errors, note, print_json
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.train.config import TrainConfig
-    from r2t.train.fit import Splits
-    from r2t.train.trainer import EpochRecord
+    from r2t.train.processes import Processes
+    from r2t.train.reader import Reading
 
 DEFAULT_PRESET = "qvhighlights"
-SHOWN_METRICS = (
-    "MR-full-R1@0.5",
-    "MR-full-R1@0.7",
-    "MR-full-mAP",
-    "HL-min-VeryGood-mAP",
-    "HL-min-VeryGood-Hit1",
-    "mAP",
-)
 EXAMPLES = (
     "Examples:\n\n"
     "  r2t train --store feats.zarr\n\n"
     "  r2t train --store charades.zarr --preset charades --recipe official --out runs/charades\n\n"
     "  r2t train --store charades.zarr --out runs/charades --resume\n\n"
-    "  r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine"
+    "  r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine\n\n"
+    "  torchrun --nproc-per-node 4 -m r2t.cli train --store feats.zarr --out runs/four-gpus"
 )
 
 
@@ -86,62 +79,77 @@ def train(  # noqa: PLR0913 - a parameter for each option
         float,
         typer.Option(help="Share of the videos to hold out where the store has no val split."),
     ] = 0.1,
+    sampling: Annotated[
+        str | None,
+        typer.Option(
+            help="Order of the samples: uniform (the official one), or video, which moves fewer "
+            "bytes: queries of a video share a batch, and an epoch's passes take turns batch by "
+            "batch."
+        ),
+    ] = None,
+    prefetch: Annotated[int, typer.Option(help="Batches to read ahead.")] = 2,
+    buffer_gb: Annotated[
+        float, typer.Option(help="Most memory for batches, read ahead or in use, in GB.")
+    ] = 8.0,
+    cache: Annotated[
+        str, typer.Option(help="Keep all features in memory once read: none, ram or gpu.")
+    ] = "none",
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Save the state within an epoch, too, after so many minutes.")
+    ] = 15.0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write a trace of a few steps into the run's folder.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
     with handle_errors():
         from r2t.store.feature_store import FeatureStore
-        from r2t.train.devices import pick_device
-        from r2t.train.fit import fit, split_annotations
+        from r2t.train.fit import split_annotations
+        from r2t.train.processes import joined
 
-        features = FeatureStore.open(store)
-        folder = _run_folder(out, resume=resume)
-        base = _base_config(features, folder, preset, recipe, resume=resume)
-        if init is not None:
-            base = continue_from(base, init, features, hidden_width)
-        config = with_changes(
-            base,
-            {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "precision": precision,
-                "ema_decay": ema_decay,
-                "patience": patience,
-                "seed": seed,
-                "model.width": hidden_width,
-                "model.dropout": dropout,
-                "schedule.learning_rate": lr,
-                "schedule.warmup_iterations": warmup,
-            },
-        )
-        splits = split_annotations(
-            features, domain=domain, val_fraction=val_fraction, seed=config.seed
-        )
-        processor = pick_device(device)
-        _introduce(config, features, splits, f"{folder} on {processor}")
-        times: list[float] = []
-        with progress_bar("epochs", config.epochs) as show_done:
-
-            def on_epoch(record: EpochRecord) -> None:
-                times.append(record.seconds)
-                note(epoch_line(record, config.epochs, sum(times) / len(times)))
-                show_done(record.epoch + 1)
-
-            try:
-                fit(
-                    config,
-                    features,
-                    splits,
-                    folder,
-                    initial=init,
-                    resume=resume,
-                    device=processor,
-                    on_epoch=on_epoch,
-                )
-            except KeyboardInterrupt as error:
-                note(f"interrupted; the same command with --out {folder} --resume goes on")
-                raise typer.Exit(INTERRUPTED) from error
+        if sampling not in (None, "uniform", "video"):
+            raise ConfigError(f"sampling {sampling!r}: legal are uniform and video")
+        with joined(device) as (processes, own_device), quiet_unless_leading(processes):
+            features = FeatureStore.open(store)
+            folder = _run_folder(out, processes, resume=resume)
+            base = _base_config(features, folder, preset, recipe, resume=resume)
+            if init is not None:
+                base = continue_from(base, init, features, hidden_width)
+            config = with_changes(
+                base,
+                {
+                    "epochs": epochs,
+                    "batch_size": batch_size,
+                    "precision": precision,
+                    "ema_decay": ema_decay,
+                    "patience": patience,
+                    "sampling": sampling,
+                    "seed": seed,
+                    "model.width": hidden_width,
+                    "model.dropout": dropout,
+                    "schedule.learning_rate": lr,
+                    "schedule.warmup_iterations": warmup,
+                },
+            )
+            splits = split_annotations(
+                features, domain=domain, val_fraction=val_fraction, seed=config.seed
+            )
+            TrainRun(
+                config=config,
+                store=features,
+                splits=splits,
+                folder=folder,
+                initial=init,
+                processes=processes,
+                reading=_reading(own_device, processes, prefetch, buffer_gb, cache),
+                resume=resume,
+                checkpoint_minutes=checkpoint_minutes,
+                profile=profile,
+            ).carry_out()
+        if not processes.leads:
+            return
         result = run_result(folder)
         if json:
             print_json(result)
@@ -161,29 +169,6 @@ def with_changes(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig
     return replace(config, **own, **parts)
 
 
-def epoch_line(record: EpochRecord, num_epochs: int, seconds_per_epoch: float) -> str:
-    """Describe a finished epoch, its main metrics, and when the last one will be."""
-    words = [
-        f"epoch {record.epoch + 1}/{num_epochs}",
-        f"loss {record.losses['total']:.4f}",
-        *(
-            f"{name.removeprefix('MR-full-').removeprefix('HL-min-VeryGood-HL-')} "
-            f"{record.metrics[name]:.2f}"
-            for name in SHOWN_METRICS
-            if name in record.metrics
-        ),
-        f"{record.seconds:.1f} s",
-    ]
-    remaining = num_epochs - record.epoch - 1
-    if remaining:
-        words.append(f"{_clock(remaining * seconds_per_epoch)} left")
-    if record.is_best and record.score is not None:
-        words.append("best so far")
-    if record.skipped_steps:
-        words.append(f"{record.skipped_steps} steps overflowed")
-    return "  ".join(words)
-
-
 def run_result(folder: Path) -> dict[str, Any]:
     """Return where a run is and how good it became; epochs count from 1."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -198,12 +183,29 @@ def run_result(folder: Path) -> dict[str, Any]:
     }
 
 
-def _run_folder(out: Path | None, *, resume: bool) -> Path:
+def _run_folder(out: Path | None, processes: Processes, *, resume: bool) -> Path:
     if out is not None:
         return out
     if resume:
         raise ConfigError("--resume needs --out, the folder of the run to go on with")
-    return Path("runs") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return Path("runs") / processes.gather_bytes(now.encode())[0].decode()
+
+
+def _reading(
+    device: str, processes: Processes, prefetch: int, buffer_gb: float, cache: str
+) -> Reading:
+    from r2t.train.devices import pick_device
+    from r2t.train.reader import Reading
+    from r2t.train.video_cache import VideoCache
+
+    if cache not in ("none", "ram", "gpu"):
+        raise ConfigError(f"cache {cache!r}: legal are none, ram and gpu")
+    processor = pick_device(device)
+    kept = None
+    if cache != "none":
+        kept = VideoCache(cache, processor, sharers=processes.on_this_machine)
+    return Reading(device=processor, prefetch=prefetch, buffer_gb=buffer_gb, cache=kept)
 
 
 def _base_config(
@@ -236,25 +238,3 @@ def _base_config(
         vision_width=store.spec.vision_width,
         text_width=store.spec.text_width,
     )
-
-
-def _introduce(config: TrainConfig, store: FeatureStore, splits: Splits, where: str) -> None:
-    num_videos = [
-        len({annotation.video_id for annotation in rows}) for rows in (splits.train, splits.val)
-    ]
-    note(
-        f"training {config.preset}, {config.losses.recipe} recipe, on {store.location}: "
-        f"{len(splits.train)} queries of {num_videos[0]} videos; run {where}"
-    )
-    if splits.held_out:
-        note(
-            f"the store has no val split: {num_videos[1]} of {sum(num_videos)} videos "
-            f"({len(splits.val)} queries), drawn with seed {config.seed}, are held out"
-        )
-    elif not splits.val:
-        note("no validation: the last weights count as the best")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

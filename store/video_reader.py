@@ -48,14 +48,28 @@ class StoredVideo:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def read_into(self, out: NDArray[Any]) -> None:
-        """Read the tokens into a C-contiguous array of `shape` and `dtype`, without a copy."""
-        if (out.shape, out.dtype) != (self.shape, self.dtype) or not out.flags.c_contiguous:
+        """Read the tokens into an array of `shape` and `dtype`, on this machine without a copy.
+
+        Each layer of it must be C-contiguous; the layers may lie apart, as in a padded batch.
+        """
+        legal = (self.shape, self.dtype)
+        if (out.shape, out.dtype) != legal or not all(layer.flags.c_contiguous for layer in out):
             raise StoreError(
                 f"{self.video_id}: {out.dtype}{list(out.shape)} given to read into, expected "
                 f"contiguous {self.dtype}{list(self.shape)}"
             )
         with damage(self.video_id):
-            self._fetch(out.data.cast("B"))
+            if out.flags.c_contiguous:
+                self._fetch(out.data.cast("B"))
+            elif self.ranges is None:
+                whole = np.empty(self.shape, self.dtype)
+                self._fetch(whole.data.cast("B"))
+                out[...] = whole
+            else:
+                step = len(self.ranges) // len(out)
+                for layer, target in enumerate(out):
+                    ranges = self.ranges[layer * step : (layer + 1) * step]
+                    read_ranges(ranges, target.data.cast("B"))
 
     def read(self) -> VideoFeatures:
         """Read the tokens."""

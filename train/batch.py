@@ -8,7 +8,7 @@ for in the features.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -181,7 +181,10 @@ class Batch:
     them: query b asks about `videos[video_of_query[b]]`, all of whose queries have the same
     `num_frames`. Eight-bit codes come with `affine`, their scale and offset, to be decoded on the
     device that computes. Durations and frame rates stay in float64 on the host: only decoding to
-    seconds needs them.
+    seconds needs them. `num_read_bytes` were read from the store for it.
+
+    Where several processes train, this is one's part of a batch, and `rank_counts` says how many
+    queries of it each of them counts; a process without any holds one that does not count.
     """
 
     query_ids: tuple[str, ...]
@@ -194,6 +197,8 @@ class Batch:
     frame_rates_fps: Float64[Tensor, " batch"]
     affine: Float32[Tensor, "videos 2 layers width"] | None = None
     targets: Targets | None = None
+    num_read_bytes: int = 0
+    rank_counts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -283,13 +288,14 @@ def collate(samples: list[Sample]) -> Batch:
         num_frames=torch.tensor(num_frames),
         query=pad_second_axis([sample.query for sample in samples]),
         num_words=torch.tensor([sample.query.shape[1] for sample in samples]),
-        durations_seconds=_float64([sample.duration_seconds for sample in samples]),
-        frame_rates_fps=_float64([sample.frame_rate_fps for sample in samples]),
-        targets=_collate_labels(labels, max(num_frames)) if labels else None,
+        durations_seconds=float64_seconds([sample.duration_seconds for sample in samples]),
+        frame_rates_fps=float64_seconds([sample.frame_rate_fps for sample in samples]),
+        targets=collate_labels(labels, max(num_frames)) if labels else None,
     )
 
 
-def _collate_labels(labels: list[Labels], num_frames: int) -> Targets:
+def collate_labels(labels: Sequence[Labels], num_frames: int) -> Targets:
+    """Pad labels to videos of so many frames."""
     num_moments = [len(label.moments) for label in labels]
     moments = torch.zeros(len(labels), max(1, *num_moments), 2)
     saliency = torch.zeros(len(labels), num_frames)
@@ -304,17 +310,20 @@ def _collate_labels(labels: list[Labels], num_frames: int) -> Targets:
     )
 
 
-def pad_second_axis(tensors: list[Tensor]) -> Tensor:
+def pad_second_axis(tensors: list[Tensor], out: Tensor | None = None) -> Tensor:
     """Stack tensors that differ in their second axis, with zeros after the shorter ones."""
     first = tensors[0]
     longest = max(tensor.shape[1] for tensor in tensors)
-    padded = first.new_zeros(len(tensors), first.shape[0], longest, *first.shape[2:])
-    for row, tensor in zip(padded, tensors, strict=True):
+    if out is None:
+        out = first.new_empty(len(tensors), first.shape[0], longest, *first.shape[2:])
+    for row, tensor in zip(out, tensors, strict=True):
         row[:, : tensor.shape[1]] = tensor
-    return padded
+        row[:, tensor.shape[1] :] = 0
+    return out
 
 
-def _float64(values: list[float]) -> Float64[Tensor, " batch"]:
+def float64_seconds(values: list[float]) -> Float64[Tensor, " batch"]:
+    """Check durations or frame rates, and keep them precise."""
     if not all(math.isfinite(value) and value > 0 for value in values):
         raise ConfigError(f"durations and frame rates must be positive: {values}")
     return torch.tensor(values, dtype=torch.float64)

@@ -22,7 +22,6 @@ from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
@@ -127,8 +126,17 @@ class RunFolder:
             raise ConfigError(f"cannot read weights from {path}: {error}") from error
 
     def has_state(self) -> bool:
-        """Return whether an epoch was finished, from which the run can go on."""
+        """Return whether a state was saved, from which the run can go on."""
         return (self.path / STATE).exists()
+
+    def is_unfinished(self, epochs: int, patience: int | None) -> bool:
+        """Return whether a run was begun here and broken off before its last epoch."""
+        if not self.has_state():
+            return (self.path / CONFIG).exists() and not any(self.path.glob("*.safetensors"))
+        _, counters = self.load_state()
+        progress = counters["progress"]
+        patient = patience is None or progress["epochs_since_best"] < patience
+        return progress["epoch"] < epochs and patient
 
     def save_state(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Write all that a resumed run continues from."""
@@ -178,18 +186,3 @@ def take_initial(folder: RunFolder, run: Path | None, *, resume: bool) -> dict[s
 
 def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the state of the generators that dropout draws from."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Restore what `random_state` returned; a run resumed on other hardware draws anew there."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)

@@ -13,6 +13,7 @@ from r2t.train.batch import PositiveRule
 from r2t.train.decode import DecodeConfig
 from r2t.train.losses import LossConfig
 from r2t.train.model import R2Config
+from r2t.train.sampling import Sampling
 from r2t.train.schedule import ScheduleConfig
 
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
@@ -28,7 +29,8 @@ class TrainConfig:
     everything else, and any CPU, is float32. `gradient_clip` bounds the global L2 norm.
     `ema_decay` averages the weights that are evaluated and saved. `patience` stops after so many
     epochs without a better validation score. Training drops videos shorter than
-    `min_duration_seconds`.
+    `min_duration_seconds`. `sampling` is the order of the samples, "uniform" the official one; see
+    `r2t.train.sampling`.
     """
 
     preset: str
@@ -47,6 +49,7 @@ class TrainConfig:
     precision: Precision = "float16"
     ema_decay: float | None = None
     patience: int | None = None
+    sampling: Sampling = "uniform"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,6 +57,7 @@ class TrainConfig:
             ("evaluator", *_one_of(self.evaluator, Evaluator)),
             ("precision", *_one_of(self.precision, Precision)),
             ("positive", *_one_of(self.positive, PositiveRule)),
+            ("sampling", *_one_of(self.sampling, Sampling)),
             ("epochs", self.epochs > 0, "positive"),
             ("repeats", self.repeats > 0, "positive"),
             ("batch_size", self.batch_size > 0, "positive"),

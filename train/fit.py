@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.torch
 import torch
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, SpecMismatchError
 from r2t.store.feature_store import FeatureStore
 from r2t.train.checkpoint import RunFolder, take_initial
+from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
-from r2t.train.evaluation import evaluate_model
+from r2t.train.decode import Grounding
+from r2t.train.evaluation import evaluate_groundings
+from r2t.train.grounder import ground_all
 from r2t.train.model import R2Model
-from r2t.train.reader import FeatureReader
-from r2t.train.trainer import EpochRecord, Evaluation, train
+from r2t.train.processes import Processes
+from r2t.train.reader import FeatureReader, Reading
+from r2t.train.records import Evaluation
+from r2t.train.sampling import EpochOrder
+from r2t.train.trainer import train
 from r2t.train.windows import LONGEST_TRAINED, longest_video
 
 EVALUATION_BATCH_SIZE = 8
@@ -91,29 +99,38 @@ def fit(
     run_folder: Path,
     *,
     initial: Path | None = None,
-    resume: bool = False,
-    device: torch.device | str = "cpu",
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    conduct: Conduct | None = None,
+    reading: Reading | None = None,
 ) -> RunFolder:
     """Train on a store's features, validating after each epoch; see `trainer.train`.
 
-    `initial` is a run whose best weights this one begins with; a resumed run keeps its own.
+    `initial` is a run whose best weights this one begins with; a resumed run keeps its own. The
+    features are read for the device and the processes of `conduct`.
     """
     _require_fit(config, store)
-    beginning = take_initial(RunFolder(run_folder), initial, resume=resume)
+    conduct = conduct or Conduct()
+    beginning = take_initial(RunFolder(run_folder), initial, resume=conduct.resume)
+    processes = conduct.processes
+    reading = replace(
+        reading or Reading(),
+        device=conduct.device,
+        rank=processes.rank,
+        num_ranks=processes.size,
+    )
     batches = FeatureReader(
         store,
         splits.train,
         batch_size=config.batch_size,
-        seed=config.seed,
         positive=config.positive,
         min_duration_seconds=config.min_duration_seconds,
+        order=EpochOrder(seed=config.seed, sampling=config.sampling, repeats=config.repeats),
+        reading=reading,
     )
     return train(
         config,
         batches,
         run_folder,
-        evaluate=_validation(config, store, splits.val),
+        evaluate=_validation(config, store, splits.val, reading, processes),
         trained_on={
             "store": store.location,
             "content": store.content_digest(),
@@ -125,26 +142,59 @@ def fit(
             "held_out_videos": sorted(splits.held_out_videos),
             **beginning,
         },
-        resume=resume,
-        device=device,
-        on_epoch=on_epoch,
+        conduct=conduct,
     )
 
 
 def _validation(
-    config: TrainConfig, store: FeatureStore, annotations: Sequence[Annotation]
+    config: TrainConfig,
+    store: FeatureStore,
+    annotations: Sequence[Annotation],
+    reading: Reading,
+    processes: Processes,
 ) -> Callable[[R2Model], Evaluation] | None:
     if not annotations:
         return None
-    reader = FeatureReader(store, annotations, batch_size=EVALUATION_BATCH_SIZE)
+    reader = FeatureReader(store, annotations, batch_size=EVALUATION_BATCH_SIZE, reading=reading)
     if not reader.annotations:
         raise ConfigError("the store has features of none of the validation videos")
 
     def evaluate(model: R2Model) -> Evaluation:
-        result = evaluate_model(model, reader, config)
+        own = ground_all(model, reader, config.decoding)
+        groundings = gather_groundings(own, processes)
+        result = evaluate_groundings(groundings, reader.annotations, config.evaluator)
         return Evaluation(result.score, result.summary)
 
     return evaluate
+
+
+def gather_groundings(own: dict[str, Grounding], processes: Processes) -> dict[str, Grounding]:
+    """Return the answers of all processes, to all of them."""
+    if processes.size == 1:
+        return own
+    tensors = {
+        f"{query_id}/{name}": torch.from_numpy(np.ascontiguousarray(getattr(grounding, name)))
+        for query_id, grounding in own.items()
+        for name in ("moments", "saliency")
+    }
+    seconds = {
+        f"{query_id}/seconds": torch.tensor(
+            [grounding.frame_rate_fps, grounding.duration_seconds], dtype=torch.float64
+        )
+        for query_id, grounding in own.items()
+    }
+    found: dict[str, Grounding] = {}
+    for part in processes.gather_bytes(safetensors.torch.save({**tensors, **seconds})):
+        arrays = {name: tensor.numpy() for name, tensor in safetensors.torch.load(part).items()}
+        for name in arrays:
+            query_id, _, kind = name.rpartition("/")
+            if kind == "seconds":
+                found[query_id] = Grounding(
+                    arrays[f"{query_id}/moments"],
+                    arrays[f"{query_id}/saliency"],
+                    *arrays[name].tolist(),
+                )
+    return found
 
 
 def _require_fit(config: TrainConfig, store: FeatureStore) -> None:

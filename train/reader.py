@@ -1,33 +1,90 @@
 """From a store to batches: threads read the next ones while the model works on this one.
 
-A video is read once for all its queries in a batch, in the dtype it is stored in. At most
-`prefetch` batches are in memory beside the one in use.
+Bytes go from the store's files straight into the memory of a batch, in the dtype they are stored
+in, each video once for all its queries there. That memory is a ring of a few batches, so a batch is
+valid until the next is asked for: `Batch.clone` keeps one.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationWarning, ConfigError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import VideoFeatures
-from r2t.train.batch import Batch, Binding, Labels, PositiveRule, Sample, bind, collate
+from r2t.store.video_reader import StoredVideo
+from r2t.train.batch import (
+    Batch,
+    Binding,
+    Labels,
+    PositiveRule,
+    Sample,
+    Targets,
+    bind,
+    collate_labels,
+    float64_seconds,
+    pad_second_axis,
+)
+from r2t.train.ring import Buffer, Slot, onto_gpu
+from r2t.train.sampling import EpochOrder, Row, share_of, share_sizes
+from r2t.train.video_cache import VideoCache
 
-_READ_THREADS = 2
+_READ_THREADS = min(8, max(2, os.cpu_count() or 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How features are read; none of it changes what is in a batch.
+
+    `prefetch` batches are read ahead, fewer if they would take more than `buffer_gb` (1e9 bytes)
+    together with the one in use. On a GPU `device` two more are on it. Of every batch, process
+    `rank` of `num_ranks` reads its own part.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    prefetch: int = 2
+    buffer_gb: float = 8.0
+    cache: VideoCache | None = None
+    rank: int = 0
+    num_ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.prefetch < 1:
+            raise ConfigError(f"prefetch = {self.prefetch}: must be positive")
+        if not self.buffer_gb > 0:
+            raise ConfigError(f"buffer_gb = {self.buffer_gb}: must be positive")
+
+    @property
+    def assembled_on(self) -> torch.device:
+        """Where batches are put together: on the host unless the features are on the GPU."""
+        return torch.device("cpu") if self.cache is None else self.cache.device
 
 
 @dataclass(frozen=True)
 class _Item:
     annotation: Annotation
     binding: Binding | None
+    row: Row
+
+
+@dataclass(frozen=True)
+class _Load:
+    """One batch to read; each of `labels` makes a batch of it, without labels one does."""
+
+    items: list[_Item]
+    num_frames: int
+    labels: list[list[Labels]] = field(default_factory=list)
+    rank_counts: tuple[int, ...] = ()
 
 
 class FeatureReader:
@@ -44,69 +101,222 @@ class FeatureReader:
         annotations: Sequence[Annotation],
         *,
         batch_size: int,
-        seed: int = 0,
         positive: PositiveRule | None = None,
         min_duration_seconds: float = 0.0,
-        prefetch: int = 2,
+        order: EpochOrder | None = None,
+        reading: Reading | None = None,
     ) -> None:
-        if batch_size < 1 or prefetch < 1:
-            raise ConfigError(f"{batch_size = }, {prefetch = }: both must be positive")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size = {batch_size}: must be positive")
         self._store = store
         self._batch_size = batch_size
-        self._seed = seed
-        self._prefetch = prefetch
+        self._order = order or EpochOrder()
+        self._reading = reading or Reading()
         self._items = _select(store, annotations, positive, min_duration_seconds)
+        self._rows = [item.row for item in self._items]
+        self._located: dict[Row, StoredVideo] = {}
+        if self._reading.cache is not None:
+            frame_bytes = store.spec.frame_bytes()
+            self._reading.cache.reserve({row: row.num_frames * frame_bytes for row in self._rows})
 
     def __len__(self) -> int:
-        """Return the number of batches in a pass."""
-        return -(-len(self._items) // self._batch_size)
+        """Return the number of batches of an epoch."""
+        return self._order.num_steps(len(self._items), self._batch_size)
 
     @property
     def annotations(self) -> list[Annotation]:
         """What is read, in the order given."""
         return [item.annotation for item in self._items]
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield a shuffled pass that depends on nothing but the seed and its number."""
-        generator = np.random.default_rng([self._seed, number])
-        order = generator.permutation(len(self._items)).tolist()
-        # Positive frames are drawn here, in order, so that reading ahead cannot change them.
-        labels = [
-            binding.draw(generator) if (binding := self._items[place].binding) else None
-            for place in order
-        ]
-        return self._batches(order, labels)
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield an epoch, or the rest of it from batch `start`; it depends on seed and number."""
+        for steps, generator in self._order.passes(number, self._rows, self._batch_size):
+            loads: list[_Load] = []
+            for step in steps:
+                # Drawn here, in order, so that reading ahead and starting late change nothing.
+                labels = [self._draw(step.samples, generator) for _ in range(step.times)]
+                skipped = min(start, step.times)
+                start -= skipped
+                if skipped < step.times:
+                    loads.append(self._load(step.samples, labels[skipped:]))
+            yield from self._batches(loads)
 
     def in_order(self) -> Iterator[Batch]:
-        """Yield a pass in the order given, without labels, for evaluation."""
-        return self._batches(list(range(len(self._items))), [None] * len(self._items))
+        """Yield a pass in the order given, without labels, for evaluation.
 
-    def _batches(self, order: list[int], labels: list[Labels | None]) -> Iterator[Batch]:
-        starts = iter(range(0, len(order), self._batch_size))
-        pending: deque[Future[Batch]] = deque()
+        Of several processes each gets the batches of its own part.
+        """
+        mine = share_of(list(range(len(self._items))), self._reading.rank, self._reading.num_ranks)
+        loads: list[_Load] = []
+        for first in range(0, len(mine), self._batch_size):
+            items = [self._items[place] for place in mine[first : first + self._batch_size]]
+            loads.append(_Load(items, max(item.row.num_frames for item in items)))
+        return self._batches(loads)
+
+    def _draw(self, samples: list[int], generator: np.random.Generator) -> list[Labels]:
+        bindings = [self._items[sample].binding for sample in samples]
+        return [binding.draw(generator) for binding in bindings if binding is not None]
+
+    def _load(self, samples: list[int], labels: list[list[Labels]]) -> _Load:
+        """Take this process's part of a batch, padded as the whole of it is."""
+        num_frames = max(self._rows[sample].num_frames for sample in samples)
+        if self._reading.num_ranks == 1:
+            return _Load([self._items[sample] for sample in samples], num_frames, labels)
+        counts = tuple(share_sizes(len(samples), self._reading.num_ranks))
+        places = share_of(list(range(len(samples))), self._reading.rank, self._reading.num_ranks)
+        places = places or [0]
+        return _Load(
+            [self._items[samples[place]] for place in places],
+            num_frames,
+            [[drawn[place] for place in places if drawn] for drawn in labels],
+            counts,
+        )
+
+    def _batches(self, loads: list[_Load]) -> Iterator[Batch]:
+        batches = self._assemble(loads)
+        if self._reading.device.type != "cuda":
+            return batches
+        if self._reading.assembled_on.type == "cuda":
+            return (batch.to(self._reading.device) for batch in batches)
+        return onto_gpu(batches, self._reading.device)
+
+    def _assemble(self, loads: list[_Load]) -> Generator[Batch]:
+        free = deque(self._slots(loads))
+        waiting = deque(loads)
+        pending: deque[_Filling] = deque()
         pool = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="r2t-read")
         try:
             while True:
-                while len(pending) < self._prefetch and (start := next(starts, None)) is not None:
-                    stop = start + self._batch_size
-                    pending.append(pool.submit(self._read, order[start:stop], labels[start:stop]))
+                while free and waiting:
+                    pending.append(self._begin(waiting.popleft(), free.popleft(), pool))
                 if not pending:
                     return
-                yield pending.popleft().result()
+                filling = pending.popleft()
+                yield from filling.batches()
+                free.append(filling.slot)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _read(self, places: list[int], labels: list[Labels | None]) -> Batch:
-        videos: dict[str, VideoFeatures] = {}
-        samples: list[Sample] = []
-        for place, label in zip(places, labels, strict=True):
-            annotation = self._items[place].annotation
-            if annotation.video_id not in videos:
-                videos[annotation.video_id] = self._store.read_video(annotation.video_id)
-            query = self._store.read_query(annotation.query_id)
-            sample = make_sample(videos[annotation.video_id], query.tokens, annotation.query_id)
-            samples.append(sample if label is None else sample.with_labels(label))
-        return collate(samples)
+    def _slots(self, loads: list[_Load]) -> list[Slot]:
+        """Return the ring, as long as memory allows."""
+        if not loads:
+            return []
+        frame_bytes = self._store.spec.frame_bytes()
+        largest = max(len(_rows_of(load.items)) * load.num_frames for load in loads) * frame_bytes
+        affordable = int(self._reading.buffer_gb * 1e9 / largest)
+        if affordable < 1:
+            raise ConfigError(
+                f"the largest batch takes {largest / 1e9:.2f} GB and buffers are limited to "
+                f"{self._reading.buffer_gb:g} GB: allow more, or make batches smaller"
+            )
+        device = self._reading.assembled_on
+        pinned = device.type == "cpu" and self._reading.device.type == "cuda"
+        count = min(affordable, self._reading.prefetch + 1, len(loads))
+        return [Slot.on(device, pinned=pinned) for _ in range(count)]
+
+    def _begin(self, load: _Load, slot: Slot, pool: ThreadPoolExecutor) -> _Filling:
+        spec = self._store.spec
+        rows = _rows_of(load.items)
+        shape = (len(rows), spec.num_layers, load.num_frames, spec.num_tokens, spec.vision_width)
+        videos = slot.videos.take(shape, torch.float16 if spec.dtype == "float16" else torch.int8)
+        return _Filling(
+            load=load,
+            rows=rows,
+            slot=slot,
+            videos=videos,
+            found=[pool.submit(self._fill, videos, *place) for place in enumerate(rows)],
+            query=pool.submit(self._read_queries, load.items, slot.query),
+        )
+
+    def _fill(self, videos: Tensor, index: int, row: Row) -> tuple[StoredVideo, int]:
+        """Read a video into its place of a batch; return what it is and the bytes it took."""
+        target = videos[index]
+        stored = self._located.get(row)
+        if stored is None:
+            stored = self._store.locate_video(row.video_id, frames=slice(0, row.num_frames))
+            self._located[row] = stored
+        target[:, row.num_frames :].zero_()
+        place = target[:, : row.num_frames]
+        if self._reading.cache is None:
+            stored.read_into(place.numpy())
+            return stored, stored.num_bytes
+        read_bytes = 0
+
+        def read() -> Tensor:
+            nonlocal read_bytes
+            read_bytes = stored.num_bytes
+            return torch.from_numpy(stored.read().tokens)
+
+        place.copy_(self._reading.cache.get(row, read))
+        return stored, read_bytes
+
+    def _read_queries(self, items: list[_Item], buffer: Buffer) -> tuple[Tensor, Tensor]:
+        """Return the queries' padded tokens and their numbers of words."""
+        tokens = [
+            torch.from_numpy(self._store.read_query(item.annotation.query_id).tokens)
+            for item in items
+        ]
+        num_words = torch.tensor([query.shape[1] for query in tokens])
+        shape = (len(tokens), tokens[0].shape[0], int(num_words.max()), tokens[0].shape[2])
+        return pad_second_axis(tokens, out=buffer.take(shape, tokens[0].dtype)), num_words
+
+
+@dataclass(eq=False)
+class _Filling:
+    """A batch while threads fill it."""
+
+    load: _Load
+    rows: list[Row]
+    slot: Slot
+    videos: Tensor
+    found: list[Future[tuple[StoredVideo, int]]]
+    query: Future[tuple[Tensor, Tensor]]
+
+    def batches(self) -> Generator[Batch]:
+        """Wait until all is read; yield it with each of its labels."""
+        found = [future.result() for future in self.found]
+        query, num_words = self.query.result()
+        items = self.load.items
+        place = {row: index for index, row in enumerate(self.rows)}
+        video_of_query = [place[item.row] for item in items]
+        stored = [found[index][0] for index in video_of_query]
+        batch = Batch(
+            query_ids=tuple(item.annotation.query_id for item in items),
+            videos=self.videos,
+            video_of_query=torch.tensor(video_of_query),
+            num_frames=torch.tensor([item.row.num_frames for item in items]),
+            query=query,
+            num_words=num_words,
+            durations_seconds=float64_seconds([video.duration_seconds for video in stored]),
+            frame_rates_fps=float64_seconds([video.frame_rate_fps for video in stored]),
+            affine=self._affine([video for video, _ in found]),
+            num_read_bytes=sum(num_bytes for _, num_bytes in found),
+            rank_counts=self.load.rank_counts,
+        )
+        for labels in self.load.labels:
+            yield replace(batch, targets=self._targets(labels))
+            batch = replace(batch, num_read_bytes=0)
+        if not self.load.labels:
+            yield batch
+
+    def _affine(self, stored: list[StoredVideo]) -> Tensor | None:
+        affines = [
+            np.stack([video.scale, video.offset])
+            for video in stored
+            if video.scale is not None and video.offset is not None
+        ]
+        if not affines:
+            return None
+        affine = self.slot.affine.take((len(affines), *affines[0].shape), torch.float32)
+        return affine.copy_(torch.from_numpy(np.stack(affines)))
+
+    def _targets(self, labels: list[Labels]) -> Targets | None:
+        return collate_labels(labels, self.load.num_frames) if labels else None
+
+
+def _rows_of(items: list[_Item]) -> list[Row]:
+    """Return the distinct rows that items read, in order of first use."""
+    return list(dict.fromkeys(item.row for item in items))
 
 
 def make_sample(video: VideoFeatures, query_tokens: np.ndarray, query_id: str) -> Sample:
@@ -148,7 +358,8 @@ def _select(
         binding = None
         if positive is not None:
             binding = bind(annotation, int(num_frames), float(frame_rate_fps), positive)
-        items.append(_Item(annotation, binding))
+            num_frames = len(binding.saliency)
+        items.append(_Item(annotation, binding, Row(annotation.video_id, int(num_frames))))
     adjusted = sum(item.binding.num_adjusted for item in items if item.binding)
     for count, what in (
         (len(absent), f"queries are left out: the store lacks their videos{_names(absent)}"),

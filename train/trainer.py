@@ -1,8 +1,9 @@
 """The training loop: epochs, checkpoints, exact resume, early stopping.
 
-It neither reads features nor knows any metric: batches and an evaluation are handed in. A run can
-be interrupted at any time and goes on from the last finished epoch, ending in the weights it would
-have reached without the interruption.
+It neither reads features nor knows any metric: batches and an evaluation are handed in. A run that
+is asked to stop (SIGINT, SIGTERM) does so after the step it is in; one that is killed goes on from
+its last saved state. Either way it ends in the weights it would have reached without the
+interruption.
 """
 
 from __future__ import annotations
@@ -11,78 +12,31 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from r2t.store.errors import ConfigError, R2TError
-from r2t.train.batch import Batch
-from r2t.train.checkpoint import INITIAL, RunFolder, random_state, restore_random_state
+from r2t.train.batch import Batch, Targets
+from r2t.train.checkpoint import INITIAL, RunFolder
+from r2t.train.conduct import BatchSource, Conduct
 from r2t.train.config import TrainConfig
-from r2t.train.losses import compute_losses
+from r2t.train.interruption import Interruption
+from r2t.train.losses import Losses, compute_losses
 from r2t.train.model import R2Model
+from r2t.train.random_state import load_random_state, save_random_state
+from r2t.train.records import EpochRecord, Evaluation, Progress, Tally, Timing
+from r2t.train.stopwatch import Stopwatch, tracing
 
 AUTOCAST_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class TrainingError(R2TError, ArithmeticError):
     """Training left the numbers that floating point can hold."""
-
-
-@runtime_checkable
-class BatchSource(Protocol):
-    """Labelled batches, one pass after another; `FeatureReader` is one."""
-
-    def __len__(self) -> int:
-        """Return the number of batches of a pass."""
-        ...
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield one pass over the samples, in an order that depends on nothing but its number."""
-        ...
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of a model on validation data; the best checkpoint has the highest `score`."""
-
-    score: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One line of metrics.jsonl; epochs count from 0, losses are means over the epoch.
-
-    `skipped_steps` had gradients that overflowed, which mixed precision does now and then until it
-    has found its scale; `gradient_norm` is the mean of the others, before clipping.
-    """
-
-    epoch: int
-    iteration: int
-    learning_rate: float
-    seconds: float
-    losses: dict[str, float]
-    gradient_norm: float
-    skipped_steps: int
-    score: float | None
-    metrics: dict[str, float]
-    is_best: bool
-
-
-@dataclass
-class Progress:
-    """Counters that a resumed run continues."""
-
-    epoch: int = 0
-    iteration: int = 0
-    best_score: float | None = None
-    epochs_since_best: int = 0
 
 
 def train(
@@ -92,51 +46,51 @@ def train(
     *,
     evaluate: Callable[[R2Model], Evaluation] | None = None,
     trained_on: Mapping[str, Any] | None = None,
-    resume: bool = False,
-    device: torch.device | str = "cpu",
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    conduct: Conduct | None = None,
 ) -> RunFolder:
     """Train a model and leave everything about the run in its folder.
 
     `evaluate` is called after each epoch with the model to be saved, in evaluation mode; without it
     the latest weights count as the best. `trained_on` describes the features, such as the store's
-    digest, and must be the same when the run is resumed. Seeds torch's global generator.
+    digest, and must be the same when the run is resumed. Seeds torch's global generator. Raises
+    KeyboardInterrupt, with the state saved, when it was asked to stop.
     """
     if len(batches) == 0:
         raise ConfigError("there is nothing to train on: the training split has no samples")
+    conduct = conduct or Conduct()
     folder = RunFolder(run_folder)
-    folder.claim(config, trained_on or {}, resume=resume)
-    run = _Run(config, torch.device(device))
-    if resume and folder.has_state():
-        run.load(folder)
+    if conduct.processes.leads:
+        folder.claim(config, trained_on or {}, resume=conduct.resume)
+    conduct.processes.wait()
+    run = _Run(config, conduct, folder)
+    if conduct.resume and folder.has_state():
+        run.load()
     elif INITIAL in (trained_on or {}):
         run.begin_with(folder.load_initial())
-    folder.cut_metrics(run.progress.epoch)
-    writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=run.progress.epoch)
-    try:
-        while run.progress.epoch < config.epochs and not run.exhausted():
-            record = run.train_epoch(batches, evaluate)
-            folder.append_metrics(dataclasses.asdict(record))
-            folder.save_weights("last", run.evaluated)
-            if record.is_best:
-                folder.save_weights("best", run.evaluated)
-            run.save(folder)
-            _log(writer, record)
-            if on_epoch is not None:
-                on_epoch(record)
-    finally:
-        writer.close()
+    with run.interruption.heard(), tracing(conduct.trace) as traced:
+        if not conduct.processes.leads:
+            run.train(batches, evaluate, traced, None)
+            return folder
+        folder.cut_metrics(run.progress.epoch)
+        writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=run.progress.epoch)
+        with writer:
+            run.train(batches, evaluate, traced, writer)
     return folder
 
 
 class _Run:
-    """What changes while a run trains."""
+    """All that changes while a run goes on."""
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, conduct: Conduct, folder: RunFolder) -> None:
         torch.manual_seed(config.seed)
+        device = conduct.device
         self.config = config
+        self.conduct = conduct
+        self.folder = folder
         self.device = device
         self.model = R2Model(config.model).to(device)
+        if not conduct.processes.leads:  # the same weights, but other dropout
+            torch.manual_seed(config.seed + conduct.processes.rank)
         # All of them decay, biases and norms too, as in the official training.
         self.optimizer = torch.optim.AdamW(
             [parameter for parameter in self.model.parameters() if parameter.requires_grad],
@@ -149,6 +103,10 @@ class _Run:
         )
         self.averaged = copy.deepcopy(self.model).eval() if config.ema_decay is not None else None
         self.progress = Progress()
+        self.tally = Tally()
+        self.sums: dict[str, Tensor] = {}
+        self.interruption = Interruption()
+        self.saved_at = time.perf_counter()
 
     @property
     def evaluated(self) -> R2Model:
@@ -166,59 +124,117 @@ class _Run:
         patience = self.config.patience
         return patience is not None and self.progress.epochs_since_best >= patience
 
+    def train(
+        self,
+        batches: BatchSource,
+        evaluate: Callable[[R2Model], Evaluation] | None,
+        traced: Callable[[], None],
+        writer: SummaryWriter | None,
+    ) -> None:
+        """Train to the last epoch, or until patience runs out."""
+        while self.progress.epoch < self.config.epochs and not self.exhausted():
+            record = self.train_epoch(batches, evaluate, traced)
+            if writer is not None:
+                self.folder.append_metrics(dataclasses.asdict(record))
+                self.folder.save_weights("last", self.evaluated)
+                if record.is_best:
+                    self.folder.save_weights("best", self.evaluated)
+            self.save()
+            if writer is not None:
+                _log(writer, record)
+            if self.conduct.on_epoch is not None:
+                self.conduct.on_epoch(record)
+
     def train_epoch(
-        self, batches: BatchSource, evaluate: Callable[[R2Model], Evaluation] | None
+        self,
+        batches: BatchSource,
+        evaluate: Callable[[R2Model], Evaluation] | None,
+        traced: Callable[[], None],
     ) -> EpochRecord:
-        """Train for one epoch, evaluate, and count it as finished."""
-        started = time.perf_counter()
-        epoch, repeats = self.progress.epoch, self.config.repeats
-        sums: dict[str, Tensor] = {}
-        steps = 0
-        self.model.train()
-        for repeat in range(repeats):
-            for batch in batches.epoch(epoch * repeats + repeat):
-                for name, value in self._step(batch, len(batches) * repeats).items():
-                    sums[name] = sums[name] + value if name in sums else value
-                steps += 1
-        totals = {name: value.item() for name, value in sums.items()}
+        """Train for one epoch, or what is left of it; evaluate, and count it as finished."""
+        self._train_steps(batches, traced)
+        epoch, tally = self.progress.epoch, self.tally
+        totals = {name: value.item() for name, value in self.sums.items()}
         norm, skipped = totals.pop("gradient_norm"), int(totals.pop("skipped"))
-        means = {name: total / steps for name, total in totals.items()}
+        means = {name: total / tally.steps for name, total in totals.items()}
         if not math.isfinite(means["total"]):
             raise TrainingError(
                 f"the loss became {means['total']} in epoch {epoch}: lower the learning rate or "
                 f"set precision to 'float32' (it is {self.config.precision!r})"
             )
-        evaluation = None
-        if evaluate is not None:
-            with torch.no_grad():
-                evaluation = evaluate(self.evaluated.eval())
+        started = time.perf_counter()
+        evaluation = None if evaluate is None else self._evaluate(evaluate)
+        validation_seconds = time.perf_counter() - started
         is_best = self._count_epoch(evaluation)
         return EpochRecord(
             epoch=epoch,
             iteration=self.progress.iteration,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
-            seconds=time.perf_counter() - started,
+            learning_rate=self._rate(self.progress.iteration - 1, len(batches)),
+            seconds=tally.seconds + validation_seconds,
+            timing=Timing.of(tally, validation_seconds),
             losses=means,
-            gradient_norm=norm / max(1, steps - skipped),
+            gradient_norm=norm / max(1, tally.steps - skipped),
             skipped_steps=skipped,
             score=None if evaluation is None else evaluation.score,
             metrics={} if evaluation is None else dict(evaluation.metrics),
             is_best=is_best,
         )
 
+    def _evaluate(self, evaluate: Callable[[R2Model], Evaluation]) -> Evaluation:
+        """Evaluate; it can be broken off anywhere, and a resumed run does it again."""
+        at_once = self.conduct.processes.size == 1  # others would wait for an answer
+        try:
+            with torch.no_grad(), self.interruption.raised(at_once):
+                return evaluate(self.evaluated.eval())
+        except KeyboardInterrupt:
+            self.save()
+            raise
+
+    def _train_steps(self, batches: BatchSource, traced: Callable[[], None]) -> None:
+        tally, watch = self.tally, Stopwatch(self.device)
+        before = dataclasses.replace(tally)
+        started = time.perf_counter()
+
+        def clock() -> None:
+            watch.read()
+            tally.wait_seconds = before.wait_seconds + watch.wait_seconds
+            tally.step_seconds = before.step_seconds + watch.step_seconds
+            tally.seconds = before.seconds + time.perf_counter() - started
+
+        self.model.train()
+        for batch in watch.watch(batches.epoch(self.progress.epoch, tally.steps)):
+            for name, value in self._step(batch, len(batches)).items():
+                self.sums[name] = self.sums[name] + value if name in self.sums else value
+            tally.steps += 1
+            tally.samples += sum(batch.rank_counts) or len(batch)
+            tally.read_bytes += batch.num_read_bytes
+            traced()
+            if self.conduct.on_step is not None:
+                self.conduct.on_step(tally.steps, len(batches))
+            self._pause(clock)
+        clock()
+
+    def _pause(self, clock: Callable[[], None]) -> None:
+        """Save the state if it is time to, and stop if that was asked for."""
+        overdue = time.perf_counter() - self.saved_at > 60 * self.conduct.checkpoint_minutes
+        wish = self.conduct.processes.agree(2 if self.interruption.requested else int(overdue))
+        if wish:
+            clock()
+            self.save()
+        if wish == 2:
+            raise KeyboardInterrupt
+
     def _step(self, batch: Batch, iterations_per_epoch: int) -> dict[str, Tensor]:
         """Update the weights by one batch; return its losses without waiting for the device."""
         batch = batch.to(self.device)
         if batch.targets is None:
             raise ConfigError(f"{batch!r}: training needs labels")
-        rate = self.config.schedule.rate(self.progress.iteration, iterations_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.mixed):
-            predictions = self.model(batch)
-        losses = compute_losses(predictions, batch.targets, self.config.losses)
+            group["lr"] = self._rate(self.progress.iteration, iterations_per_epoch)
+        losses = self._losses(batch, batch.targets)
         self.optimizer.zero_grad()
         self.scaler.scale(losses.total).backward()
+        self.conduct.processes.sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.scaler.step(self.optimizer)
@@ -234,6 +250,17 @@ class _Run:
         }
         return {name: term.detach() for name, term in terms.items()}
 
+    def _rate(self, iteration: int, iterations_per_epoch: int) -> float:
+        return self.config.schedule.rate(iteration, iterations_per_epoch)
+
+    def _losses(self, batch: Batch, targets: Targets) -> Losses:
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.mixed):
+            predictions = self.model(batch)
+        if batch.rank_counts:
+            processes = self.conduct.processes
+            predictions = processes.gather_predictions(predictions, batch.rank_counts)
+        return compute_losses(predictions, targets, self.config.losses)
+
     @torch.no_grad()
     def _average(self) -> None:
         if self.averaged is None or self.config.ema_decay is None:
@@ -244,6 +271,7 @@ class _Run:
     def _count_epoch(self, evaluation: Evaluation | None) -> bool:
         progress = self.progress
         progress.epoch += 1
+        self.tally, self.sums = Tally(), {}
         if evaluation is None:
             return True
         is_best = progress.best_score is None or evaluation.score > progress.best_score
@@ -252,12 +280,17 @@ class _Run:
         progress.epochs_since_best = 0 if is_best else progress.epochs_since_best + 1
         return is_best
 
-    def save(self, folder: RunFolder) -> None:
-        """Write the state after a finished epoch."""
+    def save(self) -> None:
+        """Write the state between two steps."""
+        random = save_random_state(self.device, self.conduct.processes)
+        self.saved_at = time.perf_counter()
+        if not self.conduct.processes.leads:
+            return
         parts = {
             "model": self.model.state_dict(),
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
-            "random": random_state(self.device),
+            "random": random,
+            "sums": self.sums,
             "optimizer": {
                 f"{index}.{name}": torch.as_tensor(value)
                 for index, moments in self.optimizer.state_dict()["state"].items()
@@ -267,13 +300,14 @@ class _Run:
         tensors = {f"{part}/{key}": value for part in parts for key, value in parts[part].items()}
         counters = {
             "progress": dataclasses.asdict(self.progress),
+            "tally": dataclasses.asdict(self.tally),
             "scaler": self.scaler.state_dict(),
         }
-        folder.save_state(tensors, counters)
+        self.folder.save_state(tensors, counters)
 
-    def load(self, folder: RunFolder) -> None:
+    def load(self) -> None:
         """Continue from what `save` wrote."""
-        tensors, counters = folder.load_state()
+        tensors, counters = self.folder.load_state()
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, key = name.partition("/")
@@ -290,13 +324,12 @@ class _Run:
         if counters["scaler"]:
             self.scaler.load_state_dict(counters["scaler"])
         self.progress = Progress(**counters["progress"])
-        restore_random_state(parts["random"], self.device)
+        self.tally = Tally(**counters["tally"])
+        self.sums = {name: value.to(self.device) for name, value in parts.get("sums", {}).items()}
+        load_random_state(parts["random"], self.device, self.conduct.processes)
 
 
 def _log(writer: SummaryWriter, record: EpochRecord) -> None:
-    scalars = {f"loss/{name}": value for name, value in record.losses.items()}
-    scalars |= {f"metric/{name}": value for name, value in record.metrics.items()}
-    scalars |= {"learning_rate": record.learning_rate, "gradient_norm": record.gradient_norm}
-    for name, value in scalars.items():
+    for name, value in record.scalars().items():
         writer.add_scalar(name, value, record.epoch)
     writer.flush()

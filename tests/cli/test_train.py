@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from r2t.cli import train_run
 from r2t.cli.train import train
 from r2t.store import FeatureStore
-from r2t.train import fit as fit_module
 
 TINY = ("--hidden-width", 16, "--batch-size", 8, "--device", "cpu")
 RunCommand = Callable[..., Result]
@@ -78,16 +79,36 @@ def test_a_run_goes_on_in_its_own_settings(
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
 
 
-def test_an_interrupted_run_says_how_to_go_on(
+def test_the_same_command_goes_on_with_an_interrupted_run(
     run_command: RunCommand, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+    describe = train_run.epoch_line
 
-    monkeypatch.setattr(fit_module, "fit", interrupted)
-    answer = run_command(train, "--store", store, "--out", tmp_path / "run", *TINY)
+    def asked_to_stop(*values: Any) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return describe(*values)
+
+    run = tmp_path / "run"
+    command = (train, "--store", store, *TINY, "--epochs", 3, "--batch-size", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_run, "epoch_line", asked_to_stop)
+        answer = run_command(*command, "--out", run)
     assert answer.exit_code == 130
-    assert f"--out {tmp_path / 'run'} --resume" in answer.stderr
+    assert f"the same command with --out {run} goes on" in answer.stderr
+    other = run_command(*command, "--out", run, "--seed", 1)
+    assert other.exit_code == 2
+    assert "seed: 0 before, 1 now" in other.stderr
+    answer = run_command(*command, "--out", run, "--profile")
+    assert answer.exit_code == 0
+    assert f"going on with the run in {run}" in answer.stderr
+    assert [line[:9] for line in answer.stderr.splitlines() if line.startswith("epoch ")] == [
+        "epoch 2/3",
+        "epoch 3/3",
+    ]
+    assert json.loads((run / "trace.json").read_text())["traceEvents"]
+    run_command(*command, "--out", tmp_path / "whole")
+    weights = [(folder / "last.safetensors").read_bytes() for folder in (run, tmp_path / "whole")]
+    assert weights[0] == weights[1]
 
 
 def test_without_a_val_split_videos_are_held_out_and_that_is_said(
@@ -122,6 +143,11 @@ def test_without_a_val_split_videos_are_held_out_and_that_is_said(
         (("--epochs", 0), "epochs = 0: must be positive"),
         (("--hidden-width", 20), "multiple of twice the number of heads"),
         (("--device", "abacus"), "this machine has auto, cpu"),
+        (("--sampling", "random"), "legal are uniform and video"),
+        (("--prefetch", 0), "prefetch = 0: must be positive"),
+        (("--buffer-gb", 0), "buffer_gb = 0.0: must be positive"),
+        (("--cache", "disk"), "legal are none, ram and gpu"),
+        (("--cache", "gpu", "--device", "cpu"), "use ram"),
         (("--domain", "dog"), "no query to train on in domain 'dog'"),
     ],
 )

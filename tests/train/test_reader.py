@@ -10,9 +10,11 @@ import torch
 from tiny_store import make_store
 
 from r2t.store import Annotation, FeatureStore
-from r2t.store.errors import AnnotationWarning
-from r2t.train.batch import Batch
-from r2t.train.reader import FeatureReader
+from r2t.store.errors import AnnotationWarning, ConfigError
+from r2t.train.batch import Batch, Sample, bind, collate
+from r2t.train.reader import FeatureReader, Reading
+from r2t.train.sampling import EpochOrder, Sampling
+from r2t.train.video_cache import VideoCache
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def equal(a: Batch, b: Batch) -> bool:
 def test_in_order_yields_the_stored_features(store: FeatureStore) -> None:
     annotations = store.annotations()
     reader = FeatureReader(store, annotations, batch_size=5)
-    batches = list(reader.in_order())
+    batches = [batch.clone() for batch in reader.in_order()]
     assert len(batches) == len(reader) == 3
     ids = [query_id for batch in batches for query_id in batch.query_ids]
     assert ids == [annotation.query_id for annotation in annotations]
@@ -50,27 +52,153 @@ def test_in_order_yields_the_stored_features(store: FeatureStore) -> None:
             assert not batch.query[row, :, words:].any()
 
 
-def test_epoch_depends_on_seed_and_number_alone(store: FeatureStore) -> None:
-    def epoch(seed: int, number: int, prefetch: int) -> list[Batch]:
-        reader = FeatureReader(
-            store,
-            store.annotations("train"),
-            batch_size=3,
-            seed=seed,
-            positive="above_zero",
-            prefetch=prefetch,
-        )
-        return list(reader.epoch(number))
+def training_reader(
+    store: FeatureStore, order: EpochOrder, reading: Reading | None = None, batch_size: int = 3
+) -> FeatureReader:
+    return FeatureReader(
+        store,
+        store.annotations("train"),
+        batch_size=batch_size,
+        positive="above_zero",
+        order=order,
+        reading=reading,
+    )
 
-    first = epoch(0, 4, 1)
-    assert all(map(equal, first, epoch(0, 4, 3)))
-    assert [b.query_ids for b in first] != [b.query_ids for b in epoch(0, 5, 1)]
-    assert [b.query_ids for b in first] != [b.query_ids for b in epoch(1, 4, 1)]
+
+def epoch(reader: FeatureReader, number: int, start: int = 0) -> list[Batch]:
+    return [batch.clone() for batch in reader.epoch(number, start)]
+
+
+def test_epoch_depends_on_seed_and_number_alone(store: FeatureStore) -> None:
+    def drawn(seed: int, number: int, prefetch: int) -> list[Batch]:
+        return epoch(
+            training_reader(store, EpochOrder(seed=seed), Reading(prefetch=prefetch)), number
+        )
+
+    first = drawn(0, 4, 1)
+    assert all(map(equal, first, drawn(0, 4, 3)))
+    assert [b.query_ids for b in first] != [b.query_ids for b in drawn(0, 5, 1)]
+    assert [b.query_ids for b in first] != [b.query_ids for b in drawn(1, 4, 1)]
     seen = sorted(query_id for batch in first for query_id in batch.query_ids)
     assert seen == sorted(annotation.query_id for annotation in store.annotations("train"))
 
 
-def test_eight_bit_features_arrive_decoded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampling", ["uniform", "video"])
+def test_every_pass_of_an_epoch_has_every_sample(store: FeatureStore, sampling: Sampling) -> None:
+    reader = training_reader(store, EpochOrder(sampling=sampling, repeats=3))
+    batches = epoch(reader, 1)
+    assert len(batches) == len(reader) == 9
+    seen = sorted(query_id for batch in batches for query_id in batch.query_ids)
+    assert seen == sorted(3 * [annotation.query_id for annotation in store.annotations("train")])
+    positives = {tuple(batch.targets.positive_frame.tolist()) for batch in batches if batch.targets}
+    assert len(positives) > 3  # drawn anew in each pass
+    for start in (1, 4, 8, 9):  # as a resumed run reads
+        rest = epoch(reader, 1, start)
+        assert len(rest) == 9 - start
+        assert all(map(equal, rest, batches[start:]))
+
+
+def test_video_sampling_reads_a_video_once_for_its_queries_and_passes(store: FeatureStore) -> None:
+    num_bytes = {}
+    for sampling in ("uniform", "video"):
+        reader = training_reader(store, EpochOrder(sampling=sampling, repeats=3), batch_size=4)
+        num_bytes[sampling] = sum(batch.num_read_bytes for batch in epoch(reader, 0))
+    frames = sum(store.videos["num_frames"][:4])
+    assert num_bytes["video"] == frames * store.spec.frame_bytes()
+    assert num_bytes["uniform"] > 3 * num_bytes["video"]
+
+
+def test_reused_memory_shows_no_traces_of_earlier_batches(store: FeatureStore) -> None:
+    reader = training_reader(store, EpochOrder(), batch_size=1)
+    for batch in reader.epoch(0):
+        video_id, _, _ = batch.query_ids[0].partition("-")
+        frames = int(batch.num_frames[0])
+        tokens = store.read_video(video_id).tokens
+        np.testing.assert_array_equal(batch.video[0, :, :frames].numpy(), tokens[:, :frames])
+        assert not batch.video[0, :, frames:].any()
+
+
+def test_batches_are_those_of_the_plain_way(store: FeatureStore) -> None:
+    """One sample after another, each with a copy of its video, padded together."""
+    reader = training_reader(store, EpochOrder(seed=2))
+    rows = {annotation.query_id: annotation for annotation in store.annotations()}
+    generator = np.random.default_rng([2, 0])
+    generator.permutation(len(reader.annotations))
+    for batch in reader.epoch(0):
+        samples = []
+        for query_id in batch.query_ids:
+            video = store.read_video(rows[query_id].video_id)
+            bound = bind(rows[query_id], video.tokens.shape[1], 0.5, "above_zero")
+            sample = Sample(
+                query_id,
+                torch.from_numpy(video.tokens),
+                torch.from_numpy(store.read_query(query_id).tokens),
+                video.duration_seconds,
+                video.frame_rate_fps,
+            )
+            samples.append(sample.with_labels(bound.draw(generator)))
+        plain = collate(samples)
+        assert equal(batch, plain)
+        for ours, theirs in zip(tensors(batch), tensors(plain), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def tensors(batch: Batch) -> list[torch.Tensor]:
+    found = [batch.num_frames, batch.num_words, batch.durations_seconds, batch.frame_rates_fps]
+    batch.targets.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[union-attr]
+    return found
+
+
+def test_ranks_share_each_batch(store: FeatureStore) -> None:
+    whole = epoch(training_reader(store, EpochOrder()), 0)
+    parts = [
+        epoch(training_reader(store, EpochOrder(), Reading(rank=rank, num_ranks=3)), 0)
+        for rank in range(3)
+    ]
+    assert [batch.rank_counts for batch in parts[0]] == [(1, 1, 1), (1, 1, 1), (1, 1, 0)]
+    for index, batch in enumerate(whole):
+        counted = [
+            part[index].query_ids[: part[index].rank_counts[rank]]
+            for rank, part in enumerate(parts)
+        ]
+        assert sum(counted, ()) == batch.query_ids
+        assert {part[index].videos.shape[2] for part in parts} == {batch.videos.shape[2]}
+    assert len(parts[2][2]) == 1  # it has none of the last batch, and one that does not count
+    val = store.annotations("val")
+    found = [
+        FeatureReader(store, val, batch_size=2, reading=Reading(rank=rank, num_ranks=2)).in_order()
+        for rank in range(2)
+    ]
+    ids = [query_id for part in found for batch in part for query_id in batch.query_ids]
+    assert ids == [annotation.query_id for annotation in val]
+
+
+def test_memory_is_bounded(store: FeatureStore) -> None:
+    largest = 13 * store.spec.frame_bytes()
+    reading = Reading(buffer_gb=1.5 * 3 * largest / 1e9, prefetch=7)
+    expected = epoch(training_reader(store, EpochOrder()), 0)
+    assert all(map(equal, epoch(training_reader(store, EpochOrder(), reading), 0), expected))
+    reading = Reading(buffer_gb=largest / 1e9)
+    with pytest.raises(ConfigError, match=r"the largest batch takes .* limited to .* GB"):
+        epoch(training_reader(store, EpochOrder(), reading), 0)
+
+
+def test_a_cache_reads_a_video_once(store: FeatureStore) -> None:
+    cache = VideoCache("ram", torch.device("cpu"))
+    reader = training_reader(store, EpochOrder(), Reading(cache=cache))
+    first, second = epoch(reader, 0), epoch(reader, 1)
+    plain = training_reader(store, EpochOrder())
+    assert all(map(equal, first + second, epoch(plain, 0) + epoch(plain, 1)))
+    assert sum(batch.num_read_bytes for batch in first) == cache.reserved_bytes
+    assert sum(batch.num_read_bytes for batch in second) == 0
+    full = VideoCache("ram", torch.device("cpu"), sharers=10**12)
+    with pytest.raises(ConfigError, match="train without a cache"):
+        training_reader(store, EpochOrder(), Reading(cache=full))
+    with pytest.raises(ConfigError, match="needs one, but the device is cpu"):
+        VideoCache("gpu", torch.device("cpu"))
+
+
+def test_eight_bit_features_travel_as_codes(tmp_path: Path) -> None:
     exact = make_store(tmp_path / "exact.zarr")
     small = make_store(tmp_path / "small.zarr", dtype="int8")
     pairs = zip(
@@ -79,9 +207,12 @@ def test_eight_bit_features_arrive_decoded(tmp_path: Path) -> None:
         strict=True,
     )
     for a, b in pairs:
+        assert b.videos.dtype == torch.int8
         step = (a.video.float().max() - a.video.float().min()) / 255
         assert b.video.dtype == torch.float32
         assert 0 < (a.video.float() - b.video).abs().max() < step
+        decoded = small.read_video(b.query_ids[0].partition("-")[0]).decoded()
+        assert torch.equal(b.video[0, :, : decoded.shape[1]], torch.from_numpy(decoded))
 
 
 def test_what_is_left_out_is_counted(store: FeatureStore) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,30 +17,48 @@ import torch
 from r2t.store.errors import ConfigError
 from r2t.train.batch import Batch, Sample, collate
 from r2t.train.checkpoint import RunFolder, write_atomically
+from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
 from r2t.train.model import R2Config, R2Model
 from r2t.train.presets import preset
-from r2t.train.trainer import EpochRecord, Evaluation, TrainingError, train
+from r2t.train.records import EpochRecord, Evaluation, Tally, Timing
+from r2t.train.trainer import TrainingError, train
 
 
 class Shuffled:
-    """Batches of two in an order drawn from the pass number; can be interrupted in a pass."""
+    """Batches of two in an order drawn from the epoch's number.
 
-    def __init__(self, samples: list[Sample], interrupt_at: tuple[int, int] | None = None) -> None:
+    Before batch `at` of an epoch, `stop` is called: to raise, or to send a signal.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        at: tuple[int, int] | None = None,
+        stop: Callable[[], None] | None = None,
+    ) -> None:
         self.samples = samples
-        self.interrupt_at = interrupt_at
-        self.passes: list[int] = []
+        self.at = at
+        self.stop = stop
+        self.starts: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return len(self.samples) // 2
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        self.passes.append(number)
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        self.starts.append((number, start))
         order = np.random.default_rng(number).permutation(len(self.samples))
-        for index, pair in enumerate(order.reshape(-1, 2)):
-            if (number, index) == self.interrupt_at:
-                raise KeyboardInterrupt
+        for index, pair in list(enumerate(order.reshape(-1, 2)))[start:]:
+            if (number, index) == self.at and self.stop is not None:
+                self.stop()
             yield collate([self.samples[i] for i in pair])
+
+
+def killed() -> None:
+    raise ConnectionError
+
+
+RESUME = Conduct(resume=True)
 
 
 @pytest.fixture
@@ -73,7 +93,8 @@ def lines(folder: RunFolder) -> list[dict[str, Any]]:
     text = (folder.path / "metrics.jsonl").read_text()
     records = [json.loads(line) for line in text.splitlines()]
     for record in records:
-        record.pop("seconds")
+        assert record.pop("seconds") > 0
+        assert record.pop("timing")["bottleneck"] in ("reading", "model", "validation")
     return records
 
 
@@ -83,24 +104,73 @@ def mean_score(model: R2Model) -> Evaluation:
     return Evaluation(score, {"weight": score})
 
 
-@pytest.mark.parametrize("ema_decay", [None, 0.9])
-def test_an_interrupted_run_ends_in_the_same_weights(
-    ema_decay: float | None, config: TrainConfig, samples: list[Sample], tmp_path: Path
+@pytest.mark.parametrize(("number", "ema_decay"), [(signal.SIGINT, None), (signal.SIGTERM, 0.9)])
+def test_a_run_asked_to_stop_ends_in_the_same_weights(
+    number: int,
+    ema_decay: float | None,
+    config: TrainConfig,
+    samples: list[Sample],
+    tmp_path: Path,
 ) -> None:
     config = replace(config, ema_decay=ema_decay)
     whole = train(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
-    broken = Shuffled(samples, interrupt_at=(2, 1))
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    asked = Shuffled(samples, at=(2, 1), stop=lambda: signal.raise_signal(number))
     with pytest.raises(KeyboardInterrupt):
-        train(config, broken, tmp_path / "broken", evaluate=mean_score)
+        train(config, asked, tmp_path / "broken", evaluate=mean_score)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     torch.manual_seed(12345)  # another process would not have our generator either
     rest = Shuffled(samples)
-    resumed = train(config, rest, tmp_path / "broken", evaluate=mean_score, resume=True)
-    assert rest.passes == [2, 3]
+    resumed = train(config, rest, tmp_path / "broken", evaluate=mean_score, conduct=RESUME)
+    assert rest.starts == [(2, 2), (3, 0)]
+    assert_same_runs(resumed, whole)
+
+
+def assert_same_runs(resumed: RunFolder, whole: RunFolder) -> None:
     assert_same(weights(resumed), weights(whole))
     assert_same(weights(resumed, "best"), weights(whole, "best"))
     assert lines(resumed) == lines(whole)
     assert len(lines(whole)) == 4
     assert_same(whole.load_state()[0], resumed.load_state()[0])
+
+
+@pytest.mark.parametrize(("minutes", "start"), [(15, (2, 0)), (0, (2, 1))])
+def test_a_killed_run_goes_on_from_its_last_state(
+    minutes: float,
+    start: tuple[int, int],
+    config: TrainConfig,
+    samples: list[Sample],
+    tmp_path: Path,
+) -> None:
+    whole = train(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
+    conduct = Conduct(checkpoint_minutes=minutes)
+    broken = Shuffled(samples, at=(2, 1), stop=killed)
+    with pytest.raises(ConnectionError):
+        train(config, broken, tmp_path / "broken", evaluate=mean_score, conduct=conduct)
+    torch.manual_seed(12345)
+    rest = Shuffled(samples)
+    resumed = train(config, rest, tmp_path / "broken", evaluate=mean_score, conduct=RESUME)
+    assert rest.starts[0] == start
+    assert_same_runs(resumed, whole)
+
+
+def test_a_validation_broken_off_is_done_again(
+    config: TrainConfig, samples: list[Sample], tmp_path: Path
+) -> None:
+    whole = train(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
+    calls = itertools.count()
+
+    def interrupted(model: R2Model) -> Evaluation:
+        if next(calls) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return mean_score(model)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, Shuffled(samples), tmp_path / "broken", evaluate=interrupted)
+    rest = Shuffled(samples)
+    resumed = train(config, rest, tmp_path / "broken", evaluate=mean_score, conduct=RESUME)
+    assert rest.starts == [(1, 3), (2, 0), (3, 0)]
+    assert_same_runs(resumed, whole)
 
 
 def test_the_seed_decides_the_weights(
@@ -119,9 +189,9 @@ def test_a_run_interrupted_before_its_first_epoch_ends_resumes_from_the_start(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
     config = replace(config, epochs=1)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, Shuffled(samples, interrupt_at=(0, 1)), tmp_path / "run")
-    resumed = train(config, Shuffled(samples), tmp_path / "run", resume=True)
+    with pytest.raises(ConnectionError):
+        train(config, Shuffled(samples, at=(0, 1), stop=killed), tmp_path / "run")
+    resumed = train(config, Shuffled(samples), tmp_path / "run", conduct=RESUME)
     whole = train(config, Shuffled(samples), tmp_path / "whole")
     assert_same(weights(resumed), weights(whole))
 
@@ -131,7 +201,7 @@ def test_lines_of_unfinished_epochs_are_dropped_on_resume(
 ) -> None:
     folder = train(replace(config, epochs=2), Shuffled(samples), tmp_path / "run")
     folder.append_metrics({"epoch": 2, "losses": "of an epoch whose state was never written"})
-    folder = train(replace(config, epochs=3), Shuffled(samples), tmp_path / "run", resume=True)
+    folder = train(replace(config, epochs=3), Shuffled(samples), tmp_path / "run", conduct=RESUME)
     assert [line["epoch"] for line in lines(folder)] == [0, 1, 2]
 
 
@@ -144,18 +214,38 @@ def test_training_learns(config: TrainConfig, samples: list[Sample], tmp_path: P
     assert totals[-1] < 0.8 * totals[0]
 
 
-def test_repeats_are_passes_of_one_epoch(
+def test_a_run_tells_how_far_it_is_and_where_its_time_goes(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
-    source = Shuffled(samples)
+    steps: list[tuple[int, int]] = []
     records: list[EpochRecord] = []
-    config = replace(config, epochs=3, repeats=2)
-    train(config, source, tmp_path / "run", on_epoch=records.append)
-    assert source.passes == [0, 1, 2, 3, 4, 5]
-    assert [record.iteration for record in records] == [6, 12, 18]
+    conduct = Conduct(
+        on_step=lambda done, total: steps.append((done, total)),
+        on_epoch=records.append,
+        trace=tmp_path / "trace.json",
+    )
+    config = replace(config, epochs=3)
+    train(config, Shuffled(samples), tmp_path / "run", evaluate=mean_score, conduct=conduct)
+    assert steps == 3 * [(1, 3), (2, 3), (3, 3)]
+    assert [record.iteration for record in records] == [3, 6, 9]
     base = config.schedule.learning_rate
     rates = [record.learning_rate for record in records]
-    assert rates == pytest.approx([base, base, 0.1 * base])
+    assert rates == pytest.approx([base * (0.001 + 0.999 * 2 / 4), base, 0.1 * base])
+    timing = records[0].timing
+    assert timing.wait_seconds > 0
+    assert timing.step_seconds > 0
+    assert timing.wait_seconds + timing.step_seconds <= records[0].seconds
+    assert timing.samples_per_second > 0
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+
+
+def test_the_bottleneck_is_what_takes_longest() -> None:
+    for parts, name in (((3, 1, 1), "reading"), ((1, 3, 1), "model"), ((1, 1, 3), "validation")):
+        tally = Tally(samples=8, read_bytes=4 * 10**9, wait_seconds=parts[0], step_seconds=parts[1])
+        timing = Timing.of(tally, parts[2])
+        assert timing.bottleneck == name
+        assert timing.samples_per_second == 8 / (parts[0] + parts[1])
+        assert timing.read_gb_per_second == 4 / (parts[0] + parts[1])
 
 
 def test_patience_stops_and_best_weights_are_kept(
@@ -216,10 +306,10 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(
         train(config, source, tmp_path / "run", trained_on={"digest": "a"})
     other = replace(config, seed=4)
     with pytest.raises(ConfigError, match="seed: 3 before, 4 now"):
-        train(other, source, tmp_path / "run", trained_on={"digest": "a"}, resume=True)
+        train(other, source, tmp_path / "run", trained_on={"digest": "a"}, conduct=RESUME)
     with pytest.raises(ConfigError, match=r"trained_on: .*'a'.* before"):
-        train(config, source, tmp_path / "run", trained_on={"digest": "b"}, resume=True)
-    assert source.passes == [0]
+        train(config, source, tmp_path / "run", trained_on={"digest": "b"}, conduct=RESUME)
+    assert source.starts == [(0, 0)]
 
 
 def test_nothing_to_train_on_is_refused(config: TrainConfig, tmp_path: Path) -> None:
@@ -280,10 +370,12 @@ def test_resume_is_exact_on_a_gpu(
     precision: Any, config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
     config = replace(config, precision=precision)
-    whole = train(config, Shuffled(samples), tmp_path / "whole", device="cuda")
-    broken = Shuffled(samples, interrupt_at=(2, 1))
+    conduct = Conduct(device=torch.device("cuda"))
+    whole = train(config, Shuffled(samples), tmp_path / "whole", conduct=conduct)
+    asked = Shuffled(samples, at=(2, 1), stop=lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        train(config, broken, tmp_path / "broken", device="cuda")
-    resumed = train(config, Shuffled(samples), tmp_path / "broken", device="cuda", resume=True)
+        train(config, asked, tmp_path / "broken", conduct=conduct)
+    conduct = replace(conduct, resume=True)
+    resumed = train(config, Shuffled(samples), tmp_path / "broken", conduct=conduct)
     for name, expected in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], expected, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,190 @@
+"""A training run on the terminal: what it is, how far it has come and what it waits for."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from r2t.cli.ui import INTERRUPTED, ShowDone, human_bytes, note, progress_bar
+
+if TYPE_CHECKING:
+    from r2t.store.feature_store import FeatureStore
+    from r2t.train.conduct import Conduct
+    from r2t.train.config import TrainConfig
+    from r2t.train.fit import Splits
+    from r2t.train.processes import Processes
+    from r2t.train.reader import Reading
+    from r2t.train.records import EpochRecord, Timing
+
+TRACE = "trace.json"
+SHOWN_METRICS = (
+    "MR-full-R1@0.5",
+    "MR-full-R1@0.7",
+    "MR-full-mAP",
+    "HL-min-VeryGood-mAP",
+    "HL-min-VeryGood-Hit1",
+    "mAP",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRun:
+    """A run as the options describe it."""
+
+    config: TrainConfig
+    store: FeatureStore
+    splits: Splits
+    folder: Path
+    initial: Path | None
+    processes: Processes
+    reading: Reading
+    resume: bool
+    checkpoint_minutes: float
+    profile: bool
+
+    def carry_out(self) -> None:
+        """Train, or go on with a run that was broken off, telling how far it is."""
+        if self.processes.leads:
+            self._introduce()
+            with progress_bar("epochs", self.config.epochs) as show_done:
+                self._fit(show_done)
+            if self.profile:
+                note(f"trace of a few steps, for ui.perfetto.dev: {self.folder / TRACE}")
+        else:
+            self._fit(None)
+
+    def _fit(self, show_done: ShowDone | None) -> None:
+        from r2t.train.checkpoint import RunFolder
+        from r2t.train.conduct import Conduct
+        from r2t.train.fit import fit
+
+        config = self.config
+        unfinished = RunFolder(self.folder).is_unfinished(config.epochs, config.patience)
+        if unfinished and self.processes.leads:
+            note(f"going on with the run in {self.folder}, which is not finished")
+        conduct = Conduct(
+            device=self.reading.device,
+            resume=self.resume or unfinished,
+            checkpoint_minutes=self.checkpoint_minutes,
+            processes=self.processes,
+        )
+        if show_done is not None:
+            conduct = self._told(conduct, show_done)
+        try:
+            fit(
+                config,
+                self.store,
+                self.splits,
+                self.folder,
+                initial=self.initial,
+                conduct=conduct,
+                reading=self.reading,
+            )
+        except KeyboardInterrupt as error:
+            if self.processes.leads:
+                note(f"interrupted; the same command with --out {self.folder} goes on")
+            raise typer.Exit(INTERRUPTED) from error
+
+    def _told(self, conduct: Conduct, show_done: ShowDone) -> Conduct:
+        """Let a run tell how far it is."""
+        times: list[float] = []
+        finished = 0
+
+        def on_step(done: int, total: int) -> None:
+            show_done(finished + done / total, f"step {done}/{total}")
+
+        def on_epoch(record: EpochRecord) -> None:
+            nonlocal finished
+            finished = record.epoch + 1
+            times.append(record.seconds)
+            note(epoch_line(record, self.config.epochs, sum(times) / len(times)))
+            show_done(finished)
+
+        return replace(
+            conduct,
+            on_step=on_step,
+            on_epoch=on_epoch,
+            trace=self.folder / TRACE if self.profile else None,
+        )
+
+    def _introduce(self) -> None:
+        config, splits = self.config, self.splits
+        where = str(self.reading.device)
+        if self.processes.size > 1:
+            where = f"{self.processes.size} processes, this one on {where}"
+        num_videos = [
+            len({annotation.video_id for annotation in rows}) for rows in (splits.train, splits.val)
+        ]
+        note(
+            f"training {config.preset}, {config.losses.recipe} recipe, on {self.store.location}: "
+            f"{len(splits.train)} queries of {num_videos[0]} videos; run {self.folder} on {where}"
+        )
+        if splits.held_out:
+            note(
+                f"the store has no val split: {num_videos[1]} of {sum(num_videos)} videos "
+                f"({len(splits.val)} queries), drawn with seed {config.seed}, are held out"
+            )
+        elif not splits.val:
+            note("no validation: the last weights count as the best")
+        cache = self.reading.cache
+        if cache is not None:
+            size = human_bytes(self.store.num_bytes())
+            note(f"features are kept in the memory of {cache.device} once read, {size} at most")
+
+
+def epoch_line(record: EpochRecord, num_epochs: int, seconds_per_epoch: float) -> str:
+    """Describe a finished epoch, its main metrics, and when the last one will be."""
+    words = [
+        f"epoch {record.epoch + 1}/{num_epochs}",
+        f"loss {record.losses['total']:.4f}",
+        *(
+            f"{name.removeprefix('MR-full-').removeprefix('HL-min-VeryGood-HL-')} "
+            f"{record.metrics[name]:.2f}"
+            for name in SHOWN_METRICS
+            if name in record.metrics
+        ),
+        f"{record.seconds:.1f} s",
+        f"{record.timing.samples_per_second:.3g} samples/s",
+        bottleneck(record.timing),
+    ]
+    remaining = num_epochs - record.epoch - 1
+    if remaining:
+        words.append(f"{_clock(remaining * seconds_per_epoch)} left")
+    if record.is_best and record.score is not None:
+        words.append("best so far")
+    if record.skipped_steps:
+        words.append(f"{record.skipped_steps} steps overflowed")
+    return "  ".join(words)
+
+
+def bottleneck(timing: Timing) -> str:
+    """Say what an epoch's time went into most."""
+    seconds = {
+        "reading": timing.wait_seconds,
+        "model": timing.step_seconds,
+        "validation": timing.validation_seconds,
+    }
+    share = seconds[timing.bottleneck] / max(sum(seconds.values()), 1e-9)
+    read = f" at {timing.read_gb_per_second:.2g} GB/s" if timing.bottleneck == "reading" else ""
+    return f"{share:.0%} {timing.bottleneck}{read}"
+
+
+@contextmanager
+def quiet_unless_leading(processes: Processes) -> Generator[None]:
+    """Let one of several processes speak for all."""
+    with warnings.catch_warnings():
+        if not processes.leads:
+            warnings.simplefilter("ignore")
+        yield
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
