@@ -1,4 +1,4 @@
-.PHONY: check lint types layers test stress demo clean
+.PHONY: check lint types layers test stress docs-check demo clean
 
 check: lint types layers test
 
@@ -18,6 +18,9 @@ test:
 
 stress:
 	python -m pytest -m stress
+
+docs-check:
+	python tests/documents.py
 
 demo:
 	r2t demo

@@ -1,0 +1,160 @@
+"""The commands and programs of README and docs/: found, held against the command line, and run.
+
+    python tests/documents.py [FILE…]        # as `make docs-check` does
+
+Each document runs in a folder of its own, block after block, as a reader would type it. `WORLD`
+says what lies in that folder; `STAND_INS` what is put in place of CLIP's weights and of hours of
+training. A block that cannot run here has a comment before it, `<!-- not run: why -->`, and is
+listed; its commands and options are checked all the same, by tests/test_documents.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+WORLD = "videos/ with 12 small videos and moments.csv; dog.mp4, one of them under another name"
+STAND_INS = {
+    "extract": "--model r2t-demo --fps 1 --offline",
+    "train": "--epochs 1 --batch-size 8 --hidden-width 16",
+}
+_NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\s*$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of one document, with its line and why it is not run, if so."""
+
+    path: Path
+    line: int
+    kind: str
+    text: str
+    not_run: str | None
+
+    @property
+    def place(self) -> str:
+        """Where the block is, for messages."""
+        return f"{self.path.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(path: Path) -> list[Block]:
+    """Return the `sh` and `python` blocks of a document in order."""
+    content = path.read_text(encoding="utf-8")
+    blocks: list[Block] = []
+    previous = ""
+    lines = iter(enumerate(content.split("\n"), start=1))
+    for number, line in lines:
+        if line.startswith("```"):
+            kind, body = line[3:].strip(), []
+            for _, inner in lines:
+                if inner.startswith("```"):
+                    break
+                body.append(inner)
+            reason = _NOT_RUN.search(previous)
+            if kind in ("sh", "python"):
+                why = reason[1] if reason else None
+                blocks.append(Block(path, number, kind, "\n".join(body) + "\n", why))
+        if line.strip():
+            previous = line
+    return blocks
+
+
+def commands_of(text: str) -> Iterator[list[str]]:
+    """Yield the words of every `r2t` command in shell text."""
+    for line in text.replace("\\\n", " ").split("\n"):
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;()<>")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set("|&;()<>"):
+                if words[:1] == ["r2t"]:
+                    yield words[1:]
+                words = []
+            else:
+                words.append(word)
+
+
+def prepare(folder: Path) -> None:
+    """Lay out what the documents' readers have: see `WORLD`."""
+    from r2t.extract.demo.world import make_world
+
+    videos = folder / "videos"
+    with (folder / "rows.csv").open("w", encoding="utf-8") as table:
+        table.write("video,query,start,end,split\n")
+        for split, count in (("train", 8), ("val", 2), ("test", 2)):
+            made = make_world(videos, num_videos=count, seed=0, split=split)
+            for line in made.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                for start, end in row["relevant_windows"]:
+                    table.write(f"{row['vid']}.mp4,{row['query']},{start},{end},{split}\n")
+            made.unlink()
+    (folder / "rows.csv").rename(videos / "moments.csv")
+    shutil.copy(next(videos.glob("*-test-*.mp4")), folder / "dog.mp4")
+
+
+def _script(block: Block) -> str:
+    """Return a block as the shell should run it, with the stand-ins at the ends of its commands."""
+    text = block.text.replace("\\\n", " ")
+    for name, options in STAND_INS.items():
+        text = re.sub(
+            rf"^(r2t {name}\b[^#|&;\n]*?)(\s*(?:[#|&;].*)?)$", rf"\1 {options}\2", text, flags=re.M
+        )
+    return text
+
+
+def run_document(path: Path) -> list[str]:
+    """Run a document's blocks in a new folder; return what failed."""
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="r2t-docs-") as name:
+        folder = Path(name)
+        prepare(folder)
+        bin_folder = str(Path(sys.executable).parent)
+        environment = {
+            **os.environ,
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        for block in blocks_of(path):
+            if block.not_run is not None:
+                print(f"not run  {block.place}: {block.not_run}", flush=True)
+                continue
+            shell = ["bash", "-euo", "pipefail", "-c", _script(block)]
+            command = shell if block.kind == "sh" else [sys.executable, "-c", block.text]
+            began = time.monotonic()
+            done = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            state = "ran    " if done.returncode == 0 else "FAILED "
+            print(f"{state}  {block.place} in {time.monotonic() - began:.0f} s", flush=True)
+            if done.returncode:
+                failures.append(block.place)
+                print(f"{_script(block)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", flush=True)
+                break  # what follows builds on it
+    return failures
+
+
+def main(paths: list[Path]) -> int:
+    """Run documents; return the exit status."""
+    print(f"in each folder: {WORLD}")
+    for name, options in STAND_INS.items():
+        print(f"stand-in: r2t {name} … {options}")
+    failures = [place for path in paths for place in run_document(path.resolve())]
+    print(f"{len(failures)} blocks failed{': ' if failures else ''}{', '.join(failures)}")
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main([Path(each) for each in sys.argv[1:]] or list(DOCUMENTS)))
