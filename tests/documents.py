@@ -88,12 +88,13 @@ def commands_of(text: str) -> Iterator[list[str]]:
 
 def prepare(folder: Path) -> None:
     """Lay out what the documents' readers have: see `WORLD`."""
-    from r2t.extract.demo.world import make_world
+    from r2t.extract.demo.world import Split, make_world
 
+    counts: dict[Split, int] = {"train": 8, "val": 2, "test": 2}
     videos = folder / "videos"
     with (folder / "rows.csv").open("w", encoding="utf-8") as table:
         table.write("video,query,start,end,split\n")
-        for split, count in (("train", 8), ("val", 2), ("test", 2)):
+        for split, count in counts.items():
             made = make_world(videos, num_videos=count, seed=0, split=split)
             for line in made.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from documents import DOCUMENTS, ROOT, blocks_of, commands_of
@@ -17,7 +18,7 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 def parse(words: list[str]) -> None:
     """Raise what the command line would say of the words; run nothing."""
-    command = get_command(app)
+    command: Any = get_command(app)
     while hasattr(command, "commands"):
         assert words, "a command is missing"
         if words[0].startswith("-"):
@@ -50,8 +51,10 @@ def test_every_command_and_program_of_a_document_is_legal(path: Path) -> None:
                 parse(words)
             except Exception as error:
                 pytest.fail(f"{block.place}: r2t {' '.join(words)}: {error!r} {error}")
-        for script in re.findall(r"\b(?:benchmarks|tests)/\w+\.py", block.text):
-            assert (ROOT / script).is_file(), f"{block.place}: {script}"
+        for script, options in re.findall(r"\b((?:benchmarks|tests)/\w+\.py)(.*)", block.text):
+            program = (ROOT / script).read_text(encoding="utf-8")
+            for option in re.findall(r"--[a-z-]+", options):
+                assert f'"{option}"' in program, f"{block.place}: {script} {option}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
