@@ -39,17 +39,18 @@ def _intervals(intervals: Mapping[str, Interval]) -> dict[str, Any]:
 
 
 def tables(contenders: Sequence[Contender], num_videos: int) -> list[Table]:
-    """Return what `as_json` does as tables."""
-    titles = list(METRIC_TITLES.values())
-    scores = _table(f"{num_videos} unseen videos, percent", titles)
-    lead = _table("lead of R²-Tuning, with 95 % interval", titles)
+    """Return what `as_json` does as tables that fit a terminal of 80 columns."""
+    scores = _table(f"{num_videos} unseen videos, percent", list(METRIC_TITLES.values()))
+    lead = _table("lead of R²-Tuning", ["", "lead", "95 % interval"])
     kinds = _table("mAP by what the sentence is about", list(contenders[0].by_kind))
     for each in contenders:
         scores.add_row(*map(cell, [each.name, *(f"{i.value:.1f}" for i in each.scores.values())]))
         kinds.add_row(*map(cell, [each.name, *(f"{v:.1f}" for v in each.by_kind.values())]))
-        if each.lead is not None:
-            leads = [f"{d.value:+.1f} [{d.low:+.1f}, {d.high:+.1f}]" for d in each.lead.values()]
-            lead.add_row(*map(cell, [each.name, *leads]))
+        name = each.name
+        for metric, found in (each.lead or {}).items():
+            interval = f"{found.low:+.1f} … {found.high:+.1f}"
+            lead.add_row(*map(cell, [name, METRIC_TITLES[metric], f"{found.value:+.1f}", interval]))
+            name = ""
     return [scores, lead, kinds]
 
 
