@@ -88,7 +88,7 @@ def _sum_up(report: VerifyReport, *, quick: bool) -> None:
         f"{report.num_parts} parts; {report.seconds:.1f} s"
     )
     if report.num_replaced_parts:
-        note(f"{report.num_replaced_parts} parts are replaced by others; repair removes them")
+        note(f"replaced parts, which repair removes: {report.num_replaced_parts}")
     for folder in report.live_runs:
         note(f"a run is writing in {folder}")
     if report.faults:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MERGE_EXAMPLES = (
     "Examples:\n\n"
     "  r2t store merge first-half.zarr second-half.zarr --into feats.zarr\n\n"
-    "  r2t store merge zip::/media/usb/feats-001.zip --into feats.zarr --copy"
+    "  r2t store merge /media/usb/feats-001.zip --into feats.zarr --copy"
 )
 SUBSET_EXAMPLES = (
     "Examples:\n\n"
@@ -96,9 +96,8 @@ def unpack(
         for archive in archives:
             if not archive.is_file():
                 raise ConfigError(f"there is no archive {archive}")
-        locations = [f"zip::{archive.resolve()}" for archive in archives]
         with growing_bar("videos") as show_done:
-            report = bring(locations, into, link=False, on_video=show_done)
+            report = bring(archives, into, link=False, on_video=show_done)
         _tell("unpacked", report, into, json=json)
 
 

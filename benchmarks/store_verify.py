@@ -1,0 +1,121 @@
+"""How fast is a store verified and merged, beside hashing or copying the same bytes and no more?
+
+    python benchmarks/store_verify.py [--videos 40] [--frames 75] [--rounds 5] [--folder DIR]
+
+Writes a store of random features in the shape of ViT-B/32 (4 layers, 50 tokens, width 768; 23 MB a
+video of 75 frames), and times rounds of all contenders in turn, the page cache warm: `verify`
+against sha256 over the same files on as many threads, and merging by links, with and without
+computing digests, against copying the files. Prints the median and range of GB/s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from r2t.store import FeatureSpec, FeatureStore
+from r2t.store.merge import merge
+from r2t.store.pack import pack
+from r2t.store.verify import verify
+
+BLOCK_BYTES = 2**20
+
+
+def make_store(path: Path, num_videos: int, num_frames: int) -> None:
+    spec = FeatureSpec(
+        model="random",
+        weights_sha256="0",
+        vision_layers=(9, 10, 11, 12),
+        text_layers=(9, 10, 11, 12),
+        frame_rate=0.5,
+        num_tokens=50,
+        vision_width=768,
+        text_width=512,
+        image_size=224,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    generator = np.random.default_rng(0)
+    shape = (4, num_frames, 50, 768)
+    with FeatureStore.create(path, spec).writer() as writer:
+        for number in range(num_videos):
+            with writer.video(
+                f"v{number}",
+                num_frames=num_frames,
+                duration_seconds=2.0 * num_frames,
+                frame_rate_fps=0.5,
+            ) as video:
+                video.append(generator.standard_normal(shape, np.float32).astype(np.float16))
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(BLOCK_BYTES):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def contenders(store: Path, scratch: Path, threads: int) -> dict[str, Callable[[], object]]:
+    shards = [file for file in store.rglob("*") if file.is_file() and "/c/" in str(file)]
+
+    def hash_alone() -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(sha256_of, shards))
+
+    def merged(name: str, *, link: bool = True, quick: bool = False) -> Callable[[], object]:
+        return lambda: merge([store], scratch / name, link=link, quick=quick, num_threads=threads)
+
+    return {
+        "sha256 of the files alone": hash_alone,
+        "verify": lambda: verify(store, num_threads=threads),
+        "verify --quick": lambda: verify(store, quick=True),
+        "copy of the folder alone": lambda: shutil.copytree(store, scratch / "copied"),
+        "merge --copy": merged("merge-copy", link=False),
+        "merge by links": merged("merge-link"),
+        "merge by links --quick": merged("merge-quick", quick=True),
+        "pack": lambda: pack(store, scratch / "feats.zip"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--videos", type=int, default=40)
+    parser.add_argument("--frames", type=int, default=75)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--folder", type=Path, help="where to work; by default the system's")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        store, scratch = Path(folder, "feats.zarr"), Path(folder, "scratch")
+        make_store(store, options.videos, options.frames)
+        num_bytes = FeatureStore.open(store).num_bytes()
+        print(f"{options.videos} videos, {num_bytes / 1e9:.2f} GB, {options.threads} threads")
+        seconds: dict[str, list[float]] = {}
+        for _ in range(options.rounds):
+            scratch.mkdir()
+            for name, action in contenders(store, scratch, options.threads).items():
+                began = time.perf_counter()
+                action()
+                seconds.setdefault(name, []).append(time.perf_counter() - began)
+            shutil.rmtree(scratch)
+    for name, times in seconds.items():
+        rates = sorted(num_bytes / each / 1e9 for each in times)
+        print(
+            f"{name:26} {statistics.median(rates):7.2f} GB/s ({rates[0]:.2f} to {rates[-1]:.2f}), "
+            f"{statistics.median(times):.2f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
