@@ -86,7 +86,13 @@ class FrozenClip:
         self._visual = towers.visual
         self._may_shrink, self.batch_size = batch_size is None, batch_size or 1
         blank = np.zeros((1, 3, self.image_size, self.image_size), np.uint8)
-        _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).shape
+        try:
+            _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).shape
+        except (AttributeError, TypeError, KeyError, RuntimeError, AssertionError) as error:
+            raise ConfigError(
+                f"{self.model} cannot serve as the frozen CLIP: its vision tower gives no hidden "
+                f"states of a picture: {error}"
+            ) from error
         if batch_size is None:
             self.batch_size = fitting_batch_size(self.device, self._frame_bytes())
 

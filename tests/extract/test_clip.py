@@ -262,6 +262,60 @@ def test_towers_without_cls_are_refused(copied: Callable[..., Path]) -> None:
         FrozenClip.load(str(folder), pretrained="none")
 
 
+def test_depths_and_widths_come_from_the_model(copied: Callable[..., Path]) -> None:
+    """A deeper, wider tower for larger pictures, as L/14-336 is beside its text tower."""
+    change = {"layers": 6, "width": 48, "patch_size": 8, "image_size": 48}
+    clip = FrozenClip.load(str(copied(vision_cfg=change)), "none", layers=3, device="cpu")
+    assert (clip.vision_layers, clip.text_layers) == ((4, 5, 6), (2, 3, 4))
+    assert (clip.num_tokens, clip.vision_width, clip.text_width) == (1 + 36, 48, 16)
+    assert clip.encode_frames(np.zeros((2, 3, 48, 48), np.uint8)).shape == (3, 2, 37, 48)
+
+
+@pytest.fixture
+def with_timm(copied: Callable[..., Path]) -> Callable[..., Path]:
+    """Copy the tiny model with a vision tower of timm's in place of its own."""
+
+    def copy(name: str, **changes: object) -> Path:
+        folder = copied()
+        path = folder / "open_clip_config.json"
+        config = json.loads(path.read_text())
+        tower = {"timm_model_name": name, "timm_model_pretrained": False, "timm_pool": "token"}
+        config["model_cfg"]["vision_cfg"] = {**tower, "timm_proj": "linear", **changes}
+        path.write_text(json.dumps(config))
+        return folder
+
+    return copy
+
+
+@torch.no_grad()
+def test_an_eva_tower_gives_the_outputs_of_its_last_blocks(
+    with_timm: Callable[..., Path],
+) -> None:
+    folder = with_timm("eva02_tiny_patch14_224", image_size=224)
+    clip = FrozenClip.load(str(folder), "none", layers=2, device="cpu")
+    assert (clip.vision_layers, clip.text_layers) == ((11, 12), (3, 4))
+    assert (clip.num_tokens, clip.vision_width, clip.image_size) == (257, 192, 224)
+    pixels = RNG.integers(0, 256, (1, 3, 224, 224), dtype=np.uint8)
+    expected: list[torch.Tensor] = []
+    trunk = clip.towers.visual.trunk
+    for block in trunk.blocks[-2:]:
+        block.register_forward_hook(lambda _, __, output: expected.append(output))
+    tokens = clip.encode_frames(pixels)
+    np.testing.assert_array_equal(tokens, torch.stack(expected).half().numpy())
+
+
+def test_a_timm_tower_without_cls_is_refused(with_timm: Callable[..., Path]) -> None:
+    folder = with_timm("convnext_atto", timm_pool="avg", image_size=32)
+    with pytest.raises(ConfigError, match="no CLS token before its patches"):
+        FrozenClip.load(str(folder), "none")
+
+
+def test_a_tower_without_hidden_states_is_refused(with_timm: Callable[..., Path]) -> None:
+    folder = with_timm("eva02_tiny_patch14_224", image_size=28)  # timm builds it for 224
+    with pytest.raises(ConfigError, match=r"gives no hidden states of a picture: .*\(28\)"):
+        FrozenClip.load(str(folder), "none")
+
+
 def test_text_that_reads_both_ways_is_refused(copied: Callable[..., Path]) -> None:
     with pytest.raises(ConfigError, match="does not read from left to right"):
         FrozenClip.load(str(copied(text_cfg={"no_causal_mask": True})), pretrained="none")
