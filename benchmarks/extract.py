@@ -42,9 +42,10 @@ FIELD_BATCH = 64
 
 @dataclass
 class Series:
-    """Seconds of one way in every round."""
+    """Seconds of one way in every round, on the clock and of all processors."""
 
     walls: list[float] = field(default_factory=list)
+    work: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -54,8 +55,18 @@ class Series:
         rates = sorted(num_frames / wall for wall in self.walls)
         return (
             f"| {name} | {self.median:.2f} | {num_frames / self.median:.1f} | "
-            f"{rates[0]:.1f} to {rates[-1]:.1f} |"
+            f"{rates[0]:.1f} to {rates[-1]:.1f} | {statistics.median(self.work):.2f} |"
         )
+
+
+@dataclass
+class Ways:
+    """All that is compared."""
+
+    ours: Series = field(default_factory=Series)
+    decode: Series = field(default_factory=Series)
+    encode: Series = field(default_factory=Series)
+    two_step: Series = field(default_factory=Series)
 
 
 def cpu_seconds() -> float:
@@ -133,9 +144,33 @@ def all_states(clip: FrozenClip, pixels: torch.Tensor) -> np.ndarray:
 
 def timed(work: Callable[[], object], series: Series) -> None:
     """Run and record."""
-    began = time.perf_counter()
+    work_before, began = cpu_seconds(), time.perf_counter()
     work()
     series.walls.append(time.perf_counter() - began)
+    series.work.append(cpu_seconds() - work_before)
+
+
+def print_table(ways: Ways, steps: list[tuple[float, float]], num_frames: int, cores: int) -> None:
+    """Print what the rounds took, and the ratios beside their bounds."""
+    print("\n| way | median s | frames/s | spread of frames/s | CPU s |")
+    print("| --- | --- | --- | --- | --- |")
+    print(ways.ours.line("r2t, whole pipeline", num_frames))
+    print(ways.decode.line("r2t, decoding alone", num_frames))
+    print(ways.encode.line("CLIP alone", num_frames))
+    print(ways.two_step.line("two-step", num_frames))
+    first, second = (statistics.median(values) for values in zip(*steps, strict=True))
+    slowest = max(ways.decode.median, ways.encode.median)
+    shared = statistics.median(ways.ours.work) / cores
+    print(f"\nr2t / CLIP alone: {ways.encode.median / ways.ours.median:.2f}")
+    print(
+        f"r2t / two-step: {ways.two_step.median / ways.ours.median:.2f}; overlapping its two steps "
+        f"({first:.1f} s and {second:.1f} s) perfectly would give "
+        f"{(first + second) / max(first, second):.2f}"
+    )
+    print(
+        f"wall / max(slowest stage alone {slowest:.2f} s, CPU seconds per core {shared:.2f} s): "
+        f"{ways.ours.median / max(slowest, shared):.2f}"
+    )
 
 
 def main() -> None:
@@ -172,42 +207,19 @@ def main() -> None:
         f"cores, {torch.get_num_threads()} threads of torch, {chosen.workers} decoding processes; "
         f"{len(videos)} videos, {num_frames} frames at {chosen.fps:g} fps"
     )
-    ours, decode, encode, field_way = Series(), Series(), Series(), Series()
+    ways = Ways()
     steps: list[tuple[float, float]] = []
-    work_seconds: list[float] = []
-    report: ExtractReport | None = None
+    reports: list[ExtractReport] = []
     for _ in range(chosen.rounds):
-        before = cpu_seconds()
-        began = time.perf_counter()
-        report = pipeline(clip, config, videos)
-        ours.walls.append(time.perf_counter() - began)
-        work_seconds.append(cpu_seconds() - before)
-        timed(lambda: decode_alone(clip, config, videos), decode)
-        timed(lambda: [clip.encode_frames(w) for video in windows for w in video], encode)
-        timed(lambda: steps.append(two_step(field_clip, chosen.fps, videos)), field_way)
-    print("\n| way | median s | frames/s | spread of frames/s |\n| --- | --- | --- | --- |")
-    print(ours.line("r2t, whole pipeline", num_frames))
-    print(decode.line("r2t, decoding alone", num_frames))
-    print(encode.line("CLIP alone", num_frames))
-    print(field_way.line("two-step", num_frames))
-    first, second = (statistics.median(values) for values in zip(*steps, strict=True))
-    slowest = max(decode.median, encode.median)
-    shared = statistics.median(work_seconds) / cores
-    print(f"\nr2t / CLIP alone: {encode.median / ours.median:.2f}")
-    print(
-        f"r2t / two-step: {field_way.median / ours.median:.2f}; overlapping its two steps "
-        f"({first:.1f} s and {second:.1f} s) perfectly would give "
-        f"{(first + second) / max(first, second):.2f}"
-    )
-    print(
-        f"wall / max(slowest stage alone {slowest:.2f} s, CPU seconds per core {shared:.2f} s): "
-        f"{ours.median / max(slowest, shared):.2f}"
-    )
-    assert report is not None
-    for stage in report.stages:
+        timed(lambda: reports.append(pipeline(clip, config, videos)), ways.ours)
+        timed(lambda: decode_alone(clip, config, videos), ways.decode)
+        timed(lambda: [clip.encode_frames(w) for video in windows for w in video], ways.encode)
+        timed(lambda: steps.append(two_step(field_clip, chosen.fps, videos)), ways.two_step)
+    print_table(ways, steps, num_frames, cores)
+    for stage in reports[-1].stages:
         print(
             f"{stage.name}: {stage.frames_per_second:.0f} frames/s while it works, busy "
-            f"{stage.utilisation(report.seconds):.0%}"
+            f"{stage.utilisation(reports[-1].seconds):.0%}"
         )
 
 

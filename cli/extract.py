@@ -204,7 +204,8 @@ def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[C
     from r2t.extract.cluster import open_cluster
 
     with open_cluster(address, clip_arguments) as cluster:
-        note(f"cluster: {cluster.num_workers} workers; dashboard: {cluster.dashboard}")
+        place = f"; dashboard: {cluster.dashboard}" if cluster.dashboard else ""
+        note(f"cluster: {cluster.num_workers} workers{place}")
         yield cluster
 
 

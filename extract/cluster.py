@@ -63,9 +63,10 @@ class Cluster:
         return len(self.client.nthreads())
 
     @property
-    def dashboard(self) -> str:
-        """Where a browser sees the tasks, if the scheduler serves that."""
-        return str(self.client.dashboard_link)
+    def dashboard(self) -> str | None:
+        """Where a browser sees the tasks, if the scheduler serves that (it needs bokeh)."""
+        services = self.client.scheduler_info()["services"]
+        return str(self.client.dashboard_link) if "dashboard" in services else None
 
 
 @contextmanager
@@ -75,14 +76,27 @@ def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[C
     Local workers share the machine's cores and take its GPUs in turn.
     """
     arguments = _portable(clip_arguments)
-    if not address.startswith(LOCAL):
-        with _client(address) as client:
-            yield Cluster(client, arguments)
-        return
-    num_workers = _num_local(address)
-    share = max(1, available_cores() // num_workers)
-    with _local_cluster(num_workers, share) as cluster, _client(cluster) as client:
-        yield Cluster(client, arguments, torch_threads=share)
+    with _quiet_distributed():
+        if not address.startswith(LOCAL):
+            with _client(address) as client:
+                yield Cluster(client, arguments)
+            return
+        num_workers = _num_local(address)
+        share = max(1, available_cores() // num_workers)
+        with _local_cluster(num_workers, share) as cluster, _client(cluster) as client:
+            yield Cluster(client, arguments, torch_threads=share)
+
+
+@contextmanager
+def _quiet_distributed() -> Generator[None]:
+    """Silence what distributed logs of its comings and goings."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def visible_devices(

@@ -91,6 +91,8 @@ def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[
         Client(threads, set_as_default=False) as client,
     ):
         cluster = Cluster(client, arguments)
+        assert cluster.num_workers == 2
+        assert cluster.dashboard is None or cluster.dashboard.startswith("http")
         report = extract(config, clip, store, videos, [], seen.append, cluster=cluster)
     require_all_done(report, clip, store.location, videos[0])
     assert [progress.num_finished for progress in seen] == list(range(1, 10))
