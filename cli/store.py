@@ -71,7 +71,7 @@ def store() -> None:
     "  r2t store info s3://bucket/feats.zarr --json | jq .splits"
 )
 def info(
-    store: Annotated[str, typer.Argument(help="The feature store: a folder or a URL.")],
+    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
     stats: Annotated[
         bool, typer.Option("--stats", help="Of an int8 store, what eight bits cost, by layer.")
     ] = False,

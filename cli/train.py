@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r2t.cli.initial_run import continue_from
+from r2t.cli.inputs import DEFAULT_CACHE_SIZE, DiskCache, DiskCacheSize, open_store
 from r2t.cli.train_run import TrainRun, quiet_unless_leading
 from r2t.cli.ui import handle_errors, note, print_json
 from r2t.store.errors import ConfigError
@@ -27,6 +28,7 @@ EXAMPLES = (
     "Examples:\n\n"
     "  r2t train --store feats.zarr\n\n"
     "  r2t train --store charades.zarr --preset charades --recipe official --out runs/charades\n\n"
+    "  r2t train --store s3://bucket/feats.zarr --disk-cache ~/.cache/feats\n\n"
     "  r2t train --store charades.zarr --out runs/charades --resume\n\n"
     "  r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine\n\n"
     "  torchrun --nproc-per-node 4 -m r2t.cli train --store feats.zarr --out runs/four-gpus"
@@ -34,7 +36,9 @@ EXAMPLES = (
 
 
 def train(  # noqa: PLR0913 - a parameter for each option
-    store: Annotated[str, typer.Option(help="Feature store: a folder or a URL.")],
+    store: Annotated[str, typer.Option(help="Feature store: a folder, a zip or a URL.")],
+    disk_cache: DiskCache = None,
+    disk_cache_size: DiskCacheSize = DEFAULT_CACHE_SIZE,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -105,14 +109,13 @@ def train(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
     with handle_errors():
-        from r2t.store.feature_store import FeatureStore
         from r2t.train.fit import split_annotations
         from r2t.train.processes import joined
 
         if sampling not in (None, "uniform", "video"):
             raise ConfigError(f"sampling {sampling!r}: legal are uniform and video")
         with joined(device) as (processes, own_device), quiet_unless_leading(processes):
-            features = FeatureStore.open(store)
+            features = open_store(store, disk_cache, disk_cache_size)
             folder = _run_folder(out, processes, resume=resume)
             base = _base_config(features, folder, preset, recipe, resume=resume)
             if init is not None:

@@ -11,12 +11,13 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
+from r2t.store.sources import MAX_WHOLE_BYTES
 
 _open_group = cast("Callable[..., zarr.Group]", zarr.open_group)  # pyright: ignore[reportUnknownMemberType]
 _Mode = Literal["r", "a", "w-"]
@@ -37,9 +38,19 @@ class FolderStore(LocalStore):
         """Return the bytes of a file, None if there is none; refuse anything but a file."""
         path = self.root / key
         require_inside(path)
-        if path.exists() and not path.is_file():
-            raise CorruptFeatureError(f"{path} is no file")
+        if path.exists():
+            if not path.is_file():
+                raise CorruptFeatureError(f"{path} is no file")
+            if isinstance(byte_range, RangeByteRequest):  # so much memory is taken at once
+                end = min(byte_range.end, path.stat().st_size)
+                byte_range = RangeByteRequest(min(byte_range.start, end), end)
+            elif path.name == "zarr.json" and path.stat().st_size > MAX_WHOLE_BYTES:
+                raise CorruptFeatureError(f"{path} is larger than {MAX_WHOLE_BYTES} bytes")
         return await super().get(key, prototype, byte_range)
+
+    async def exists(self, key: str) -> bool:
+        """Whether anything lies there; `get` says if it is a file."""
+        return os.path.lexists(self.root / key)
 
 
 def require_inside(path: Path) -> None:

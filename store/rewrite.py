@@ -23,7 +23,7 @@ from r2t.store.query_rows import query_columns, read_rows
 from r2t.store.root import open_root
 from r2t.store.runs import RunFolder, maintenance
 from r2t.store.schema import QueryFeatures
-from r2t.store.writer import index_columns, sync_tree
+from r2t.store.writer import index_columns, move_part, sync_tree
 
 Query = tuple[Annotation, QueryFeatures]
 
@@ -39,7 +39,7 @@ def commit_part(
     folder = run.path / f"{kind}-{name}"
     write_part(folder, columns, replaces)
     sync_tree(folder)
-    os.rename(folder, root / kind / name)
+    move_part(folder, root / kind / name)
 
 
 def replace_index(

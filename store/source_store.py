@@ -57,12 +57,14 @@ class SourceStore(Store):
         start, stop = 0, None
         if isinstance(byte_range, RangeByteRequest):
             start, stop = byte_range.start, byte_range.end
-        elif isinstance(byte_range, OffsetByteRequest | SuffixByteRequest):
+        elif byte_range is not None or not key.endswith("zarr.json"):
             size = await asyncio.to_thread(self.source.size, key)
             if size is None:
                 return None
-            is_suffix = isinstance(byte_range, SuffixByteRequest)
-            start = max(0, size - byte_range.suffix) if is_suffix else byte_range.offset
+            if isinstance(byte_range, SuffixByteRequest):
+                start = max(0, size - byte_range.suffix)
+            elif isinstance(byte_range, OffsetByteRequest):
+                start = byte_range.offset
             stop = size
         content = await asyncio.to_thread(self.source.read, key, start, stop)
         return None if content is None else prototype.buffer.from_bytes(content)

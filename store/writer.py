@@ -205,7 +205,7 @@ class StoreWriter:
         with storage_errors(self._root):
             write_part(folder, columns)
             sync_tree(folder)
-            os.rename(folder, self._root / kind / name)
+            move_part(folder, self._root / kind / name)
         self._store.refresh()
 
     def _commit(self, folder: Path, node: str, digest: str) -> None:
@@ -228,6 +228,18 @@ class StoreWriter:
                         f"{target} is there already with other features ({existing}, now "
                         f"{digest}): one id names two different videos; rename one"
                     ) from None
+
+
+def move_part(folder: Path, target: Path) -> None:
+    """Rename a part into place, under a name that nobody else has.
+
+    A network disk may report an error though it renamed: its second try found nothing to move.
+    """
+    try:
+        os.rename(folder, target)
+    except OSError:
+        if folder.exists() or not target.is_dir():
+            raise
 
 
 def require_legal_video(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from r2t.cli.extract import extract
 from r2t.store.feature_store import FeatureStore
+from r2t.store.verify import verify
 
 app = typer.Typer()
 app.command()(extract)
@@ -256,3 +258,41 @@ def test_a_preset_is_a_frame_rate(folder: Path, clip_folder: Path, tmp_path: Pat
     status, _, err = run(*command, "--preset", "charades", "--fps", 2)
     assert status == 2
     assert "--preset charades is 1.0 frames a second, --fps 2: give one" in err
+
+
+@pytest.mark.stress
+def test_killed_extractions_are_completed_by_the_next(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    """Kill the command five times, each time later, then let it end."""
+    for number in range(12):
+        shutil.copy(folder / "wall.mp4", folder / f"wall{number}.mp4")
+    store = tmp_path / "feats.zarr"
+    command = [sys.executable, "-m", "r2t.cli", "extract", "--videos", folder, "--store", store]
+    command += ["--model", clip_folder, "--layers", "2", "--fps", "1"]
+    num_killed, seconds = 0, 1.0
+    whole: set[str] = set()
+    while True:
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE)
+        try:
+            process.communicate(timeout=None if num_killed == 5 else seconds)
+            if num_killed == 5:
+                break
+            seconds *= 0.7  # it was quicker than the signal
+            shutil.rmtree(store)
+            whole = set()
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            num_killed, seconds = num_killed + 1, seconds + 0.7
+            if store.exists():
+                opened = FeatureStore.open(store)
+                names = [f"wall{number}" for number in range(12)]
+                there = {name for name in names if opened.has_video(name)}
+                assert whole <= there
+                whole = there
+                for name in there:
+                    assert opened.read_video(name).num_frames == 3
+    assert process.returncode == 0
+    assert verify(store).faults == ()
+    assert len(FeatureStore.open(store).videos) == 13

@@ -59,6 +59,27 @@ def test_a_run_takes_its_settings_and_reports_each_epoch(
     assert (run / "best.safetensors").is_file()
 
 
+def test_a_run_on_a_remote_store_keeps_what_it_moved(
+    run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    command = (
+        "--store",
+        f"file://{store}",
+        *TINY,
+        "--epochs",
+        1,
+        "--disk-cache",
+        tmp_path / "kept",
+    )
+    answer = run_command(train, *command, "--out", tmp_path / "run", "--disk-cache-size", "0.02MB")
+    assert answer.exit_code == 0, answer.stderr
+    kept = [file.stat().st_size for file in (tmp_path / "kept").glob("?" * 64)]
+    assert 0 < sum(kept) <= 20_000
+    answer = run_command(train, *command, "--out", tmp_path / "run2", "--disk-cache-size", "lots")
+    assert answer.exit_code == 2
+    assert "such as 500MB" in answer.stderr
+
+
 def test_a_run_goes_on_in_its_own_settings(
     run_command: RunCommand, store: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sys
 import traceback
@@ -19,6 +20,7 @@ from typing import Any
 from features import columns, random_tokens, small_query, small_spec, write_video
 
 from r2t.store import FeatureStore
+from r2t.store.errors import StoreError
 
 VIDEOS = {f"video {number}": random_tokens(1 + 90 * number, seed=number) for number in range(3)}
 QUERIES = [small_query(f"q{number}", f"video {number}", seed=number) for number in range(3)]
@@ -128,6 +130,55 @@ def count_events(path: Path, dtype: str) -> int:
     return events
 
 
+def crash_pairs(folder: Path, dtype: str, num_rounds: int) -> None:
+    """Kill two writers that fill one store, again and again, while a reader looks."""
+    total = folder / "events"
+    assert in_child(lambda: total.write_text(str(count_events(folder / "first", dtype)))) == 0
+    num_events = int(total.read_text())
+    generator = random.Random(num_rounds)
+    num_killed = 0
+    for number in range(num_rounds):
+        path = folder / f"shared{number}"
+        for _ in range(3):
+            lasts = [generator.randrange(num_events) for _ in range(2)]
+            children = [
+                start_child(lambda last=last: fill_until(path, dtype, last))  # noqa: B023
+                for last in lasts
+            ]
+            assert in_child(lambda: require_whole(path, complete=False)) == 0  # noqa: B023
+            ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+            assert set(ends) <= {0, -signal.SIGKILL}, ends
+            num_killed += ends.count(-signal.SIGKILL)
+        assert in_child(lambda: recover(path, dtype)) == 0  # noqa: B023
+    print(f"{num_killed} of {6 * num_rounds} writers killed")
+
+
+def fill_disk(path: Path, dtype: str) -> None:
+    """Write until the disk is full; what was committed is whole, and room lets a run complete."""
+    filler = path.with_name("filler")
+    free = shutil.disk_usage(path.parent).free
+    filler.write_bytes(bytes(free - 150_000))
+    refused = 0
+    while True:
+
+        def attempt() -> None:
+            try:
+                fill(path, dtype)
+            except StoreError as error:
+                os._exit(3 if "No space left" in str(error) else 1)
+
+        status = in_child(attempt)
+        assert status in (0, 3), status
+        assert in_child(lambda: require_whole(path, complete=status == 0)) == 0  # noqa: B023
+        if status == 0:
+            break
+        refused += 1
+        left = max(0, filler.stat().st_size - 20_000)
+        os.truncate(filler, left)
+    assert refused > 0
+    print(f"refused {refused} times")
+
+
 def race(path: Path, *, equal: bool, num_rounds: int) -> None:
     """Let two processes write the same video at once, with equal or with different features."""
     assert in_child(lambda: FeatureStore.create(path, small_spec())) == 0
@@ -155,6 +206,10 @@ if __name__ == "__main__":
     action, folder, *arguments = sys.argv[1:]
     if action == "crash":
         crash(Path(folder), arguments[0], int(arguments[1]))
+    elif action == "pairs":
+        crash_pairs(Path(folder), arguments[0], int(arguments[1]))
+    elif action == "disk":
+        fill_disk(Path(folder) / "feats.zarr", arguments[0])
     else:
         race(Path(folder) / "feats.zarr", equal=action == "equal", num_rounds=int(arguments[0]))
     assert "torch" not in sys.modules

@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +351,71 @@ def test_a_store_behind_a_link_is_written_where_it_is(store: FeatureStore, tmp_p
     assert store.has_video("dog")
 
 
+def nfs_rename(*, happens: bool) -> Callable[[Any, Any], None]:
+    """Return a rename as a network disk may do it: an error, of which only half are true."""
+    real = os.rename
+
+    def rename(source: Any, target: Any) -> None:
+        if happens:
+            real(source, target)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+        if os.path.isdir(target):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        real(source, target)
+
+    return rename
+
+
+@BOTH_DTYPES
+@pytest.mark.parametrize("happens", [True, False])
+def test_a_network_disk(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, happens: bool
+) -> None:
+    path = Path(store.location)
+    for kind in ("videos", "index", "queries"):  # what NFS makes of files that were open
+        (path / kind / ".nfs000000000a1b2c3d").write_bytes(b"gone")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", nfs_rename(happens=happens))
+        for _ in range(2):
+            with FeatureStore.open(path).writer() as writer:
+                write_video(writer, "dog", random_tokens(3))
+                writer.add_queries(*columns(small_query("q1")))
+        with (
+            FeatureStore.open(path).writer() as writer,
+            pytest.raises(StoreError, match="two different videos"),
+        ):
+            write_video(writer, "dog", random_tokens(3, seed=9))
+    again = FeatureStore.open(path)
+    assert again.videos["video_id"].tolist() == ["dog"]
+    assert again.queries["query_id"].tolist() == ["q1"]
+    assert store.spec.dtype == "int8" or np.array_equal(
+        again.read_video("dog").tokens, random_tokens(3)
+    )
+
+
+def test_a_read_only_store_is_read(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading asks for nothing that a read-only disk refuses."""
+    with store.writer() as writer:
+        write_video(writer, "dog", random_tokens(3))
+    real = os.open
+
+    def read_only(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return real(path, flags, *arguments, **options)
+
+    def refuse(path: Any, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
+    opened = FeatureStore.open(store.location)
+    assert np.array_equal(opened.read_video("dog").tokens, random_tokens(3))
+    with pytest.raises(StoreError, match="Read-only"), opened.writer():
+        pass
+
+
 def run_script(*arguments: object) -> str:
     script = Path(__file__).with_name("crashing_writer.py")
     finished = subprocess.run(
@@ -359,7 +426,37 @@ def run_script(*arguments: object) -> str:
         env={**os.environ, "PYTHONPATH": str(TESTS)},
     )
     assert finished.returncode == 0, finished.stderr
+    print(finished.stdout)
     return finished.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Generator[Path]:
+    """A disk of 2 MB, where this process may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_disk_that_is_really_full(small_disk: Path, dtype: str) -> None:
+    run_script("disk", small_disk, dtype)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_many_killed_writers(tmp_path: Path, dtype: str) -> None:
+    run_script("crash", tmp_path, dtype, 100)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_many_killed_pairs_of_writers_in_one_store(tmp_path: Path, dtype: str) -> None:
+    run_script("pairs", tmp_path, dtype, 15)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -367,6 +464,10 @@ def test_a_killed_writer_leaves_no_partial_video_and_another_run_completes(
     tmp_path: Path, dtype: str
 ) -> None:
     run_script("crash", tmp_path, dtype, 12)
+
+
+def test_two_killed_writers_of_one_store(tmp_path: Path) -> None:
+    run_script("pairs", tmp_path, "float16", 2)
 
 
 def test_processes_that_write_equal_videos_both_succeed(tmp_path: Path) -> None:
