@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -50,12 +51,14 @@ _LOOK_EVERY_SECONDS = 2.0
 class Cluster:
     """A connected cluster, and the arguments of `FrozenClip.load` on its workers.
 
-    `torch_threads` limits those of a worker; None takes as many as the worker has.
+    `torch_threads` limits those of a worker; None takes as many as the worker has. Ctrl-C reaches
+    `local` workers too, and is the client's to answer.
     """
 
     client: Any  # distributed.Client, whose methods are typed as coroutines too
     clip_arguments: Mapping[str, Any]
     torch_threads: int | None = None
+    local: bool = False
 
     @property
     def num_workers(self) -> int:
@@ -84,7 +87,7 @@ def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[C
         num_workers = _num_local(address)
         share = max(1, available_cores() // num_workers)
         with _local_cluster(num_workers, share) as cluster, _client(cluster) as client:
-            yield Cluster(client, arguments, torch_threads=share)
+            yield Cluster(client, arguments, torch_threads=share, local=True)
 
 
 @contextmanager
@@ -208,6 +211,7 @@ class ClusterRun:
             self._store.location,
             self._store.spec,
             self._cluster.torch_threads,
+            deaf=self._cluster.local,
         )
         futures: list[Future] = []
         try:
@@ -303,7 +307,10 @@ class _Extractor(WorkerPlugin):
         location: str,
         spec: FeatureSpec,
         torch_threads: int | None,
+        *,
+        deaf: bool,
     ) -> None:
+        self._deaf = deaf
         self._clip_arguments = clip_arguments
         self._config = config
         self._location = location
@@ -312,6 +319,8 @@ class _Extractor(WorkerPlugin):
 
     async def setup(self, worker: Any) -> None:
         """Load the model, in a thread so that the worker keeps answering meanwhile."""
+        if self._deaf and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         await asyncio.to_thread(self._load, worker.state.nthreads)
 
     async def teardown(self, worker: Any) -> None:
