@@ -82,6 +82,7 @@ def calibrate(
                 f"{rule.num_absent} of others; of equally many, {rule.precision:.0%} of those "
                 "called present are",
                 highlight=False,
+                soft_wrap=True,
             )
         if rule.auc < HARDLY:
             note(

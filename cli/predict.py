@@ -117,6 +117,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
                 answers().print(
                     f"probably not in this video (saliency {score:.3f} < {threshold:.3f})",
                     style="yellow",
+                    soft_wrap=True,
                 )
         if plot is not None or report is not None:
             _draw(grounding, video, query, checkpoint, plot=plot, report=report, top=top)

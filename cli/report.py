@@ -134,7 +134,9 @@ def require_page_path(path: Path) -> None:
 def _write(path: Path, data: Mapping[str, Any], media_sources: Sequence[str]) -> None:
     page = render_page(data, title=f"{data['title']} - r2t", media_sources=media_sources)
     write_text(path, page)
-    note(f"report: {path} ({len(data['queries'])} queries, {human_bytes(len(page))})")
+    count = len(data["queries"])
+    queries = "1 query" if count == 1 else f"{count} queries"
+    note(f"report: {path} ({queries}, {human_bytes(len(page))})")
 
 
 def _facts(given: Mapping[str, str]) -> list[list[str]]:
