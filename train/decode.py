@@ -60,7 +60,8 @@ class Grounding:
     """Where in a video a query is found.
 
     `moments` rows are start and end in seconds and a score, best first; none for highlight-only
-    models. `saliency` is a score per sampled frame, comparable within the video only.
+    models. `saliency` is a score per sampled frame; it compares frames of a video, and only roughly
+    its highest value with that of other videos: see `presence`.
     """
 
     moments: Float64[np.ndarray, "moments 3"]

@@ -3,7 +3,7 @@
 The class score of a moment cannot tell: training asks no video a sentence of another, so it only
 learns where in a video, not whether. The saliency can: its cosine is trained to be higher for the
 video's own query than for the others of a batch. So the highest saliency is the score of presence,
-here and wherever videos are ranked.
+here and wherever videos are ranked. How well it tells is measured with every threshold: see `auc`.
 """
 
 from __future__ import annotations
