@@ -105,3 +105,9 @@ def tiny_config(store: FeatureStore, **changes: object) -> TrainConfig:
         ),
         **{"epochs": 2, "repeats": 1, "batch_size": 4, **changes},
     )
+
+
+def undisturbed_config(store: FeatureStore) -> TrainConfig:
+    """Return settings without dropout, whose last batch is of one sample."""
+    config = tiny_config(store, epochs=3, batch_size=7)
+    return replace(config, model=replace(config.model, dropout=0.0, drop_path=0.0))

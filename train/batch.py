@@ -183,8 +183,9 @@ class Batch:
     device that computes. Durations and frame rates stay in float64 on the host: only decoding to
     seconds needs them. `num_read_bytes` were read from the store for it.
 
-    Where several processes train, this is one's part of a batch, and `rank_counts` says how many
-    queries of it each of them counts; a process without any holds one that does not count.
+    Where several processes train, this is one's part of a batch, but for `targets`, which are those
+    of the whole. `rank_counts` says how many queries of it each process has; one that has none
+    holds a query that does not count.
     """
 
     query_ids: tuple[str, ...]

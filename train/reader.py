@@ -163,14 +163,8 @@ class FeatureReader:
         if self._reading.num_ranks == 1:
             return _Load([self._items[sample] for sample in samples], num_frames, labels)
         counts = tuple(share_sizes(len(samples), self._reading.num_ranks))
-        places = share_of(list(range(len(samples))), self._reading.rank, self._reading.num_ranks)
-        places = places or [0]
-        return _Load(
-            [self._items[samples[place]] for place in places],
-            num_frames,
-            [[drawn[place] for place in places if drawn] for drawn in labels],
-            counts,
-        )
+        own = share_of(samples, self._reading.rank, self._reading.num_ranks) or samples[:1]
+        return _Load([self._items[sample] for sample in own], num_frames, labels, counts)
 
     def _batches(self, loads: list[_Load]) -> Iterator[Batch]:
         batches = self._assemble(loads)

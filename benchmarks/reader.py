@@ -1,0 +1,216 @@
+"""Does reading a store keep up with plain files, and with the machine?
+
+    python benchmarks/reader.py [--folder DIR] [--rounds N]
+
+One run reads the same batches in the same order, in turns, in four ways:
+
+    loader 0, loader 2   the field's way: a DataLoader with so many workers over .npy files
+                         [frames, layers, tokens, width], padded with +inf by the collate function
+    r2t                  `FeatureReader` over a store of the same features
+    bare                 threads that only `preadv` the store's bytes into reused buffers
+
+The data, 64 videos of up to 75 frames of ViT-B/32 in float16, are made once and lie in the page
+cache, so this measures what software costs. First it is checked that all batches are the same, bit
+for bit. No batch is worked on: how much of the reading a model hides is `r2t train`'s to say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures, VideoSource
+from r2t.store.shards import read_ranges
+from r2t.store.video_reader import StoredVideo
+from r2t.train.batch import Batch
+from r2t.train.reader import FeatureReader
+from r2t.train.sampling import EpochOrder
+
+LAYERS, TOKENS, WIDTH, TEXT_WIDTH, WORDS = 4, 50, 768, 512, 14
+NUM_VIDEOS, BATCH_SIZE, REPEATS = 64, 16, 4
+THREADS, BUFFERS = 2, 3
+
+
+def num_frames(video: int) -> int:
+    """Let some videos be shorter, so that there is padding."""
+    return 60 if video % 8 == 7 else 75
+
+
+def make_data(folder: Path) -> FeatureStore:
+    """Write the features as a store and as files, unless they are there."""
+    spec = FeatureSpec(
+        model="random", weights_sha256="0" * 64, vision_layers=(9, 10, 11, 12),
+        text_layers=(9, 10, 11, 12), frame_rate=0.5, num_tokens=TOKENS, vision_width=WIDTH,
+        text_width=TEXT_WIDTH, image_size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+    )  # fmt: skip
+    store = FeatureStore.create(folder / "feats.zarr", spec)
+    if len(store.videos) == NUM_VIDEOS:
+        return store
+    generator = np.random.default_rng(0)
+    files = folder / "npy"
+    files.mkdir(exist_ok=True)
+    annotations: list[Annotation] = []
+    queries: list[QueryFeatures] = []
+    with store.writer() as writer:
+        for video in range(NUM_VIDEOS):
+            frames, name = num_frames(video), f"v{video}"
+            shape = (LAYERS, frames, TOKENS, WIDTH)
+            tokens = generator.standard_normal(shape, dtype=np.float32).astype(np.float16)
+            source = VideoSource(name=f"{name}.mp4", num_bytes=1, sha256="0", decoder="none")
+            with writer.video(
+                name,
+                num_frames=frames,
+                duration_seconds=2.0 * frames,
+                frame_rate_fps=0.5,
+                source=source,
+            ) as open_video:
+                open_video.append(tokens)
+            words = generator.standard_normal((LAYERS, WORDS, TEXT_WIDTH)).astype(np.float16)
+            np.save(files / f"{name}.npy", np.swapaxes(tokens, 0, 1))
+            np.save(files / f"{name}-query.npy", np.swapaxes(words, 0, 1))
+            queries.append(QueryFeatures(name, words))
+            moments = np.array([[4.0, 20.0]])
+            annotations.append(Annotation(name, name, "sentence", moments, split="train"))
+        writer.add_queries(annotations, queries)
+    store.refresh()
+    return store
+
+
+class Files(Dataset[dict[str, torch.Tensor]]):
+    """One .npy file a video and one a query."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, name: str) -> dict[str, torch.Tensor]:
+        return {
+            "video": torch.from_numpy(np.load(self.folder / f"{name}.npy")),
+            "query": torch.from_numpy(np.load(self.folder / f"{name}-query.npy")),
+        }
+
+
+def pad_collate(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Pad with +inf, by which the model later finds what is padding."""
+    return {
+        name: torch.nn.utils.rnn.pad_sequence(
+            [sample[name] for sample in samples], batch_first=True, padding_value=float("inf")
+        )
+        for name in ("video", "query")
+    }
+
+
+def bare_ring(names: list[tuple[str, ...]], stored: dict[str, StoredVideo]) -> Iterator[None]:
+    """Read the bytes of batches into reused buffers, as fast as threads can, and nothing else."""
+    size = BATCH_SIZE * max(video.num_bytes for video in stored.values())
+    free = deque(np.zeros(size, np.uint8) for _ in range(BUFFERS))
+    waiting, pending = deque(names), deque[tuple[np.ndarray, list[Future[None]]]]()
+    with ThreadPoolExecutor(THREADS) as pool:
+        while waiting or pending:
+            while free and waiting:
+                buffer, futures, start = free.popleft(), [], 0
+                for name in waiting.popleft():
+                    video = stored[name]
+                    place = buffer[start : start + video.num_bytes].data
+                    futures.append(pool.submit(read_ranges, video.ranges or [], place))
+                    start += video.num_bytes
+                pending.append((buffer, futures))
+            buffer, futures = pending.popleft()
+            for future in futures:
+                future.result()
+            yield None
+            free.append(buffer)
+
+
+def require_same(ours: Batch, theirs: dict[str, torch.Tensor]) -> None:
+    """Raise unless a batch of ours holds exactly what the field's batch holds."""
+    for mine, other, lengths in (
+        (ours.video, theirs["video"], ours.num_frames),
+        (ours.query, theirs["query"], ours.num_words),
+    ):
+        padding = torch.isinf(other.flatten(2)[:, :, 0])
+        if not torch.equal((~padding).sum(1), lengths):
+            raise SystemExit("the batches differ in length")
+        if not torch.equal(mine.transpose(1, 2), torch.where(torch.isinf(other), 0, other)):
+            raise SystemExit("the batches differ")
+
+
+def batches_per_second(batches: Iterator[Any]) -> float:
+    """Go through an epoch."""
+    began = time.perf_counter()
+    count = sum(1 for _ in batches)
+    return count / (time.perf_counter() - began)
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Write the median and, in brackets, the extremes."""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def main() -> None:
+    """Compare."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "r2t-reader")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    store = make_data(options.folder)
+    reader = FeatureReader(
+        store,
+        store.annotations(),
+        batch_size=BATCH_SIZE,
+        positive="above_zero",
+        order=EpochOrder(repeats=REPEATS),
+    )
+    names = [batch.query_ids for batch in reader.epoch(0)]
+    loaders = {
+        workers: DataLoader(
+            Files(options.folder / "npy"),
+            batch_sampler=[list(batch) for batch in names],
+            collate_fn=pad_collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        for workers in (0, 2)
+    }
+    for loader in loaders.values():
+        for ours, theirs in zip(reader.epoch(0), loader, strict=True):
+            require_same(ours, theirs)
+    stored = {str(name): store.locate_video(str(name)) for name in store.videos["video_id"]}
+    contenders: dict[str, Callable[[], Iterator[Any]]] = {
+        "loader 0": lambda: iter(loaders[0]),
+        "loader 2": lambda: iter(loaders[2]),
+        "r2t": lambda: reader.epoch(0),
+        "bare": lambda: bare_ring(names, stored),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(options.rounds):
+        for name, batches in contenders.items():
+            rates[name].append(batches_per_second(batches()))
+    batch_gb = BATCH_SIZE * sum(video.num_bytes for video in stored.values()) / NUM_VIDEOS / 1e9
+    print(
+        f"{len(names)} batches of {BATCH_SIZE} samples, {batch_gb:.3f} GB each, the same bit for "
+        f"bit; {options.rounds} rounds in turns; {os.cpu_count()} CPUs, torch {torch.__version__}\n"
+        "median (lowest-highest) of the rounds; ratios are taken within each round\n"
+    )
+    print(f"{'':10}{'batches/s':>22}{'GB/s':>8}{'r2t is faster by':>24}")
+    for name, values in rates.items():
+        ratios = [ours / other for ours, other in zip(rates["r2t"], values, strict=True)]
+        speed = statistics.median(values) * batch_gb
+        print(f"{name:10}{spread(values, 2):>22}{speed:8.2f}{spread(ratios, 2):>24}")
+
+
+if __name__ == "__main__":
+    main()
