@@ -93,7 +93,13 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float16, or int8 for half the bytes.")] = "float16",
-    decoder: Annotated[str, typer.Option(help="auto, decord or pyav.")] = "auto",
+    decoder: Annotated[
+        str,
+        typer.Option(
+            help="auto: decord where its seeking is right, else pyav; or one of them. pyav reads "
+            "all of a file, and so notices damage between the sampled frames."
+        ),
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Decoding processes; by default by the number of cores.")
     ] = None,
@@ -102,8 +108,8 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         str,
         typer.Option(
             help="Of the model's arithmetic: fp32, fp16 or bf16; auto: fp16 on a GPU, fp32 "
-            "elsewhere. On CPUs with bfloat16 instructions bf16 is about twice as fast, with a "
-            "relative error of about 1 % a token."
+            "elsewhere. On CPUs with bfloat16 instructions bf16 is about twice as fast; the "
+            "error of a token is 0.8 %, measured with random weights of ViT-B/32."
         ),
     ] = "auto",
     batch_size: Annotated[

@@ -6,7 +6,8 @@ can decode. decord jumps to the key frame before each slot, which is cheaper whe
 dense; its seeking returns wrong pictures, without an error, on open GOPs, intra refresh, HEVC,
 MPEG-4, 4:4:4, transport streams and files with an edit list (each seen). So it is trusted only with
 8-bit 4:2:0 H.264 and VP9 in MP4 and Matroska, where every key frame resets the decoder and its
-table of frames is FFmpeg's.
+table of frames is FFmpeg's. What decord jumps over it does not check, and damage that FFmpeg could
+patch up inside a picture it does not tell: PyAV does both.
 """
 
 from __future__ import annotations
