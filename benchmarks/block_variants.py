@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from r2t.train import video_tiles
 from r2t.train.batch import Batch, Labels, Sample, collate
-from r2t.train.dropout_bits import draw_kept, keep_
+from r2t.train.dropout_bits import draw_kept, keep_, spread
 from r2t.train.model import R2Config, R2Model
 from r2t.train.padding import Extents
 from r2t.train.r2_block import R2Block, SpatialPooling, _Look
@@ -95,11 +95,12 @@ class _KeepBits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, rate: float) -> Tensor:
         ctx.rate, ctx.kept = rate, draw_kept(values.numel(), rate, values.device)
-        return keep_(values / (1 - rate), ctx.kept)
+        return keep_(values / (1 - rate), spread(ctx.kept, values))
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        return keep_(grad_outputs[0] / (1 - ctx.rate), ctx.kept), None
+        gradient = grad_outputs[0].contiguous()
+        return keep_(gradient / (1 - ctx.rate), spread(ctx.kept, gradient)), None
 
 
 class BitDropout(nn.Dropout):

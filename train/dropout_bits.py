@@ -36,19 +36,25 @@ def draw_kept(num_elements: int, rate: float, device: torch.device) -> Int32[Ten
     return kept.view(torch.int32)
 
 
-def keep_(values: Tensor, kept: Int32[Tensor, " integers"] | None) -> Tensor:
-    """Zero in place the elements of a contiguous float tensor whose bits are 0; None keeps all."""
-    if kept is not None:
-        integers = _INTEGERS[values.element_size()]
-        places = torch.arange(32, dtype=torch.int32, device=kept.device)
-        masks = torch.bitwise_left_shift(kept, places[:, None]).bitwise_right_shift_(
-            31
-        )  # all bits of a kept element set
-        flat = values.view(integers).view(-1)
-        flat.bitwise_and_(masks.view(-1)[: len(flat)].to(integers))
+def spread(kept: Int32[Tensor, " integers"], like: Tensor) -> Tensor:
+    """Return an integer for each element of a tensor, as wide: all bits set if kept, else none.
+
+    Bit b of integer i stands for element b · (number of integers) + i.
+    """
+    places = torch.arange(32, dtype=torch.int32, device=kept.device)
+    # An element's own bit goes to the sign and from there to all others.
+    masks = (kept << places[:, None]).bitwise_right_shift_(31)
+    return masks.view(-1)[: like.numel()].to(_INTEGERS[like.element_size()]).view(like.shape)
+
+
+def keep_(values: Tensor, masks: Tensor | None) -> Tensor:
+    """Zero in place what spread masks drop of a tensor; None keeps all."""
+    if masks is not None:
+        values.view(masks.dtype).bitwise_and_(masks)
     return values
 
 
-def as_numbers(kept: Int32[Tensor, " integers"], like: Tensor) -> Tensor:
-    """Return 1 for kept and 0 for dropped, in the shape and dtype of a tensor."""
-    return keep_(torch.ones_like(like), kept)
+def as_numbers_(masks: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn spread masks into 1 for kept and 0 for dropped, in place."""
+    one = torch.ones((), dtype=dtype, device=masks.device).view(masks.dtype)
+    return masks.bitwise_and_(one).view(dtype)

@@ -103,7 +103,7 @@ class R2Block(nn.Module):
             self.pooling.probes(words),
             extents,
             MapWeights(*self.video_map.parameters()),
-            self.video_map.dropout.p if self.training else 0.0,
+            self.video_map.dropout.p if self.video_map.training else 0.0,
         )
         looks = list(map(_Look, cls_tokens, words, pooled))
         return self._refine(reversed(looks), extents)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from r2t.train.dropout_bits import as_numbers, draw_kept, keep_
+from r2t.train.dropout_bits import as_numbers_, draw_kept, keep_, spread
 from r2t.train.video_tiles import Tile, VideoTokens, as_slice
 
 EPSILON = 1e-5  # of torch.nn.LayerNorm
@@ -110,7 +110,7 @@ class TilePooling:
             weights.input_gain * self.scale, weights.input_shift * self.scale
         )
         input_kept = self.setting.draw_kept(features)
-        keep_(features, input_kept)
+        keep_(features, _spread(input_kept, features))
         hidden = product(features, weights.input_weight.T).add_(weights.input_bias).relu_()
         output_kept = self.setting.draw_kept(hidden)
         patches = self._patches(hidden, output_kept)[0]  # y: v f p c
@@ -170,7 +170,7 @@ class TilePooling:
         _, mean, inverse_deviation = self._patches(kept.hidden, kept.output_kept)
         gain, shift = weights.output_gain * self.scale, weights.output_shift * self.scale
         d_hidden, d_gain, d_shift = torch.ops.aten.native_layer_norm_backward(
-            keep_(d_patches.flatten(0, 2), kept.output_kept),
+            keep_(d_patches, _spread(kept.output_kept, d_patches)).flatten(0, 2),
             kept.hidden,
             gain.shape,
             mean,
@@ -183,10 +183,11 @@ class TilePooling:
         sums.map.output_shift.add_(d_shift, alpha=self.scale)
         d_linear = torch.ops.aten.threshold_backward(d_hidden, kept.hidden, 0)
         sums.map.input_bias.add_(d_linear.sum(dim=0))
-        features = keep_(self._normalised(None, None), kept.input_kept)
-        sums.map.input_weight.add_(product(d_linear.T, features))
-        if kept.input_kept is not None:
-            sums.kept_inputs.add_(product(d_linear.T, as_numbers(kept.input_kept, features)))
+        features = self._normalised(None, None)
+        masks = _spread(kept.input_kept, features)
+        sums.map.input_weight.add_(product(d_linear.T, keep_(features, masks)))
+        if masks is not None:
+            sums.kept_inputs.add_(product(d_linear.T, as_numbers_(masks, features.dtype)))
 
     def _normalised(self, gain: Tensor | None, shift: Tensor | None) -> Tensor:
         features = self.setting.video.read(self.layer, self.tile, self.weights.input_weight.dtype)
@@ -199,7 +200,7 @@ class TilePooling:
         width = gain.shape
         patches, mean, deviation = torch.native_layer_norm(hidden, width, gain, shift, EPSILON)
         num_frames = self.tile.frames.stop - self.tile.frames.start
-        keep_(patches, kept)
+        keep_(patches, _spread(kept, patches))
         return patches.unflatten(0, (self.asked[0], num_frames, -1)), mean, deviation
 
     def _of_tile(self, by_query: Tensor) -> Tensor:
@@ -209,3 +210,7 @@ class TilePooling:
     def _probes(self, probes: Tensor) -> Tensor:
         """Return all words of all queries of each video: v qw c."""
         return self._of_tile(probes).flatten(1, 2)
+
+
+def _spread(kept: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if kept is None else spread(kept, like)

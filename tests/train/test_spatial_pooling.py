@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from r2t.train import tile_pooling, video_tiles
 from r2t.train.batch import Batch, Sample, collate
-from r2t.train.dropout_bits import as_numbers, draw_kept, keep_
+from r2t.train.dropout_bits import as_numbers_, draw_kept, keep_, spread
 from r2t.train.losses import LossConfig, compute_losses
 from r2t.train.model import Predictions, R2Config, R2Model
 from r2t.train.spatial_pooling import PoolPatches
@@ -126,7 +126,8 @@ class _Replayed(nn.Module):
         self.masks, self.rate = masks, rate
 
     def forward(self, values: Tensor) -> Tensor:
-        return values * as_numbers(self.masks.pop(0), values) / (1 - self.rate)
+        kept = as_numbers_(spread(self.masks.pop(0), values), values.dtype)
+        return values * kept / (1 - self.rate)
 
 
 def test_dropout_drops_the_same_forward_and_backward(
@@ -156,7 +157,8 @@ def test_dropout_drops_the_same_forward_and_backward(
 def test_dropout_keeps_at_its_rate_and_independently(rate: float) -> None:
     torch.manual_seed(0)
     kept = draw_kept(200_000, rate, torch.device("cpu"))
-    values = keep_(torch.full((200_000,), 3.0), kept)
+    values = torch.full((200_000,), 3.0)
+    keep_(values, spread(kept, values))
     assert set(values.unique().tolist()) <= {0, 3}
     share = (values / 3).double()
     assert share.mean().item() == pytest.approx(1 - rate, abs=0.005)
