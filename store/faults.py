@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FaultKind = Literal[
+    "group",
     "video",
     "uncommitted",
     "not-indexed",
@@ -17,12 +18,12 @@ FaultKind = Literal[
     "link",
     "leftover",
 ]
-"""video: its bytes, shape or attributes are not what its digest and the spec say. uncommitted: a
-node without a digest. not-indexed: committed, but no index part names it. gone: indexed, but not
-there. stale-index: index and video disagree, or two parts do. part: a part's bytes are not what
-its digest says. query: one row is not what its own digest says. foreign: a file that the format
-has no place for. link: a symbolic link, which may lead out of the store. leftover: what a killed
-run left unfinished."""
+"""group: one that every store has is missing. video: its bytes, shape or attributes are not what
+its digest and the spec say. uncommitted: a node without a digest. not-indexed: committed, but no
+index part names it. gone: indexed, but not there. stale-index: index and video disagree, or two
+parts do. part: a part's bytes are not what its digest says. query: one row is not what its own
+digest says. foreign: a file that the format has no place for. link: a symbolic link, which may
+lead out of the store. leftover: what a killed run left unfinished."""
 
 
 @dataclass(frozen=True)

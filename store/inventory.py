@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from zarr.core.sync import sync
@@ -23,9 +24,11 @@ class StoredFile:
 
 
 def names_in(root: StoreRoot, folder: str) -> list[str]:
-    """Return the names of all that lies in a folder of the store, `zarr.json` left out."""
+    """Return the names of all that lies in a folder, if there is one, `zarr.json` left out."""
+    names: Iterable[str] = ()
     if root.path is not None:
-        names = os.listdir(root.path / folder)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            names = os.listdir(root.path / folder)
     else:
         names = {key.split("/")[0] for key in _keys(root, folder)}
     return sorted(set(names) - {"zarr.json"})

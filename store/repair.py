@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from r2t.store.faults import Fault
-from r2t.store.nodes import storage_errors
+from r2t.store.inventory import names_in
+from r2t.store.nodes import open_group, storage_errors
 from r2t.store.parts import Part, PartKind
 from r2t.store.query_rows import read_rows
 from r2t.store.rewrite import drop_parts, replace_index, replace_queries
@@ -23,7 +24,7 @@ from r2t.store.root import open_root
 from r2t.store.runs import RunFolder, maintenance, remove_stale_runs
 from r2t.store.verify import KINDS, Checked, check_store, index_rows
 
-_IN_PLACE = ("not-indexed", "gone", "stale-index", "leftover")
+_IN_PLACE = ("group", "not-indexed", "gone", "stale-index", "leftover")
 """Faults that are mended without moving what they name."""
 
 
@@ -65,6 +66,9 @@ def repair(
         faults = checked.faults()
         removed = remove_stale_runs(path)
         aside = path.with_name(f"{path.name}.damaged") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        for fault in faults:
+            if fault.kind == "group":
+                open_group(str(path / fault.place), "a")
         with RunFolder(path) as run:
             superseded = {kind: list(checked.replaced[kind]) for kind in KINDS}
             superseded["index"] += _rewrite_index(path, run, checked)
@@ -82,7 +86,7 @@ def repair(
         set_aside=tuple(places),
         removed_runs=tuple(removed),
         num_parts_before=_num_parts(checked),
-        num_parts_after=sum(len(list((path / kind).iterdir())) - 1 for kind in KINDS),
+        num_parts_after=sum(len(names_in(root, kind)) for kind in KINDS),
         extract_again=tuple(_extract_again(checked, faults)),
         lost_queries=tuple(lost),
     )

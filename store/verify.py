@@ -6,17 +6,21 @@ all bytes are read, video by video on several threads, in memory that does not g
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import zarr
+
 from r2t.store.check_part import CheckedPart, check_part, live_parts
 from r2t.store.check_video import CheckedVideo, check_video
+from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.faults import Fault
 from r2t.store.inventory import TOP_NAMES, names_in
-from r2t.store.nodes import storage_errors
+from r2t.store.nodes import damage
 from r2t.store.parallel import map_threads
 from r2t.store.parts import INDEX_COLUMNS, PartKind
 from r2t.store.root import StoreRoot, open_root
@@ -115,7 +119,7 @@ def check_store(
     """Look at every node, part and file of a store."""
     # Runs first: one that ends while its videos are looked at has indexed them all by then.
     runs = {} if root.path is None else run_folders(root.path)
-    with storage_errors(root.path or Path(root.location)):
+    try:
         nodes = names_in(root, "videos")
         videos = map_threads(
             lambda node: check_video(root, node, quick=quick),
@@ -135,7 +139,22 @@ def check_store(
             for name in names_in(root, "")
             if name not in TOP_NAMES
         ]
+        foreign += _missing_groups(root)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"cannot read {root.location}: {error.strerror or error}") from error
     return Checked(root, videos, parts, replaced, runs, foreign)
+
+
+def _missing_groups(root: StoreRoot) -> list[Fault]:
+    faults: list[Fault] = []
+    for name in ("videos", *KINDS):
+        with contextlib.suppress(KeyError, CorruptFeatureError), damage(name):
+            if name in root.group and isinstance(root.group[name], zarr.Group):
+                continue
+        faults.append(Fault("group", name, "is missing, or its zarr.json is"))
+    return faults
 
 
 def _index_faults(checked: Checked) -> list[Fault]:

@@ -156,6 +156,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: shutil.rmtree(part(path, "queries") / "split"),
         r"part: queries/.*split",
     ),
+    "deleted group": (
+        lambda path: (path / "queries" / "zarr.json").unlink(),
+        r"group: queries: is missing",
+    ),
     "foreign file in the store": (
         lambda path: (path / "notes.txt").write_text("hello"),
         r"foreign: notes.txt: the format has no place",
