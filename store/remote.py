@@ -205,7 +205,13 @@ class RemoteFolder:
             return bytes(body)
 
     def _http_names(self, folder: str) -> list[str]:
-        page = self._try(folder, lambda: self._http_get(f"{folder}/", None))
+        try:
+            page = self._try(folder, lambda: self._http_get(f"{folder}/", None))
+        except StoreError as error:
+            if isinstance(error.__cause__, PermissionError):
+                page = None  # what nginx answers where it lists nothing
+            else:
+                raise
         links = _LINK.findall((page or b"").decode("utf-8", "replace"))
         base = urlsplit(f"{self._join(folder)}/").path
         names: set[str] = set()
