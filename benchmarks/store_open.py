@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -78,16 +77,16 @@ def simulated_row(number: int) -> dict[str, Any]:
 
 def measure(folder: Path, kind: str) -> dict[str, float]:
     """Open the store or the JSON file once, then look a video up."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_mb("VmRSS")
     start = time.perf_counter()
     if kind == "json":
         rows = json.loads((folder / "index.json").read_bytes())
         assert len(rows) > 1
         opened = time.perf_counter()
-        return {"open": opened - start, "memory": peak_memory(before)}
+        return {"open": opened - start, "memory": memory_mb("VmHWM") - before}
     store = FeatureStore.open(folder / "feats.zarr")
     opened = time.perf_counter()
-    memory = peak_memory(before)
+    memory = memory_mb("VmHWM") - before
     times: list[float] = []
     for _ in range(50):
         begin = time.perf_counter()
@@ -108,9 +107,13 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
     }
 
 
-def peak_memory(before: int) -> float:
-    """Return by how many MB this process's peak has grown."""
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+def memory_mb(field: str) -> float:
+    """Return this process's resident memory (VmRSS) or its peak (VmHWM), as Linux counts them.
+
+    `getrusage` would give the peak of the process that started this one where that was higher.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
 def warm_up() -> None:
