@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 # Set before torch is imported: the suite's tensors are too small to share among threads.
@@ -41,6 +42,16 @@ TINY_CLIP = {
         "layers": 4,
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Let untrained models be the same ones in whatever order the tests run.
+
+    Where torch is not loaded yet, its own first seed is always the same.
+    """
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")
