@@ -88,7 +88,8 @@ def pack(
 def _groups(store: FeatureStore, max_bytes: int | None) -> list[_Rows]:
     groups: list[_Rows] = [[]]
     filled = 0
-    for row in cast("_Rows", store.videos.to_dict("records")):
+    # Sorted, because runs index in the order in which they finish: one store, one set of archives.
+    for row in cast("_Rows", store.videos.sort_values("video_id").to_dict("records")):
         size = row["num_frames"] * store.spec.frame_bytes()
         if groups[-1] and max_bytes is not None and filled + size > max_bytes:
             groups.append([])
