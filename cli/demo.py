@@ -179,9 +179,9 @@ def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
 
     The model is narrow and nothing is dropped out, since a few minutes on a CPU leave no time for a
     model to learn around it; a frame is a second, so moments are rounded to whole ones. Saliency
-    and calibration weigh a fifth of the paper's: the embedded CLIP was trained on this very world,
-    and at full weight the contrasts, which it fulfils by itself, outweigh the moments. Batches
-    share videos, which the queries of a batch then cost but once.
+    and calibration weigh a fifth of the paper's and boundaries twice as much, since in few epochs
+    that took the validation score further. Batches share videos, which the queries of a batch then
+    cost but once.
     """
     from dataclasses import replace
 
