@@ -94,7 +94,7 @@ class PooledFirst(R2Block):
 class _KeepBits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, rate: float) -> Tensor:
-        ctx.rate, ctx.kept = rate, draw_kept(values.numel(), rate, values.device)
+        ctx.rate, ctx.kept = rate, draw_kept(values.numel(), rate, torch.default_generator)
         return keep_(values / (1 - rate), spread(ctx.kept, values))
 
     @staticmethod

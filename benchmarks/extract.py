@@ -2,7 +2,7 @@
 
 Three ways over the same videos, one after another in every round:
   r2t       the whole pipeline, from files to a committed store
-  CLIP      encoding alone, of the same frames already in memory
+  CLIP      encoding alone, of the same frames already in memory, by the pipeline's threads
   two-step  ffmpeg writes frames as JPEG at 224, then each video's are read and go through CLIP in
             float32 in one batch size, keeping all hidden states, saved as float16 .npy
 Weights are random (seed 0), which changes no time.
@@ -19,7 +19,9 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig, available_cores, default_num_workers
 from r2t.extract.decode_ahead import VideoJob, decode_ahead
 from r2t.extract.decode_pool import DecodePool
+from r2t.extract.encoding import encoding_lanes
 from r2t.extract.frames import FrameBatch, find_videos
 from r2t.extract.pipeline import ExtractReport, extract
 from r2t.store.feature_store import FeatureStore
@@ -97,6 +100,13 @@ def decode_alone(
         if isinstance(event, FrameBatch):
             windows[job.video_id].append(event.pixels)
     return list(windows.values())
+
+
+def encode_alone(clip: FrozenClip, windows: list[list[np.ndarray]]) -> None:
+    """Encode frames that lie in memory, by as many threads as the pipeline does."""
+    lanes, threads = encoding_lanes(clip.device)
+    with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        deque(pool.map(clip.encode_frames, [w for video in windows for w in video]), maxlen=0)
 
 
 def two_step(clip: FrozenClip, fps: float, videos: list[Path]) -> tuple[float, float]:
@@ -202,9 +212,10 @@ def main() -> None:
     windows = decode_alone(clip, config, videos)
     num_frames = sum(len(window) for video in windows for window in video)
     cores = available_cores()
+    lanes, threads = encoding_lanes(clip.device)
     print(
         f"{MODEL} in {clip.precision} on {clip.device}, batches of {clip.batch_size}; {cores} "
-        f"cores, {torch.get_num_threads()} threads of torch, {chosen.workers} decoding processes; "
+        f"cores, {lanes} x {threads} encoding threads, {chosen.workers} decoding processes; "
         f"{len(videos)} videos, {num_frames} frames at {chosen.fps:g} fps"
     )
     ways = Ways()
@@ -213,7 +224,7 @@ def main() -> None:
     for _ in range(chosen.rounds):
         timed(lambda: reports.append(pipeline(clip, config, videos)), ways.ours)
         timed(lambda: decode_alone(clip, config, videos), ways.decode)
-        timed(lambda: [clip.encode_frames(w) for video in windows for w in video], ways.encode)
+        timed(lambda: encode_alone(clip, windows), ways.encode)
         timed(lambda: steps.append(two_step(field_clip, chosen.fps, videos)), ways.two_step)
     print_table(ways, steps, num_frames, cores)
     for stage in reports[-1].stages:

@@ -189,6 +189,8 @@ def main() -> None:
             path = write_video(case / "bad", recipe)
             damage(path)
             bad_video(clip, label, path, good)
+        # A shell ignores SIGINT for what it starts in the background, and the runs would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             ended_runs(each, chosen.kills, good)
 

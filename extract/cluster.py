@@ -8,40 +8,36 @@ connect to a scheduler whose users you would let run code on your machine.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import queue
-import signal
-import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, cast
 
 import torch
-from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster, get_worker
-from distributed.diagnostics.plugin import WorkerPlugin
+from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.cluster_worker import (
+    PLUGIN,
+    Extractor,
+    Outcome,
+    extract_one,
+    num_encoding_lanes,
+)
 from r2t.extract.config import ExtractConfig, available_cores
-from r2t.extract.decode_ahead import VideoJob, decode_events
-from r2t.extract.decode_pool import DecodePool
-from r2t.extract.frames import FrameBatch
+from r2t.extract.decode_ahead import VideoJob
 from r2t.extract.local_run import Progress
 from r2t.extract.stages import Stage, StageClock
-from r2t.extract.writing import concerns_one_video
-from r2t.store.errors import ConfigError, R2TError
+from r2t.store.errors import ConfigError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import FeatureSpec, VideoSource
-from r2t.store.video_writer import VideoWriter
 from r2t.store.writer import StoreWriter
 
 LOCAL = "local:"
 _TASK = "extract"  # what the dashboard groups tasks by; each is ("extract", video id)
-_PLUGIN = "r2t-extract"
 _CONNECT_SECONDS = 20.0
 _NO_WORKER_SECONDS = 60.0
 _LOOK_EVERY_SECONDS = 2.0
@@ -51,13 +47,11 @@ _LOOK_EVERY_SECONDS = 2.0
 class Cluster:
     """A connected cluster, and the arguments of `FrozenClip.load` on its workers.
 
-    `torch_threads` limits those of a worker; None takes as many as the worker has. Ctrl-C reaches
-    `local` workers too, and is the client's to answer.
+    Ctrl-C reaches `local` workers too, and is the client's to answer.
     """
 
     client: Any  # distributed.Client, whose methods are typed as coroutines too
     clip_arguments: Mapping[str, Any]
-    torch_threads: int | None = None
     local: bool = False
 
     @property
@@ -87,7 +81,7 @@ def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[C
         num_workers = _num_local(address)
         share = max(1, available_cores() // num_workers)
         with _local_cluster(num_workers, share) as cluster, _client(cluster) as client:
-            yield Cluster(client, arguments, torch_threads=share, local=True)
+            yield Cluster(client, arguments, local=True)
 
 
 @contextmanager
@@ -193,8 +187,7 @@ class ClusterRun:
         self._on_progress = on_progress
         self._num_videos = num_videos
         lanes = max(1, sum(self._client.nthreads().values()))
-        num_workers = max(1, len(self._client.nthreads()))
-        self._clock = StageClock({"decode": lanes, "encode": num_workers, "write": lanes})
+        self._clock = StageClock({"decode": lanes, "encode": lanes, "write": lanes})
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -205,22 +198,23 @@ class ClusterRun:
         """Extract every video or find out why not; what is wrong with a disk is raised."""
         if not jobs:
             return
-        worker = _Extractor(
+        worker = Extractor(
             self._cluster.clip_arguments,
             self._config,
             self._store.location,
             self._store.spec,
-            self._cluster.torch_threads,
             deaf=self._cluster.local,
         )
         futures: list[Future] = []
         try:
-            self._client.register_plugin(worker, name=_PLUGIN)
+            self._client.register_plugin(worker, name=PLUGIN)
+            lanes = self._client.run(num_encoding_lanes)
+            self._clock.set_lanes("encode", sum(lanes.values()))
             finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
             for job in jobs:
                 portable = replace(job, path=job.path.absolute())
                 key = (_TASK, job.video_id)
-                future = self._client.submit(_extract_one, portable, key=key, pure=False)
+                future = self._client.submit(extract_one, portable, key=key, pure=False)
                 future.add_done_callback(finished.put)
                 futures.append(future)
             for _ in jobs:
@@ -228,7 +222,7 @@ class ClusterRun:
         finally:
             with suppress(OSError, TimeoutError):  # the scheduler may be what is gone
                 self._client.cancel(futures)
-                self._client.unregister_worker_plugin(_PLUGIN)
+                self._client.unregister_worker_plugin(PLUGIN)
             # A worker that died took its index rows along.
             self._store.refresh()
             for video_id in self.done:
@@ -251,7 +245,7 @@ class ClusterRun:
         _, video_id = cast("tuple[str, str]", future.key)
         failure: tuple[str, str] | None = None
         if future.status == "finished":
-            outcome: _Outcome = future.result()
+            outcome: Outcome = future.result()
             for name, seconds in outcome.seconds.items():
                 self._clock.add(name, outcome.num_frames, seconds)
             self.num_frames += outcome.num_frames
@@ -261,7 +255,9 @@ class ClusterRun:
             error = cast("BaseException", future.exception())
             if not isinstance(error, KilledWorker):
                 raise error
-            failure = (video_id, f"{error.allowed_failures + 1} workers died while they had it")
+            num_dead = error.allowed_failures + 1
+            workers = "the worker" if num_dead == 1 else f"{num_dead} workers, one after another,"
+            failure = (video_id, f"{workers} died while extracting it")
         else:
             raise ConfigError(
                 "the connection to the cluster's scheduler was lost; what was "
@@ -282,120 +278,3 @@ class ClusterRun:
                 failed=failure,
             )
         )
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of one video: frames and seconds of each stage, and why it failed if it did."""
-
-    num_frames: int
-    seconds: Mapping[str, float]
-    failure: str | None
-
-
-def _extract_one(job: VideoJob) -> _Outcome:
-    return cast("_Extractor", get_worker().plugins[_PLUGIN]).extract(job)
-
-
-class _Extractor(WorkerPlugin):
-    """What a worker keeps between videos: the model, its decoders, its place in the store."""
-
-    def __init__(
-        self,
-        clip_arguments: Mapping[str, Any],
-        config: ExtractConfig,
-        location: str,
-        spec: FeatureSpec,
-        torch_threads: int | None,
-        *,
-        deaf: bool,
-    ) -> None:
-        self._deaf = deaf
-        self._clip_arguments = clip_arguments
-        self._config = config
-        self._location = location
-        self._spec = spec
-        self._torch_threads = torch_threads
-
-    async def setup(self, worker: Any) -> None:
-        """Load the model, in a thread so that the worker keeps answering meanwhile."""
-        if self._deaf and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        await asyncio.to_thread(self._load, worker.state.nthreads)
-
-    async def teardown(self, worker: Any) -> None:
-        """Write the index rows gathered and end the decoders."""
-        await asyncio.to_thread(self._stack.close)
-
-    def _load(self, num_threads: int) -> None:
-        torch.set_num_threads(self._torch_threads or num_threads)  # dask leaves torch one
-        self._clip = FrozenClip.load(**self._clip_arguments)
-        store = FeatureStore.open(self._location)
-        ours = self._clip.spec(self._spec.frame_rate, self._spec.dtype)
-        store.spec.require_equal(ours, action=f"add to {self._location} from a worker")
-        self._model_lock = threading.Lock()
-        self._stack = ExitStack()
-        self._writer = self._stack.enter_context(store.writer())
-        self._pool = self._stack.enter_context(
-            DecodePool(
-                num_threads,
-                size=self._clip.image_size,
-                decoder=self._config.decoder,
-                window=self._clip.batch_size,
-                timeout_seconds=self._config.timeout_seconds,
-                memory_bytes=self._config.memory_bytes,
-            )
-        )
-
-    def extract(self, job: VideoJob) -> _Outcome:
-        """Extract one video; raise what is wrong with more than this video."""
-        clock = StageClock(dict.fromkeys(("decode", "encode", "write"), 1))
-        failure = None
-        try:
-            self._extract(job, clock)
-        except R2TError as error:
-            if not concerns_one_video(error):
-                raise
-            failure = str(error)
-        stages = clock.stages()
-        return _Outcome(
-            stages[0].num_frames, {each.name: each.busy_seconds for each in stages}, failure
-        )
-
-    def _extract(self, job: VideoJob, clock: StageClock) -> None:
-        with ExitStack() as stack:
-            video: VideoWriter | None = None
-            for event in decode_events(self._pool, job):
-                if isinstance(event, R2TError):
-                    raise event
-                if isinstance(event, VideoSource):
-                    assert video is not None, "a video has at least one frame"
-                    video.source = event
-                    continue
-                video = self._add(video, stack, job, event, clock)
-            with clock.timed("write"):
-                stack.close()  # commits the video
-
-    def _add(
-        self,
-        video: VideoWriter | None,
-        stack: ExitStack,
-        job: VideoJob,
-        batch: FrameBatch,
-        clock: StageClock,
-    ) -> VideoWriter:
-        clock.add("decode", len(batch), batch.decode_seconds)
-        with self._model_lock, clock.timed("encode", len(batch)):
-            tokens = self._clip.encode_frames(batch.pixels)
-        with clock.timed("write", len(batch)):
-            if video is None:
-                video = stack.enter_context(
-                    self._writer.video(
-                        job.video_id,
-                        num_frames=batch.num_video_frames,
-                        duration_seconds=batch.duration_seconds,
-                        frame_rate_fps=job.frame_rate_fps,
-                    )
-                )
-            video.append(tokens)
-        return video

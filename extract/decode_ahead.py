@@ -14,6 +14,7 @@ from r2t.store.errors import R2TError, VideoError
 from r2t.store.schema import VideoSource
 
 _STOP_EVERY_SECONDS = 0.2
+_WINDOWS_AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def decode_ahead(
     Holds at most `num_threads` windows beside those being decoded. Closing the generator closes
     the pool, so that no thread is left waiting for a worker.
     """
-    hand_over = _HandOver(pool, jobs, num_threads)
+    hand_over = _HandOver(pool, jobs, _WINDOWS_AHEAD)
     threads = [
         threading.Thread(target=hand_over.work, name=f"r2t-decode-{number}", daemon=True)
         for number in range(num_threads)

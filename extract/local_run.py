@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.decode_ahead import VideoJob, decode_ahead
 from r2t.extract.decode_pool import DecodePool
+from r2t.extract.encoding import Tokens, encode_ahead, encoding_lanes
 from r2t.extract.frames import FrameBatch
 from r2t.extract.stages import Stage, StageClock
 from r2t.extract.writing import WritingThread
@@ -53,7 +55,8 @@ class LocalRun:
         self._num_finished = 0
         self._under_way: dict[str, float] = {}
         self._num_workers = max(1, min(config.num_workers, num_videos))
-        self._clock = StageClock({"decode": self._num_workers, "encode": 1, "write": 1})
+        lanes, _ = encoding_lanes(clip.device)
+        self._clock = StageClock({"decode": self._num_workers, "encode": lanes, "write": 1})
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -74,27 +77,30 @@ class LocalRun:
         )
         writing = WritingThread(writer, self._clock)
         self.done, self.failed = writing.done, writing.failed
-        decoded = decode_ahead(pool, jobs, num_threads=self._num_workers)
-        try:
-            with writing:
-                for job, event in decoded:
-                    if isinstance(event, FrameBatch):
-                        self._encode(writing, job, event)
-                        self._tell()
-                        continue
-                    failure = None
-                    if isinstance(event, VideoSource):
-                        writing.finish(job.video_id, event)
-                    else:
-                        failure = (job.video_id, str(event))
-                        writing.fail(*failure)
-                    self._num_finished += 1
-                    self._under_way.pop(job.video_id, None)
-                    self._tell(failure)
-        finally:
-            decoded.close()
+        with (
+            closing(decode_ahead(pool, jobs, num_threads=self._num_workers)) as decoded,
+            closing(encode_ahead(self._clip, decoded, self._clock)) as encoded,
+            writing,
+        ):
+            for job, event, tokens in encoded:
+                if isinstance(event, FrameBatch):
+                    assert tokens is not None, "every window is encoded"
+                    self._append(writing, job, event, tokens)
+                    self._tell()
+                    continue
+                failure = None
+                if isinstance(event, VideoSource):
+                    writing.finish(job.video_id, event)
+                else:
+                    failure = (job.video_id, str(event))
+                    writing.fail(*failure)
+                self._num_finished += 1
+                self._under_way.pop(job.video_id, None)
+                self._tell(failure)
 
-    def _encode(self, writing: WritingThread, job: VideoJob, batch: FrameBatch) -> None:
+    def _append(
+        self, writing: WritingThread, job: VideoJob, batch: FrameBatch, tokens: Tokens
+    ) -> None:
         if batch.first_frame == 0:
             writing.begin(
                 job.video_id,
@@ -103,8 +109,6 @@ class LocalRun:
                 frame_rate_fps=job.frame_rate_fps,
             )
         self._clock.add("decode", len(batch), batch.decode_seconds)
-        with self._clock.timed("encode", len(batch)):
-            tokens = self._clip.encode_frames(batch.pixels)
         writing.append(job.video_id, tokens)
         self.num_frames += len(batch)
         self._under_way[job.video_id] = (batch.first_frame + len(batch)) / batch.num_video_frames

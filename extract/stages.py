@@ -49,6 +49,11 @@ class StageClock:
             self._frames[name] += num_frames
             self._seconds[name] += seconds
 
+    def set_lanes(self, name: str, num_lanes: int) -> None:
+        """Say how many workers a stage has, once that is known."""
+        with self._lock:
+            self._lanes[name] = num_lanes
+
     @contextmanager
     def timed(self, name: str, num_frames: int = 0) -> Generator[None]:
         """Record the work of a block."""

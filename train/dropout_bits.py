@@ -14,7 +14,9 @@ _RATE_BITS = 16
 _INTEGERS = {4: torch.int32, 8: torch.int64}
 
 
-def draw_kept(num_elements: int, rate: float, device: torch.device) -> Int32[Tensor, " integers"]:
+def draw_kept(
+    num_elements: int, rate: float, generator: torch.Generator
+) -> Int32[Tensor, " integers"]:
     """Draw bits that are 1, for "kept", with probability 1 - `rate` to within 2⁻¹⁶.
 
     Comparing random binary fractions with 1 - `rate`, digit by digit from the last: where the
@@ -24,11 +26,11 @@ def draw_kept(num_elements: int, rate: float, device: torch.device) -> Int32[Ten
     """
     threshold = min(max(1, round((1 - rate) * 2**_RATE_BITS)), 2**_RATE_BITS - 1)
     pairs = -(-num_elements // 64)
-    kept = torch.zeros(pairs, dtype=torch.int64, device=device)
+    kept = torch.zeros(pairs, dtype=torch.int64, device=generator.device)
     for digit in range(_RATE_BITS):
         if threshold % 2 ** (digit + 1) == 0:
             continue  # only zeros so far: nothing is below yet
-        drawn = torch.empty_like(kept).random_(-(2**63), None)
+        drawn = torch.empty_like(kept).random_(-(2**63), None, generator=generator)
         if threshold >> digit & 1:
             kept |= drawn
         else:

@@ -13,12 +13,14 @@ With y = dropout(norm(relu(input_linear(…)))), so that a mapped patch is v = W
 
 It goes through tiles of frames small enough to stay in a processor's cache. The backward pass
 starts from the tile's features, read and normalised again, from the hidden layer after the ReLU and
-from dropout as bits; nothing else as long as the patches is kept. All layers and tiles add to one
-gradient.
+from dropout as bits; nothing else as long as the patches is kept. On a processor each core works on
+tiles of its own and adds to a gradient of its own; which tiles those are is fixed, and each draws
+from a seed of its own, so equal seeds give equal bits.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -27,7 +29,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from r2t.train.padding import Extents
-from r2t.train.tile_pooling import MapWeights, Setting, Sums, TilePooling
+from r2t.train.tile_lanes import count_lanes, in_lanes
+from r2t.train.tile_pooling import Kept, MapWeights, Setting, Sums, TilePooling
 from r2t.train.video_tiles import VideoTokens, frames_in_tile, plan_tiles
 
 
@@ -85,15 +88,21 @@ class PoolPatches(torch.autograd.Function):
         layers, batch, _, width = words.shape
         cls_tokens = words.new_zeros(layers, batch, setting.video.tokens.shape[2], width)
         pooled = torch.zeros_like(cls_tokens)
-        ctx.kept = []
+        places = [(layer, tile) for layer in range(layers) for tile in setting.tiles]
+        seeds = torch.randint(2**62, (len(places),)).tolist()
+        works = [
+            TilePooling(setting, weights, layer, tile, seed)
+            for (layer, tile), seed in zip(places, seeds, strict=True)
+        ]
+        num_lanes = count_lanes(words.device, len(works))
+
+        def pool(lane: int) -> list[Kept]:
+            kept = (work.pool(words, probes, cls_tokens, pooled) for work in works[lane::num_lanes])
+            return [each for each in kept if setting.keep]
+
         with torch.autocast(words.device.type, enabled=False):  # the setting's dtype decides
-            for layer in range(layers):
-                for tile in setting.tiles:
-                    work = TilePooling(setting, weights, layer, tile)
-                    kept = work.pool(words, probes, cls_tokens, pooled)
-                    if setting.keep:
-                        ctx.kept.append(kept)
-        ctx.setting = setting
+            ctx.kept = in_lanes(num_lanes, pool)
+        ctx.setting, ctx.works = setting, works
         ctx.save_for_backward(words, probes, *parameters)
         return cls_tokens, pooled
 
@@ -103,14 +112,15 @@ class PoolPatches(torch.autograd.Function):
         d_cls_tokens, d_pooled = grad_outputs
         words, probes, *parameters = ctx.saved_tensors
         weights = MapWeights(*parameters)
-        sums = Sums.zero(words, weights)
-        works = (
-            TilePooling(ctx.setting, weights, layer, tile)
-            for layer in range(len(words))
-            for tile in ctx.setting.tiles
-        )
-        with torch.autocast(words.device.type, enabled=False):
-            for work, kept in zip(works, ctx.kept, strict=True):
+        num_lanes = len(ctx.kept)
+
+        def add_gradients(lane: int) -> Sums:
+            sums = Sums.zero(words, weights)
+            for work, kept in zip(ctx.works[lane::num_lanes], ctx.kept[lane], strict=True):
                 d_patches = work.pool_backward(probes, kept, d_cls_tokens, d_pooled, sums)
                 work.map_backward(d_patches, kept, sums)
+            return sums
+
+        with torch.autocast(words.device.type, enabled=False):
+            sums = reduce(Sums.add_, in_lanes(num_lanes, add_gradients))
             return (None, sums.words, sums.probes, *sums.finish(weights, ctx.setting.dropout))

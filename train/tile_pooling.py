@@ -47,10 +47,6 @@ class Setting:
         """Multiply matrices in `dtype`; the result has the dtype of the operands."""
         return (left.to(self.dtype) @ right.to(self.dtype)).to(left.dtype)
 
-    def draw_kept(self, like: Tensor) -> Tensor | None:
-        """Draw which elements of a tensor dropout keeps, all of them if None."""
-        return draw_kept(like.numel(), self.dropout, like.device) if self.dropout else None
-
 
 class Kept(NamedTuple):
     """What the backward pass of a tile starts from."""
@@ -76,6 +72,14 @@ class Sums(NamedTuple):
         kept_inputs = torch.zeros_like(weights.input_weight)
         return cls(torch.zeros_like(words), torch.zeros_like(words), of_map, kept_inputs)
 
+    def add_(self, other: Sums) -> Sums:
+        """Add another part of the gradients."""
+        mine = (self.words, self.probes, *self.map, self.kept_inputs)
+        theirs = (other.words, other.probes, *other.map, other.kept_inputs)
+        for own, more in zip(mine, theirs, strict=True):
+            own.add_(more)
+        return self
+
     def finish(self, weights: MapWeights, dropout: float) -> MapWeights:
         """Return the gradients of the map's parameters."""
         scale = 1 / (1 - dropout)
@@ -94,11 +98,14 @@ class Sums(NamedTuple):
 class TilePooling:
     """A tile at one layer. Letters: v videos, f frames, p patches, q queries, w words, c width."""
 
-    def __init__(self, setting: Setting, weights: MapWeights, layer: int, tile: Tile) -> None:
+    def __init__(
+        self, setting: Setting, weights: MapWeights, layer: int, tile: Tile, seed: int
+    ) -> None:
         self.setting = setting
         self.weights = weights
         self.layer = layer
         self.tile = tile
+        self.seed = seed  # of dropout
         self.rows = as_slice([query for group in tile.queries for query in group])
         self.asked = (len(tile.queries), len(tile.queries[0]))
         self.scale = 1 / (1 - setting.dropout)  # of what dropout keeps; part of the norms' weights
@@ -109,10 +116,11 @@ class TilePooling:
         features = self._normalised(
             weights.input_gain * self.scale, weights.input_shift * self.scale
         )
-        input_kept = self.setting.draw_kept(features)
+        generator = torch.Generator(words.device).manual_seed(self.seed)
+        input_kept = self._draw_kept(features, generator)
         keep_(features, _spread(input_kept, features))
         hidden = product(features, weights.input_weight.T).add_(weights.input_bias).relu_()
-        output_kept = self.setting.draw_kept(hidden)
+        output_kept = self._draw_kept(hidden, generator)
         patches = self._patches(hidden, output_kept)[0]  # y: v f p c
         scores = product(patches.flatten(1, 2), self._probes(probes).transpose(1, 2))
         attention = scores.unflatten(1, patches.shape[1:3]).softmax(dim=2)  # v f p qw
@@ -188,6 +196,11 @@ class TilePooling:
         sums.map.input_weight.add_(product(d_linear.T, keep_(features, masks)))
         if masks is not None:
             sums.kept_inputs.add_(product(d_linear.T, as_numbers_(masks, features.dtype)))
+
+    def _draw_kept(self, like: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Draw which elements of a tensor dropout keeps, all of them if None."""
+        rate = self.setting.dropout
+        return draw_kept(like.numel(), rate, generator) if rate else None
 
     def _normalised(self, gain: Tensor | None, shift: Tensor | None) -> Tensor:
         features = self.setting.video.read(self.layer, self.tile, self.weights.input_weight.dtype)

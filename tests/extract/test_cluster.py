@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import dask.config
 import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
@@ -60,15 +62,19 @@ def videos(tmp_path: Path) -> list[Path]:
     return videos
 
 
-def require_all_done(report: ExtractReport, clip: FrozenClip, location: str, good: Path) -> None:
-    """Check that eight videos are stored and indexed, and the empty one set aside."""
-    ids = [f"v{number}" for number in range(8)]
-    assert sorted(report.done) == ids
+def require_reported(report: ExtractReport) -> None:
+    """Check that eight videos are reported done, and the empty one set aside."""
+    assert sorted(report.done) == [f"v{number}" for number in range(8)]
     assert list(report.failed) == ["empty"]
     assert "is empty" in report.quarantine_path.read_text()
     assert report.num_frames == 8 * 5
     counts = {stage.name: stage.num_frames for stage in report.stages}
     assert counts == {"decode": 40, "encode": 40, "write": 40}
+
+
+def require_stored(clip: FrozenClip, location: str, good: Path) -> None:
+    """Check that eight videos are stored and indexed, whole and nothing else."""
+    ids = [f"v{number}" for number in range(8)]
     expected = clip.encode_video(good, 1.0).tokens
     store = FeatureStore.open(location)
     assert sorted(store.videos["video_id"]) == ids
@@ -94,21 +100,27 @@ def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[
         assert cluster.num_workers == 2
         assert cluster.dashboard is None or cluster.dashboard.startswith("http")
         report = extract(config, clip, store, videos, [], seen.append, cluster=cluster)
-    require_all_done(report, clip, store.location, videos[0])
+    require_reported(report)
+    require_stored(clip, store.location, videos[0])
     assert [progress.num_finished for progress in seen] == list(range(1, 10))
     assert [progress.failed[0] for progress in seen if progress.failed] == ["empty"]
 
 
 @pytest.mark.stress
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
-def test_a_killed_worker_costs_no_video(
-    clip_folder: Path, tmp_path: Path, videos: list[Path]
+@pytest.mark.parametrize("allowed_deaths", [3, 0])
+def test_a_killed_worker_costs_no_video_that_another_may_have(
+    clip_folder: Path, tmp_path: Path, videos: list[Path], allowed_deaths: int
 ) -> None:
     arguments = {"name": str(clip_folder), "layers": 2, "device": "cpu"}
     clip = FrozenClip.load(**arguments)
     store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
     killed: list[int] = []
-    with open_cluster("local:2", arguments) as cluster:
+    config = ExtractConfig(frame_rate=1.0)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": allowed_deaths}),
+        open_cluster("local:2", arguments) as cluster,
+    ):
 
         def kill_one(progress: Progress) -> None:
             busy = [who for who, tasks in cluster.client.processing().items() if tasks]
@@ -117,8 +129,16 @@ def test_a_killed_worker_costs_no_video(
                 killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 
-        config = ExtractConfig(frame_rate=1.0)
         report = extract(config, clip, store, videos, [], kill_one, cluster=cluster)
-    assert killed
-    shutil.rmtree(tmp_path / "feats.zarr.partial")  # what the killed worker left
-    require_all_done(report, clip, store.location, videos[0])
+        assert killed
+        shutil.rmtree(tmp_path / "feats.zarr.partial")  # what the killed worker left
+        if not allowed_deaths:
+            lost = {name: why for name, why in report.failed.items() if name != "empty"}
+            assert set(lost.values()) == {"the worker died while extracting it"}
+            assert report.quarantine_path.read_text().count("the worker died") == len(lost)
+            assert {*report.done, *lost} == {f"v{number}" for number in range(8)}
+            config = replace(config, retry_failed=True)
+            extract(config, clip, store, videos, [], cluster=cluster)
+    require_stored(clip, store.location, videos[0])
+    if allowed_deaths:
+        require_reported(report)
