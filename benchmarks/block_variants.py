@@ -7,7 +7,7 @@ block in `r2t.train` and exist to be compared with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from r2t.train import video_tiles
 from r2t.train.batch import Batch, Labels, Sample, collate
 from r2t.train.dropout_bits import draw_kept, keep_, spread
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 from r2t.train.padding import Extents
-from r2t.train.r2_block import R2Block, SpatialPooling, _Look
+from r2t.train.r2_block import R2Block, _Look
+from r2t.train.token_pooling import SpatialPooling
 
 FRAMES, TOKENS, LAYERS, VISION, TEXT = 75, 50, 4, 768, 512  # QVHighlights, ViT-B/32
 
@@ -72,11 +74,13 @@ class FoldedKey(SpatialPooling):
 class PooledFirst(R2Block):
     """The map's second linear layer meets what words pooled instead of every patch."""
 
-    def _look_plainly(self, batch: Batch, extents: Extents) -> Iterator[_Look]:
+    def _look_plainly(self, batch: Batch, extents: Extents) -> list[_Look]:
+        looks: list[_Look] = []
         times = self.times(extents.time_lengths, batch.video.shape[2])
         assert times is not None
+        assert isinstance(self.pooling, SpatialPooling)
         mapping = self.video_map
-        for layer in reversed(range(LAYERS)):
+        for layer in range(LAYERS):
             tokens = batch.video[:, layer].float()
             expanded = times[:, :, None].expand(-1, -1, tokens.shape[2], -1)
             hidden = mapping.input_norm(torch.cat([tokens, expanded], dim=-1))
@@ -88,7 +92,8 @@ class PooledFirst(R2Block):
             found = mapping.output_linear(attention @ patches) + words[:, None]
             outside = ~extents.competing_words[:, None, :, None]
             pooled = found.masked_fill(outside, -math.inf).amax(dim=2)
-            yield _Look(mapping.output_linear(patches[:, :, 0]), words, pooled)
+            looks.append(_Look(mapping.output_linear(patches[:, :, 0]), words, pooled))
+        return looks
 
 
 class _KeepBits(torch.autograd.Function):
@@ -170,6 +175,7 @@ class Contender:
         self.variant = VARIANTS[name]
         torch.manual_seed(0)
         model = R2Model(R2Config(dropout=dropout, drop_path=0.1 if dropout else 0.0))
+        assert model.block.pooled_gate is not None
         with torch.no_grad():
             model.block.pooled_gate.fill_(0.5)  # closed, it would leave half of the block out
         self.model = model.train(training)

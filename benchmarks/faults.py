@@ -189,7 +189,7 @@ def main() -> None:
             path = write_video(case / "bad", recipe)
             damage(path)
             bad_video(clip, label, path, good)
-        # A shell ignores SIGINT for what it starts in the background, and the runs would inherit it.
+        # What a shell starts in the background ignores SIGINT, and the runs would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             ended_runs(each, chosen.kills, good)

@@ -23,7 +23,8 @@ import torch
 from r2t.store import FeatureStore, QueryFeatures
 from r2t.store.schema import FeatureSpec
 from r2t.train.grounder import Grounder
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 from r2t.train.presence import presence_score
 from r2t.train.presets import preset
 from r2t.train.search import search

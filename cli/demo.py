@@ -186,7 +186,7 @@ def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
     from dataclasses import replace
 
     from r2t.train.decode import DecodeConfig
-    from r2t.train.model import R2Config
+    from r2t.train.model_config import R2Config
     from r2t.train.presets import preset
     from r2t.train.schedule import ScheduleConfig
 

@@ -9,7 +9,8 @@ from tiny_store import make_store, tiny_config
 
 from r2t.store.schema import FeatureSpec
 from r2t.train.checkpoint import RunFolder
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 
 
 def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:

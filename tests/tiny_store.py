@@ -17,7 +17,7 @@ from r2t.store import (
 )
 from r2t.store.schema import StorageDtype
 from r2t.train.config import TrainConfig
-from r2t.train.model import R2Config
+from r2t.train.model_config import R2Config
 from r2t.train.presets import preset
 
 VAL_VIDEOS = 2

@@ -12,12 +12,20 @@ from r2t.store.errors import ConfigError
 from r2t.train.batch import PositiveRule
 from r2t.train.decode import DecodeConfig
 from r2t.train.losses import LossConfig
-from r2t.train.model import R2Config
+from r2t.train.model_config import R2Config
 from r2t.train.sampling import Sampling
 from r2t.train.schedule import ScheduleConfig
 
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
 Precision = Literal["float32", "float16", "bfloat16"]
+# Settings that came later, and what runs that know nothing of them did.
+_SINCE_ADDED = {
+    "sampling": "uniform",
+    "direction": "backward",
+    "pooling": "query",
+    "shared_weights": True,
+    "layer_weighting": False,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +91,10 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Read what `to_dict` wrote; every field must be there, and no other."""
+        """Read what `to_dict` wrote, here or in an earlier version.
+
+        Every field that it had must be there, and no other.
+        """
         return _read(cls, values, "the configuration")
 
 
@@ -108,6 +119,7 @@ def _read(cls: type[Any], values: Any, where: str) -> Any:
         raise ConfigError(f"{where} is {values!r}, expected named settings")
     hints = typing.get_type_hints(cls)
     expected = {field.name for field in dataclasses.fields(cls)}
+    values = {name: _SINCE_ADDED[name] for name in expected & _SINCE_ADDED.keys()} | values
     problems = [f"{name} is unknown" for name in sorted(set(values) - expected)]
     problems += [f"{name} is missing" for name in sorted(expected - set(values))]
     if problems:

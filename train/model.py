@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,49 +12,11 @@ from torch import Tensor, nn
 from r2t.store.errors import ConfigError
 from r2t.train.batch import Batch, mask_of
 from r2t.train.heads import ConvHead, WordPooling
+from r2t.train.model_config import R2Config
 from r2t.train.padding import Extents
 from r2t.train.pyramid import Pyramid, PyramidPoints
 from r2t.train.r2_block import BlockOutput, R2Block
 from r2t.train.video_tiles import VideoTokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class R2Config:
-    """Sizes and switches of the model; the defaults are the paper's for moment retrieval.
-
-    `temporal_features`: append each frame's relative start and end to its tokens. `boundary_head`:
-    predict moments; highlight-only tasks do without. `padding`: "independent" gives a sample the
-    outputs it has alone; "official" lets padding influence it as the official training does.
-    """
-
-    num_layers: int = 4
-    vision_width: int = 768
-    text_width: int = 512
-    width: int = 256
-    num_heads: int = 8
-    strides: tuple[int, ...] = (1, 2, 4, 8)
-    temporal_features: bool = True
-    boundary_head: bool = True
-    dropout: float = 0.5
-    drop_path: float = 0.1
-    padding: Literal["independent", "official"] = "independent"
-
-    def __post_init__(self) -> None:
-        for name in ("num_layers", "vision_width", "text_width", "width", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: must be positive")
-        if self.width % (2 * self.num_heads):
-            raise ConfigError(
-                f"width = {self.width} and num_heads = {self.num_heads}: the width must be a "
-                "multiple of twice the number of heads"
-            )
-        if list(self.strides) != [2**level for level in range(len(self.strides))]:
-            raise ConfigError(f"strides = {self.strides}: give (1,), (1, 2), (1, 2, 4) and so on")
-        for name in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: must be in [0, 1)")
-        if self.padding not in ("independent", "official"):
-            raise ConfigError(f"padding = {self.padding!r}: legal are 'independent' and 'official'")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +49,7 @@ class R2Model(nn.Module):
     def __init__(self, config: R2Config) -> None:
         super().__init__()
         self.config = config
-        self.block = R2Block(
-            num_layers=config.num_layers,
-            vision_width=config.vision_width,
-            text_width=config.text_width,
-            width=config.width,
-            num_heads=config.num_heads,
-            temporal_features=config.temporal_features,
-            dropout=config.dropout,
-            drop_path=config.drop_path,
-        )
+        self.block = R2Block(config)
         self.pyramid = Pyramid(config.width, config.strides)
         self.word_pooling = WordPooling(config.width)
         self.class_head = ConvHead(config.width, 1)
@@ -118,7 +70,7 @@ class R2Model(nn.Module):
         self,
         video: Num[Tensor, "layers frames tokens vision_width"],
         affine: Float32[Tensor, "2 layers vision_width"] | None = None,
-    ) -> Float[Tensor, "layers frames tokens hidden"]:
+    ) -> Float[Tensor, "layers frames seen hidden"]:
         """Compute what depends on a video alone, for `answer`; eight-bit codes come with `affine`.
 
         The result takes 4 · width bytes a token.

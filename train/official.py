@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 
 TEMPERATURE = "loss._loss_sal.scale"
 FEATURE_MAP = {

@@ -13,7 +13,7 @@ from r2t.train.batch import PositiveRule
 from r2t.train.config import Evaluator, TrainConfig
 from r2t.train.decode import DecodeConfig, Suppression
 from r2t.train.losses import LossConfig, Recipe
-from r2t.train.model import R2Config
+from r2t.train.model_config import R2Config
 from r2t.train.schedule import ScheduleConfig
 
 PAPER_WEIGHT = 0.1  # of the boundary, saliency and calibration losses alike

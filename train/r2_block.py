@@ -2,7 +2,8 @@
 
 One set of weights walks CLIP's layers from last to first. In each, the words look at the patches of
 every frame, what they find is added to the frame's CLS token, and a small decoder layer refines the
-result together with what later layers have already gathered.
+result together with what later layers have already gathered. Switches of `R2Config` change each of
+these for ablations.
 
 Where the paper's formulas read differently we follow the official code, whose weights must load:
 the mapped query is added to the pooled patches before the maximum over words, and patches are
@@ -11,30 +12,30 @@ pooled as they are, without a value projection.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64, Num
 from torch import Tensor, nn
 
 from r2t.train.batch import Batch
+from r2t.train.model_config import R2Config
 from r2t.train.padding import Extents
 from r2t.train.spatial_pooling import pool_patches
 from r2t.train.temporal_refinement import TemporalRefinement, position_code
 from r2t.train.tile_pooling import MapWeights
+from r2t.train.token_pooling import make_pooling
 from r2t.train.video_tiles import VideoTokens, frames_in_tile, plan_tiles
-
-WORDS_IN_WINDOW = 2**16  # frames times words that are pooled at once: 64 MB at a width of 256
 
 
 @dataclass(frozen=True, eq=False)
 class BlockOutput:
     """What the R² Block hands on.
 
-    `frames` are the refined frames; `words` the mapped query of the earliest layer, the one that
+    `frames` are the refined frames; `words` the mapped query of the last step's layer, the one that
     saliency is measured against. `layer_frames` (mapped CLS tokens) and `layer_words` hold every
     layer, ascending, for the calibration losses.
     """
@@ -54,8 +55,21 @@ class _Look:
     pooled: Float[Tensor, "batch frames hidden"]
 
 
-class R2Block(nn.Module):
-    """Recurrent side block over frozen layers; all layers share its weights.
+class StepWeights(nn.Module):
+    """What one layer's step computes with."""
+
+    def __init__(self, config: R2Config) -> None:
+        super().__init__()
+        width = config.width
+        video_width = config.vision_width + (2 if config.temporal_features else 0)
+        self.video_map = FeatureMap(video_width, width, config.dropout)
+        self.query_map = FeatureMap(config.text_width, width, config.dropout)
+        self.pooling = make_pooling(config.pooling, width)
+        self.refinement = TemporalRefinement(width, config.num_heads, config.drop_path)
+
+
+class R2Block(StepWeights):
+    """Recurrent side block over frozen layers; all layers share its weights, unless told otherwise.
 
     `straightforward` computes the same one step after the other, as the paper has it, in more time
     and memory: what tests and benchmarks compare with.
@@ -63,30 +77,22 @@ class R2Block(nn.Module):
 
     straightforward = False
 
-    def __init__(
-        self,
-        *,
-        num_layers: int,
-        vision_width: int,
-        text_width: int,
-        width: int,
-        num_heads: int,
-        temporal_features: bool,
-        dropout: float,
-        drop_path: float,
-    ) -> None:
-        super().__init__()
-        self.temporal_features = temporal_features
-        video_width = vision_width + 2 if temporal_features else vision_width
-        self.video_map = FeatureMap(video_width, width, dropout)
-        self.query_map = FeatureMap(text_width, width, dropout)
-        self.pooling = SpatialPooling(width)
-        self.refinement = TemporalRefinement(width, num_heads, drop_path)
-        self.pooled_gate = nn.Parameter(torch.zeros(num_layers))  # through tanh: starts closed
-        self.recurrent_gate = nn.Parameter(torch.zeros(num_layers - 1))  # through sigmoid: half
+    def __init__(self, config: R2Config) -> None:
+        super().__init__(config)
+        self.config = config
+        num_layers = config.num_layers
+        num_others = 0 if config.shared_weights else num_layers - 1
+        self.others = nn.ModuleList(StepWeights(config) for _ in range(num_others))
+        self.pooled_gate = self.recurrent_gate = self.layer_logits = None
+        if config.pooling != "cls":
+            self.pooled_gate = nn.Parameter(torch.zeros(num_layers))  # through tanh: closed
+        if config.direction != "parallel":
+            self.recurrent_gate = nn.Parameter(torch.zeros(num_layers - 1))  # sigmoid: half
+        if config.layer_weighting:
+            self.layer_logits = nn.Parameter(torch.zeros(num_layers))  # softmax: all alike
 
     def forward(self, batch: Batch, extents: Extents) -> BlockOutput:
-        """Refine frames from the last layer to the first."""
+        """Look at the patches of every layer, and refine frames layer after layer."""
         if self.straightforward:
             return self._refine(self._look_plainly(batch, extents), extents)
         if extents.isolated:
@@ -95,43 +101,53 @@ class R2Block(nn.Module):
         else:  # padding counts, so it must be zeros, which codes are not
             tokens, affine = batch.video, None
             video_of_query, lengths = list(range(len(batch))), extents.time_lengths
-        words = self.query_map(batch.query.float()).transpose(0, 1)
-        cls_tokens, pooled = pool_patches(
-            VideoTokens(tokens, affine, self.times(lengths, tokens.shape[2])),
-            video_of_query,
-            words,
-            self.pooling.probes(words),
-            extents,
-            MapWeights(*self.video_map.parameters()),
-            self.video_map.dropout.p if self.video_map.training else 0.0,
-        )
-        looks = list(map(_Look, cls_tokens, words, pooled))
-        return self._refine(reversed(looks), extents)
+        tokens = self._seen(tokens)
+        times = self.times(lengths, tokens.shape[2])
+        looks: list[_Look] = []
+        for layers, weights in self._parts():
+            words = weights.query_map(batch.query[:, layers].float()).transpose(0, 1)
+            cls_tokens, pooled = pool_patches(
+                VideoTokens(
+                    tokens[:, layers], None if affine is None else affine[:, :, layers], times
+                ),
+                video_of_query,
+                *weights.pooling.asks(words, extents.competing_words),
+                extents,
+                MapWeights(*weights.video_map.parameters()),
+                weights.video_map.dropout.p if self.training else 0.0,
+            )
+            looks += map(_Look, cls_tokens, words, pooled)
+        return self._refine(looks, extents)
 
-    def _look_plainly(self, batch: Batch, extents: Extents) -> Iterator[_Look]:
-        """Do what `pool_patches` does one step after the other, last layer first."""
-        video = batch.video
+    def _look_plainly(self, batch: Batch, extents: Extents) -> list[_Look]:
+        """Do what `pool_patches` does one step after the other."""
+        video = self._seen(batch.video)
         times = self.times(extents.time_lengths, video.shape[2])
-        for layer in reversed(range(video.shape[1])):
+        looks: list[_Look] = []
+        for layer in range(video.shape[1]):
+            weights = self._weights(layer)
             tokens = video[:, layer].float()
             if times is not None:
                 expanded = times[:, :, None].expand(-1, -1, tokens.shape[2], -1)
                 tokens = torch.cat([tokens, expanded], dim=-1)
-            patches = self.video_map(tokens)
-            words = self.query_map(batch.query[:, layer].float())
-            pooled = self.pooling(patches, words, extents.competing_words)
-            yield _Look(patches[:, :, 0], words, pooled)
+            patches = weights.video_map(tokens)
+            words = weights.query_map(batch.query[:, layer].float())
+            pooled = weights.pooling(patches, words, extents.competing_words)
+            looks.append(_Look(patches[:, :, 0], words, pooled))
+        return looks
 
-    def map_video(self, video: VideoTokens) -> Float[Tensor, "layers frames tokens hidden"]:
+    def map_video(self, video: VideoTokens) -> Float[Tensor, "layers frames seen hidden"]:
         """Return the part of one video that depends on no query, for `forward_mapped`."""
+        video = replace(video, tokens=self._seen(video.tokens))
         _, num_layers, num_frames, num_tokens, _ = video.tokens.shape
         dtype = self.video_map.input_linear.weight.dtype
         mapped = video.tokens.new_empty(
-            num_layers, num_frames, num_tokens, self.pooling.width, dtype=dtype
+            num_layers, num_frames, num_tokens, self.config.width, dtype=dtype
         )
         for tile in plan_tiles([(0, [0])], [num_frames], [0], frames_in_tile(video.tokens)):
             for layer in range(num_layers):
-                mapped[layer, tile.frames] = self.video_map(video.read(layer, tile, dtype))[0]
+                tokens = video.read(layer, tile, dtype)
+                mapped[layer, tile.frames] = self._weights(layer).video_map(tokens)[0]
         return mapped
 
     def forward_mapped(
@@ -142,9 +158,10 @@ class R2Block(nn.Module):
     ) -> BlockOutput:
         """Answer queries of one video, mapped by `map_video`."""
         looks: list[_Look] = []
-        for layer in reversed(range(len(patches))):
-            words = self.query_map(query[:, layer].float())
-            pooled = self.pooling.of_one_video(patches[layer], words, extents.competing_words)
+        for layer in range(len(patches)):
+            weights = self._weights(layer)
+            words = weights.query_map(query[:, layer].float())
+            pooled = weights.pooling.of_one_video(patches[layer], words, extents.competing_words)
             cls_tokens = patches[layer, :, 0].expand(len(query), -1, -1)
             looks.append(_Look(cls_tokens, words, pooled))
         return self._refine(looks, extents)
@@ -153,33 +170,63 @@ class R2Block(nn.Module):
         self, lengths: Int64[Tensor, " videos"], num_frames: int
     ) -> Float[Tensor, "videos frames 2"] | None:
         """Return the time features of videos of these lengths, if the block uses any."""
-        return time_features(lengths, num_frames) if self.temporal_features else None
+        return time_features(lengths, num_frames) if self.config.temporal_features else None
 
-    def _refine(self, looks: Iterable[_Look], extents: Extents) -> BlockOutput:
-        """Gather what the layers' looks found, last layer first."""
+    def _weights(self, layer: int) -> StepWeights:
+        if self.config.shared_weights or not layer:
+            return self
+        return cast("StepWeights", self.others[layer - 1])
+
+    def _parts(self) -> list[tuple[slice, StepWeights]]:
+        """Return runs of layers that share weights, and these."""
+        if self.config.shared_weights:
+            return [(slice(None), self)]
+        return [(slice(n, n + 1), self._weights(n)) for n in range(self.config.num_layers)]
+
+    def _seen(self, tokens: Num[Tensor, "*some tokens width"]) -> Num[Tensor, "*some seen width"]:
+        """Return the tokens of a frame that the block looks at."""
+        return tokens[..., :1, :] if self.config.pooling == "cls" else tokens
+
+    def _refine(self, looks: Sequence[_Look], extents: Extents) -> BlockOutput:
+        """Gather what the layers' looks found, one after another."""
         num_frames = extents.frame_mask.shape[1]
-        positions = position_code(extents.time_lengths, num_frames, self.pooling.width)
-        layer_frames: list[Tensor] = []
-        layer_words: list[Tensor] = []
-        frames = None
-        for layer, look in zip(reversed(range(len(self.pooled_gate))), looks, strict=True):
-            cls_tokens, words, pooled = look.cls_tokens, look.words, look.pooled
-            update = cls_tokens + torch.tanh(self.pooled_gate[layer]) * pooled
-            if frames is not None:
-                gate = torch.sigmoid(self.recurrent_gate[layer])
-                update = gate * update + (1 - gate) * frames
-            frames = self.refinement(
-                update, words, positions, extents.frame_mask, extents.word_mask
+        positions = position_code(extents.time_lengths, num_frames, self.config.width)
+        order = list(range(len(looks)))
+        if self.config.direction == "backward":
+            order.reverse()
+        states: list[Tensor] = []
+        for layer in order:
+            look = looks[layer]
+            update = look.cls_tokens
+            if self.pooled_gate is not None:
+                update = update + torch.tanh(self.pooled_gate[layer]) * look.pooled
+            if states and self.recurrent_gate is not None:
+                lower = layer if self.config.direction == "backward" else layer - 1
+                gate = torch.sigmoid(self.recurrent_gate[lower])
+                update = gate * update + (1 - gate) * states[-1]
+            states.append(
+                self._weights(layer).refinement(
+                    update, look.words, positions, extents.frame_mask, extents.word_mask
+                )
             )
-            layer_frames.append(cls_tokens)
-            layer_words.append(words)
-        assert frames is not None
         return BlockOutput(
-            frames=frames,
-            words=layer_words[-1],
-            layer_frames=torch.stack(layer_frames[::-1]),
-            layer_words=torch.stack(layer_words[::-1]),
+            frames=self._read(states, order),
+            words=self._read([looks[layer].words for layer in order], order),
+            layer_frames=torch.stack([look.cls_tokens for look in looks]),
+            layer_words=torch.stack([look.words for look in looks]),
         )
+
+    def _read(self, states: list[Tensor], order: list[int]) -> Tensor:
+        """Return what is handed on of the states after each step."""
+        if self.layer_logits is not None:
+            weights = self.layer_logits.softmax(dim=0)
+            return sum(
+                (weights[layer] * state for layer, state in zip(order, states, strict=True)),
+                torch.zeros(()),
+            )
+        if self.config.direction == "parallel":
+            return torch.stack(states).mean(dim=0)
+        return states[-1]
 
 
 class FeatureMap(nn.Module):
@@ -196,57 +243,6 @@ class FeatureMap(nn.Module):
     def forward(self, features: Float[Tensor, "*rows in_width"]) -> Float[Tensor, "*rows width"]:
         hidden = F.relu(self.input_linear(self.dropout(self.input_norm(features))))
         return self.output_linear(self.dropout(self.output_norm(hidden)))
-
-
-class SpatialPooling(nn.Module):
-    """Pool a frame's patches by what each word attends to, then take the maximum over words."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.patch_key = nn.Linear(width, width)
-        self.word_query = nn.Linear(width, width)
-        # It adds the same to all patches of a frame, which the softmax cancels; official weights
-        # have it, so it is kept, out of the optimizer's reach.
-        self.patch_key.bias.requires_grad_(False)
-
-    def forward(
-        self,
-        patches: Float[Tensor, "batch frames tokens width"],
-        words: Float[Tensor, "batch words width"],
-        competing_words: Bool[Tensor, "batch words"],
-    ) -> Float[Tensor, "batch frames width"]:
-        scores = torch.einsum("bwc,btpc->btwp", self.word_query(words), self.patch_key(patches))
-        attention = (scores / math.sqrt(self.width)).softmax(dim=-1)
-        found = attention @ patches + words[:, None]
-        return found.masked_fill(~competing_words[:, None, :, None], -math.inf).amax(dim=2)
-
-    def probes(
-        self, words: Float[Tensor, "*batch words width"]
-    ) -> Float[Tensor, "*batch words width"]:
-        """Return vectors whose products with patches give the same attention as the keys do.
-
-        (Wq w + bq) · (Wk p + bk) = (Wkᵀ (Wq w + bq)) · p + …, the same for all patches, which the
-        softmax cancels.
-        """
-        return self.word_query(words) @ self.patch_key.weight / math.sqrt(self.width)
-
-    def of_one_video(
-        self,
-        patches: Float[Tensor, "frames tokens width"],
-        words: Float[Tensor, "batch words width"],
-        competing_words: Bool[Tensor, "batch words"],
-    ) -> Float[Tensor, "batch frames width"]:
-        """Pool the patches of one video for several queries, all their words in one product."""
-        probes = self.probes(words).flatten(0, 1)
-        window = max(1, WORDS_IN_WINDOW // len(probes))
-        pooled: list[Tensor] = []
-        for seen in patches.split(window):
-            attention = (probes @ seen.transpose(1, 2)).softmax(dim=-1)
-            found = (attention @ seen).unflatten(1, words.shape[:2]) + words
-            found.masked_fill_(~competing_words[None, ..., None], -math.inf)
-            pooled.append(found.amax(dim=2).transpose(0, 1))
-        return torch.cat(pooled, dim=1)
 
 
 def time_features(

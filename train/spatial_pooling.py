@@ -24,7 +24,7 @@ from functools import reduce
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -39,15 +39,16 @@ def pool_patches(
     video_of_query: list[int],
     words: Float[Tensor, "layers batch words width"],
     probes: Float[Tensor, "layers batch words width"],
+    competing_words: Bool[Tensor, "batch words"],
     extents: Extents,
     weights: MapWeights,
     dropout: float,
 ) -> tuple[Float[Tensor, "layers batch frames width"], Float[Tensor, "layers batch frames width"]]:
     """Return each query's mapped CLS tokens, and the maximum of what its words pooled.
 
-    `words` are mapped; products of `probes` with mapped patches are the scores. Queries share the
-    work on their video, except where dropout gives each a draw of its own. Frames past a video's
-    end may be left zero.
+    `words` are mapped; products of `probes` with mapped patches are the scores; `competing_words`
+    take part in the maximum. Queries share the work on their video, except where dropout gives each
+    a draw of its own. Frames past a video's end may be left zero.
     """
     asked: list[tuple[int, list[int]]] = [(v, [query]) for query, v in enumerate(video_of_query)]
     if not dropout:
@@ -57,13 +58,13 @@ def pool_patches(
         asked = list(queries.items())
     longest = video.tokens.shape[2]
     num_frames = extents.num_frames.tolist() if extents.isolated else [longest] * len(words[0])
-    num_words = extents.competing_words.sum(dim=1).tolist()
+    num_words = competing_words.sum(dim=1).tolist()
     device = words.device.type
     mixed = torch.is_autocast_enabled(device)
     setting = Setting(
         video=video,
         tiles=list(plan_tiles(asked, num_frames, num_words, frames_in_tile(video.tokens))),
-        competing_words=extents.competing_words,
+        competing_words=competing_words,
         dropout=dropout,
         dtype=torch.get_autocast_dtype(device) if mixed else weights.input_weight.dtype,
         keep=torch.is_grad_enabled(),

@@ -20,7 +20,8 @@ from r2t.extract.clip import FrozenClip
 from r2t.store import Annotation, FeatureStore
 from r2t.train.checkpoint import RunFolder
 from r2t.train.grounder import Grounder
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 
 RunCommand = Callable[..., Result]
 

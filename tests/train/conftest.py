@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from r2t.train.batch import Batch, Labels, Sample, collate
 from r2t.train.losses import LossConfig
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 from r2t.train.official import from_official
 from r2t.train.presets import preset
 

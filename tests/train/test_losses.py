@@ -14,7 +14,8 @@ import torch
 from r2t.store.errors import ConfigError
 from r2t.train.batch import NO_POSITIVE, Batch, Labels, Sample, Targets, collate
 from r2t.train.losses import LossConfig, Losses, compute_losses, match_points
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 from r2t.train.presets import preset
 from r2t.train.pyramid import PyramidPoints
 

@@ -17,7 +17,8 @@ from r2t.store.errors import ConfigError
 from r2t.train.batch import Sample, collate
 from r2t.train.decode import DecodeConfig, frame_saliency, raw_moments
 from r2t.train.losses import LossConfig, compute_losses, match_points
-from r2t.train.model import Predictions, R2Config, R2Model
+from r2t.train.model import Predictions, R2Model
+from r2t.train.model_config import R2Config
 from r2t.train.official import to_official_name
 from r2t.train.padding import Extents
 from r2t.train.temporal_refinement import DropPath
@@ -314,8 +315,9 @@ def test_initial_weights_follow_the_official_distributions() -> None:
     torch.manual_seed(0)
     model = R2Model(R2Config())
     refinement = model.block.refinement
-    assert model.block.pooled_gate.tolist() == [0] * 4
-    assert model.block.recurrent_gate.tolist() == [0] * 3
+    state = model.block.state_dict()
+    assert state["pooled_gate"].tolist() == [0] * 4
+    assert state["recurrent_gate"].tolist() == [0] * 3
     assert model.level_scale.tolist() == [1] * 4
     bound = (6 / 512) ** 0.5
     assert 0.99 * bound < refinement.self_attention.key.weight.abs().max() <= bound

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from r2t.store.errors import ConfigError
 from r2t.train.batch import Sample, collate
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 from r2t.train.official import from_official, load_official, to_official
 from r2t.train.presets import PRESETS
 

@@ -117,6 +117,16 @@ def test_missing_settings_are_refused() -> None:
         TrainConfig.from_dict(values)
 
 
+def test_runs_of_earlier_versions_read_as_what_they_did() -> None:
+    config = TrainConfig(preset="qvhighlights", evaluator="qvhighlights")
+    values = config.to_dict()
+    del values["sampling"], values["model"]["direction"], values["model"]["pooling"]
+    assert TrainConfig.from_dict(values) == config
+    values["model"]["direction"] = "sideways"
+    with pytest.raises(ConfigError, match="legal are backward, forward, parallel"):
+        TrainConfig.from_dict(values)
+
+
 def test_optional_settings_may_be_null_or_given() -> None:
     config = replace(preset("tacos").train_config(), ema_decay=0.99, patience=3)
     assert TrainConfig.from_dict(config.to_dict()) == config

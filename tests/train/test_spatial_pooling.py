@@ -15,7 +15,8 @@ from r2t.train import tile_lanes, tile_pooling, video_tiles
 from r2t.train.batch import Batch, Sample, collate
 from r2t.train.dropout_bits import as_numbers_, draw_kept, keep_, spread
 from r2t.train.losses import LossConfig, compute_losses
-from r2t.train.model import Predictions, R2Config, R2Model
+from r2t.train.model import Predictions, R2Model
+from r2t.train.model_config import R2Config
 from r2t.train.spatial_pooling import PoolPatches
 from r2t.train.tile_pooling import Setting
 from r2t.train.video_tiles import Tile, VideoTokens, plan_tiles
@@ -118,8 +119,50 @@ def test_eight_bit_codes_and_highlight_models(
         assert_same(outputs(model.eval()(batch)), outputs(plain.eval()(batch)))
 
 
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"direction": "forward"},
+        {"direction": "parallel"},
+        {"pooling": "mean"},
+        {"pooling": "cls"},
+        {"shared_weights": False},
+        {"layer_weighting": True},
+        {"layer_weighting": True, "direction": "parallel", "pooling": "cls"},
+        {"shared_weights": False, "direction": "forward", "pooling": "mean"},
+    ],
+    ids=str,
+)
+def test_ablations_are_the_straightforward_ones_and_use_all_their_parameters(
+    switches: dict[str, Any],
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
+) -> None:
+    model, plain = pair(**switches)
+    batch = collate([make_sample(*shape) for shape in SHAPES])
+    batch = sharing(batch, (1, 1, 2, 1, 2))
+    ours = gradients(model, batch)
+    assert_same(ours, gradients(plain, batch))
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    default, _ = pair()
+    assert not torch.equal(outputs(default(batch))["logits"], ours["logits"])
+    model.eval()
+    with torch.inference_mode():
+        together = model(batch)
+        for row, owner in enumerate(batch.video_of_query.tolist()):
+            frames, words = int(batch.num_frames[row]), batch.num_words[row : row + 1]
+            alone = model.answer(
+                model.prepare(batch.videos[owner][:, :frames].float()),
+                batch.query[row : row + 1, :, : int(words)],
+                words,
+            )
+            torch.testing.assert_close(
+                alone.saliency[0], together.saliency[row, :frames], rtol=0, atol=1e-5
+            )
+
+
 class _Replayed(nn.Module):
-    """Dropout with masks drawn before, last layer first as the straightforward block goes."""
+    """Dropout with masks drawn before."""
 
     def __init__(self, masks: list[Tensor], rate: float) -> None:
         super().__init__()
@@ -149,8 +192,7 @@ def test_dropout_drops_the_same_forward_and_backward(
     batch = collate([make_sample(11, 7)])
     ours = gradients(model, batch)
     assert len(drawn) == 8  # two of each of four layers
-    masks = [mask for layer in (3, 2, 1, 0) for mask in drawn[2 * layer : 2 * layer + 2]]
-    plain.block.video_map.dropout = _Replayed(masks, 0.35)  # type: ignore[assignment]
+    plain.block.video_map.dropout = _Replayed(drawn, 0.35)  # type: ignore[assignment]
     assert_same(ours, gradients(plain, batch))
 
 

@@ -19,7 +19,8 @@ from r2t.train.batch import Batch, Sample, collate
 from r2t.train.checkpoint import RunFolder, write_atomically
 from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
-from r2t.train.model import R2Config, R2Model
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
 from r2t.train.presets import preset
 from r2t.train.records import EpochRecord, Evaluation, Tally, Timing
 from r2t.train.trainer import TrainingError, train
