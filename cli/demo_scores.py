@@ -104,7 +104,7 @@ def score_answers(
     answers = {
         OURS: _ask(grounder, store, test, test, answered),
         SHUFFLED: _ask(grounder, store, test, [test[int(place)] for place in lenders], answered),
-        SIMILARITY: _similarity_answers(clip, store, test, answered),
+        SIMILARITY: similarity_answers(clip, store, test, answered),
         "random moments": [baselines.random_moments(rng, duration) for duration in durations],
         "whole video": [baselines.whole_video(duration) for duration in durations],
     }
@@ -151,14 +151,18 @@ def _by_video(annotations: Sequence[Annotation]) -> Iterator[tuple[str, list[int
         yield video_id, list(places)
 
 
-def _similarity_answers(
+def similarity_answers(
     clip: FrozenClip,
     store: FeatureStore,
     test: Sequence[Annotation],
-    answered: _Counter,
+    on_queries: Callable[[int], None] = lambda num: None,
 ) -> list[Moments]:
+    """Answer by the similarity of frames and sentences; what is read of it is chosen on train.
+
+    `on_queries` hears how many more queries were compared.
+    """
     tuning = store.annotations("train")
-    known = _curves(clip, store, tuning, answered)
+    known = _curves(clip, store, tuning, on_queries)
 
     def tuning_score(view: str, rule: SimilarityRule) -> float:
         moments = [rule(*curves[view]) for curves in known]
@@ -172,11 +176,14 @@ def _similarity_answers(
     found = {view: best_of(view) for view in ("CLS", "patches")}
     view = max(found, key=lambda name: found[name][0])
     rule = found[view][1]
-    return [rule(*curves[view]) for curves in _curves(clip, store, test, answered)]
+    return [rule(*curves[view]) for curves in _curves(clip, store, test, on_queries)]
 
 
 def _curves(
-    clip: FrozenClip, store: FeatureStore, annotations: Sequence[Annotation], answered: _Counter
+    clip: FrozenClip,
+    store: FeatureStore,
+    annotations: Sequence[Annotation],
+    on_queries: Callable[[int], None],
 ) -> list[dict[str, tuple[NDArray[np.float32], float, float]]]:
     """Return, per query, the similarity of CLS and of the best patch, with the video's timing."""
     curves: list[dict[str, tuple[NDArray[np.float32], float, float]]] = []
@@ -188,7 +195,7 @@ def _curves(
             {"CLS": (cosines[:, 0], *timing), "patches": (cosines[:, 1:].max(axis=1), *timing)}
             for cosines in similarity(clip, video, queries)
         ]
-        answered(len(places))
+        on_queries(len(places))
     return curves
 
 

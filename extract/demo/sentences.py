@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,7 +26,7 @@ from r2t.extract.demo.scene import (
     Verb,
 )
 
-Kind = Literal["presence", "attribute", "size", "place", "action"]
+Kind = Literal["presence", "attribute", "size", "place", "action", "joint", "scene"]
 
 # How often each kind is asked. Actions lead: a single frame does not show them.
 KIND_SHARES: dict[Kind, float] = {
@@ -87,13 +87,14 @@ class Query:
     """A sentence with its truth, second by second.
 
     `moments` is float64 [n, 2] in seconds. `prominence` float64 [seconds] is 0 outside the moments
-    and inside them how large the shape is, at most 1.
+    and inside them how large the shape is, at most 1. `novel`: it names what training never does.
     """
 
     sentence: str
     kind: Kind
     moments: NDArray[np.float64]
     prominence: NDArray[np.float64]
+    novel: bool = False
 
 
 def prominence(scene: Scene, description: Description) -> NDArray[np.float64]:
@@ -132,21 +133,28 @@ def ask(scene: Scene, rng: Generator) -> list[Query]:
     for description in candidates(scene):
         seconds = prominence(scene, description)
         moments = runs(seconds > 0)
-        if _askable(moments) and _adds_something(scene, description, seconds):
+        if _askable(moments) and adds_something(scene, description, seconds):
             sentence = description.sentence(variant=int(rng.integers(2)))
             pools[description.kind].append(Query(sentence, description.kind, moments, seconds))
+    return draw_queries(pools, KIND_SHARES, QUERIES_PER_VIDEO, rng)
+
+
+def draw_queries(
+    pools: Mapping[Kind, list[Query]], kind_shares: Mapping[Kind, float], most: int, rng: Generator
+) -> list[Query]:
+    """Take queries out of the pools of their kinds, each kind as often as its share says."""
     chosen: list[Query] = []
-    while len(chosen) < QUERIES_PER_VIDEO:
+    while len(chosen) < most:
         kinds: list[Kind] = [kind for kind in pools if pools[kind]]
         if not kinds:
             break
-        shares = np.array([KIND_SHARES[kind] for kind in kinds])
+        shares = np.array([kind_shares[kind] for kind in kinds])
         pool = pools[kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]]
         chosen.append(pool.pop(int(rng.integers(len(pool)))))
     return chosen
 
 
-def _adds_something(scene: Scene, description: Description, seconds: NDArray[np.float64]) -> bool:
+def adds_something(scene: Scene, description: Description, seconds: NDArray[np.float64]) -> bool:
     """Tell whether a place or a size narrows down when; where it does not, nobody need read it."""
     if description.kind not in ("place", "size"):
         return True

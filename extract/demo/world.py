@@ -20,6 +20,7 @@ from typing import Literal
 import av
 import numpy as np
 
+from r2t.extract.demo.composed import ask_composed
 from r2t.extract.demo.render import Painter
 from r2t.extract.demo.scene import (
     SIDE,
@@ -31,6 +32,7 @@ from r2t.extract.demo.sentences import Kind, Query, ask, clip_scores
 from r2t.store.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
+Level = Literal["plain", "composed"]
 
 FRAME_RATE_FPS = 8
 CLIP_SECONDS = 2  # QVHighlights' unit of saliency
@@ -62,14 +64,16 @@ class Story:
             "relevant_clip_ids": clips,
             "saliency_scores": [[int(scores[clip])] * ANNOTATORS for clip in clips],
             "kind": query.kind,
+            "novel": query.novel,
         }
 
 
-def tell(split: Split, seed: int, index: int) -> Story:
-    """Make up one video; the same arguments always tell the same story."""
+def tell(split: Split, seed: int, index: int, level: Level = "plain") -> Story:
+    """Make up one video; the same arguments always tell the same story, each level of one scene."""
     rng = scene_generator(split, seed, index)
     scene = sample_scene(rng)
-    return Story(f"world-{split}-{seed}-{index:04d}", scene, tuple(ask(scene, rng)))
+    queries = ask(scene, rng) if level == "plain" else ask_composed(scene, rng, split)
+    return Story(f"world-{split}-{seed}-{index:04d}", scene, tuple(queries))
 
 
 def make_world(
@@ -78,14 +82,16 @@ def make_world(
     num_videos: int,
     seed: int,
     split: Split,
+    level: Level = "plain",
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `num_videos` videos and `<split>.jsonl` into a folder; return the latter's path.
 
-    Splits never share a scene, nor do they share one with what the demo's CLIP was trained on.
-    `progress` is called with (videos done, of how many). More videos of a seed begin with the same
-    videos, and those already there are kept; the bytes depend on the installed libx264.
+    `level` "composed" asks harder questions about the same videos; see `composed`. Splits never
+    share a scene, nor do they share one with what the demo's CLIP was trained on. `progress` is
+    called with (videos done, of how many). More videos of a seed begin with the same videos, and
+    those already there are kept; the bytes depend on the installed libx264.
     """
     if num_videos < 1 or seed < 0 or processes < 1:
         raise ConfigError(
@@ -94,7 +100,9 @@ def make_world(
         )
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
-    for done, part in enumerate(_film_all(folder, split, seed, num_videos, processes), start=1):
+    for done, part in enumerate(
+        _film_all(folder, split, seed, level, num_videos, processes), start=1
+    ):
         rows += part
         if progress is not None:
             progress(done, num_videos)
@@ -110,9 +118,9 @@ def read_kinds(annotations: Path) -> dict[str, Kind]:
 
 
 def _film_all(
-    folder: Path, split: Split, seed: int, num_videos: int, processes: int
+    folder: Path, split: Split, seed: int, level: Level, num_videos: int, processes: int
 ) -> Iterable[list[dict[str, object]]]:
-    film = partial(_film_one, folder, split, seed)
+    film = partial(_film_one, folder, split, seed, level)
     if processes == 1:
         yield from map(film, range(num_videos))
         return
@@ -122,8 +130,10 @@ def _film_all(
         yield from pool.map(film, range(num_videos), chunksize=4)
 
 
-def _film_one(folder: Path, split: Split, seed: int, index: int) -> list[dict[str, object]]:
-    story = tell(split, seed, index)
+def _film_one(
+    folder: Path, split: Split, seed: int, level: Level, index: int
+) -> list[dict[str, object]]:
+    story = tell(split, seed, index, level)
     video = folder / f"{story.video_id}.mp4"
     if not video.exists():
         write_video(video, story.scene)

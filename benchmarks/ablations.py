@@ -1,0 +1,345 @@
+"""Do the paper's claims hold on a store? Trains every variant with several seeds and compares.
+
+    python benchmarks/ablations.py --seeds 5                      # makes the composed demo world
+    python benchmarks/ablations.py --store feats.zarr --preset qvhighlights --seeds 5
+    python benchmarks/ablations.py --only direction --seeds 2
+
+The store needs train and test queries, and a val split or videos to hold out for choosing epochs.
+Variants are those of `ablation_grid`; numbers of layers beyond the store's are left out. Each run
+leaves its scores in `--out`, so the same command again goes on where it was interrupted. Runs take
+turns in `--jobs` processes, one thread each, seed after seed.
+
+Scores are on the test split, by the checkpoint that validation chose. Intervals resample videos and
+seeds together; differences are paired by query and seed. Beside each score stands the same model's
+with others' sentences: what the language is worth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ablation_grid import TABLES, VARIANTS, Tier, Variant
+from ablation_scores import METRICS, Scores, by_group, markdown, plot, rows, write_csv
+
+from r2t.cli import demo
+from r2t.cli.demo_scores import similarity_answers
+from r2t.cli.ui import note, progress_bar
+from r2t.extract.clip import FrozenClip
+from r2t.extract.config import available_cores
+from r2t.extract.demo import baselines
+from r2t.extract.demo.world import make_world
+from r2t.extract.frames import find_videos
+from r2t.extract.pipeline import ExtractConfig, extract
+from r2t.store.annotations import Annotation
+from r2t.store.datasets import read_annotations
+from r2t.store.feature_store import FeatureStore
+from r2t.store.subset import subset
+from r2t.train.checkpoint import RunFolder
+from r2t.train.conduct import Conduct
+from r2t.train.config import TrainConfig
+from r2t.train.fit import fit, split_annotations
+from r2t.train.grounder import Grounder
+from r2t.train.metrics import score_queries
+from r2t.train.presets import preset
+from r2t.train.submission import SubmissionRow
+
+DEMO = "demo"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a variant with a seed."""
+
+    variant: Variant
+    seed: int
+    preset: str
+    epochs: int | None
+    out: Path
+
+    @property
+    def scores(self) -> Path:
+        """Where its scores are kept."""
+        return self.out / "scores" / f"{self.variant.key}-seed-{self.seed}.json"
+
+    @property
+    def store(self) -> Path:
+        """The store that it reads."""
+        return self.out / "stores" / f"{self.variant.tier.name}.zarr"
+
+    def config(self, store: FeatureStore) -> TrainConfig:
+        """Return the run's settings; the demo's with the paper's weights of the losses."""
+        if self.preset == DEMO:
+            config = demo.demo_config(store, epochs=self.epochs or demo.NUM_EPOCHS, seed=self.seed)
+            weights = {"saliency_weight": 0.1, "video_weight": 0.1, "layer_weight": 0.1}
+            config = replace(config, losses=replace(config.losses, **weights))
+        else:
+            config = preset(self.preset).train_config(seed=self.seed)
+            widths = {"vision_width": store.spec.vision_width, "text_width": store.spec.text_width}
+            config = replace(config, model=replace(config.model, **widths))
+            config = replace(config, epochs=self.epochs or config.epochs)
+        return self.variant.configure(config)
+
+
+def main() -> None:
+    """Make what is missing, then compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", type=Path, help="by default the composed demo world")
+    parser.add_argument("--preset", default=DEMO)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--jobs", type=int, default=available_cores())
+    parser.add_argument("--out", type=Path, default=Path("r2t-ablations"))
+    parser.add_argument("--only", nargs="*", help="variants, or words in the titles of tables")
+    parser.add_argument("--videos", type=int, default=300, help="of the demo world, to train on")
+    parser.add_argument("--test-videos", type=int, default=200)
+    options = parser.parse_args()
+    source, groups = options.store, None
+    if source is None:
+        source = make_demo(options.out, options.videos, options.test_videos)
+        groups = read_groups(options.out / "videos" / "test.jsonl")
+    store = FeatureStore.open(source)
+    variants = [
+        each for each in chosen(options.only) if each.tier.num_layers <= store.spec.num_layers
+    ]
+    for tier in dict.fromkeys(variant.tier for variant in variants):
+        make_tier(store, tier, options.out / "stores" / f"{tier.name}.zarr")
+    jobs = [
+        Job(variant, seed, options.preset, options.epochs, options.out)
+        for seed in range(options.seeds)
+        for variant in variants
+    ]
+    run_all([job for job in jobs if not job.scores.exists()], options.jobs)
+    scores = {
+        variant.key: Scores.read([job.scores for job in jobs if job.variant == variant])
+        for variant in variants
+    }
+    report(scores, groups, options.out)
+    print(f"\n**Tiers on the disk**\n\n{tiers_table(options.out, variants)}")
+    if options.preset == DEMO:
+        print(f"\n**Without training**\n\n{untrained(FeatureStore.open(jobs[0].store))}")
+
+
+def chosen(only: Sequence[str] | None) -> list[Variant]:
+    """Return the default and the variants that are named, or all."""
+    if not only:
+        return list(VARIANTS.values())
+    keys = {"default", *(word for word in only if word in VARIANTS)}
+    for title, variants in TABLES.items():
+        if any(word.lower() in title.lower() for word in only):
+            keys |= set(variants.values())
+    return [variant for key, variant in VARIANTS.items() if key in keys]
+
+
+def make_demo(out: Path, num_train: int, num_test: int) -> Path:
+    """Make the composed world and extract all six layers of its small CLIP."""
+    folder = out / "videos"
+    counts = {"train": num_train, "val": 40, "test": num_test}
+    for split, count in counts.items():
+        make_world(
+            folder,
+            num_videos=count,
+            seed=0,
+            split=split,  # type: ignore[arg-type]
+            level="composed",
+            processes=available_cores(),
+        )
+    clip = FrozenClip.load("r2t-demo", layers=6)
+    config = ExtractConfig(frame_rate=demo.FRAME_RATE_FPS)
+    spec = clip.spec(config.frame_rate, config.dtype)
+    store = FeatureStore.create(out / "feats.zarr", spec, clip.provenance())
+    annotations = [row for split in counts for row in read_annotations(folder / f"{split}.jsonl")]
+    videos = find_videos(folder)
+    with progress_bar("features", len(videos)) as bar:
+        report = extract(
+            config, clip, store, videos, annotations, lambda state: bar(state.num_finished)
+        )
+    assert report.complete, report.failed
+    return out / "feats.zarr"
+
+
+def read_groups(path: Path) -> dict[str, list[str]]:
+    """Return the kind of each test query, whether it composes anew, and whether it has moments."""
+    found: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        moments = "one moment" if len(row["relevant_windows"]) == 1 else "several moments"
+        found[row["qid"]] = [row["kind"], "novel" if row["novel"] else "known", moments]
+    return found
+
+
+def make_tier(store: FeatureStore, tier: Tier, target: Path) -> None:
+    """Write the last layers of a store, as CLS tokens or all, in float16 or int8."""
+    marker = target.with_suffix(".done")
+    if marker.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    layers = tuple(range(store.spec.num_layers))[-tier.num_layers :]
+    plain = target if tier.dtype == "float16" else target.with_suffix(".float16")
+    subset(store.location, plain, layers=layers, cls_only=tier.cls_only)
+    if tier.dtype == "int8":
+        to_int8(FeatureStore.open(plain), target)
+        shutil.rmtree(plain)
+    marker.touch()
+
+
+def to_int8(store: FeatureStore, target: Path) -> None:
+    """Write the features of a float16 store as eight-bit codes, as extraction would have."""
+    codes = FeatureStore.create(target, replace(store.spec, dtype="int8"), store.provenance)
+    annotations = store.annotations()
+    with codes.writer() as writer:
+        for video_id in map(str, store.videos["video_id"]):
+            video = store.read_video(video_id)
+            with writer.video(
+                video_id,
+                num_frames=video.num_frames,
+                duration_seconds=video.duration_seconds,
+                frame_rate_fps=video.frame_rate_fps,
+                source=video.source,
+            ) as open_video:
+                open_video.append(video.tokens)
+        writer.add_queries(annotations, [store.read_query(row.query_id) for row in annotations])
+
+
+def run_all(jobs: list[Job], num_processes: int) -> None:
+    """Train and score, several at a time."""
+    if not jobs:
+        return
+    context = multiprocessing.get_context("spawn")
+    with (
+        progress_bar("runs", len(jobs)) as bar,
+        ProcessPoolExecutor(num_processes, context, torch.set_num_threads, (1,)) as pool,
+    ):
+        futures = {pool.submit(run, job): job for job in jobs}
+        for done, future in enumerate(as_completed(futures), start=1):
+            job = futures[future]
+            seconds, score = future.result()
+            note(f"{job.variant.key}, seed {job.seed}: mAP {score:.1f}, {seconds:.0f} s")
+            bar(done)
+
+
+def run(job: Job) -> tuple[float, float]:
+    """Train one, answer the test queries with it, and keep the scores."""
+    began = time.monotonic()
+    store = FeatureStore.open(job.store)
+    folder = job.out / "runs" / f"{job.variant.key}-seed-{job.seed}"
+    conduct = Conduct(resume=RunFolder(folder).has_state())
+    fit(job.config(store), store, split_annotations(store), folder, conduct=conduct)
+    found = score(Grounder.load(folder), store)
+    job.scores.parent.mkdir(exist_ok=True)
+    staged = job.scores.with_suffix(".partial")
+    seconds = time.monotonic() - began
+    staged.write_text(json.dumps({**found, "seconds": seconds}), encoding="utf-8")
+    os.replace(staged, job.scores)
+    return seconds, float(np.mean(found["metrics"]["MR-full-mAP"]))
+
+
+def score(grounder: Grounder, store: FeatureStore) -> dict[str, Any]:
+    """Ask every test query of its video, and another video's; return the scores per query."""
+    test = store.annotations("test")
+    lenders = baselines.sentences_of_others(
+        [row.video_id for row in test], np.random.default_rng(0)
+    )
+    own: list[SubmissionRow] = []
+    others: list[SubmissionRow] = []
+    for video_id, places in by_video(test):
+        video = grounder.prepare(store.read_video(video_id))
+        for rows_, sentences in ((own, places), (others, [int(lenders[each]) for each in places])):
+            queries = [store.read_query(test[place].query_id) for place in sentences]
+            for place, grounding in zip(places, grounder.ground(video, queries), strict=True):
+                row = test[place]
+                rows_.append(SubmissionRow(row.query_id, video_id, row.query, grounding.moments))
+    asked = [test[place] for _, places in by_video(test) for place in places]
+    scored = [score_queries(each, asked, evaluator="moments") for each in (own, others)]
+    values = [{name: each.metrics()[name].tolist() for name in METRICS} for each in scored]
+    return {
+        "query_ids": list(scored[0].query_ids),
+        "video_ids": list(scored[0].video_ids),
+        "metrics": values[0],
+        "others": values[1],
+    }
+
+
+def by_video(annotations: Sequence[Annotation]) -> Iterator[tuple[str, list[int]]]:
+    """Yield each video and the places of its queries."""
+    places = sorted(range(len(annotations)), key=lambda place: annotations[place].video_id)
+    for video_id, group in groupby(places, key=lambda place: annotations[place].video_id):
+        yield video_id, list(group)
+
+
+def report(scores: dict[str, Scores], groups: dict[str, list[str]] | None, out: Path) -> None:
+    """Print the tables; write them, a CSV file and a plot."""
+    found = rows(scores)
+    text = markdown(found)
+    if groups is not None:
+        text += f"\n\n**mAP by kind of query**\n\n{by_group(scores, groups)}"
+    print(text)
+    (out / "ablations.md").write_text(text + "\n", encoding="utf-8")
+    write_csv(found, out / "ablations.csv")
+    plot(found, out / "ablations.png")
+
+
+def tiers_table(out: Path, variants: Sequence[Variant]) -> str:
+    """Measure what a video of each tier takes, and how fast they are read, in turns."""
+    tiers = list(dict.fromkeys(variant.tier for variant in variants))
+    stores = {tier: FeatureStore.open(out / "stores" / f"{tier.name}.zarr") for tier in tiers}
+    seconds: dict[Tier, list[float]] = {tier: [] for tier in tiers}
+    for _ in range(5):
+        for tier, store in stores.items():
+            began = time.perf_counter()
+            for video_id in store.videos["video_id"]:
+                store.read_video(str(video_id))
+            seconds[tier].append(time.perf_counter() - began)
+    lines = ["| tier | kB a video | videos/s | spread |", "| --- | --- | --- | --- |"]
+    for tier, store in stores.items():
+        count = len(store.videos)
+        sizes = [path.stat().st_size for path in Path(store.location).rglob("*") if path.is_file()]
+        rates = sorted(count / each for each in seconds[tier])
+        lines.append(
+            f"| {tier.name} | {sum(sizes) / count / 1000:.0f} | {statistics.median(rates):.0f} | "
+            f"{rates[0]:.0f} to {rates[-1]:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def untrained(store: FeatureStore) -> str:
+    """Score what needs no training: CLIP's similarity, random moments, the whole video."""
+    test = store.annotations("test")
+    clip = FrozenClip.load("r2t-demo", layers=store.spec.num_layers)
+    random = np.random.default_rng(0)
+    lengths = store.videos.set_index("video_id")["duration_seconds"]
+    durations = [float(lengths[row.video_id]) for row in test]
+    answers = {
+        "frozen CLIP similarity": similarity_answers(clip, store, test),
+        "random moments": [baselines.random_moments(random, each) for each in durations],
+        "whole video": [baselines.whole_video(each) for each in durations],
+    }
+    lines = [f"| | {' | '.join(METRICS.values())} |", "| --- | --- | --- | --- |"]
+    for name, moments in answers.items():
+        given = [
+            SubmissionRow(row.query_id, row.video_id, row.query, each)
+            for row, each in zip(test, moments, strict=True)
+        ]
+        values = score_queries(given, test, evaluator="moments").metrics()
+        means = " | ".join(f"{np.nanmean(values[metric]):.1f}" for metric in METRICS)
+        lines.append(f"| {name} | {means} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
