@@ -2,16 +2,20 @@
 
     python benchmarks/reader.py [--folder DIR] [--rounds N]
 
-One run reads the same batches in the same order, in turns, in four ways:
+One run reads an epoch of four passes over the samples, in turns, in these ways:
 
     loader 0, loader 2   the field's way: a DataLoader with so many workers over .npy files
                          [frames, layers, tokens, width], padded with +inf by the collate function
     r2t                  `FeatureReader` over a store of the same features
     bare                 threads that only `preadv` the store's bytes into reused buffers
+    r2t, by video        the same in the order of `--sampling video`, where a batch is given four
+                         times in a row and read once
+    bare, by video       `preadv` of what that order reads
 
-The data, 64 videos of up to 75 frames of ViT-B/32 in float16, are made once and lie in the page
-cache, so this measures what software costs. First it is checked that all batches are the same, bit
-for bit. No batch is worked on: how much of the reading a model hides is `r2t train`'s to say.
+The first four read the same batches in the same order. The data, 64 videos of up to 75 frames of
+ViT-B/32 in float16, are made once and lie in the page cache, so this measures what software costs.
+First it is checked that all batches are the same, bit for bit. No batch is worked on: how much of
+the reading a model hides is `r2t train`'s to say.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +41,7 @@ from r2t.store.shards import read_ranges
 from r2t.store.video_reader import StoredVideo
 from r2t.train.batch import Batch
 from r2t.train.reader import FeatureReader
-from r2t.train.sampling import EpochOrder
+from r2t.train.sampling import EpochOrder, Sampling
 
 LAYERS, TOKENS, WIDTH, TEXT_WIDTH, WORDS = 4, 50, 768, 512, 14
 NUM_VIDEOS, BATCH_SIZE, REPEATS = 64, 16, 4
@@ -111,10 +116,11 @@ def pad_collate(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tenso
     }
 
 
-def bare_ring(names: list[tuple[str, ...]], stored: dict[str, StoredVideo]) -> Iterator[None]:
+def bare_ring(
+    names: list[tuple[str, ...]], stored: dict[str, StoredVideo], buffers: list[np.ndarray]
+) -> Iterator[None]:
     """Read the bytes of batches into reused buffers, as fast as threads can, and nothing else."""
-    size = BATCH_SIZE * max(video.num_bytes for video in stored.values())
-    free = deque(np.zeros(size, np.uint8) for _ in range(BUFFERS))
+    free = deque(buffers)
     waiting, pending = deque(names), deque[tuple[np.ndarray, list[Future[None]]]]()
     with ThreadPoolExecutor(THREADS) as pool:
         while waiting or pending:
@@ -146,11 +152,33 @@ def require_same(ours: Batch, theirs: dict[str, torch.Tensor]) -> None:
             raise SystemExit("the batches differ")
 
 
-def batches_per_second(batches: Iterator[Any]) -> float:
+def make_reader(store: FeatureStore, sampling: Sampling) -> FeatureReader:
+    """Make the product's reader."""
+    return FeatureReader(
+        store,
+        store.annotations(),
+        batch_size=BATCH_SIZE,
+        positive="above_zero",
+        order=EpochOrder(repeats=REPEATS, sampling=sampling),
+    )
+
+
+def make_loader(files: Files, names: list[tuple[str, ...]], num_workers: int) -> DataLoader[Any]:
+    """Make the field's reader of the same batches."""
+    return DataLoader(
+        files,
+        batch_sampler=[list(batch) for batch in names],
+        collate_fn=pad_collate,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def seconds_of(batches: Iterator[Any]) -> float:
     """Go through an epoch."""
     began = time.perf_counter()
-    count = sum(1 for _ in batches)
-    return count / (time.perf_counter() - began)
+    deque(batches, maxlen=0)
+    return time.perf_counter() - began
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -167,49 +195,54 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     store = make_data(options.folder)
-    reader = FeatureReader(
-        store,
-        store.annotations(),
-        batch_size=BATCH_SIZE,
-        positive="above_zero",
-        order=EpochOrder(repeats=REPEATS),
-    )
+    reader, by_video = make_reader(store, "uniform"), make_reader(store, "video")
     names = [batch.query_ids for batch in reader.epoch(0)]
-    loaders = {
-        workers: DataLoader(
-            Files(options.folder / "npy"),
-            batch_sampler=[list(batch) for batch in names],
-            collate_fn=pad_collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
-        for workers in (0, 2)
-    }
-    for loader in loaders.values():
-        for ours, theirs in zip(reader.epoch(0), loader, strict=True):
+    names_by_video = [batch.query_ids for batch in by_video.epoch(0)]
+    once = [batch for batch, _ in groupby(names_by_video)]
+    files = Files(options.folder / "npy")
+    loaders = {workers: make_loader(files, names, workers) for workers in (0, 2)}
+    for ring, loader in (
+        *((reader, loader) for loader in loaders.values()),
+        (by_video, make_loader(files, names_by_video, 0)),
+    ):
+        for ours, theirs in zip(ring.epoch(0), loader, strict=True):
             require_same(ours, theirs)
     stored = {str(name): store.locate_video(str(name)) for name in store.videos["video_id"]}
+    size = BATCH_SIZE * max(video.num_bytes for video in stored.values())
+    buffers = [np.ones(size, np.uint8) for _ in range(BUFFERS)]
     contenders: dict[str, Callable[[], Iterator[Any]]] = {
         "loader 0": lambda: iter(loaders[0]),
         "loader 2": lambda: iter(loaders[2]),
         "r2t": lambda: reader.epoch(0),
-        "bare": lambda: bare_ring(names, stored),
+        "bare": lambda: bare_ring(names, stored, buffers),
+        "r2t, by video": lambda: by_video.epoch(0),
+        "bare, by video": lambda: bare_ring(once, stored, buffers),
     }
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.rounds):
         for name, batches in contenders.items():
-            rates[name].append(batches_per_second(batches()))
+            rates[name].append(len(names) / seconds_of(batches()))
     batch_gb = BATCH_SIZE * sum(video.num_bytes for video in stored.values()) / NUM_VIDEOS / 1e9
     print(
         f"{len(names)} batches of {BATCH_SIZE} samples, {batch_gb:.3f} GB each, the same bit for "
         f"bit; {options.rounds} rounds in turns; {os.cpu_count()} CPUs, torch {torch.__version__}\n"
-        "median (lowest-highest) of the rounds; ratios are taken within each round\n"
+        "median (lowest-highest) of the rounds; ratios are taken within each round; GB/s counts "
+        "what the batches hold\n"
     )
-    print(f"{'':10}{'batches/s':>22}{'GB/s':>8}{'r2t is faster by':>24}")
+    print(
+        f"{'':15}{'batches/s':>24}{'GB/s':>8}{'to loader 0':>22}{'to loader 2':>22}{'to bare':>20}"
+    )
     for name, values in rates.items():
-        ratios = [ours / other for ours, other in zip(rates["r2t"], values, strict=True)]
+        peers = ("loader 0", "loader 2", "bare, by video" if "by video" in name else "bare")
+        ratios = [
+            spread([own / other for own, other in zip(values, rates[peer], strict=True)], 2)
+            for peer in peers
+        ]
         speed = statistics.median(values) * batch_gb
-        print(f"{name:10}{spread(values, 2):>22}{speed:8.2f}{spread(ratios, 2):>24}")
+        print(
+            f"{name:15}{spread(values, 2):>24}{speed:8.2f}"
+            f"{ratios[0]:>22}{ratios[1]:>22}{ratios[2]:>20}"
+        )
 
 
 if __name__ == "__main__":

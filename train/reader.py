@@ -1,8 +1,8 @@
 """From a store to batches: threads read the next ones while the model works on this one.
 
 Bytes go from the store's files straight into the memory of a batch, in the dtype they are stored
-in, each video once for all its queries there. That memory is a ring of a few batches, so a batch is
-valid until the next is asked for: `Batch.clone` keeps one.
+in, each video once for all its queries there. That memory is a ring of a few batches, kept from
+epoch to epoch, so a batch is valid until the next is asked for: `Batch.clone` keeps one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from r2t.train.batch import (
     pad_second_axis,
 )
 from r2t.train.ring import Buffer, Slot, onto_gpu
-from r2t.train.sampling import EpochOrder, Row, share_of, share_sizes
+from r2t.train.sampling import EpochOrder, Row, Step, share_of, share_sizes
 from r2t.train.video_cache import VideoCache
 
 _READ_THREADS = min(8, max(2, os.cpu_count() or 2))
@@ -115,6 +115,7 @@ class FeatureReader:
         self._items = _select(store, annotations, positive, min_duration_seconds)
         self._rows = [item.row for item in self._items]
         self._located: dict[Row, StoredVideo] = {}
+        self._spare: list[Slot] = []  # memory of the ring, between epochs
         if self._reading.cache is not None:
             frame_bytes = store.spec.frame_bytes()
             self._reading.cache.reserve({row: row.num_frames * frame_bytes for row in self._rows})
@@ -130,16 +131,9 @@ class FeatureReader:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield an epoch, or the rest of it from batch `start`; it depends on seed and number."""
-        for steps, generator in self._order.passes(number, self._rows, self._batch_size):
-            loads: list[_Load] = []
-            for step in steps:
-                # Drawn here, in order, so that reading ahead and starting late change nothing.
-                labels = [self._draw(step.samples, generator) for _ in range(step.times)]
-                skipped = min(start, step.times)
-                start -= skipped
-                if skipped < step.times:
-                    loads.append(self._load(step.samples, labels[skipped:]))
-            yield from self._batches(loads)
+        passes = list(self._order.passes(number, self._rows, self._batch_size))
+        sizes = [self._num_bytes(self._load(s.samples, [])) for steps, _ in passes for s in steps]
+        return self._batches(self._labelled(passes, start), sizes)
 
     def in_order(self) -> Iterator[Batch]:
         """Yield a pass in the order given, without labels, for evaluation.
@@ -151,7 +145,19 @@ class FeatureReader:
         for first in range(0, len(mine), self._batch_size):
             items = [self._items[place] for place in mine[first : first + self._batch_size]]
             loads.append(_Load(items, max(item.row.num_frames for item in items)))
-        return self._batches(loads)
+        return self._batches(iter(loads), [self._num_bytes(load) for load in loads])
+
+    def _labelled(
+        self, passes: list[tuple[list[Step], np.random.Generator]], start: int
+    ) -> Iterator[_Load]:
+        for steps, generator in passes:
+            for step in steps:
+                # Drawn here, in order, so that reading ahead and starting late change nothing.
+                labels = [self._draw(step.samples, generator) for _ in range(step.times)]
+                skipped = min(start, step.times)
+                start -= skipped
+                if skipped < step.times:
+                    yield self._load(step.samples, labels[skipped:])
 
     def _draw(self, samples: list[int], generator: np.random.Generator) -> list[Labels]:
         bindings = [self._items[sample].binding for sample in samples]
@@ -166,47 +172,49 @@ class FeatureReader:
         own = share_of(samples, self._reading.rank, self._reading.num_ranks) or samples[:1]
         return _Load([self._items[sample] for sample in own], num_frames, labels, counts)
 
-    def _batches(self, loads: list[_Load]) -> Iterator[Batch]:
-        batches = self._assemble(loads)
+    def _batches(self, loads: Iterator[_Load], sizes: list[int]) -> Iterator[Batch]:
+        batches = self._assemble(loads, self._ring_length(sizes))
         if self._reading.device.type != "cuda":
             return batches
         if self._reading.assembled_on.type == "cuda":
             return (batch.to(self._reading.device) for batch in batches)
         return onto_gpu(batches, self._reading.device)
 
-    def _assemble(self, loads: list[_Load]) -> Generator[Batch]:
-        free = deque(self._slots(loads))
-        waiting = deque(loads)
+    def _assemble(self, loads: Iterator[_Load], ring_length: int) -> Generator[Batch]:
+        free = deque(self._spare.pop() if self._spare else self._slot() for _ in range(ring_length))
         pending: deque[_Filling] = deque()
         pool = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="r2t-read")
         try:
             while True:
-                while free and waiting:
-                    pending.append(self._begin(waiting.popleft(), free.popleft(), pool))
+                while free and (load := next(loads, None)) is not None:
+                    pending.append(self._begin(load, free.popleft(), pool))
                 if not pending:
                     return
-                filling = pending.popleft()
-                yield from filling.batches()
-                free.append(filling.slot)
+                yield from pending[0].batches()
+                free.append(pending.popleft().slot)
         finally:
             pool.shutdown(cancel_futures=True)
+            self._spare += [*free, *(filling.slot for filling in pending)]
 
-    def _slots(self, loads: list[_Load]) -> list[Slot]:
-        """Return the ring, as long as memory allows."""
-        if not loads:
-            return []
-        frame_bytes = self._store.spec.frame_bytes()
-        largest = max(len(_rows_of(load.items)) * load.num_frames for load in loads) * frame_bytes
+    def _ring_length(self, sizes: list[int]) -> int:
+        """Return how many batches of up to these bytes to hold, as far as memory allows."""
+        if not sizes:
+            return 0
+        largest = max(sizes)
         affordable = int(self._reading.buffer_gb * 1e9 / largest)
         if affordable < 1:
             raise ConfigError(
                 f"the largest batch takes {largest / 1e9:.2f} GB and buffers are limited to "
                 f"{self._reading.buffer_gb:g} GB: allow more, or make batches smaller"
             )
+        return min(affordable, self._reading.prefetch + 1, len(sizes))
+
+    def _num_bytes(self, load: _Load) -> int:
+        return len(_rows_of(load.items)) * load.num_frames * self._store.spec.frame_bytes()
+
+    def _slot(self) -> Slot:
         device = self._reading.assembled_on
-        pinned = device.type == "cpu" and self._reading.device.type == "cuda"
-        count = min(affordable, self._reading.prefetch + 1, len(loads))
-        return [Slot.on(device, pinned=pinned) for _ in range(count)]
+        return Slot.on(device, pinned=device.type == "cpu" and self._reading.device.type == "cuda")
 
     def _begin(self, load: _Load, slot: Slot, pool: ThreadPoolExecutor) -> _Filling:
         spec = self._store.spec
