@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from r2t.extract.demo.composed import HELD_OUT, MOST_MOMENTS, NUMBERS
 from r2t.extract.demo.render import RGB, Painter
 from r2t.extract.demo.scene import (
     DURATION_SECONDS,
@@ -221,3 +222,51 @@ def test_every_sentence_is_said_once() -> None:
     assert {description.verb for description in described} == {None, *VERBS}
     assert replace(described[0]).sentence() == "a red circle is visible"
     assert described[0].sentence(variant=1) == "there is a red circle"
+
+
+def holds(scene: Scene, sentence: str) -> np.ndarray:
+    """Tell by brute force in which seconds a composed sentence is true."""
+    said = {
+        each.sentence(variant=variant): each for each in every_description() for variant in range(2)
+    }
+    counts = {f"there {phrase}": number for number, phrase in NUMBERS.items()}
+    if sentence in counts:
+        return np.array([len(second) == counts[sentence] for second in scene.seconds])
+    parts = [prominence(scene, said[part]) > 0 for part in sentence.split(" as ")]
+    return np.logical_and.reduce(parts)
+
+
+def test_composed_questions_are_exact_hold_out_pairs_and_are_hard() -> None:
+    kinds: set[str] = set()
+    most, longest, novel = 0, 0, 0
+    looks = {f"{colour} {shape}" for colour, shape in HELD_OUT}
+    assert len(looks) == 6
+    for split in ("train", "val", "test"):
+        for index in range(30):
+            story = tell(split, 0, index, "composed")
+            assert story.scene == tell(split, 0, index).scene
+            assert len({query.sentence for query in story.queries}) == len(story.queries) <= 6
+            for query in story.queries:
+                np.testing.assert_array_equal(
+                    query.moments, runs(holds(story.scene, query.sentence))
+                )
+                np.testing.assert_array_equal(query.moments, runs(query.prominence > 0))
+                assert query.novel == any(look in query.sentence for look in looks)
+                assert split == "test" or not query.novel
+                kinds.add(query.kind)
+                most = max(most, len(query.moments))
+                longest = max(longest, len(query.sentence.split()))
+                novel += query.novel
+    assert kinds == {"action", "joint", "place", "size", "scene", "presence", "attribute"}
+    assert 3 <= most <= MOST_MOMENTS
+    assert longest >= 14
+    assert novel >= 20
+
+
+def test_a_composed_world_is_marked_as_such(tmp_path: Path) -> None:
+    path = make_world(tmp_path, num_videos=2, seed=0, split="test", level="composed")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    told = [query for index in range(2) for query in tell("test", 0, index, "composed").queries]
+    assert [(row["query"], row["kind"], row["novel"]) for row in rows] == [
+        (query.sentence, query.kind, query.novel) for query in told
+    ]
