@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=available_cores())
     parser.add_argument("--out", type=Path, default=Path("r2t-ablations"))
     parser.add_argument("--only", nargs="*", help="variants, or words in the titles of tables")
+    parser.add_argument("--report", action="store_true", help="train nothing, show what there is")
     parser.add_argument("--videos", type=int, default=300, help="of the demo world, to train on")
     parser.add_argument("--test-videos", type=int, default=200)
     options = parser.parse_args()
@@ -124,12 +125,13 @@ def main() -> None:
         for seed in range(options.seeds)
         for variant in variants
     ]
-    run_all([job for job in jobs if not job.scores.exists()], options.jobs)
-    scores = {
-        variant.key: Scores.read([job.scores for job in jobs if job.variant == variant])
-        for variant in variants
-    }
+    if not options.report:
+        run_all([job for job in jobs if not job.scores.exists()], options.jobs)
+    paths = {key: [job.scores for job in jobs if job.variant.key == key] for key in VARIANTS}
+    done = {key: [path for path in found if path.exists()] for key, found in paths.items()}
+    scores = {key: Scores.read(found) for key, found in done.items() if found}
     report(scores, groups, options.out)
+    print(f"\n{spent([path for found in done.values() for path in found])}")
     print(f"\n**Tiers on the disk**\n\n{tiers_table(options.out, variants)}")
     if options.preset == DEMO:
         print(f"\n**Without training**\n\n{untrained(FeatureStore.open(jobs[0].store))}")
@@ -292,6 +294,15 @@ def report(scores: dict[str, Scores], groups: dict[str, list[str]] | None, out: 
     (out / "ablations.md").write_text(text + "\n", encoding="utf-8")
     write_csv(found, out / "ablations.csv")
     plot(found, out / "ablations.png")
+
+
+def spent(paths: Sequence[Path]) -> str:
+    """Tell how long the runs took."""
+    seconds = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in paths]
+    return (
+        f"{len(paths)} runs of {statistics.median(seconds):.0f} s in the middle, "
+        f"{sum(seconds) / 3600:.1f} hours of one thread in all"
+    )
 
 
 def tiers_table(out: Path, variants: Sequence[Variant]) -> str:

@@ -41,3 +41,7 @@ class CorruptFeatureError(StoreError, ValueError):
 
 class AnnotationWarning(UserWarning):
     """Annotations were usable only after a change, which the message counts."""
+
+
+class ReadingWarning(UserWarning):
+    """Features are read less far ahead than was asked for, which the message explains."""

@@ -19,24 +19,23 @@ import torch
 from torch import Tensor
 
 from r2t.store.annotations import Annotation
-from r2t.store.errors import AnnotationWarning, ConfigError
+from r2t.store.errors import ConfigError, ReadingWarning
 from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import VideoFeatures
 from r2t.store.video_reader import StoredVideo
 from r2t.train.batch import (
     Batch,
-    Binding,
     Labels,
     PositiveRule,
     Sample,
     Targets,
-    bind,
     collate_labels,
     float64_seconds,
     pad_second_axis,
 )
 from r2t.train.ring import Buffer, Slot, onto_gpu
 from r2t.train.sampling import EpochOrder, Row, Step, share_of, share_sizes
+from r2t.train.selection import Item, select_items
 from r2t.train.video_cache import VideoCache
 
 _READ_THREADS = min(8, max(2, os.cpu_count() or 2))
@@ -46,9 +45,9 @@ _READ_THREADS = min(8, max(2, os.cpu_count() or 2))
 class Reading:
     """How features are read; none of it changes what is in a batch.
 
-    `prefetch` batches are read ahead, fewer if they would take more than `buffer_gb` (1e9 bytes)
-    together with the one in use. On a GPU `device` two more are on it. Of every batch, process
-    `rank` of `num_ranks` reads its own part.
+    `prefetch` batches are read ahead; fewer, and with a `ReadingWarning`, if they would take more
+    than `buffer_gb` (1e9 bytes) together with the one in use. A reader keeps that memory. On a GPU
+    `device` two more are on it. Of every batch, process `rank` of `num_ranks` reads its own part.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -71,17 +70,10 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class _Item:
-    annotation: Annotation
-    binding: Binding | None
-    row: Row
-
-
-@dataclass(frozen=True)
 class _Load:
     """One batch to read; each of `labels` makes a batch of it, without labels one does."""
 
-    items: list[_Item]
+    items: list[Item]
     num_frames: int
     labels: list[list[Labels]] = field(default_factory=list)
     rank_counts: tuple[int, ...] = ()
@@ -112,9 +104,10 @@ class FeatureReader:
         self._batch_size = batch_size
         self._order = order or EpochOrder()
         self._reading = reading or Reading()
-        self._items = _select(store, annotations, positive, min_duration_seconds)
+        self._items = select_items(store, annotations, positive, min_duration_seconds)
         self._rows = [item.row for item in self._items]
         self._located: dict[Row, StoredVideo] = {}
+        self._told = False
         self._spare: list[Slot] = []  # memory of the ring, between epochs
         if self._reading.cache is not None:
             frame_bytes = store.spec.frame_bytes()
@@ -207,7 +200,16 @@ class FeatureReader:
                 f"the largest batch takes {largest / 1e9:.2f} GB and buffers are limited to "
                 f"{self._reading.buffer_gb:g} GB: allow more, or make batches smaller"
             )
-        return min(affordable, self._reading.prefetch + 1, len(sizes))
+        wanted = min(self._reading.prefetch + 1, len(sizes))
+        if affordable < wanted and not self._told:
+            self._told = True
+            warnings.warn(
+                f"{affordable - 1} of {wanted - 1} batches are read ahead: one takes up to "
+                f"{largest / 1e9:.2f} GB and buffers are limited to {self._reading.buffer_gb:g} GB",
+                ReadingWarning,
+                stacklevel=2,
+            )
+        return min(affordable, wanted)
 
     def _num_bytes(self, load: _Load) -> int:
         return len(_rows_of(load.items)) * load.num_frames * self._store.spec.frame_bytes()
@@ -252,7 +254,7 @@ class FeatureReader:
         place.copy_(self._reading.cache.get(row, read))
         return stored, read_bytes
 
-    def _read_queries(self, items: list[_Item], buffer: Buffer) -> tuple[Tensor, Tensor]:
+    def _read_queries(self, items: list[Item], buffer: Buffer) -> tuple[Tensor, Tensor]:
         """Return the queries' padded tokens and their numbers of words."""
         tokens = [
             torch.from_numpy(self._store.read_query(item.annotation.query_id).tokens)
@@ -316,7 +318,7 @@ class _Filling:
         return collate_labels(labels, self.load.num_frames) if labels else None
 
 
-def _rows_of(items: list[_Item]) -> list[Row]:
+def _rows_of(items: list[Item]) -> list[Row]:
     """Return the distinct rows that items read, in order of first use."""
     return list(dict.fromkeys(item.row for item in items))
 
@@ -330,53 +332,3 @@ def make_sample(video: VideoFeatures, query_tokens: np.ndarray, query_id: str) -
         duration_seconds=video.duration_seconds,
         frame_rate_fps=video.frame_rate_fps,
     )
-
-
-def _select(
-    store: FeatureStore,
-    annotations: Sequence[Annotation],
-    positive: PositiveRule | None,
-    min_duration_seconds: float,
-) -> list[_Item]:
-    table = store.videos
-    columns = ("num_frames", "frame_rate_fps", "duration_seconds")
-    known = {
-        video_id: values
-        for video_id, *values in zip(
-            table["video_id"], *(table[name] for name in columns), strict=True
-        )
-    }
-    absent: list[Annotation] = []
-    short: list[Annotation] = []
-    items: list[_Item] = []
-    for annotation in annotations:
-        if annotation.video_id not in known:
-            absent.append(annotation)
-            continue
-        num_frames, frame_rate_fps, duration_seconds = known[annotation.video_id]
-        if duration_seconds < min_duration_seconds:
-            short.append(annotation)
-            continue
-        binding = None
-        if positive is not None:
-            binding = bind(annotation, int(num_frames), float(frame_rate_fps), positive)
-            num_frames = len(binding.saliency)
-        items.append(_Item(annotation, binding, Row(annotation.video_id, int(num_frames))))
-    adjusted = sum(item.binding.num_adjusted for item in items if item.binding)
-    for count, what in (
-        (len(absent), f"queries are left out: the store lacks their videos{_names(absent)}"),
-        (
-            len(short),
-            f"queries are left out: videos under {min_duration_seconds:g} s{_names(short)}",
-        ),
-        (adjusted, "moments were clamped to their video or widened to one frame"),
-    ):
-        if count:
-            warnings.warn(f"{count} {what}", AnnotationWarning, stacklevel=3)
-    return items
-
-
-def _names(annotations: list[Annotation], shown: int = 3) -> str:
-    videos = list(dict.fromkeys(annotation.video_id for annotation in annotations))
-    more = f" and {len(videos) - shown} more" if len(videos) > shown else ""
-    return f" ({', '.join(videos[:shown])}{more})"

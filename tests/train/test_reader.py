@@ -10,7 +10,7 @@ import torch
 from tiny_store import make_store
 
 from r2t.store import Annotation, FeatureStore
-from r2t.store.errors import AnnotationWarning, ConfigError
+from r2t.store.errors import AnnotationWarning, ConfigError, ReadingWarning
 from r2t.train.batch import Batch, Sample, bind, collate
 from r2t.train.reader import FeatureReader, Reading
 from r2t.train.sampling import EpochOrder, Sampling
@@ -177,10 +177,28 @@ def test_memory_is_bounded(store: FeatureStore) -> None:
     largest = 13 * store.spec.frame_bytes()
     reading = Reading(buffer_gb=1.5 * 3 * largest / 1e9, prefetch=7)
     expected = epoch(training_reader(store, EpochOrder()), 0)
-    assert all(map(equal, epoch(training_reader(store, EpochOrder(), reading), 0), expected))
+    reader = training_reader(store, EpochOrder(), reading)
+    with pytest.warns(ReadingWarning, match=r"of \d batches are read ahead: one takes up to .* GB"):
+        assert all(map(equal, epoch(reader, 0), expected))
+    assert all(map(equal, epoch(reader, 0), expected))  # told once
     reading = Reading(buffer_gb=largest / 1e9)
     with pytest.raises(ConfigError, match=r"the largest batch takes .* limited to .* GB"):
         epoch(training_reader(store, EpochOrder(), reading), 0)
+
+
+def test_memory_is_used_again_in_the_next_epoch(store: FeatureStore) -> None:
+    reader = training_reader(store, EpochOrder(), Reading(prefetch=1))
+    for _ in range(3):  # until both buffers have seen the largest batch
+        epoch(reader, 0)
+    places = [{batch.videos.data_ptr() for batch in reader.epoch(0)} for _ in range(2)]
+    assert len(places[0]) == 2
+    assert places[0] == places[1]
+    started = reader.epoch(1)
+    first = next(started)
+    kept = first.videos.clone()
+    another = epoch(reader, 1)  # while the first is in use: memory of its own
+    assert torch.equal(first.videos, kept)
+    assert torch.equal(another[0].videos, kept)
 
 
 def test_a_cache_reads_a_video_once(store: FeatureStore) -> None:
