@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, ask_model
-from r2t.cli.ui import answers, cell, handle_errors, note, print_json
+from r2t.cli.ui import answers, cell, counted, handle_errors, note, print_json
 from r2t.store.errors import AnnotationError, ConfigError
 
 if TYPE_CHECKING:
@@ -90,17 +90,18 @@ def compare(  # noqa: PLR0913 - a parameter for each option
             models, store, annotations, split, domain, batch_size=batch_size, device=device
         )
         contenders = _contenders([str(model) for model in models], answered, samples)
-        counted = {
+        size = {
             "queries": len(answered[0].truth),
             "videos": len({row.video_id for row in answered[0].truth}),
         }
         if json:
-            print_json({**counted, "models": [asdict(each) for each in contenders]})
+            print_json({**size, "models": [asdict(each) for each in contenders]})
         elif latex:
             for line in latex_rows(contenders):
                 typer.echo(line)
         else:
-            note(f"{counted['queries']} queries of {counted['videos']} videos, percent")
+            queries = counted(size["queries"], "query")
+            note(f"{queries} of {counted(size['videos'], 'video')}, percent")
             for table in _tables(contenders):
                 answers().print(table)
 

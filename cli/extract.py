@@ -24,6 +24,7 @@ from r2t.cli.extract_plan import show_plan
 from r2t.cli.ui import (
     INTERRUPTED,
     SOME_FAILED,
+    counted,
     handle_errors,
     human_bytes,
     note,
@@ -211,7 +212,7 @@ def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[C
 
     with open_cluster(address, clip_arguments) as cluster:
         place = f"; dashboard: {cluster.dashboard}" if cluster.dashboard else ""
-        note(f"cluster: {cluster.num_workers} workers{place}")
+        note(f"cluster: {counted(cluster.num_workers, 'worker')}{place}")
         yield cluster
 
 
@@ -237,7 +238,7 @@ def _tell(report: ExtractReport, store: str) -> None:
         parts.append(f"{len(report.failed)} failed")
     if report.quarantined:
         parts.append(f"{len(report.quarantined)} passed over (failed before)")
-    queries = f"{report.num_new_queries} new queries"
+    queries = counted(report.num_new_queries, "new query")
     if report.num_known_queries:
         queries += f", {report.num_known_queries} stored already"
     note(

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from r2t.cli.ui import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
+from r2t.cli.ui import (
+    answers,
+    cell,
+    counted,
+    human_bytes,
+    human_seconds,
+    note,
+    print_json,
+    progress_bar,
+)
 from r2t.store.annotations import Annotation
 from r2t.store.errors import StoreError
 
@@ -64,11 +73,11 @@ def show_plan(
             }
         )
         return not unreadable
-    queries = f"{len(annotations)} queries (about {human_bytes(num_query_bytes)})"
+    queries = f"{counted(len(annotations), 'query')} (about {human_bytes(num_query_bytes)})"
     answers().print(
         cell(
-            f"{len(found.lengths)} videos, {human_seconds(found.duration_seconds)}: "
-            f"{found.num_frames} frames; {queries}; {len(stored)} videos are stored already"
+            f"{counted(len(found.lengths), 'video')}, {human_seconds(found.duration_seconds)}: "
+            f"{found.num_frames} frames; {queries}; {len(stored)} stored already"
         ),
         _table(found, config.dtype, len(clip.vision_layers)),
         cell(_time_line(found, clip, config.num_workers)),

@@ -15,7 +15,16 @@ from rich.text import Text
 from r2t.cli.clip_of_run import load_query_encoder
 from r2t.cli.compatibility import require_compatible
 from r2t.cli.eval import note_long_videos
-from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, note, print_json, progress_bar
+from r2t.cli.ui import (
+    SOME_FAILED,
+    answers,
+    cell,
+    counted,
+    handle_errors,
+    note,
+    print_json,
+    progress_bar,
+)
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,7 +100,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
             )
         else:
             answers().print(_table(best, query, moments))
-        note(f"asked {count} videos in {seconds:.1f} s, {count / seconds:.0f} a second")
+        note(f"asked {counted(count, 'video')} in {seconds:.1f} s, {count / seconds:.0f} a second")
         for answer in failed:
             note(f"failed: {answer.video_id}: {answer.error}", style="red")
         if failed:

@@ -10,7 +10,15 @@ import typer
 
 from r2t.cli.extract_inputs import named
 from r2t.cli.inputs import read_annotation_options, read_ids
-from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, json_ready, note, print_json
+from r2t.cli.ui import (
+    SOME_FAILED,
+    counted,
+    handle_errors,
+    human_bytes,
+    json_ready,
+    note,
+    print_json,
+)
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +73,8 @@ def annotate(
             print_json(json_ready(report))
         else:
             note(
-                f"{store}: {report.num_new} queries added, {report.num_replaced} replaced, "
+                f"{store}: {counted(report.num_new, 'query')} added, "
+                f"{report.num_replaced} replaced, "
                 f"{report.num_unchanged} as they were"
             )
         if report.missing_videos:
@@ -120,7 +129,8 @@ def licence(
         if text is not None:
             if not text.strip():
                 raise ConfigError("--set: the licence is empty")
-            note(f"{store}: recorded for {set_licence(store, text.strip(), ids)} videos")
+            count = set_licence(store, text.strip(), ids)
+            note(f"{store}: recorded for {counted(count, 'video')}")
             return
         found = licences(store)
         if ids is not None:

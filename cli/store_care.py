@@ -13,6 +13,7 @@ from r2t.cli.inputs import read_annotation_options, read_ids
 from r2t.cli.ui import (
     SOME_FAILED,
     answers,
+    counted,
     growing_bar,
     handle_errors,
     human_bytes,
@@ -84,7 +85,8 @@ def verify(
 def _sum_up(report: VerifyReport, *, quick: bool) -> None:
     how = "whose sizes fit" if quick else f"whose digests hold ({human_bytes(report.num_bytes)})"
     note(
-        f"{report.location}: {report.num_videos} videos {how}, {report.num_queries} sound queries, "
+        f"{report.location}: {counted(report.num_videos, 'video')} {how}, "
+        f"{counted(report.num_queries, 'sound query')}, "
         f"{report.num_parts} parts; {report.seconds:.1f} s"
     )
     if report.num_replaced_parts:
@@ -117,7 +119,8 @@ def show_stats(store: str, *, json: bool) -> None:
     for layer, row in zip(found.layers, zip(*columns, strict=True), strict=False):
         table.add_row(str(layer), *(f"{value:.2g}" for value in row))
     answers().print(table)
-    note(f"{found.num_videos} videos; {found.num_videos_without} do not record their error")
+    videos = counted(found.num_videos, "video")
+    note(f"{videos}; {found.num_videos_without} do not record their error")
 
 
 def repair(
@@ -259,4 +262,5 @@ def remove(
         if json:
             print_json(json_ready(report))
         else:
-            note(f"{store}: removed {report.num_videos} videos, {report.num_queries} queries")
+            removed = counted(report.num_videos, "video")
+            note(f"{store}: removed {removed}, {counted(report.num_queries, 'query')}")

@@ -10,6 +10,7 @@ import typer
 from r2t.cli.inputs import read_ids
 from r2t.cli.ui import (
     SOME_FAILED,
+    counted,
     growing_bar,
     handle_errors,
     human_bytes,
@@ -166,7 +167,7 @@ def pack(
             for archive in report.archives:
                 typer.echo(str(archive))
             note(
-                f"{report.num_videos} videos, {report.num_queries} queries, "
+                f"{counted(report.num_videos, 'video')}, {counted(report.num_queries, 'query')}, "
                 f"{human_bytes(report.num_bytes)}"
             )
 
@@ -214,8 +215,8 @@ def _tell(what: str, report: MergeReport, into: Path, *, json: bool) -> None:
         linked = f", {report.num_linked} of them by links" if report.num_linked else ""
         present = f" ({report.num_present} were there)" if report.num_present else ""
         note(
-            f"{into}: {what}: {report.num_videos} videos{linked}{present}, "
-            f"{report.num_queries} queries"
+            f"{into}: {what}: {counted(report.num_videos, 'video')}{linked}{present}, "
+            f"{counted(report.num_queries, 'query')}"
         )
     if report.failures:
         note(f"{len(report.failures)} are damaged where they come from and were left out")

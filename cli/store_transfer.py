@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r2t.cli.inputs import parse_frame_rate, read_annotation_options
-from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar
+from r2t.cli.ui import SOME_FAILED, counted, handle_errors, note, print_json, progress_bar
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ def _tell(what: str, report: TransferReport, target: str, *, json: bool) -> None
         print_json({"target": target, **outcome})
     else:
         skipped = f" ({report.num_skipped} were there)" if report.num_skipped else ""
-        note(f"{what}: {target}: {report.num_videos} videos{skipped}, {report.num_queries} queries")
+        videos, queries = counted(report.num_videos, "video"), counted(report.num_queries, "query")
+        note(f"{what}: {target}: {videos}{skipped}, {queries}")
     if report.failures:
-        note(f"{len(report.failures)} files could not be used")
+        note(f"{counted(len(report.failures), 'file')} could not be used")
         raise typer.Exit(SOME_FAILED)

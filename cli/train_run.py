@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from r2t.cli.ui import INTERRUPTED, ShowDone, human_bytes, note, progress_bar
+from r2t.cli.ui import INTERRUPTED, ShowDone, counted, human_bytes, note, progress_bar
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -124,7 +124,8 @@ class TrainRun:
         ]
         note(
             f"training {config.preset}, {config.losses.recipe} recipe, on {self.store.location}: "
-            f"{len(splits.train)} queries of {num_videos[0]} videos; run {self.folder} on {where}"
+            f"{counted(len(splits.train), 'query')} of {counted(num_videos[0], 'video')}; "
+            f"run {self.folder} on {where}"
         )
         if splits.held_out:
             note(

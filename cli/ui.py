@@ -45,6 +45,12 @@ def notes() -> Console:
     return Console(file=sys.stderr, highlight=False)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 video, 2 videos, 0 queries."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def note(message: str, style: str = "") -> None:
     """Print a notice on one line, however narrow the terminal is."""
     notes().print(message, style=style, markup=False, soft_wrap=True)

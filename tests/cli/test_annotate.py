@@ -95,6 +95,6 @@ def test_the_command_finds_the_clip_that_made_the_store(
         app, ["annotate", store.location, "--annotations", str(rows), "--offline"]
     )
     assert answer.exit_code == 1, answer.stderr
-    assert "1 queries added, 0 replaced" in answer.stderr
+    assert "1 query added, 0 replaced" in answer.stderr
     assert "videos are not stored: v9" in answer.stderr
     assert "a red ball" in texts(store).values()

@@ -212,7 +212,7 @@ class TestDryRun:
         status, out, _ = run(*command, "--dry-run")
         assert status == 0
         assert "0 videos" in out
-        assert "1 videos are stored already" in out
+        assert "1 stored already" in out
         assert "← this run" in out
         status, _, err = run(*command, "--dry-run", "--layers", 3)
         assert status == 2
@@ -223,7 +223,7 @@ class TestDryRun:
         command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
         status, out, err = run(*command, "--dry-run")
         assert status == 1
-        assert "1 videos" in out
+        assert "1 video," in out
         assert "would fail: broken: " in err
 
 

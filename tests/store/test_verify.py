@@ -71,7 +71,7 @@ def test_the_command_lists_every_fault(path: Path) -> None:
     answer = CliRunner().invoke(app, ["verify", str(path)])
     assert answer.exit_code == 1
     assert [line.split(":")[0] for line in answer.stdout.splitlines()] == ["foreign", "video"]
-    assert "1 videos whose digests hold" in answer.stderr
+    assert "1 video whose digests hold" in answer.stderr
 
 
 def test_other_videos_of_a_damaged_store_are_sound(path: Path) -> None:
