@@ -219,11 +219,8 @@ class R2Block(StepWeights):
     def _read(self, states: list[Tensor], order: list[int]) -> Tensor:
         """Return what is handed on of the states after each step."""
         if self.layer_logits is not None:
-            weights = self.layer_logits.softmax(dim=0)
-            return sum(
-                (weights[layer] * state for layer, state in zip(order, states, strict=True)),
-                torch.zeros(()),
-            )
+            weights = self.layer_logits.softmax(dim=0)[order]
+            return torch.einsum("l,l...->...", weights, torch.stack(states))
         if self.config.direction == "parallel":
             return torch.stack(states).mean(dim=0)
         return states[-1]
