@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -30,6 +31,7 @@ EXAMPLES = (
     "  r2t train --store charades.zarr --preset charades --recipe official --out runs/charades\n\n"
     "  r2t train --store s3://bucket/feats.zarr --disk-cache ~/.cache/feats\n\n"
     "  r2t train --store charades.zarr --out runs/charades --resume\n\n"
+    "  r2t train --store feats.zarr --set model.direction=forward --set losses.layer_weight=0\n\n"
     "  r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine\n\n"
     "  torchrun --nproc-per-node 4 -m r2t.cli train --store feats.zarr --out runs/four-gpus"
 )
@@ -105,6 +107,14 @@ def train(  # noqa: PLR0913 - a parameter for each option
         bool, typer.Option("--profile", help="Write a trace of a few steps into the run's folder.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="NAME=VALUE for any other setting, such as model.direction=forward or "
+            "losses.layer_weight=0; may be repeated. Names are those of the run's config.json.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
@@ -121,7 +131,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
             if init is not None:
                 base = continue_from(base, init, features, hidden_width)
             config = with_changes(
-                base,
+                with_settings(base, settings or []),
                 {
                     "epochs": epochs,
                     "batch_size": batch_size,
@@ -170,6 +180,34 @@ def with_changes(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig
     own = fields.pop("", {})
     parts = {part: replace(getattr(config, part), **given) for part, given in fields.items()}
     return replace(config, **own, **parts)
+
+
+def with_settings(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
+    """Set fields given as `name=value`, where values are as in JSON and text needs no quotes."""
+    values = config.to_dict()
+    for text in given:
+        name, equals, value = text.partition("=")
+        part, _, field = name.rpartition(".")
+        target: dict[str, Any] = values if not part else _part(values, part)
+        if not equals or field not in target or _part(target, field):
+            raise ConfigError(
+                f"--set {text}: give NAME=VALUE; names are {', '.join(_setting_names(values))}"
+            )
+        with suppress(ValueError):
+            value = loads(value)
+        target[field] = value
+    return type(config).from_dict(values)
+
+
+def _setting_names(values: Mapping[str, Any]) -> Iterator[str]:
+    for name in values:
+        yield from [f"{name}.{field}" for field in _part(values, name)] or [name]
+
+
+def _part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the part of the settings of this name; empty if it is no part."""
+    found = values.get(name)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def run_result(folder: Path) -> dict[str, Any]:

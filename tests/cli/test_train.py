@@ -186,3 +186,37 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(
     assert answer.stdout == ""
     assert message in answer.stderr.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
+
+
+def test_any_setting_can_be_given_by_name(
+    run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    given = ("model.direction=forward", "model.shared_weights=false", "losses.layer_weight=0")
+    sets = [part for each in given for part in ("--set", each)]
+    answer = run_command(train, "--store", store, "--out", run, *TINY, "--epochs", 1, *sets)
+    assert answer.exit_code == 0
+    settings = config(run)
+    assert settings["model"]["direction"] == "forward"
+    assert settings["model"]["shared_weights"] is False
+    assert settings["losses"]["layer_weight"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("model.direction", "give NAME=VALUE; names are preset, evaluator, model.num_layers"),
+        ("model=1", "give NAME=VALUE"),
+        ("model.depth=1", "give NAME=VALUE"),
+        ("seed.model=1", "give NAME=VALUE"),
+        ("model.direction=sideways", "direction"),
+        ("epochs=many", "epochs"),
+        ("model.num_layers=3", "the store has"),
+    ],
+)
+def test_settings_that_do_not_exist_or_fit(
+    given: str, message: str, run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    answer = run_command(train, "--store", store, "--out", tmp_path / "run", "--set", given)
+    assert answer.exit_code == 2
+    assert message in answer.stderr.replace("\n", " ")
