@@ -93,16 +93,17 @@ def markdown(found: Sequence[Mapping[str, Any]]) -> str:
     for table in (table for table, size in sizes.items() if size > 1):
         lines += ["", f"**{table}**", ""]
         lines.append(
-            "| | R1@0.5 | R1@0.7 | mAP | mAP to the default, paired | others' sentences, mAP |"
+            f"| | seeds | {' | '.join(METRICS.values())} | mAP to the default, paired "
+            "| others' sentences, mAP |"
         )
-        lines.append("| --- | --- | --- | --- | --- | --- |")
+        lines.append("| --- |" + " --- |" * 6)
         for row in found:
             if row["table"] != table:
                 continue
             means = " | ".join(_bracketed(row[title]) for title in METRICS.values())
             lead = _bracketed(row["mAP to default"], "+") if "mAP to default" in row else ""
             control = row["mAP others' sentences"]
-            lines.append(f"| {row['row']} | {means} | {lead} | {control:.1f} |")
+            lines.append(f"| {row['row']} | {row['seeds']} | {means} | {lead} | {control:.1f} |")
     return "\n".join(lines[1:])
 
 
@@ -148,7 +149,7 @@ def plot(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     drawn = [row for row in found if "mAP to default" in row]
-    figure = Figure(figsize=(8, 0.32 * len(drawn) + 1.2), layout="constrained")
+    figure = Figure(figsize=(9, 0.3 * len(drawn) + 1.2), layout="constrained")
     axes = figure.subplots()
     tables = list(dict.fromkeys(row["table"] for row in drawn))
     for place, row in enumerate(drawn):
@@ -159,7 +160,7 @@ def plot(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.axvline(0, color="0.6", linewidth=1)
     axes.set_yticks(range(len(drawn)), [f"{row['table']}: {row['row']}" for row in drawn])
     axes.invert_yaxis()
-    axes.set_xlabel("mAP to the default, percent points, with 95 % intervals")
+    axes.set_xlabel("mAP to the default, points")
     axes.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=150)
 
