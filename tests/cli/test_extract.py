@@ -181,7 +181,7 @@ def test_the_command_runs_as_a_program(folder: Path, clip_folder: Path, tmp_path
     )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == ""
-    assert "1 extracted; 1 new queries" in finished.stderr
+    assert "1 extracted; 1 new query" in finished.stderr
     assert len(finished.stderr.splitlines()) == 2
     assert "bound by " in finished.stderr.splitlines()[1]
 
