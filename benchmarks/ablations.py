@@ -23,10 +23,10 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,10 @@ from ablation_grid import TABLES, VARIANTS, Tier, Variant
 from ablation_scores import METRICS, Scores, by_group, markdown, plot, rows, write_csv
 
 from r2t.cli import demo
-from r2t.cli.demo_scores import similarity_answers
+from r2t.cli.demo_scores import OURS, SHUFFLED, score_model, score_untrained
 from r2t.cli.ui import note, progress_bar
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import available_cores
-from r2t.extract.demo import baselines
-from r2t.extract.demo.world import make_world
-from r2t.extract.frames import find_videos
-from r2t.extract.pipeline import ExtractConfig, extract
-from r2t.store.annotations import Annotation
-from r2t.store.datasets import read_annotations
 from r2t.store.feature_store import FeatureStore
 from r2t.store.subset import subset
 from r2t.train.checkpoint import RunFolder
@@ -53,11 +47,9 @@ from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
 from r2t.train.fit import fit, split_annotations
 from r2t.train.grounder import Grounder
-from r2t.train.metrics import score_queries
 from r2t.train.presets import preset
-from r2t.train.submission import SubmissionRow
 
-DEMO = "demo"
+DEMO, DEMO_CLIP = "demo", "r2t-demo"
 
 
 @dataclass(frozen=True)
@@ -115,6 +107,16 @@ def main() -> None:
         source = make_demo(options.out, options.videos, options.test_videos)
         groups = read_groups(options.out / "videos" / "test.jsonl")
     store = FeatureStore.open(source)
+    if store.spec.num_layers < VARIANTS["default"].tier.num_layers:
+        raise SystemExit(f"{source} has {store.spec.num_layers} layers: the default reads 4")
+    require_same_runs(
+        {
+            "preset": options.preset,
+            "epochs": options.epochs,
+            "features": store.content_digest(),
+        },
+        options.out / "settings.json",
+    )
     variants = [
         each for each in chosen(options.only) if each.tier.num_layers <= store.spec.num_layers
     ]
@@ -128,12 +130,13 @@ def main() -> None:
     if not options.report:
         run_all([job for job in jobs if not job.scores.exists()], options.jobs)
     paths = {key: [job.scores for job in jobs if job.variant.key == key] for key in VARIANTS}
-    done = {key: [path for path in found if path.exists()] for key, found in paths.items()}
+    # Up to the first that is missing, so that seeds of two variants pair.
+    done = {key: list(takewhile(Path.exists, found)) for key, found in paths.items()}
     scores = {key: Scores.read(found) for key, found in done.items() if found}
     report(scores, groups, options.out)
     print(f"\n{spent([path for found in done.values() for path in found])}")
     print(f"\n**Tiers on the disk**\n\n{tiers_table(options.out, variants)}")
-    if options.preset == DEMO:
+    if store.spec.model == DEMO_CLIP:
         print(f"\n**Without training**\n\n{untrained(FeatureStore.open(jobs[0].store))}")
 
 
@@ -150,29 +153,19 @@ def chosen(only: Sequence[str] | None) -> list[Variant]:
 
 def make_demo(out: Path, num_train: int, num_test: int) -> Path:
     """Make the composed world and extract all six layers of its small CLIP."""
-    folder = out / "videos"
-    counts = {"train": num_train, "val": 40, "test": num_test}
-    for split, count in counts.items():
-        make_world(
-            folder,
-            num_videos=count,
-            seed=0,
-            split=split,  # type: ignore[arg-type]
-            level="composed",
-            processes=available_cores(),
-        )
-    clip = FrozenClip.load("r2t-demo", layers=6)
-    config = ExtractConfig(frame_rate=demo.FRAME_RATE_FPS)
-    spec = clip.spec(config.frame_rate, config.dtype)
-    store = FeatureStore.create(out / "feats.zarr", spec, clip.provenance())
-    annotations = [row for split in counts for row in read_annotations(folder / f"{split}.jsonl")]
-    videos = find_videos(folder)
-    with progress_bar("features", len(videos)) as bar:
-        report = extract(
-            config, clip, store, videos, annotations, lambda state: bar(state.num_finished)
-        )
-    assert report.complete, report.failed
-    return out / "feats.zarr"
+    folder, store = out / "videos", out / "feats.zarr"
+    demo.make_videos(folder, num_train, num_test, num_val=40, level="composed")
+    demo.extract_features(folder, store, layers=6)
+    return store
+
+
+def require_same_runs(settings: dict[str, Any], path: Path) -> None:
+    """Refuse to mix scores that were made with other settings or features."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    elif (found := json.loads(path.read_text(encoding="utf-8"))) != settings:
+        raise SystemExit(f"{path.parent} was made with {found}, not {settings}: give another --out")
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:
@@ -253,35 +246,18 @@ def run(job: Job) -> tuple[float, float]:
 
 def score(grounder: Grounder, store: FeatureStore) -> dict[str, Any]:
     """Ask every test query of its video, and another video's; return the scores per query."""
-    test = store.annotations("test")
-    lenders = baselines.sentences_of_others(
-        [row.video_id for row in test], np.random.default_rng(0)
-    )
-    own: list[SubmissionRow] = []
-    others: list[SubmissionRow] = []
-    for video_id, places in by_video(test):
-        video = grounder.prepare(store.read_video(video_id))
-        for rows_, sentences in ((own, places), (others, [int(lenders[each]) for each in places])):
-            queries = [store.read_query(test[place].query_id) for place in sentences]
-            for place, grounding in zip(places, grounder.ground(video, queries), strict=True):
-                row = test[place]
-                rows_.append(SubmissionRow(row.query_id, video_id, row.query, grounding.moments))
-    asked = [test[place] for _, places in by_video(test) for place in places]
-    scored = [score_queries(each, asked, evaluator="moments") for each in (own, others)]
-    values = [{name: each.metrics()[name].tolist() for name in METRICS} for each in scored]
-    return {
-        "query_ids": list(scored[0].query_ids),
-        "video_ids": list(scored[0].video_ids),
-        "metrics": values[0],
-        "others": values[1],
+    scored = score_model(grounder, store, np.random.default_rng(0))
+    own = scored[OURS]
+    values = {
+        name: {metric: each.metrics()[metric].tolist() for metric in METRICS}
+        for name, each in scored.items()
     }
-
-
-def by_video(annotations: Sequence[Annotation]) -> Iterator[tuple[str, list[int]]]:
-    """Yield each video and the places of its queries."""
-    places = sorted(range(len(annotations)), key=lambda place: annotations[place].video_id)
-    for video_id, group in groupby(places, key=lambda place: annotations[place].video_id):
-        yield video_id, list(group)
+    return {
+        "query_ids": list(own.query_ids),
+        "video_ids": list(own.video_ids),
+        "metrics": values[OURS],
+        "others": values[SHUFFLED],
+    }
 
 
 def report(scores: dict[str, Scores], groups: dict[str, list[str]] | None, out: Path) -> None:
@@ -330,24 +306,10 @@ def tiers_table(out: Path, variants: Sequence[Variant]) -> str:
 
 def untrained(store: FeatureStore) -> str:
     """Score what needs no training: CLIP's similarity, random moments, the whole video."""
-    test = store.annotations("test")
-    clip = FrozenClip.load("r2t-demo", layers=store.spec.num_layers)
-    random = np.random.default_rng(0)
-    lengths = store.videos.set_index("video_id")["duration_seconds"]
-    durations = [float(lengths[row.video_id]) for row in test]
-    answers = {
-        "frozen CLIP similarity": similarity_answers(clip, store, test),
-        "random moments": [baselines.random_moments(random, each) for each in durations],
-        "whole video": [baselines.whole_video(each) for each in durations],
-    }
+    clip = FrozenClip.load(DEMO_CLIP, layers=store.spec.num_layers)
     lines = [f"| | {' | '.join(METRICS.values())} |", "| --- | --- | --- | --- |"]
-    for name, moments in answers.items():
-        given = [
-            SubmissionRow(row.query_id, row.video_id, row.query, each)
-            for row, each in zip(test, moments, strict=True)
-        ]
-        values = score_queries(given, test, evaluator="moments").metrics()
-        means = " | ".join(f"{np.nanmean(values[metric]):.1f}" for metric in METRICS)
+    for name, scores in score_untrained(clip, store, np.random.default_rng(0)).items():
+        means = " | ".join(f"{np.nanmean(scores.metrics()[metric]):.1f}" for metric in METRICS)
         lines.append(f"| {name} | {means} |")
     return "\n".join(lines)
 

@@ -21,7 +21,6 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig, available_cores, default_num_workers
 from r2t.extract.decode_ahead import VideoJob, decode_ahead
 from r2t.extract.decode_pool import DecodePool
-from r2t.extract.encoding import encoding_lanes
+from r2t.extract.encoding import encoding_lanes, encoding_pool
 from r2t.extract.frames import FrameBatch, find_videos
 from r2t.extract.pipeline import ExtractReport, extract
 from r2t.store.feature_store import FeatureStore
@@ -104,8 +103,7 @@ def decode_alone(
 
 def encode_alone(clip: FrozenClip, windows: list[list[np.ndarray]]) -> None:
     """Encode frames that lie in memory, by as many threads as the pipeline does."""
-    lanes, threads = encoding_lanes(clip.device)
-    with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with encoding_pool(clip.device) as pool:
         deque(pool.map(clip.encode_frames, [w for video in windows for w in video]), maxlen=0)
 
 

@@ -18,6 +18,7 @@ from r2t.store.errors import StoreError
 if TYPE_CHECKING:
     from r2t.cli.demo_scores import Scores
     from r2t.extract.clip import FrozenClip
+    from r2t.extract.demo.world import Level
     from r2t.store.annotations import Split
     from r2t.store.feature_store import FeatureStore
     from r2t.train.config import TrainConfig
@@ -99,11 +100,18 @@ def run_folder(out: Path, num_train: int, epochs: int, seed: int) -> Path:
     return out / "runs" / f"{num_train}-videos-{epochs}-epochs-seed-{seed}"
 
 
-def make_videos(folder: Path, num_train: int, num_test: int) -> None:
+def make_videos(
+    folder: Path,
+    num_train: int,
+    num_test: int,
+    *,
+    num_val: int = NUM_VAL_VIDEOS,
+    level: Level = "plain",
+) -> None:
     from r2t.extract.demo.world import make_world
 
     processes = min(4, os.cpu_count() or 1)
-    wanted: dict[Split, int] = {"train": num_train, "val": NUM_VAL_VIDEOS, "test": num_test}
+    wanted: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
     with progress_bar("videos", sum(wanted.values())) as bar:
         before = 0
         for split, count in wanted.items():
@@ -113,13 +121,16 @@ def make_videos(folder: Path, num_train: int, num_test: int) -> None:
                 num_videos=count,
                 seed=0,
                 split=split,
+                level=level,
                 processes=processes,
                 progress=lambda done, _, base=base: bar(base + done),
             )
             before += count
 
 
-def extract_features(folder: Path, location: Path) -> tuple[FrozenClip, FeatureStore]:
+def extract_features(
+    folder: Path, location: Path, *, layers: int = 4
+) -> tuple[FrozenClip, FeatureStore]:
     from r2t.extract.clip import FrozenClip
     from r2t.extract.config import ExtractConfig, default_num_workers
     from r2t.extract.frames import find_videos
@@ -127,7 +138,7 @@ def extract_features(folder: Path, location: Path) -> tuple[FrozenClip, FeatureS
     from r2t.store.datasets import read_annotations
     from r2t.store.feature_store import FeatureStore
 
-    clip = FrozenClip.load("r2t-demo", layers=4)
+    clip = FrozenClip.load("r2t-demo", layers=layers)
     config = ExtractConfig(frame_rate=FRAME_RATE_FPS, num_workers=default_num_workers())
     spec = clip.spec(config.frame_rate, config.dtype)
     store = FeatureStore.create(location, spec, clip.provenance())

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from r2t.extract.demo import baselines
@@ -95,16 +96,45 @@ def score_answers(
     of the training split. `on_queries` hears how many queries were answered so far, of all those of
     `num_questions`.
     """
-    test = store.annotations("test")
     rng = np.random.default_rng(seed)
-    lengths = store.videos.set_index("video_id")["duration_seconds"]
-    durations = [float(lengths[annotation.video_id]) for annotation in test]
-    lenders = baselines.sentences_of_others([a.video_id for a in test], rng)
     answered = _Counter(on_queries)
+    return {
+        **score_model(grounder, store, rng, answered),
+        **score_untrained(clip, store, rng, answered),
+    }
+
+
+def score_model(
+    grounder: Grounder,
+    store: FeatureStore,
+    rng: Generator,
+    on_queries: Callable[[int], None] = lambda num: None,
+) -> dict[str, QueryScores]:
+    """Score a model on the test split, and the same model asked with others' sentences.
+
+    `on_queries` hears how many more queries were answered.
+    """
+    test = store.annotations("test")
+    lenders = baselines.sentences_of_others([row.video_id for row in test], rng)
+    asked = {OURS: test, SHUFFLED: [test[int(place)] for place in lenders]}
+    return {
+        name: _score(test, _ask(grounder, store, test, sentences, on_queries))
+        for name, sentences in asked.items()
+    }
+
+
+def score_untrained(
+    clip: FrozenClip,
+    store: FeatureStore,
+    rng: Generator,
+    on_queries: Callable[[int], None] = lambda num: None,
+) -> dict[str, QueryScores]:
+    """Score on the test split what needs no training; `on_queries` as in `score_model`."""
+    test = store.annotations("test")
+    lengths = store.videos.set_index("video_id")["duration_seconds"]
+    durations = [float(lengths[row.video_id]) for row in test]
     answers = {
-        OURS: _ask(grounder, store, test, test, answered),
-        SHUFFLED: _ask(grounder, store, test, [test[int(place)] for place in lenders], answered),
-        SIMILARITY: similarity_answers(clip, store, test, answered),
+        SIMILARITY: _similarity_answers(clip, store, test, on_queries),
         "random moments": [baselines.random_moments(rng, duration) for duration in durations],
         "whole video": [baselines.whole_video(duration) for duration in durations],
     }
@@ -131,7 +161,7 @@ def _ask(
     store: FeatureStore,
     videos: Sequence[Annotation],
     sentences: Sequence[Annotation],
-    answered: _Counter,
+    on_queries: Callable[[int], None],
 ) -> list[Moments]:
     """Ask each video the sentence at the same place of the other list."""
     moments: list[Moments] = []
@@ -139,7 +169,7 @@ def _ask(
         queries = [store.read_query(sentences[place].query_id) for place in places]
         found = grounder.ground(store.read_video(video_id), queries)
         moments += [grounding.moments for grounding in found]
-        answered(len(places))
+        on_queries(len(places))
     return moments
 
 
@@ -151,16 +181,12 @@ def _by_video(annotations: Sequence[Annotation]) -> Iterator[tuple[str, list[int
         yield video_id, list(places)
 
 
-def similarity_answers(
+def _similarity_answers(
     clip: FrozenClip,
     store: FeatureStore,
     test: Sequence[Annotation],
-    on_queries: Callable[[int], None] = lambda num: None,
+    on_queries: Callable[[int], None],
 ) -> list[Moments]:
-    """Answer by the similarity of frames and sentences; what is read of it is chosen on train.
-
-    `on_queries` hears how many more queries were compared.
-    """
     tuning = store.annotations("train")
     known = _curves(clip, store, tuning, on_queries)
 

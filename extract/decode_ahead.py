@@ -14,7 +14,7 @@ from r2t.store.errors import R2TError, VideoError
 from r2t.store.schema import VideoSource
 
 _STOP_EVERY_SECONDS = 0.2
-_WINDOWS_AHEAD = 8
+_WINDOWS_AHEAD = 8  # so that a long video does not leave the model waiting
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def decode_ahead(
 ) -> Generator[tuple[VideoJob, Decoded]]:
     """Decode several videos at a time; each yields its frames in order, then its end.
 
-    Holds at most `num_threads` windows beside those being decoded. Closing the generator closes
+    Holds at most eight windows beside those being decoded. Closing the generator closes
     the pool, so that no thread is left waiting for a worker.
     """
     hand_over = _HandOver(pool, jobs, _WINDOWS_AHEAD)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +25,6 @@ _MOST_LANES = 16
 _AHEAD = 4  # windows a lane may be ahead of the oldest: none idles behind a neighbour's long one
 
 Tokens = Float16[np.ndarray, "layers frames tokens width"]
-_T = TypeVar("_T")
 
 
 def encoding_lanes(device: torch.device, cores: int | None = None) -> tuple[int, int]:
@@ -38,6 +36,13 @@ def encoding_lanes(device: torch.device, cores: int | None = None) -> tuple[int,
     return lanes, cores // lanes
 
 
+def encoding_pool(device: torch.device) -> ThreadPoolExecutor:
+    """Start a thread for each lane, limited to its share of torch's threads."""
+    lanes, threads = encoding_lanes(device)
+    # Torch keeps the number of threads for each thread that calls it.
+    return ThreadPoolExecutor(lanes, "r2t-encode", torch.set_num_threads, (threads,))
+
+
 def encode_ahead(
     clip: FrozenClip, decoded: Iterable[tuple[VideoJob, Decoded]], clock: StageClock
 ) -> Generator[tuple[VideoJob, Decoded, Tokens | None]]:
@@ -45,15 +50,14 @@ def encode_ahead(
 
     `clock` hears of the work as the stage "encode".
     """
-    lanes, threads = encoding_lanes(clip.device)
+    lanes, _ = encoding_lanes(clip.device)
 
     def encode(batch: FrameBatch) -> Tokens:
         with clock.timed("encode", len(batch)):
             return clip.encode_frames(batch.pixels)
 
     pending: deque[tuple[VideoJob, Decoded, Future[Tokens] | None]] = deque()
-    # Torch keeps the number of threads for each thread that calls it.
-    pool = ThreadPoolExecutor(lanes, "r2t-encode", torch.set_num_threads, (threads,))
+    pool = encoding_pool(clip.device)
     try:
         for job, event in decoded:
             future = pool.submit(encode, event) if isinstance(event, FrameBatch) else None
@@ -66,7 +70,7 @@ def encode_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _is_done(future: Future[_T] | None) -> bool:
+def _is_done(future: Future[Tokens] | None) -> bool:
     return future is None or future.done()
 
 

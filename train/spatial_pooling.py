@@ -90,7 +90,10 @@ class PoolPatches(torch.autograd.Function):
         cls_tokens = words.new_zeros(layers, batch, setting.video.tokens.shape[2], width)
         pooled = torch.zeros_like(cls_tokens)
         places = [(layer, tile) for layer in range(layers) for tile in setting.tiles]
-        seeds = torch.randint(2**62, (len(places),)).tolist()
+        # Nothing is drawn without dropout: to evaluate must not change what training draws.
+        seeds = [None] * len(places)
+        if setting.dropout:
+            seeds = torch.randint(2**62, (len(places),)).tolist()
         works = [
             TilePooling(setting, weights, layer, tile, seed)
             for (layer, tile), seed in zip(places, seeds, strict=True)

@@ -99,13 +99,13 @@ class TilePooling:
     """A tile at one layer. Letters: v videos, f frames, p patches, q queries, w words, c width."""
 
     def __init__(
-        self, setting: Setting, weights: MapWeights, layer: int, tile: Tile, seed: int
+        self, setting: Setting, weights: MapWeights, layer: int, tile: Tile, seed: int | None
     ) -> None:
         self.setting = setting
         self.weights = weights
         self.layer = layer
         self.tile = tile
-        self.seed = seed  # of dropout
+        self.seed = seed  # of dropout, None without
         self.rows = as_slice([query for group in tile.queries for query in group])
         self.asked = (len(tile.queries), len(tile.queries[0]))
         self.scale = 1 / (1 - setting.dropout)  # of what dropout keeps; part of the norms' weights
@@ -116,7 +116,9 @@ class TilePooling:
         features = self._normalised(
             weights.input_gain * self.scale, weights.input_shift * self.scale
         )
-        generator = torch.Generator(words.device).manual_seed(self.seed)
+        generator = None
+        if self.seed is not None:
+            generator = torch.Generator(words.device).manual_seed(self.seed)
         input_kept = self._draw_kept(features, generator)
         keep_(features, _spread(input_kept, features))
         hidden = product(features, weights.input_weight.T).add_(weights.input_bias).relu_()
@@ -197,10 +199,11 @@ class TilePooling:
         if masks is not None:
             sums.kept_inputs.add_(product(d_linear.T, as_numbers_(masks, features.dtype)))
 
-    def _draw_kept(self, like: Tensor, generator: torch.Generator) -> Tensor | None:
+    def _draw_kept(self, like: Tensor, generator: torch.Generator | None) -> Tensor | None:
         """Draw which elements of a tensor dropout keeps, all of them if None."""
-        rate = self.setting.dropout
-        return draw_kept(like.numel(), rate, generator) if rate else None
+        if generator is None:
+            return None
+        return draw_kept(like.numel(), self.setting.dropout, generator)
 
     def _normalised(self, gain: Tensor | None, shift: Tensor | None) -> Tensor:
         features = self.setting.video.read(self.layer, self.tile, self.weights.input_weight.dtype)

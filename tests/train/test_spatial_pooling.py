@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from r2t.train import tile_lanes, tile_pooling, video_tiles
+from r2t.train import spatial_pooling, tile_lanes, tile_pooling, video_tiles
 from r2t.train.batch import Batch, Sample, collate
 from r2t.train.dropout_bits import as_numbers_, draw_kept, keep_, spread
 from r2t.train.losses import LossConfig, compute_losses
@@ -194,6 +194,46 @@ def test_dropout_drops_the_same_forward_and_backward(
     assert len(drawn) == 8  # two of each of four layers
     plain.block.video_map.dropout = _Replayed(drawn, 0.35)  # type: ignore[assignment]
     assert_same(ours, gradients(plain, batch))
+
+
+def test_lanes_draw_and_compute_what_one_lane_does(
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(video_tiles, "ROWS_IN_TILE", 20)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    model, _ = pair(dropout=0.5)
+    batch = collate([make_sample(*shape) for shape in SHAPES])
+    found: list[dict[str, Tensor]] = []
+    lanes: list[int] = []
+    in_lanes = tile_lanes.in_lanes
+
+    def counted(num_lanes: int, work: Callable[[int], Any]) -> list[Any]:
+        lanes.append(num_lanes)
+        return in_lanes(num_lanes, work)
+
+    monkeypatch.setattr(spatial_pooling, "in_lanes", counted)
+    for most in (16, 16, 1):
+        monkeypatch.setattr(tile_lanes, "MOST_LANES", most)
+        torch.manual_seed(7)
+        found.append(gradients(model, batch))
+    assert lanes == [3, 3, 3, 3, 1, 1]  # forward and backward
+    for name, tensor in found[0].items():
+        assert torch.equal(tensor, found[1][name]), name
+    assert_same(found[0], found[2])
+
+
+def test_evaluation_draws_nothing(
+    pair: Callable[..., tuple[R2Model, R2Model]], make_sample: Callable[..., Sample]
+) -> None:
+    model, _ = pair(dropout=0.5)
+    batch = collate([make_sample(9, 4)])
+    before = torch.get_rng_state()
+    model.eval()(batch)
+    assert torch.equal(torch.get_rng_state(), before)
+    model.train()(batch)
+    assert not torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.35, 0.9, 1e-7])
