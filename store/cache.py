@@ -105,10 +105,15 @@ class ByteCache:
         """Remove what was used longest ago until at most `target` bytes are left; return those."""
         entries: list[tuple[float, int, Path]] = []
         used = 0
-        for entry in os.scandir(self.folder):
-            if (match := _ENTRY.match(entry.name)) is None:
+        with os.scandir(self.folder) as found:
+            listed = [(entry, match) for entry in found if (match := _ENTRY.match(entry.name))]
+        for entry, match in listed:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                # Since it was listed, another has removed it, or made an entry of what it wrote.
+                used += int(match[2] or 0)
                 continue
-            status = entry.stat(follow_symlinks=False)
             if match[1] and time.time() - status.st_mtime < _STALE_SECONDS:
                 used += int(match[2])
             else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +212,31 @@ def test_zips_that_are_not_what_they_say_are_refused(home: Path, tmp_path: Path)
     at = content.index(name) - 30
     path.write_bytes(content[:at] + b"XX" + content[at + 2 :])
     refuse("not where the zip's list says")
+
+
+def test_making_room_survives_files_that_vanish_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ByteCache(tmp_path / "cache", 1000)
+    for number in range(3):
+        cache.put(str(number), bytes(200))
+    unfinished = cache.folder / f"{'a' * 64}.{'b' * 12}.150"
+    unfinished.touch()
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def listed(folder: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            found = list(entries)
+        unfinished.unlink(missing_ok=True)  # between being listed and being looked at
+        yield found
+
+    monkeypatch.setattr(os, "scandir", listed)
+    cache.put("3", bytes(400))
+    kept = [name for name in "0123" if cache.get(name) is not None]
+    # What vanished may have become an entry, so it counts: two of the three older ones made room.
+    assert len(kept) == 2
+    assert "3" in kept
 
 
 def test_a_cache_is_bounded_whole_and_shared(tmp_path: Path) -> None:
