@@ -1,6 +1,7 @@
 """Do the paper's claims hold on a store? Trains every variant with several seeds and compares.
 
     python benchmarks/ablations.py --seeds 5                      # makes the composed demo world
+    python benchmarks/ablations.py --level crowded --only pooling baselines --out crowd
     python benchmarks/ablations.py --store feats.zarr --preset qvhighlights --seeds 5
     python benchmarks/ablations.py --only direction --seeds 2
 
@@ -28,7 +29,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from r2t.cli.demo_scores import OURS, SHUFFLED, score_model, score_untrained
 from r2t.cli.ui import note, progress_bar
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import available_cores
+from r2t.extract.demo.world import Level
 from r2t.store.feature_store import FeatureStore
 from r2t.store.subset import subset
 from r2t.train.checkpoint import RunFolder
@@ -91,7 +93,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--store", type=Path, help="by default the composed demo world")
+    parser.add_argument("--store", type=Path, help="by default a demo world")
+    parser.add_argument(
+        "--level", default="composed", choices=get_args(Level), help="of that world"
+    )
     parser.add_argument("--preset", default=DEMO)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int)
@@ -104,7 +109,7 @@ def main() -> None:
     options = parser.parse_args()
     source, groups = options.store, None
     if source is None:
-        source = make_demo(options.out, options.videos, options.test_videos)
+        source = make_demo(options.out, options.level, options.videos, options.test_videos)
         groups = read_groups(options.out / "videos" / "test.jsonl")
     store = FeatureStore.open(source)
     if store.spec.num_layers < VARIANTS["default"].tier.num_layers:
@@ -151,10 +156,10 @@ def chosen(only: Sequence[str] | None) -> list[Variant]:
     return [variant for key, variant in VARIANTS.items() if key in keys]
 
 
-def make_demo(out: Path, num_train: int, num_test: int) -> Path:
-    """Make the composed world and extract all six layers of its small CLIP."""
+def make_demo(out: Path, level: Level, num_train: int, num_test: int) -> Path:
+    """Make a demo world and extract all six layers of its small CLIP."""
     folder, store = out / "videos", out / "feats.zarr"
-    demo.make_videos(folder, num_train, num_test, num_val=40, level="composed")
+    demo.make_videos(folder, num_train, num_test, num_val=40, level=level)
     demo.extract_features(folder, store, layers=6)
     return store
 

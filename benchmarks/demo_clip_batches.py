@@ -23,10 +23,10 @@ from r2t.extract.demo.scene import (
     VERBS,
     Scene,
     Sighting,
-    sample_scene,
     scene_generator,
 )
 from r2t.extract.demo.sentences import Description, describe
+from r2t.extract.demo.staging import sample_scene
 
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 SCENES_PER_STEP, FRAMES_PER_SCENE = 20, 4

@@ -22,17 +22,13 @@ import numpy as np
 
 from r2t.extract.demo.composed import ask_composed
 from r2t.extract.demo.render import Painter
-from r2t.extract.demo.scene import (
-    SIDE,
-    Scene,
-    sample_scene,
-    scene_generator,
-)
+from r2t.extract.demo.scene import SIDE, Scene, scene_generator
 from r2t.extract.demo.sentences import Kind, Query, ask, clip_scores
+from r2t.extract.demo.staging import CROWDED, sample_scene
 from r2t.store.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
-Level = Literal["plain", "composed"]
+Level = Literal["plain", "composed", "crowded"]
 
 FRAME_RATE_FPS = 8
 CLIP_SECONDS = 2  # QVHighlights' unit of saliency
@@ -69,11 +65,17 @@ class Story:
 
 
 def tell(split: Split, seed: int, index: int, level: Level = "plain") -> Story:
-    """Make up one video; the same arguments always tell the same story, each level of one scene."""
+    """Make up one video; the same arguments always tell the same story.
+
+    "plain" and "composed" ask of one scene, so their videos have one name.
+    """
     rng = scene_generator(split, seed, index)
-    scene = sample_scene(rng)
+    if level == "crowded":
+        scene, name = sample_scene(rng, CROWDED), "crowd"
+    else:
+        scene, name = sample_scene(rng), "world"
     queries = ask(scene, rng) if level == "plain" else ask_composed(scene, rng, split)
-    return Story(f"world-{split}-{seed}-{index:04d}", scene, tuple(queries))
+    return Story(f"{name}-{split}-{seed}-{index:04d}", scene, tuple(queries))
 
 
 def make_world(
@@ -88,10 +90,11 @@ def make_world(
 ) -> Path:
     """Write `num_videos` videos and `<split>.jsonl` into a folder; return the latter's path.
 
-    `level` "composed" asks harder questions about the same videos; see `composed`. Splits never
-    share a scene, nor do they share one with what the demo's CLIP was trained on. `progress` is
-    called with (videos done, of how many). More videos of a seed begin with the same videos, and
-    those already there are kept; the bytes depend on the installed libx264.
+    `level` "composed" asks harder questions about the same videos, see `composed`; "crowded" asks
+    them about videos full of small shapes, see `staging`. Splits never share a scene, nor do they
+    share one with what the demo's CLIP was trained on. `progress` is called with (videos done, of
+    how many). More videos of a seed begin with the same videos, and those already there are kept;
+    the bytes depend on the installed libx264.
     """
     if num_videos < 1 or seed < 0 or processes < 1:
         raise ConfigError(

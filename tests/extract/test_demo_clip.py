@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from r2t.extract.demo.render import Painter
-from r2t.extract.demo.scene import COLOURS, sample_scene, scene_generator
+from r2t.extract.demo.scene import COLOURS, scene_generator
 from r2t.extract.demo.sentences import Description, every_description
+from r2t.extract.demo.staging import sample_scene
 
 FOLDER = Path(str(files("r2t.extract.demo") / "clip"))
 CONFIG = json.loads((FOLDER / "open_clip_config.json").read_text())

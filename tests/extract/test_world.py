@@ -25,7 +25,6 @@ from r2t.extract.demo.scene import (
     Pose,
     Scene,
     Visit,
-    sample_scene,
     scene_generator,
 )
 from r2t.extract.demo.sentences import (
@@ -36,7 +35,8 @@ from r2t.extract.demo.sentences import (
     prominence,
     runs,
 )
-from r2t.extract.demo.world import CLIP_SECONDS, make_world, tell
+from r2t.extract.demo.staging import CROWDED, ROOMY, Staging, sample_scene
+from r2t.extract.demo.world import CLIP_SECONDS, Level, make_world, tell
 from r2t.store.errors import ConfigError
 
 BACKGROUND = Background("plain", (60.0, 60.0, 60.0), (70.0, 70.0, 70.0), 16.0, 30.0, 1.0, seed=5)
@@ -96,9 +96,10 @@ def test_every_presence_can_be_seen_in_the_pixels(index: int) -> None:
             assert ((distance < 30).sum() >= 12) == present[second], (colour, second)
 
 
-def test_shapes_never_overlap_and_stay_in_the_picture() -> None:
+@pytest.mark.parametrize("staging", [ROOMY, CROWDED])
+def test_shapes_never_overlap_and_stay_in_the_picture(staging: Staging) -> None:
     for index in range(8):
-        scene = sample_scene(scene_generator("train", 3, index))
+        scene = sample_scene(scene_generator("train", 3, index), staging)
         for second in np.arange(0, DURATION_SECONDS, 0.5):
             poses = [seen.pose for seen in scene.sightings(float(second))]
             for i, pose in enumerate(poses):
@@ -236,15 +237,45 @@ def holds(scene: Scene, sentence: str) -> np.ndarray:
     return np.logical_and.reduce(parts)
 
 
-def test_composed_questions_are_exact_hold_out_pairs_and_are_hard() -> None:
+def test_a_crowd_is_one_of_small_shapes_some_of_which_never_leave() -> None:
+    scenes = [sample_scene(scene_generator("train", 3, index), CROWDED) for index in range(8)]
+    seen = [second for scene in scenes for second in scene.seconds]
+    assert np.median([len(second) for second in seen]) >= 7
+    assert {sighting.pose.size for second in seen for sighting in second} == {"small"}
+    for scene in scenes:
+        stays = [
+            actor.visits[0].end_seconds - actor.visits[0].start_seconds == scene.duration_seconds
+            for actor in scene.actors
+        ]
+        assert 2 <= sum(stays) < len(stays)
+        acting = [act for actor in scene.actors for visit in actor.visits for act in visit.acts]
+        assert acting
+    assert tell("test", 0, 0, "crowded").video_id != tell("test", 0, 0).video_id
+
+
+def test_a_move_crosses_the_border_between_its_cells_halfway() -> None:
+    for index in range(4):
+        scene = sample_scene(scene_generator("train", 3, index), CROWDED)
+        for visit in (visit for actor in scene.actors for visit in actor.visits):
+            for act in visit.acts:
+                if not act.verb.startswith("moves"):
+                    continue
+                middle = visit.pose_at((act.start_seconds + act.end_seconds) / 2)
+                assert middle is not None
+                along = middle.x if act.verb in VERBS[:2] else middle.y
+                assert along % CROWDED.cell_side == pytest.approx(0)
+
+
+@pytest.mark.parametrize("level", ["composed", "crowded"])
+def test_composed_questions_are_exact_hold_out_pairs_and_are_hard(level: Level) -> None:
     kinds: set[str] = set()
     most, longest, novel = 0, 0, 0
     looks = {f"{colour} {shape}" for colour, shape in HELD_OUT}
     assert len(looks) == 6
     for split in ("train", "val", "test"):
         for index in range(30):
-            story = tell(split, 0, index, "composed")
-            assert story.scene == tell(split, 0, index).scene
+            story = tell(split, 0, index, level)
+            assert (story.scene == tell(split, 0, index).scene) == (level == "composed")
             assert len({query.sentence for query in story.queries}) == len(story.queries) <= 6
             for query in story.queries:
                 np.testing.assert_array_equal(
@@ -257,8 +288,10 @@ def test_composed_questions_are_exact_hold_out_pairs_and_are_hard() -> None:
                 most = max(most, len(query.moments))
                 longest = max(longest, len(query.sentence.split()))
                 novel += query.novel
-    assert kinds == {"action", "joint", "place", "size", "scene", "presence", "attribute"}
-    assert 3 <= most <= MOST_MOMENTS
+    everywhere = {"action", "joint", "place", "presence", "attribute"}
+    # A crowd has one size and is never as few as sentences count.
+    assert kinds - {"scene"} == everywhere | ({"size"} if level == "composed" else set())
+    assert (3 if level == "composed" else 2) <= most <= MOST_MOMENTS
     assert longest >= 14
     assert novel >= 20
 
