@@ -18,6 +18,9 @@ from r2t.train.metrics_bootstrap import Interval
 
 METRICS = {"MR-full-R1@0.5": "R1@0.5", "MR-full-R1@0.7": "R1@0.7", "MR-full-mAP": "mAP"}
 SAMPLES = 4000
+# Student's t at 97.5 % with 1, 2, … degrees of freedom; the last serves all above it.
+STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+NORMAL = 1.960
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,15 @@ class Resamples:
         self.seeds = random.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), SAMPLES)
 
     def interval(self, values: NDArray[np.float64], chosen: NDArray[np.bool_] | None = None) -> Any:
-        """Return the mean of values [seeds, queries] and its 95 % interval."""
+        """Return the mean of values [seeds, queries] and its 95 % interval.
+
+        Drawing from a few seeds shows too little of how seeds differ (0.63 to 0.9 of such intervals
+        held the truth where 0.95 should), so they are set apart first, as Student's t would. The
+        interval of a single seed says nothing about others.
+        """
         kept = np.ones(values.shape[1], bool) if chosen is None else chosen
+        of_seeds = values[:, kept].mean(axis=1, keepdims=True)
+        values = values + (_widening(len(values)) - 1) * (of_seeds - of_seeds.mean())
         sums = np.zeros((self.videos.shape[1], len(values)))
         np.add.at(sums, self.video[kept], values[:, kept].T)
         counts = np.bincount(self.video[kept], minlength=self.videos.shape[1])
@@ -60,6 +70,14 @@ class Resamples:
         means /= np.maximum(self.videos @ counts, 1) * len(values)
         low, high = np.quantile(means, (0.025, 0.975))
         return Interval(float(values[:, kept].mean()), float(low), float(high))
+
+
+def _widening(num_seeds: int) -> float:
+    """By how much a bootstrap of so few seeds makes their differences too small."""
+    if num_seeds == 1:
+        return 1.0
+    quantile = STUDENT_T[min(num_seeds - 1, len(STUDENT_T)) - 1]
+    return quantile / NORMAL * float(np.sqrt(num_seeds / (num_seeds - 1)))
 
 
 def rows(scores: Mapping[str, Scores]) -> list[dict[str, Any]]:

@@ -37,19 +37,23 @@ def scores(shift: float, num_seeds: int = 3) -> Scores:
     return Scores(ids, [f"v{number // 4}" for number in range(40)], metrics, metrics)
 
 
-def test_intervals_cover_what_they_should() -> None:
+@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+@pytest.mark.parametrize(("between_videos", "between_seeds"), [(5, 2), (5, 0.5), (2, 3)])
+def test_intervals_cover_what_they_should(
+    num_seeds: int, between_videos: float, between_seeds: float
+) -> None:
     """Means of fresh draws, seeds and videos anew, lie in nearly all of their intervals."""
     random = np.random.default_rng(1)
+    resamples = Resamples([str(number // 4) for number in range(200)], num_seeds)
     covered = 0
-    for _ in range(60):
-        of_video = random.normal(0, 5, 50).repeat(4)
-        of_seed = random.normal(0, 2, (5, 1))
-        values = of_video + of_seed + random.normal(0, 3, (5, 200))
-        videos = [str(number // 4) for number in range(200)]
-        found = Resamples(videos, 5).interval(values)
+    for _ in range(100):
+        of_video = random.normal(0, between_videos, 50).repeat(4)
+        of_seed = random.normal(0, between_seeds, (num_seeds, 1))
+        values = of_video + of_seed + random.normal(0, 3, (num_seeds, 200))
+        found = resamples.interval(values)
         assert found.value == pytest.approx(values.mean())
         covered += found.low <= 0 <= found.high
-    assert 48 <= covered <= 60
+    assert covered >= 90
 
 
 def test_differences_are_paired_and_groups_are_apart() -> None:
