@@ -25,6 +25,10 @@ class StoreError(R2TError, OSError):
     """A feature store cannot be opened, read or written."""
 
 
+class UnreachableError(StoreError):
+    """A server does not answer: what it holds may be sound, and later readable."""
+
+
 class FeatureNotFoundError(StoreError, KeyError):
     """The store holds no features of this video or query."""
 

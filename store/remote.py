@@ -21,7 +21,7 @@ import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
 import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
 import yarl
 
-from r2t.store.errors import StoreError
+from r2t.store.errors import StoreError, UnreachableError
 from r2t.store.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
 
 T = TypeVar("T")
@@ -166,7 +166,8 @@ class RemoteFolder:
                 "credentials in use may read and list it"
             )
         times = f" after {attempts} attempts" if attempts > 1 else ""
-        return StoreError(f"cannot read {name}{times}: {str(error) or repr(error)}")
+        kind = UnreachableError if _is_transient(error) else StoreError
+        return kind(f"cannot read {name}{times}: {str(error) or repr(error)}")
 
     def _http_get(self, key: str, span: tuple[int, int] | None) -> bytes:
         return cast(

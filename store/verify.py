@@ -89,7 +89,8 @@ def verify(
     """Look for all that can be wrong with a store, here or at a URL; change nothing.
 
     `quick` checks the tokens' shapes, sizes and places but not their bytes. `on_video` is told how
-    many videos are checked, of how many. Raises `StoreError` where there is no store to look at.
+    many videos are checked, of how many. Raises `StoreError` where there is no store to look at,
+    and `UnreachableError` where a server stops answering: that is no fault of the store.
     """
     began = time.monotonic()
     checked = check_store(

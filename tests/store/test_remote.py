@@ -18,8 +18,9 @@ from servers import NGINX, Nginx, nginx, scripted_server
 
 from r2t.store import FeatureStore, remote
 from r2t.store.cache import ByteCache
-from r2t.store.errors import StoreError
+from r2t.store.errors import StoreError, UnreachableError
 from r2t.store.layout import node_name
+from r2t.store.verify import verify
 
 LONG = 301  # frames of three shards
 TOKENS = {"a dog": random_tokens(5, seed=1), "long": random_tokens(LONG, seed=2)}
@@ -179,6 +180,25 @@ def test_what_fails_for_a_moment_is_tried_again(
             source.read("zarr.json")
     with pytest.raises(StoreError, match="after 5 attempts"):
         source.read("zarr.json")
+
+
+@pytest.mark.parametrize("lost", ["tokens", "columns"])
+def test_a_server_that_stops_answering_is_no_fault_of_the_store(
+    home: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.001)
+    answered = remote.RemoteFolder._http_get
+
+    def lose(self: remote.RemoteFolder, key: str, span: tuple[int, int] | None) -> bytes:
+        of_video = key.startswith("videos/")
+        if "/c/" in key and of_video == (lost == "tokens"):
+            raise ConnectionRefusedError(key)
+        return answered(self, key, span)
+
+    with scripted_server(home) as (url, _):
+        monkeypatch.setattr(remote.RemoteFolder, "_http_get", lose)
+        with pytest.raises(UnreachableError, match="after 5 attempts"):
+            verify(f"{url}/feats.zarr")
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
