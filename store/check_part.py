@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.check_video import has_only_finite
-from r2t.store.errors import CorruptFeatureError, R2TError, UnreachableError
+from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.faults import Fault
 from r2t.store.inventory import files_in, names_in
 from r2t.store.layout import ColumnsDigest
@@ -102,7 +102,7 @@ def check_part(root: StoreRoot, kind: PartKind, name: str) -> CheckedPart:
                     query_id = str(part.columns["query_id"][row])
                     faults.append(Fault("query", place, f"query {query_id!r}: {problem}"))
             computed = digest.finish()
-    except UnreachableError:
+    except ServerError:
         raise
     except R2TError as error:
         return CheckedPart(name, None, faults=[*faults, Fault("part", place, str(error))])

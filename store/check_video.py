@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from r2t.store.errors import CorruptFeatureError, R2TError, UnreachableError
+from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.faults import Fault
 from r2t.store.inventory import files_in
 from r2t.store.layout import FeatureDigest, frame_runs, node_name
@@ -59,7 +59,7 @@ def check_video(root: StoreRoot, node: str, *, quick: bool = False) -> CheckedVi
             _require_digest(root, group, row)
         else:
             _require_whole(root, group)
-    except UnreachableError:
+    except ServerError:
         raise
     except R2TError as error:
         video_id = None if row is None else row["video_id"]

@@ -25,8 +25,8 @@ class StoreError(R2TError, OSError):
     """A feature store cannot be opened, read or written."""
 
 
-class UnreachableError(StoreError):
-    """A server does not answer: what it holds may be sound, and later readable."""
+class ServerError(StoreError):
+    """A server does not give what it was asked for; what it holds may be sound."""
 
 
 class FeatureNotFoundError(StoreError, KeyError):

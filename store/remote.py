@@ -21,7 +21,7 @@ import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
 import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
 import yarl
 
-from r2t.store.errors import StoreError, UnreachableError
+from r2t.store.errors import ServerError, StoreError
 from r2t.store.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class RemoteFolder:
         if info is None or info.get("type") == "directory":
             return None
         if not isinstance(info.get("size"), int):
-            raise StoreError(f"{self._name(key)}: the server does not say how large it is")
+            raise ServerError(f"{self._name(key)}: the server does not say how large it is")
         return info["size"]
 
     def names(self, folder: str) -> list[str]:
@@ -151,23 +151,22 @@ class RemoteFolder:
                 raise self._explained(key, error, attempt) from error
         raise AssertionError("unreachable")
 
-    def _explained(self, key: str, error: Exception, attempts: int) -> StoreError:
+    def _explained(self, key: str, error: Exception, attempts: int) -> ServerError:
         name = self._name(key)
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if kinds & _NO_CREDENTIALS:
-            return StoreError(
+            return ServerError(
                 f"cannot read {name}: no credentials ({error}); set AWS_PROFILE, or "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket set "
                 "FSSPEC_S3_ANON=true"
             )
         if isinstance(error, PermissionError):
-            return StoreError(
+            return ServerError(
                 f"cannot read {name}: access denied ({error}); check that it exists and that the "
                 "credentials in use may read and list it"
             )
         times = f" after {attempts} attempts" if attempts > 1 else ""
-        kind = UnreachableError if _is_transient(error) else StoreError
-        return kind(f"cannot read {name}{times}: {str(error) or repr(error)}")
+        return ServerError(f"cannot read {name}{times}: {str(error) or repr(error)}")
 
     def _http_get(self, key: str, span: tuple[int, int] | None) -> bytes:
         return cast(
@@ -190,7 +189,7 @@ class RemoteFolder:
             if status == 416:  # the file ends before the range begins
                 return b""
             if span is not None and status != 206:
-                raise StoreError(
+                raise ServerError(
                     f"{url}: the server ignores ranges (it answers {status}, not 206), so reading "
                     "a part would move the whole; serve the store with one that knows them, such "
                     "as nginx, or copy it here"
@@ -199,7 +198,7 @@ class RemoteFolder:
             async for piece in response.content.iter_chunked(2**20):
                 body += piece
                 if len(body) > limit:
-                    raise StoreError(f"{url}: the server sends more than the {limit} bytes asked")
+                    raise ServerError(f"{url}: the server sends more than the {limit} bytes asked")
             told = response.headers.get("Content-Length")
             if told is not None and told.isdigit() and len(body) != int(told):
                 raise _TransientError(f"{len(body)} of {told} bytes arrived")
@@ -222,7 +221,7 @@ class RemoteFolder:
             if name and name.rstrip("/") not in ("", ".", "..") and "/" not in name.rstrip("/"):
                 names.add(name)
         if "zarr.json" not in names and folder in ("index", "queries", "videos"):
-            raise StoreError(
+            raise ServerError(
                 f"{self._name(folder)}/ is not listed: opening a folder over http needs a server "
                 "that lists folders (nginx: `autoindex on;`); or serve one packed zip, which "
                 "needs no listing"
@@ -238,7 +237,7 @@ def _require_status(status: int, url: str) -> None:
     if status in _BUSY:
         raise _TransientError(f"the server answers {status}")
     if status >= 400 and status != 416:
-        raise StoreError(f"{url}: the server answers {status}")
+        raise ServerError(f"{url}: the server answers {status}")
 
 
 def _is_transient(error: Exception) -> bool:

@@ -90,7 +90,7 @@ def verify(
 
     `quick` checks the tokens' shapes, sizes and places but not their bytes. `on_video` is told how
     many videos are checked, of how many. Raises `StoreError` where there is no store to look at,
-    and `UnreachableError` where a server stops answering: that is no fault of the store.
+    and `ServerError` where a server does not give what it is asked for: no fault of the store.
     """
     began = time.monotonic()
     checked = check_store(
