@@ -79,7 +79,7 @@ ROOMY = Staging(
     jitter=2.5,
     plan_shares=(0.5, 0.2, 0.2, 0.1),
 )
-# Small shapes only, most often seven to nine at a time, some of which never leave.
+# Small shapes only, about eight at a time, some of which never leave.
 CROWDED = Staging(
     cells_per_side=4,
     num_colours=4,
