@@ -16,7 +16,6 @@ from r2t.cli.extract_inputs import (
     choice,
     frame_rate,
     memory_bytes,
-    named,
     restrict,
     videos_in,
 )
@@ -27,6 +26,7 @@ from r2t.cli.ui import (
     counted,
     handle_errors,
     human_bytes,
+    named,
     note,
     print_json,
     progress_bar,

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from r2t.cli.inputs import parse_frame_rate, read_annotation_options, read_ids
-from r2t.cli.ui import note
+from r2t.cli.ui import named, note
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
-
-NUM_NAMED = 20  # videos that one line spells out
 
 
 def choice(option: str, given: str, literal: Any) -> Any:
@@ -79,10 +77,3 @@ def annotations_of(videos: Path, given: list[str] | None) -> list[Annotation]:
             note(f"note: no annotations beside {videos}, so only features of videos are stored")
         return [row for file in files for row in read_annotations(file)]
     return read_annotation_options(given)
-
-
-def named(videos: Any) -> str:
-    """Spell out video ids, or the first of many."""
-    names = list(videos)
-    rest = len(names) - NUM_NAMED
-    return ", ".join(names[:NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -30,7 +30,7 @@ from r2t.cli.store_combine import (
     unpack,
 )
 from r2t.cli.store_transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
-from r2t.cli.ui import answers, cell, handle_errors, human_bytes, print_json
+from r2t.cli.ui import answers, cell, handle_errors, human_bytes, named, print_json
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -147,13 +147,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
         table.add_row("domains", cell(", ".join(summary["domains"])))
     table.add_section()
     for name in ("annotated_without_features", "features_without_annotations"):
-        table.add_row(name.replace("_", " "), cell(_named(summary[name])))
+        table.add_row(name.replace("_", " "), cell(_listed(summary[name])))
     answers().print(table)
 
 
-def _named(video_ids: list[str]) -> str:
-    if not video_ids:
-        return "none"
-    listed = ", ".join(video_ids[:NUM_NAMED])
-    rest = len(video_ids) - NUM_NAMED
-    return f"{len(video_ids)}: {listed}" + (f" and {rest} more" if rest > 0 else "")
+def _listed(video_ids: list[str]) -> str:
+    return f"{len(video_ids)}: {named(video_ids, NUM_NAMED)}" if video_ids else "none"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r2t.cli.extract_inputs import named
 from r2t.cli.inputs import read_annotation_options, read_ids
 from r2t.cli.ui import (
     SOME_FAILED,
@@ -16,6 +15,7 @@ from r2t.cli.ui import (
     handle_errors,
     human_bytes,
     json_ready,
+    named,
     note,
     print_json,
 )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from r2t.cli.extract_inputs import named
 from r2t.cli.inputs import read_annotation_options, read_ids
 from r2t.cli.ui import (
     SOME_FAILED,
@@ -18,6 +17,7 @@ from r2t.cli.ui import (
     handle_errors,
     human_bytes,
     json_ready,
+    named,
     note,
     print_json,
     progress_bar,
