@@ -10,9 +10,9 @@ Variants are those of `ablation_grid`; numbers of layers beyond the store's are 
 leaves its scores in `--out`, so the same command again goes on where it was interrupted. Runs take
 turns in `--jobs` processes, one thread each, seed after seed.
 
-Scores are on the test split, by the checkpoint that validation chose. Intervals resample videos and
-seeds together; differences are paired by query and seed. Beside each score stands the same model's
-with others' sentences: what the language is worth.
+Scores are on the test split, by the checkpoint that validation chose. Intervals speak of other
+videos and other seeds; differences are paired by query and seed. Beside each score stands the same
+model's with others' sentences: what the language is worth.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--store", type=Path, help="by default a demo world")
-    parser.add_argument(
-        "--level", default="composed", choices=get_args(Level), help="of that world"
-    )
+    parser.add_argument("--level", choices=get_args(Level), help="of that world; composed")
     parser.add_argument("--preset", default=DEMO)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int)
@@ -106,21 +104,23 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=300, help="of the demo world, to train on")
     parser.add_argument("--test-videos", type=int, default=200)
     options = parser.parse_args()
-    source, groups = options.store, None
-    if source is None:
-        source = make_demo(options.out, options.level, options.videos, options.test_videos)
+    asked = {"preset": options.preset, "epochs": options.epochs}
+    groups = None
+    if options.store is not None:
+        if options.level is not None:
+            parser.error("--level is of the demo world, --store brings features of its own")
+        require_same(asked, options.out / "settings.json")
+        source = options.store
+    else:
+        level = options.level or "composed"
+        sizes = {"videos": options.videos, "test_videos": options.test_videos}
+        require_same({**asked, "level": level, **sizes}, options.out / "settings.json")
+        source = make_demo(options.out, level, options.videos, options.test_videos)
         groups = read_groups(options.out / "videos" / "test.jsonl")
     store = FeatureStore.open(source)
     if store.spec.num_layers < VARIANTS["default"].tier.num_layers:
         raise SystemExit(f"{source} has {store.spec.num_layers} layers: the default reads 4")
-    require_same_runs(
-        {
-            "preset": options.preset,
-            "epochs": options.epochs,
-            "features": store.content_digest(),
-        },
-        options.out / "settings.json",
-    )
+    require_same({"features": store.content_digest()}, options.out / "features.json")
     variants = [
         each for each in chosen(options.only) if each.tier.num_layers <= store.spec.num_layers
     ]
@@ -155,8 +155,8 @@ def chosen(only: Sequence[str] | None) -> list[Variant]:
     return [variant for key, variant in VARIANTS.items() if key in keys]
 
 
-def require_same_runs(settings: dict[str, Any], path: Path) -> None:
-    """Refuse to mix scores that were made with other settings or features."""
+def require_same(settings: dict[str, Any], path: Path) -> None:
+    """Refuse to mix scores that were made with other settings or features than a file tells."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -65,7 +65,7 @@ def verify(
     """Find and name all that is wrong with a store; change nothing.
 
     Computes every digest anew, compares the index with the videos, and accounts for every file.
-    Exits with 1 if anything is wrong.
+    Exits with 1 if anything is wrong, with 2 if the store cannot be read or a server fails.
     """
     with handle_errors():
         from r2t.store.verify import verify as look

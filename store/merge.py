@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from r2t.store.bring import bring_video
 from r2t.store.check_video import has_only_finite
-from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
+from r2t.store.errors import CorruptFeatureError, R2TError, ServerError, StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.parallel import map_threads
 from r2t.store.query_rows import row_digest
@@ -181,6 +181,8 @@ def read_queries(
             sound = row_digest(annotation, features) == digests[annotation.query_id]
             if not sound or not has_only_finite(features.tokens):
                 raise CorruptFeatureError("its content is not what its digest says")
+        except ServerError:
+            raise
         except R2TError as error:
             failures[f"query {annotation.query_id}"] = f"{store.location}: {error}"
         else:

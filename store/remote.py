@@ -33,6 +33,7 @@ _url_to_fs = cast(
 
 _ATTEMPTS = 5
 _FIRST_PAUSE_SECONDS = 0.2
+_AS_IT_IS = ("", "identity")
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"'?#]+)["']""", re.IGNORECASE)
 # Errors of clients that are no dependency of ours, by name.
@@ -96,6 +97,8 @@ class RemoteFolder:
 
     def size(self, key: str) -> int | None:
         """Return the size of a file in bytes; None if there is none."""
+        if self._is_http:
+            return self._try(key, lambda: self._http_size(key))
         info = self._try(key, lambda: cast("dict[str, Any]", self._fs.info(self._join(key))))
         if info is None or info.get("type") == "directory":
             return None
@@ -198,11 +201,39 @@ class RemoteFolder:
             async for piece in response.content.iter_chunked(2**20):
                 body += piece
                 if len(body) > limit:
-                    raise ServerError(f"{url}: the server sends more than the {limit} bytes asked")
+                    kind = StoreError if span is None else ServerError
+                    raise kind(f"{url}: the server sends more than the {limit} bytes asked")
             told = response.headers.get("Content-Length")
             if told is not None and told.isdigit() and len(body) != int(told):
                 raise _TransientError(f"{len(body)} of {told} bytes arrived")
             return bytes(body)
+
+    def _http_size(self, key: str) -> int:
+        return cast(
+            "int",
+            fsspec.asyn.sync(self._fs.loop, self._http_length, self._join(key)),  # pyright: ignore[reportUnknownMemberType]
+        )
+
+    async def _http_length(self, url: str) -> int:
+        """Ask how long a file is; fsspec takes whatever fails here for a file that is missing."""
+        session: Any = await self._fs.set_session()
+        headers = {"Accept-Encoding": "identity"}
+        for method in ("HEAD", "GET"):  # not every server, or signed URL, allows the former
+            async with session.request(
+                method,
+                yarl.URL(url, encoded=True),
+                headers=headers,
+                allow_redirects=True,
+                **self._fs.kwargs,
+            ) as response:
+                status = cast("int", response.status)
+                if method == "HEAD" and status >= 400 and status not in (404, 410, *_BUSY):
+                    continue
+                _require_status(status, url)
+                told = response.headers.get("Content-Length", "")
+                if told.isdigit() and response.headers.get("Content-Encoding", "") in _AS_IT_IS:
+                    return int(told)
+        raise ServerError(f"{url}: the server does not say how large it is")
 
     def _http_names(self, folder: str) -> list[str]:
         try:

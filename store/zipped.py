@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Protocol
 
-from r2t.store.errors import StoreError
+from r2t.store.errors import ServerError, StoreError
 from r2t.store.remote import RemoteFolder
 from r2t.store.sources import MAX_READ_BYTES
 
@@ -57,7 +57,7 @@ class _RemoteFile:
     def read(self, start: int, stop: int) -> bytes:
         content = self._source.read("", start, stop)
         if content is None:
-            raise StoreError(f"{self.location} does not exist")
+            raise ServerError(f"{self.location} does not exist any more")
         return content
 
     def size(self) -> int:

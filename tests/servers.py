@@ -94,6 +94,12 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
+    def do_HEAD(self) -> None:
+        if self._plan.statuses:
+            self.send_error(self._plan.statuses.pop(0))
+        else:
+            super().do_HEAD()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 

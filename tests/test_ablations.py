@@ -46,6 +46,7 @@ def test_intervals_cover_what_they_should(
     random = np.random.default_rng(1)
     resamples = Resamples([str(number // 4) for number in range(200)], num_seeds)
     covered = 0
+    widths: list[float] = []
     for _ in range(100):
         of_video = random.normal(0, between_videos, 50).repeat(4)
         of_seed = random.normal(0, between_seeds, (num_seeds, 1))
@@ -53,7 +54,10 @@ def test_intervals_cover_what_they_should(
         found = resamples.interval(values)
         assert found.value == pytest.approx(values.mean())
         covered += found.low <= 0 <= found.high
+        widths.append(found.high - found.low)
     assert covered >= 90
+    error = np.hypot(between_videos / 50**0.5, between_seeds / num_seeds**0.5)
+    assert np.median(widths) < {2: 22, 3: 8, 5: 6}[num_seeds] * error  # 3.9 if both were known
 
 
 def test_differences_are_paired_and_groups_are_apart() -> None:
@@ -68,8 +72,8 @@ def test_differences_are_paired_and_groups_are_apart() -> None:
     chosen = np.arange(40) % 2 == 1
     odd = scores(0).metrics["MR-full-mAP"][:, chosen].mean()
     text = by_group(found, groups)
-    assert f"{odd:.1f} [" in text.splitlines()[2].split("|")[3]
-    assert text.splitlines()[-1] == "| queries | 20 | 20 |"
+    assert f"{odd:.1f} [" in text.splitlines()[2].split("|")[4]
+    assert text.splitlines()[-1] == "| queries | | 20 | 20 |"
 
 
 def test_what_is_written(tmp_path: Path) -> None:

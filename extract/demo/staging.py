@@ -1,8 +1,8 @@
 """How scenes are drawn: which shapes, where, and what they do.
 
-A picture is divided into cells and a cell holds one shape at a time, so shapes never hide each
-other. The shapes of a scene share few colours and few forms: whoever looks only for red, or only
-for circles, finds the wrong one too.
+A picture is divided into cells and a cell holds one shape at a time, so shapes do not hide each
+other; in a crowd a tip may reach a pixel or two into the next cell. The shapes of a scene share few
+colours and few forms: whoever looks only for red, or only for circles, finds the wrong one too.
 """
 
 from __future__ import annotations
@@ -54,8 +54,14 @@ class Staging:
     small_radius: float
     large_radius: float
     jitter: float
-    plan_shares: tuple[float, float, float, float]  # of moving, resizing, spinning, resting
-    share_staying: float = 0.0  # of actors that are there from the first second to the last
+    # Of moving, resizing, spinning, resting; circles and rings move instead of spinning.
+    plan_shares: tuple[float, float, float, float]
+    share_staying: float = 0.0  # of actors meant to stay from the first second to the last
+
+    def __post_init__(self) -> None:
+        assert self.fewest_actors <= self.most_actors <= self.num_colours * self.num_shapes
+        resizes = self.plan_shares[1] > 0
+        assert not resizes or self.large_radius + self.small_radius == 2 * MIDDLE_RADIUS
 
     @property
     def cells(self) -> tuple[Cell, ...]:

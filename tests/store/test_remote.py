@@ -176,8 +176,14 @@ def test_what_fails_for_a_moment_is_tried_again(
         assert source.read("zarr.json") == expected
         assert len(plan.requests) == 5
         plan.statuses = [503] * 9
-        with pytest.raises(StoreError, match=r"after 5 attempts.*503"):
+        with pytest.raises(ServerError, match=r"after 5 attempts.*503"):
             source.read("zarr.json")
+        plan.statuses = [503] * 9
+        with pytest.raises(ServerError, match=r"after 5 attempts.*503"):
+            source.size("zarr.json")
+        plan.statuses = [503, 405]  # busy, then HEAD is not allowed, then GET is
+        assert source.size("zarr.json") == len(expected)
+        assert source.size("nothing.json") is None
     with pytest.raises(StoreError, match="after 5 attempts"):
         source.read("zarr.json")
 
