@@ -73,7 +73,8 @@ def merge(
 
     `link` shares files on one disk, so that a merge takes no space; `quick` trusts the tokens'
     bytes. Raises `SpecMismatchError` or `StoreError`, before anything is written, if the stores
-    were made with other settings or one id means two things.
+    were made with other settings or one id means two things, and `ServerError` if a server fails
+    meanwhile: the same merge again goes on from there.
     """
     opened = [Source.open(location) for location in sources]
     for other in opened[1:]:

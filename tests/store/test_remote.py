@@ -20,6 +20,7 @@ from r2t.store import FeatureStore, remote
 from r2t.store.cache import ByteCache
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.layout import node_name
+from r2t.store.merge import merge
 from r2t.store.verify import verify
 
 LONG = 301  # frames of three shards
@@ -209,6 +210,26 @@ def test_what_a_server_does_is_no_fault_of_the_store(
                 verify(f"{url}/feats.zarr")
         lost = "nothing of the store"
         assert not verify(f"{url}/feats.zarr").faults
+
+
+def test_a_merge_ends_where_a_server_fails_instead_of_leaving_queries_out(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: FeatureStore, query_id: str) -> None:
+        raise ServerError(f"cannot read {query_id} after 5 attempts")
+
+    monkeypatch.setattr(FeatureStore, "read_query", fail)
+    with pytest.raises(ServerError, match="cannot read q1"):
+        merge([str(home / "feats.zarr")], tmp_path / "merged.zarr")
+
+
+def test_a_zip_that_goes_away_while_it_is_read_is_no_damage(web: Nginx, home: Path) -> None:
+    leaving = home / "leaving.zip"
+    shutil.copy(home / "feats.zip", leaving)
+    store = FeatureStore.open(f"{web.url}/leaving.zip")
+    leaving.unlink()
+    with pytest.raises(ServerError, match="does not exist any more"):
+        store.read_video("long")
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
