@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -43,6 +42,7 @@ from r2t.extract.clip import FrozenClip
 from r2t.extract.config import available_cores
 from r2t.extract.demo.world import Level
 from r2t.store.feature_store import FeatureStore
+from r2t.store.files import write_whole
 from r2t.train.checkpoint import RunFolder
 from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
@@ -190,10 +190,8 @@ def run(job: Job) -> tuple[float, float]:
     fit(job.config(store), store, split_annotations(store), folder, conduct=conduct)
     found = score(Grounder.load(folder), store)
     job.scores.parent.mkdir(exist_ok=True)
-    staged = job.scores.with_suffix(".partial")
     seconds = time.monotonic() - began
-    staged.write_text(json.dumps({**found, "seconds": seconds}), encoding="utf-8")
-    os.replace(staged, job.scores)
+    write_whole(job.scores, json.dumps({**found, "seconds": seconds}))
     return seconds, float(np.mean(found["metrics"]["MR-full-mAP"]))
 
 

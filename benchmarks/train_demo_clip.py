@@ -18,7 +18,6 @@ import argparse
 import gzip
 import json
 import math
-import os
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -36,6 +35,7 @@ from torch.nn import functional as F
 
 from r2t.extract.demo.scene import COLOURS, SHAPES, SIDE
 from r2t.extract.demo.sentences import every_description
+from r2t.store.files import write_whole
 
 FOLDER = Path(__file__).parent.parent / "extract" / "demo" / "clip"
 EXPORT_SECONDS = 180
@@ -123,16 +123,12 @@ def export(model: CLIP, config: dict, provenance: dict) -> None:
         "interpolation": "bicubic", "resize_mode": "shortest",
     }  # fmt: skip
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    staged = FOLDER / "open_clip_model.partial"
-    staged.write_bytes(save(weights))
-    os.replace(staged, FOLDER / "open_clip_model.safetensors")
+    write_whole(FOLDER / "open_clip_model.safetensors", save(weights))
     for name, content in (
         ("open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess}),
         ("provenance.json", provenance),
     ):
-        staged = FOLDER / f"{name}.partial"
-        staged.write_text(json.dumps(content, indent=2) + "\n")
-        os.replace(staged, FOLDER / name)
+        write_whole(FOLDER / name, json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

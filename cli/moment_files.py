@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2t.cli.ui import note, progress_bar, write_text
+from r2t.cli.ui import note, progress_bar
 from r2t.store.errors import ConfigError
+from r2t.store.files import write_whole
 
 if TYPE_CHECKING:
     from r2t.train.decode import Grounding
@@ -40,7 +41,7 @@ def write_subtitles(grounding: Grounding, query: str, path: Path, top: int) -> N
             sorted(ranked, key=lambda entry: entry[1]), start=1
         )
     ]
-    write_text(path, "\n".join(blocks))
+    write_whole(path, "\n".join(blocks))
     note(f"subtitles: {path}")
 
 

@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError
+from r2t.store.files import appearing
 
 if TYPE_CHECKING:
     from r2t.train.decode import Grounding
@@ -84,8 +85,9 @@ def plot_grounding(
     """
     figure = grounding_figure(grounding, query, strip=strip, truth=truth, top=top)
     try:
-        figure.savefig(path, dpi=150, facecolor="white")
-    except (OSError, ValueError) as error:
+        with appearing(path) as unfinished:
+            figure.savefig(unfinished, dpi=150, facecolor="white")
+    except ValueError as error:
         raise ConfigError(f"cannot draw {path}: {error}") from error
 
 

@@ -19,8 +19,9 @@ from r2t.cli.report_page import (
     render_page,
 )
 from r2t.cli.report_videos import VideoPlace, data_url, file_source, strip_image, video_entries
-from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, note, write_text
+from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, note
 from r2t.store.errors import ConfigError
+from r2t.store.files import write_whole
 
 if TYPE_CHECKING:
     from r2t.cli.eval import AskedStore
@@ -133,7 +134,7 @@ def require_page_path(path: Path) -> None:
 
 def _write(path: Path, data: Mapping[str, Any], media_sources: Sequence[str]) -> None:
     page = render_page(data, title=f"{data['title']} - r2t", media_sources=media_sources)
-    write_text(path, page)
+    write_whole(path, page)
     count = len(data["queries"])
     queries = "1 query" if count == 1 else f"{count} queries"
     note(f"report: {path} ({queries}, {human_bytes(len(page))})")

@@ -21,8 +21,8 @@ from r2t.cli.ui import (
     note,
     print_json,
     progress_bar,
-    write_text,
 )
+from r2t.store.files import write_whole
 
 if TYPE_CHECKING:
     from r2t.store.coverage import Coverage
@@ -153,7 +153,7 @@ def repair(
             report = mend(store, quick=quick, num_threads=threads, on_video=show_done)
         target = list_file or store.resolve().with_name(f"{store.resolve().name}.extract-again.txt")
         if report.extract_again:
-            write_text(target, "".join(f"{name}\n" for name in report.extract_again))
+            write_whole(target, "".join(f"{name}\n" for name in report.extract_again))
         if json:
             print_json(json_ready(report))
         else:
@@ -214,7 +214,9 @@ def coverage(
         rows = None if annotations is None else read_annotation_options(annotations)
         found = compare(FeatureStore.open(store), rows)
         if list_file is not None:
-            write_text(list_file, "".join(f"{name}\n" for name in found.annotated_without_features))
+            write_whole(
+                list_file, "".join(f"{name}\n" for name in found.annotated_without_features)
+            )
         if json:
             print_json({"complete": found.complete, **json_ready(found)})
         else:

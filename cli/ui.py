@@ -6,7 +6,6 @@ Answers go to stdout and everything else to stderr, so that `r2t … --json | jq
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import sys
 import time
@@ -28,10 +27,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from r2t.store.errors import ConfigError, R2TError
+from r2t.store.errors import R2TError
+from r2t.store.files import explain, write_whole
 
 SOME_FAILED, CANNOT, INTERRUPTED = 1, 2, 130
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _LINE_EVERY_SECONDS = 10.0
 
 
@@ -77,14 +76,9 @@ def handle_errors() -> Generator[None]:
             note("interrupted; run the same command to resume", style="yellow")
             raise typer.Exit(INTERRUPTED) from error
         except OSError as error:
-            if error.errno not in _DISK_FULL:
-                raise
-            place = error.filename or "the disk"
-            note(
-                f"error: no space left on {place}: what was finished is safe; free space and run "
-                "the same command again",
-                style="red",
-            )
+            if error.errno is None or isinstance(error, BrokenPipeError):
+                raise  # no word of a disk's; the reader of our answers has gone, as with `head`
+            note(f"error: {explain(error)}", style="red")
             raise typer.Exit(CANNOT) from error
 
 
@@ -132,15 +126,7 @@ def write_json(value: Mapping[str, Any], path: Path) -> None:
     if str(path) == "-":
         print_json(value)
     else:
-        write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that the user named."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from error
+        write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 class ShowDone(Protocol):

@@ -7,7 +7,6 @@ at its own frames, some 20 ms long. Other streams are left out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +19,7 @@ from av.video.frame import PictureType
 
 from r2t.extract.resize import Orientation
 from r2t.store.errors import ConfigError, VideoError
+from r2t.store.files import DISK_FULL, appearing
 
 SUFFIXES = (".mp4", ".mkv", ".mov")
 NUMBER = "{n}"  # in a name: a file for each moment, counted from 1
@@ -77,15 +77,13 @@ def cut(
     for path, chosen in plan:
         if path.exists() and path.samefile(video):
             raise ConfigError(f"{path} is the video itself: give the clip another name")
-        # The suffix stays last: it names the format.
-        unfinished = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
         try:
-            _write(video, chosen, unfinished, on_seconds)
-            os.replace(unfinished, path)
+            with appearing(path) as unfinished:
+                _write(video, chosen, unfinished, on_seconds)
         except FFmpegError as error:
+            if error.errno in DISK_FULL:
+                raise OSError(error.errno, error.strerror, str(path)) from error
             raise VideoError(f"{video}: cannot be cut: {error.strerror or error}") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
     return [path for path, _ in plan]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from r2t.store.errors import StoreError
+from r2t.store.files import write_whole
 
 
 class Quarantine:
@@ -48,6 +48,4 @@ class Quarantine:
             json.dumps({"video_id": name, "reason": reason}, ensure_ascii=False)
             for name, reason in after.items()
         ]
-        unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        unfinished.replace(self.path)
+        write_whole(self.path, "".join(f"{line}\n" for line in lines))

@@ -12,9 +12,10 @@ import numpy as np
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.files import appearing
 from r2t.store.layout import MAX_RUN_FRAMES, node_name
 from r2t.store.nodes import storage_errors
-from r2t.store.transfer import Progress, TransferReport, appearing, windows
+from r2t.store.transfer import Progress, TransferReport, windows
 
 _open = cast("Any", h5py).File
 

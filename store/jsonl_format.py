@@ -10,8 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +19,7 @@ import numpy as np
 from r2t.store.annotation_fields import MAX_CLIPS, MAX_SECONDS, Fields, lines_of, parse_json
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError
+from r2t.store.files import write_whole
 from r2t.store.moment_formats import Located, Tally, parse_split
 
 _FIELDS = (
@@ -84,21 +83,7 @@ def _located(where: str, build: Callable[[], _Built]) -> _Built:
 
 def write_annotations(path: str | Path, annotations: Sequence[Annotation]) -> None:
     """Write annotations so that reading them gives equal ones; the file appears whole or not."""
-    path = Path(path)
     lines = [
         json.dumps(annotation.to_dict(), ensure_ascii=False) + "\n" for annotation in annotations
     ]
-    write_whole(path, "".join(lines).encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it there."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(Path(path), "".join(lines))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,7 @@ import zarr
 
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.files import write_whole
 from r2t.store.layout import node_name
 from r2t.store.nodes import damage, storage_errors
 from r2t.store.parallel import map_threads
@@ -66,7 +66,5 @@ def set_licence(
                     "source", {"name": "", "bytes": 0, "sha256": ""}
                 )
                 source["licence"] = licence
-            unfinished = run.path / "zarr.json"
-            unfinished.write_text(json.dumps(metadata, indent=2), encoding="utf-8")
-            os.replace(unfinished, file)
+            write_whole(file, json.dumps(metadata, indent=2), beside=run.path)
     return len(wanted)

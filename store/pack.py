@@ -17,6 +17,7 @@ from typing import Any, cast
 from r2t.store.check_video import expected_files, token_layout
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.files import appearing
 from r2t.store.inventory import files_in
 from r2t.store.layout import node_name
 from r2t.store.nodes import open_group, storage_errors
@@ -24,7 +25,6 @@ from r2t.store.parts import new_part_name, write_part
 from r2t.store.query_rows import query_columns
 from r2t.store.rewrite import QUERIES_PER_PART
 from r2t.store.root import StoreRoot, open_root
-from r2t.store.transfer import appearing
 from r2t.store.writer import index_columns
 
 _Rows = list[dict[str, Any]]

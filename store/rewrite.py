@@ -17,13 +17,14 @@ from typing import Any
 
 from r2t.store.annotations import Annotation
 from r2t.store.check_part import live_parts, open_part
+from r2t.store.files import sync_tree
 from r2t.store.nodes import storage_errors
 from r2t.store.parts import Columns, Part, PartKind, new_part_name, write_part
 from r2t.store.query_rows import query_columns, read_rows
 from r2t.store.root import open_root
 from r2t.store.runs import RunFolder, maintenance
 from r2t.store.schema import QueryFeatures
-from r2t.store.writer import index_columns, move_part, sync_tree
+from r2t.store.writer import index_columns, move_part
 
 Query = tuple[Annotation, QueryFeatures]
 

@@ -10,7 +10,6 @@ Everything is streamed: one window of frames is in memory. A file that is there 
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationWarning, ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.files import appearing
 from r2t.store.layout import MAX_RUN_FRAMES
 from r2t.store.nodes import storage_errors
 from r2t.store.quantize import dequantize
@@ -261,14 +261,3 @@ def windows(num_frames: int) -> Iterator[slice]:
     """Yield the runs of frames to copy one after another."""
     for start in range(0, num_frames, MAX_RUN_FRAMES):
         yield slice(start, min(start + MAX_RUN_FRAMES, num_frames))
-
-
-@contextmanager
-def appearing(path: Path) -> Generator[Path]:
-    """Yield a path to write to, which is renamed to `path` on a clean exit and else removed."""
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

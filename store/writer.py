@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
+from r2t.store.files import sync_tree
 from r2t.store.layout import node_name
 from r2t.store.nodes import storage_errors
 from r2t.store.parts import INDEX_COLUMNS, new_part_name, write_part
@@ -295,14 +296,3 @@ def index_columns(rows: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
         name: np.array([row[name] for row in rows], dtype=text if kind == "string" else kind)
         for name, kind in INDEX_COLUMNS.items()
     }
-
-
-def sync_tree(folder: Path) -> None:
-    """Flush files, then their folders, to the disk, so that a rename never outruns its contents."""
-    for parent, _, names in os.walk(folder, topdown=False):
-        for path in [*(os.path.join(parent, name) for name in names), parent]:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

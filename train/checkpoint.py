@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,25 +24,13 @@ import safetensors.torch
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
+from r2t.store.files import write_whole
 from r2t.train.config import TrainConfig
 from r2t.train.model import R2Model
 
 INITIAL = "initial"  # weights to begin with: a file, and its origin in the record of the features
 CONFIG, STATE, METRICS = "config.json", "state.safetensors", "metrics.jsonl"
 COUNTERS = "counters"  # key of the JSON text in the metadata of STATE
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by new content, or leave it as it was if anything fails."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ class RunFolder:
             "config": config.to_dict(),
             "trained_on": dict(trained_on),
         }
-        write_atomically(self.path / CONFIG, (json.dumps(content, indent=2) + "\n").encode())
+        write_whole(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
 
     def claim(self, config: TrainConfig, trained_on: Mapping[str, Any], *, resume: bool) -> None:
         """Save the configuration, after making sure that no other run is overwritten."""
@@ -100,7 +87,7 @@ class RunFolder:
     def save_weights(self, name: Literal["best", "last"], model: R2Model) -> None:
         """Write weights for evaluation."""
         tensors = _detached(model.state_dict())
-        write_atomically(self.path / f"{name}.safetensors", safetensors.torch.save(tensors))
+        write_whole(self.path / f"{name}.safetensors", safetensors.torch.save(tensors))
 
     def load_model(self, name: Literal["best", "last"] = "best") -> R2Model:
         """Return the trained model on the CPU, in evaluation mode."""
@@ -142,7 +129,7 @@ class RunFolder:
         """Write all that a resumed run continues from."""
         metadata = {COUNTERS: json.dumps(dict(counters))}
         content = safetensors.torch.save(_detached(tensors), metadata=metadata)
-        write_atomically(self.path / STATE, content)
+        write_whole(self.path / STATE, content)
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return what `save_state` wrote."""
@@ -164,7 +151,7 @@ class RunFolder:
         """Drop the lines of epochs that were not finished before an interruption."""
         path = self.path / METRICS
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        write_atomically(path, b"".join(lines[:num_epochs]))
+        write_whole(path, b"".join(lines[:num_epochs]))
 
 
 def take_initial(folder: RunFolder, run: Path | None, *, resume: bool) -> dict[str, Any]:
@@ -180,7 +167,7 @@ def take_initial(folder: RunFolder, run: Path | None, *, resume: bool) -> dict[s
     RunFolder(run).load_model("best")  # refuses what is no run, or damaged
     content = (run / "best.safetensors").read_bytes()
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder.path / f"{INITIAL}.safetensors", content)
+    write_whole(folder.path / f"{INITIAL}.safetensors", content)
     return {INITIAL: {"run": str(run), "sha256": hashlib.sha256(content).hexdigest()}}
 
 

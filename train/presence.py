@@ -23,7 +23,7 @@ from jaxtyping import Float64
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
 from r2t.store.feature_store import FeatureStore
-from r2t.train.checkpoint import write_atomically
+from r2t.store.files import write_whole
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
 from r2t.train.windows import WindowPlan, ground_source, stored_video
@@ -128,7 +128,7 @@ def _questions(
 def save_rule(run: Path, rule: PresenceRule, facts: Mapping[str, Any]) -> None:
     """Write a rule into a run's folder, bound to the weights it was chosen for."""
     content = {**dataclasses.asdict(rule), **facts, "weights_sha256": _weights_sha256(run)}
-    write_atomically(run / PRESENCE, (json.dumps(content, indent=2) + "\n").encode())
+    write_whole(run / PRESENCE, json.dumps(content, indent=2) + "\n")
 
 
 def load_rule(run: Path) -> PresenceRule | None:

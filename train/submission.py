@@ -23,7 +23,7 @@ from jaxtyping import Float64
 from r2t.store.annotation_fields import Fields, lines_of, parse_json, read_text
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
-from r2t.store.jsonl_format import write_whole
+from r2t.store.files import write_whole
 
 _MAX_SCORE = 1e30
 _LONGEST_LIST = 5  # examples a message names

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from r2t.extract.demo.scene import SIDE, Scene, scene_generator
 from r2t.extract.demo.sentences import Kind, Query, ask, clip_scores
 from r2t.extract.demo.staging import CROWDED, sample_scene
 from r2t.store.errors import ConfigError
+from r2t.store.files import appearing, write_whole
 
 Split = Literal["train", "val", "test"]
 Level = Literal["plain", "composed", "crowded"]
@@ -110,7 +110,7 @@ def make_world(
         if progress is not None:
             progress(done, num_videos)
     annotations = folder / f"{split}.jsonl"
-    annotations.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_whole(annotations, "".join(json.dumps(row) + "\n" for row in rows))
     return annotations
 
 
@@ -145,9 +145,8 @@ def _film_one(
 
 def write_video(path: Path, scene: Scene) -> None:
     """Paint a scene at 8 frames a second into an mp4 file, which appears when it is whole."""
-    staged = path.with_name(f".{path.name}.partial")
     paint = Painter(scene)
-    with av.open(staged, "w", format="mp4") as container:
+    with appearing(path) as unfinished, av.open(unfinished, "w", format="mp4") as container:
         stream = container.add_stream(
             "libx264", rate=FRAME_RATE_FPS, options={"crf": "18", "preset": "veryfast"}
         )
@@ -159,4 +158,3 @@ def write_video(path: Path, scene: Scene) -> None:
             frame.pts, frame.time_base = number, Fraction(1, FRAME_RATE_FPS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    os.replace(staged, path)
