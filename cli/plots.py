@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError
@@ -27,11 +28,10 @@ from r2t.store.files import appearing
 if TYPE_CHECKING:
     from r2t.train.decode import Grounding
 
-INK, FAINT, CURVE, TRUTH = "#22262b", "#c9ced6", "#3b6ea5", "#5f9e6e"
-MOMENT_SHADES = ("#d1602f", "#dd8055", "#e69c7b", "#edb59c", "#f3cbb9")
+INK, FAINT, CURVE, TRUTH, FOUND = "#1c2024", "#c9ced6", "#41669c", "#1d7557", "#c24e17"
 NUM_STRIP_FRAMES = 10
-WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, BAR_INCHES = 10.0, 0.62, 1.6, 0.27
-TITLE_CHARACTERS, TITLE_INCHES, MARGIN_INCHES, SIDE_INCHES = 88, 0.26, 0.35, 0.75
+WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, LANE_INCHES = 10.0, 0.62, 1.6, 0.27
+TITLE_CHARACTERS, TITLE_INCHES, MARGIN_INCHES, PAD_INCHES = 88, 0.26, 0.5, 0.09
 LABEL_SHARE = 0.2  # of the axis, what a label takes
 TICK_STEPS_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MAX_TICKS = 10
@@ -103,48 +103,38 @@ def grounding_figure(
     moments = [(float(row[0]), float(row[1]), float(row[2])) for row in grounding.moments[:top]]
     title = textwrap.wrap(query, TITLE_CHARACTERS) or [""]
     strip_inches = STRIP_INCHES if strip is not None else 0.0
-    bars_inches = BAR_INCHES * (len(moments) + len(truth)) + 0.05
-    rows = [strip_inches, CURVE_INCHES, bars_inches]
-    title_inches = TITLE_INCHES * len(title) + 0.2
-    height = sum(rows) + title_inches + MARGIN_INCHES
-    figure = Figure(figsize=(WIDTH_INCHES, height))
-    grid = figure.add_gridspec(
-        3,
-        1,
-        height_ratios=[max(inches, 1e-3) for inches in rows],
-        hspace=0.06,
-        left=SIDE_INCHES / WIDTH_INCHES,
-        right=1 - 0.3 / WIDTH_INCHES,
-        top=1 - title_inches / height,
-        bottom=MARGIN_INCHES / height,
-    )
-    figure.text(
-        SIDE_INCHES / WIDTH_INCHES,
-        1 - 0.14 / height,
+    lanes_inches = LANE_INCHES * (len(moments) + len(truth)) + 0.05
+    rows = [strip_inches, CURVE_INCHES, lanes_inches]
+    height = sum(rows) + TITLE_INCHES * len(title) + MARGIN_INCHES
+    layout = ConstrainedLayoutEngine(w_pad=PAD_INCHES, h_pad=PAD_INCHES, hspace=0)
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout=layout)
+    shown = [inches for inches in rows if inches]
+    grid = figure.add_gridspec(len(shown), 1, height_ratios=shown)
+    curve = figure.add_subplot(grid[-2])
+    lanes = figure.add_subplot(grid[-1], sharex=curve)
+    curve.set_xlim(0, grounding.duration_seconds)
+    _draw_saliency(curve, grounding, moments)
+    _draw_moments(lanes, moments, truth, grounding.duration_seconds)
+    pictures = figure.add_subplot(grid[0]) if strip is not None else None
+    (pictures or curve).set_title(
         "\n".join(title),
+        loc="left",
         fontsize=13,
         fontweight="bold",
         color=INK,
-        va="top",
         parse_math=False,  # a query may hold dollar signs
     )
-    curve = figure.add_subplot(grid[1])
-    bars = figure.add_subplot(grid[2], sharex=curve)
-    curve.set_xlim(0, grounding.duration_seconds)
-    if strip is not None:
-        _draw_strip(figure.add_subplot(grid[0]), strip)
-    _draw_saliency(curve, grounding, moments)
-    _draw_moments(bars, moments, truth, grounding.duration_seconds)
+    if pictures is not None and strip is not None:
+        pictures.set_axis_off()
+        figure.draw_without_rendering()  # lays the panels out: pictures are cut to their shape
+        _draw_strip(pictures, strip)
     return figure
 
 
 def _draw_strip(axes: Axes, strip: FrameStrip) -> None:
     """Lay the pictures side by side, each cut in the middle to the width that it gets."""
-    box = axes.get_position()
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    inches = figure.get_size_inches()
-    cell_aspect = box.width * inches[0] / len(strip.pictures) / (box.height * inches[1])
+    box = axes.get_window_extent()
+    cell_aspect = box.width / len(strip.pictures) / box.height
     height, width = strip.pictures.shape[1:3]
     cut_width = min(width, max(1, round(height * cell_aspect)))
     cut_height = min(height, max(1, round(width / cell_aspect)))
@@ -153,7 +143,6 @@ def _draw_strip(axes: Axes, strip: FrameStrip) -> None:
     axes.imshow(np.concatenate(list(cut), axis=1), aspect="auto")
     for place in range(1, len(cut)):
         axes.axvline(place * cut_width - 0.5, color="white", linewidth=1.5)
-    axes.set_axis_off()
 
 
 def _draw_saliency(
@@ -166,7 +155,7 @@ def _draw_saliency(
     low, high = min(0.0, float(scores.min())), max(0.0, float(scores.max()))
     axes.set_ylim(low - 0.04 * (high - low or 1), high + 0.1 * (high - low or 1))
     if moments:
-        axes.axvspan(*moments[0][:2], color=MOMENT_SHADES[0], alpha=0.12, linewidth=0)
+        axes.axvspan(*moments[0][:2], color=FOUND, alpha=0.12, linewidth=0)
     axes.fill_between(times, scores, low, color=CURVE, alpha=0.18, linewidth=0)
     axes.plot(times, scores, color=CURVE, linewidth=1.8)
     axes.set_ylabel("saliency", color=INK, fontsize=10)
@@ -181,45 +170,46 @@ def _draw_moments(
     truth: Sequence[tuple[float, float]],
     duration_seconds: float,
 ) -> None:
-    bars = [(start, end, TRUTH, "annotated") for start, end in truth] + [
-        (start, end, MOMENT_SHADES[min(rank, len(MOMENT_SHADES) - 1)], f"{score:.2f}")
-        for rank, (start, end, score) in enumerate(moments)
+    """Give every moment a lane of its own; the better of two found ones is above the other."""
+    bars = [(start, end, TRUTH, "annotated", "") for start, end in truth] + [
+        (start, end, FOUND, f"found {rank}", f"   {score:.2f}")
+        for rank, (start, end, score) in enumerate(moments, start=1)
     ]
-    for row, (start, end, colour, note) in enumerate(bars):
+    for row, (start, end, colour, _, note) in enumerate(bars):
         axes.barh(row, end - start, left=start, height=0.62, color=colour, linewidth=0)
         if end < (1 - LABEL_SHARE) * duration_seconds:
-            place, align = end, "left"
+            place, align, ink = end, "left", INK
         elif start > LABEL_SHARE * duration_seconds:
-            place, align = start, "right"
+            place, align, ink = start, "right", INK
         else:
-            place, align = start, "left"  # as long as the video: inside the bar
+            place, align, ink = start, "left", "white"  # as long as the video: inside the bar
         axes.annotate(
-            f"{span(start, end)}   {note}",
+            f"{span(start, end)}{note}",
             (place, row),
             xytext=(-5 if align == "right" else 5, 0),
             textcoords="offset points",
             ha=align,
             va="center",
             fontsize=8.5,
-            color=INK,
+            color=ink,
         )
     axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
-    axes.set_yticks([])
-    axes.set_ylabel("moments" if bars else "", color=INK, fontsize=10)
-    axes.xaxis.set_major_locator(MultipleLocator(_tick_step_seconds(duration_seconds)))
-    axes.xaxis.set_major_formatter(FuncFormatter(_tick_label))
+    axes.set_yticks(range(len(bars)), [name for *_, name, _ in bars])
+    axes.set_xticks(tick_seconds(duration_seconds))
+    axes.xaxis.set_major_formatter(lambda seconds, _: minutes(seconds))
     _clean(axes)
+    axes.tick_params(axis="y", length=0)
 
 
-def _tick_label(seconds: float, _: int) -> str:
-    return minutes(seconds)
+def tick_seconds(duration_seconds: float, most: int = MAX_TICKS) -> list[int]:
+    """Return the times to label on an axis: multiples of a step that people count time in.
 
-
-def _tick_step_seconds(duration_seconds: float) -> int:
-    """Return a step that people count time in, for at most `MAX_TICKS` steps over the video."""
-    steps = (step for step in TICK_STEPS_SECONDS if duration_seconds <= MAX_TICKS * step)
-    hours = math.ceil(duration_seconds / (MAX_TICKS * 3600))
-    return next(steps, 3600 * hours)
+    The step is the shortest of which at most `most` make the video. `assets/timeline.js` has the
+    same rule for the pages.
+    """
+    steps = (step for step in TICK_STEPS_SECONDS if duration_seconds <= most * step)
+    step = next(steps, 3600 * math.ceil(duration_seconds / (most * 3600)))
+    return list(range(0, math.floor(duration_seconds) + 1, step))
 
 
 def _clean(axes: Axes) -> None:

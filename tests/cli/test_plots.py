@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from PIL import Image
 
 from r2t.cli.plots import (
+    FOUND,
     FrameStrip,
     grounding_figure,
     minutes,
@@ -38,6 +42,14 @@ def panels(figure: Figure) -> tuple[Axes, Axes]:
     return curve, bars
 
 
+def title(figure: Figure) -> Text:
+    texts = [axes.get_title(loc="left") for axes in figure.axes]
+    [found] = [
+        each for each in figure.findobj(Text) if each.get_text() and each.get_text() in texts
+    ]
+    return found
+
+
 def rectangles(axes: Axes) -> list[Rectangle]:
     return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
 
@@ -59,8 +71,48 @@ def test_bars_are_the_best_moments_and_the_truth_where_they_lie_in_time() -> Non
     found = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in rectangles(bars)]
     assert found == [(5, 9), (4, 10), (20, 30)]
     notes = [text.get_text() for text in bars.texts]
-    assert notes[0].endswith("annotated")
-    assert notes[1] == "0:04.0 - 0:10.0   0.90"
+    assert notes[:2] == ["0:05.0 - 0:09.0", "0:04.0 - 0:10.0   0.90"]
+    lanes = [(label.get_text(), label.get_position()[1]) for label in bars.get_yticklabels()]
+    assert lanes == [("annotated", 0), ("found 1", 1), ("found 2", 2)]
+    assert [bar.get_y() + bar.get_height() / 2 for bar in rectangles(bars)] == [0, 1, 2]
+
+
+def test_found_moments_look_alike_whatever_their_rank() -> None:
+    rows = [[0, 10, 0.5], [4, 14, 0.5], [8, 30, 0.1]]
+    _, lanes = panels(grounding_figure(grounding(rows), "query"))
+    assert {to_hex(bar.get_facecolor(), keep_alpha=True) for bar in rectangles(lanes)} == {
+        f"{FOUND}ff"
+    }
+
+
+@pytest.mark.parametrize(
+    ("moments", "duration_seconds", "saliency"),
+    [
+        ([[4, 10, 0.9]], 30, 0.9),
+        ([], 30, -100_000.25),
+        ([[0, 7200, 0.5], [7100, 7200, 0.1]], 7200, 1e-7),
+    ],
+)
+def test_no_text_is_cut_off(
+    moments: list[list[float]], duration_seconds: float, saliency: float
+) -> None:
+    given = replace(
+        grounding(moments, duration_seconds), saliency=np.full(15, saliency, dtype=np.float32)
+    )
+    pictures = FrameStrip(np.zeros((10, 40, 60, 3), dtype=np.uint8))
+    figure = grounding_figure(given, "query " * 40, strip=pictures, truth=[(0, 20)])
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    texts = [
+        text for text in texts if text.axes is None or text.axes.axison or text is title(figure)
+    ]
+    page = figure.bbox
+    for text in texts:
+        box = text.get_window_extent()
+        assert page.x0 <= box.x0, text
+        assert box.x1 <= page.x1, text
+        assert page.y0 <= box.y0, text
+        assert box.y1 <= page.y1, text
 
 
 def test_the_curve_has_each_score_at_the_centre_of_its_frame() -> None:
@@ -87,11 +139,11 @@ def test_time_is_in_minutes_and_seconds(duration_seconds: float, labels: list[st
 def test_a_long_query_with_dollar_signs_is_the_title_as_it_was_typed(tmp_path: Path) -> None:
     query = "a man pays $5 and then $6 " * 8
     figure = grounding_figure(grounding([[1, 2, 0.5]]), query)
-    title = figure.texts[0]
-    assert title.get_text().replace("\n", " ") == query.strip()
-    assert title.get_text().count("\n") == 2
+    shown = title(figure)
+    assert shown.get_text().replace("\n", " ") == query.strip()
+    assert shown.get_text().count("\n") == 2
     figure.canvas.draw()  # draws dollar signs rather than mathematics, or raises
-    width = title.get_window_extent().width
+    width = shown.get_window_extent().width
     assert width < figure.bbox.width
 
 
