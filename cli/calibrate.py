@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from r2t.cli.compatibility import require_compatible
 from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar
+from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 
 EXAMPLES = (

@@ -62,7 +62,7 @@ def check(
         if not fps > 0:
             raise ConfigError(f"--fps {fps:g}: give frames per second above 0")
         rows = _read(videos, annotations)
-        durations = _durations(videos)
+        durations = _durations(videos, fps)
         rows.findings.extend(check_annotations(rows.located, fps))
         rows.findings.extend(check_against_videos(rows.located, durations))
         problems = _by_kind(finding for finding in rows.findings if finding.kind not in NOTES)
@@ -99,17 +99,17 @@ def _read(videos: Path, given: Sequence[str] | None) -> Rows:
     return rows
 
 
-def _durations(folder: Path) -> dict[str, float | str]:
+def _durations(folder: Path, fps: float) -> dict[str, float | str]:
     """Return each video's duration in seconds, or why it cannot be decoded."""
+    from r2t.extract.decode_pool import DecodePool
     from r2t.extract.frames import find_videos
-    from r2t.extract.probe import probe
 
     paths = find_videos(folder)
     durations: dict[str, float | str] = {}
-    with progress_bar("videos", len(paths)) as show_done:
+    with DecodePool() as pool, progress_bar("videos", len(paths)) as show_done:
         for done, path in enumerate(paths, start=1):
             try:
-                durations[path.stem] = probe(path).duration_seconds
+                durations[path.stem] = pool.measure(path, fps).duration_seconds
             except VideoError as error:
                 durations[path.stem] = str(error)
             show_done(done)

@@ -249,18 +249,20 @@ def _draw(
     """Draw the first query of the first test video, as `r2t predict --plot` does."""
     from r2t.cli.plots import plot_grounding
     from r2t.cli.predict import frame_strip
+    from r2t.extract.decode_pool import DecodePool
 
     first = store.annotations("test")[0]
     video = folder / f"{first.video_id}.mp4"
-    features = clip.encode_video(video, FRAME_RATE_FPS)
-    grounding = grounder(features, clip.encode_query(first.query))
+    grounding = grounder.ask(clip, video, first.query)
+    with DecodePool() as pool:
+        strip = frame_strip(pool, video, grounding.duration_seconds)
     picture = out / "example.png"
     truth = [(start, end) for start, end in first.moments.tolist()]
     plot_grounding(
         grounding,
         first.query,
         picture,
-        strip=frame_strip(video, features.duration_seconds),
+        strip=strip,
         truth=truth,
         top=3,
     )

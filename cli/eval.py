@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from r2t.cli.compatibility import require_compatible
 from r2t.cli.score_tables import score_tables
 from r2t.cli.ui import answers, handle_errors, note, progress_bar, write_json
+from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, ConfigError
 
 if TYPE_CHECKING:
@@ -174,9 +174,9 @@ def ask_store(
     from r2t.store.feature_store import FeatureStore
     from r2t.train.devices import pick_device
     from r2t.train.fit import evaluation_queries
+    from r2t.train.ground_store import ground_annotations
     from r2t.train.grounder import Grounder
     from r2t.train.reader import FeatureReader
-    from r2t.train.windows import ground_annotations
 
     store = FeatureStore.open(location)
     grounder = Grounder.load(run, device=pick_device(device))
@@ -209,7 +209,8 @@ def note_long_videos(
     store: FeatureStore, trained_on: Mapping[str, Any], video_ids: Collection[str]
 ) -> None:
     """Say which of the videos are too long for a model to be asked as one."""
-    from r2t.train.windows import WindowPlan, long_videos
+    from r2t.train.ground_store import long_videos
+    from r2t.train.windows import WindowPlan
 
     plan = WindowPlan.of_run(trained_on)
     if count := len(long_videos(store, plan).intersection(video_ids)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from r2t.cli.downloads import announce_download
 from r2t.cli.extract_inputs import (
     annotations_of,
     choice,
@@ -25,7 +26,6 @@ from r2t.cli.ui import (
     SOME_FAILED,
     counted,
     handle_errors,
-    human_bytes,
     named,
     note,
     print_json,
@@ -173,7 +173,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             "batch_size": batch_size,
             "offline": offline,
         }
-        clip = FrozenClip.load(**arguments, announce=_announce)
+        clip = FrozenClip.load(**arguments, announce=announce_download)
         if dry_run:
             if not show_plan(config, clip, store, paths, queries, json=json):
                 raise typer.Exit(SOME_FAILED)
@@ -214,11 +214,6 @@ def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[C
         place = f"; dashboard: {cluster.dashboard}" if cluster.dashboard else ""
         note(f"cluster: {counted(cluster.num_workers, 'worker')}{place}")
         yield cluster
-
-
-def _announce(source: str, num_bytes: int | None) -> None:
-    size = f" ({human_bytes(num_bytes)})" if num_bytes else ""
-    note(f"downloading {source}{size}")
 
 
 def _pace(num_frames: int, stages: Sequence[Stage], began: float) -> str:

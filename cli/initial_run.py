@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2t.cli.compatibility import require_compatible
 from r2t.cli.ui import note
+from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:

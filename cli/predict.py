@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,17 +13,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from r2t.cli.clip_of_run import announce_download
-from r2t.cli.compatibility import require_compatible
+from r2t.cli.downloads import announce_download
 from r2t.cli.moment_files import cut_moments, require_subtitle_path, write_subtitles
-from r2t.cli.ui import answers, cell, handle_errors, note, print_json
-from r2t.store.errors import ConfigError
-from r2t.store.schema import PER_VIDEO
+from r2t.cli.ui import answers, cell, growing_bar, handle_errors, note, print_json
 
 if TYPE_CHECKING:
     from r2t.cli.plots import FrameStrip
     from r2t.extract.clip import FrozenClip
-    from r2t.store.schema import FeatureSpec
+    from r2t.extract.decode_pool import DecodePool
     from r2t.train.decode import Grounding
     from r2t.train.grounder import Grounder
 
@@ -81,19 +80,27 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     A video much longer than those of the training is asked in overlapping windows. After `r2t
     calibrate` the answer also says whether the sentence is in the video at all.
     """
-    with handle_errors():
-        from r2t.cli.video_source import ground_file
+    with handle_errors(), started_pool() as pool:
+        _require_paths(plot, report, cut, srt)
+        from r2t.extract.clip import FrozenClip
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
         from r2t.train.presence import load_rule, presence_score
 
-        _require_paths(plot, report, cut, srt)
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
         rule = load_rule(checkpoint)
-        rate = pick_frame_rate(grounder.spec, fps)
-        clip = load_clip(grounder, model, pretrained, str(processor), offline=offline)
-        grounding, num_windows = ground_file(grounder, clip, video, clip.encode_query(query), rate)
+        rate = pick_frame_rate(grounder, fps)
+        clip = FrozenClip.matching(
+            grounder,
+            model=model,
+            pretrained=pretrained,
+            device=processor,
+            offline=offline,
+            announce=announce_download,
+            pool=pool,
+        )
+        grounding, num_windows = ask_file(grounder, clip, video, query, rate)
         score = presence_score(grounding)
         threshold = None if rule is None else rule.threshold
         if json:
@@ -120,7 +127,8 @@ def predict(  # noqa: PLR0913 - a parameter for each option
                     soft_wrap=True,
                 )
         if plot is not None or report is not None:
-            _draw(grounding, video, query, checkpoint, plot=plot, report=report, top=top)
+            strip = frame_strip(pool, video, grounding.duration_seconds)
+            _draw(grounding, video, query, checkpoint, strip, plot=plot, report=report, top=top)
         if srt is not None:
             write_subtitles(grounding, query, srt, top)
         if cut is not None:
@@ -151,6 +159,7 @@ def _draw(
     video: Path,
     query: str,
     run: Path,
+    strip: FrameStrip,
     *,
     plot: Path | None,
     report: Path | None,
@@ -159,7 +168,6 @@ def _draw(
     from r2t.cli.plots import plot_grounding
     from r2t.cli.report import write_video_report
 
-    strip = frame_strip(video, grounding.duration_seconds)
     if plot is not None:
         plot_grounding(grounding, query, plot, strip=strip, top=top)
         note(f"drawn: {plot}")
@@ -198,48 +206,64 @@ def sparkline(scores: np.ndarray, num_columns: int) -> str:
     return "".join(BLOCKS[round((score - low) * scale)] for score in columns)
 
 
-def pick_frame_rate(spec: FeatureSpec, fps: float | None) -> float:
-    """Return the rate to sample at: the one asked for, or that of the run's features."""
-    if fps is not None:
-        if fps != spec.frame_rate:
-            note(f"note: the model was trained on frames at {spec.frame_rate} fps")
-        return fps
-    if spec.frame_rate == PER_VIDEO:
-        raise ConfigError(
-            "the run was trained with a frame rate for each video (one frame a clip): give --fps"
+@contextmanager
+def started_pool() -> Generator[DecodePool]:
+    """Start a process to decode videos of strangers, which gets ready while CLIP is loaded."""
+    from r2t.extract.decode_pool import DecodePool
+
+    with DecodePool() as pool:
+        pool.start()
+        yield pool
+
+
+def pick_frame_rate(grounder: Grounder, fps: float | None) -> float:
+    """Return the rate to sample at, and say so where it is not that of the training."""
+    rate = grounder.frame_rate(fps)
+    if rate != grounder.spec.frame_rate:
+        note(f"note: the model was trained on frames at {grounder.spec.frame_rate} fps")
+    return rate
+
+
+def ask_file(
+    grounder: Grounder, clip: FrozenClip, video: Path, query: str, frame_rate_fps: float
+) -> tuple[Grounding, int]:
+    """Find a sentence in a video file of any length, behind a progress bar.
+
+    Also returns in how many windows it was asked; more than one are noted.
+    """
+    from r2t.cli.plots import minutes
+    from r2t.train.windows import WindowPlan
+
+    plan = WindowPlan.of_run(grounder.trained_on)
+    num_windows = 0
+    with growing_bar("frames") as show_done:
+
+        def on_frames(done: int, total: int) -> None:
+            nonlocal num_windows
+            if not num_windows:
+                num_windows = len(plan.windows(total))
+                if num_windows > 1:
+                    length, limit = (
+                        minutes(frames / frame_rate_fps)
+                        for frames in (plan.num_frames, plan.limit_frames)
+                    )
+                    note(
+                        f"note: {video.name} is longer than {limit}, so it is asked in "
+                        f"{num_windows} overlapping windows of {length} and their answers are "
+                        "merged"
+                    )
+            show_done(done, total)
+
+        grounding = grounder.ask(
+            clip, video, query, frame_rate_fps=frame_rate_fps, on_frames=on_frames
         )
-    return float(spec.frame_rate)
+    return grounding, num_windows
 
 
-def load_clip(
-    grounder: Grounder, model: str | None, pretrained: str | None, device: str, *, offline: bool
-) -> FrozenClip:
-    """Load the CLIP whose features the run was trained on, and make sure that it is the one."""
-    from r2t.extract.clip import FrozenClip
-
-    spec, recorded = grounder.spec, grounder.provenance
-    same_depth = spec.vision_layers == spec.text_layers
-    clip = FrozenClip.load(
-        model or recorded.get("model", spec.model),
-        pretrained or recorded.get("pretrained"),
-        spec.vision_layers if same_depth else spec.num_layers,
-        device=device,
-        offline=offline,
-        announce=announce_download,
-    )
-    require_compatible(
-        spec,
-        clip.spec(spec.frame_rate, spec.dtype),
-        action=f"ask a run trained on other features than {clip.model}/{clip.pretrained} makes",
-    )
-    return clip
-
-
-def frame_strip(video: Path, duration_seconds: float) -> FrameStrip:
+def frame_strip(pool: DecodePool, video: Path, duration_seconds: float) -> FrameStrip:
     """Decode a few pictures, evenly spaced over a video."""
     from r2t.cli.plots import NUM_STRIP_FRAMES, FrameStrip
-    from r2t.extract.frames import stream_frames
 
-    batches = stream_frames(video, NUM_STRIP_FRAMES / duration_seconds, size=STRIP_PIXELS)
+    batches = pool.stream(video, NUM_STRIP_FRAMES / duration_seconds, size=STRIP_PIXELS)
     pixels = np.concatenate([batch.pixels for batch in batches])
     return FrameStrip(pixels.transpose(0, 2, 3, 1))

@@ -99,11 +99,12 @@ def video_entries(
     Pictures stop once all together reach `MAX_STRIP_BYTES`, which is noted.
     """
     from r2t.cli.predict import frame_strip
+    from r2t.extract.decode_pool import DecodePool
 
     entries: dict[str, Any] = {}
     failed: list[str] = []
     num_bytes = num_strips = 0
-    with progress_bar("pictures", len(durations)) as show_done:
+    with DecodePool() as pool, progress_bar("pictures", len(durations)) as show_done:
         for done, (video_id, seconds) in enumerate(durations.items(), start=1):
             entry: dict[str, Any] = {"seconds": round(seconds, 3)}
             if (source := place.source(video_id, page)) is not None:
@@ -113,7 +114,7 @@ def video_entries(
                 failed.append(f"{video_id}: not in the folder")
             if path is not None and num_bytes < MAX_STRIP_BYTES:
                 try:
-                    jpeg = strip_image(frame_strip(path, seconds))
+                    jpeg = strip_image(frame_strip(pool, path, seconds))
                 except VideoError as error:
                     failed.append(str(error))
                 else:

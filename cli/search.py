@@ -12,8 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from r2t.cli.clip_of_run import load_query_encoder
-from r2t.cli.compatibility import require_compatible
+from r2t.cli.downloads import announce_download
 from r2t.cli.eval import note_long_videos
 from r2t.cli.ui import (
     SOME_FAILED,
@@ -25,6 +24,7 @@ from r2t.cli.ui import (
     print_json,
     progress_bar,
 )
+from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
     video by their own scores, which are not.
     """
     with handle_errors():
+        from r2t.extract.query_encoder import QueryEncoder
         from r2t.store.feature_store import FeatureStore
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
@@ -79,8 +80,13 @@ def search(  # noqa: PLR0913 - a parameter for each option
         if not len(features.videos):
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
         note_long_videos(features, grounder.trained_on, set(features.videos["video_id"]))
-        encoder = load_query_encoder(
-            grounder, model, pretrained, device=str(processor), offline=offline
+        encoder = QueryEncoder.matching(
+            grounder,
+            model=model,
+            pretrained=pretrained,
+            device=processor,
+            offline=offline,
+            announce=announce_download,
         )
         asked = encoder.encode_query(query)
         began = time.perf_counter()

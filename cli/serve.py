@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from r2t.cli.downloads import announce_download
 from r2t.cli.ui import handle_errors, human_bytes, note
 from r2t.store.errors import ConfigError
 
@@ -66,10 +67,10 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     with handle_errors(), _private_folder():
         if find_spec("gradio") is None:
             raise ConfigError("the page needs Gradio: pip install 'r2-tuning[serve]'")
-        from r2t.cli.predict import load_clip, pick_frame_rate
+        from r2t.cli.predict import pick_frame_rate, started_pool
         from r2t.cli.serve_page import Page, launch
         from r2t.cli.video_asker import VideoAsker
-        from r2t.extract.decode_pool import DecodePool
+        from r2t.extract.clip import FrozenClip
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
 
@@ -78,13 +79,20 @@ def serve(  # noqa: PLR0913 - a parameter for each option
             raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
-        rate = pick_frame_rate(grounder.spec, fps)
-        clip = load_clip(grounder, model, pretrained, str(processor), offline=offline)
-        with DecodePool(size=clip.image_size) as pool:
+        rate = pick_frame_rate(grounder, fps)
+        with started_pool() as pool:
+            clip = FrozenClip.matching(
+                grounder,
+                model=model,
+                pretrained=pretrained,
+                device=processor,
+                offline=offline,
+                announce=announce_download,
+                pool=pool,
+            )
             asker = VideoAsker(
                 grounder,
                 clip,
-                pool,
                 frame_rate_fps=rate,
                 max_videos=keep,
                 max_seconds=60 * max_minutes,

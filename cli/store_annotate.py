@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from r2t.cli.downloads import announce_download
 from r2t.cli.inputs import read_annotation_options, read_ids
 from r2t.cli.ui import (
     SOME_FAILED,
     counted,
     handle_errors,
-    human_bytes,
     json_ready,
     named,
     note,
@@ -22,8 +22,7 @@ from r2t.cli.ui import (
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
-    from r2t.extract.clip import FrozenClip
-    from r2t.store.feature_store import FeatureStore
+    pass
 
 ANNOTATE_EXAMPLES = (
     "Examples:\n\n"
@@ -63,11 +62,19 @@ def annotate(
     """
     with handle_errors():
         from r2t.extract.annotate import annotate as add
+        from r2t.extract.clip import FrozenClip
         from r2t.store.feature_store import FeatureStore
 
         rows = read_annotation_options(annotations)
         target = FeatureStore.open(store)
-        clip = _load_clip(target, model, pretrained, device=device, offline=offline)
+        clip = FrozenClip.matching(
+            target,
+            model=model,
+            pretrained=pretrained,
+            device=None if device == "auto" else device,
+            offline=offline,
+            announce=announce_download,
+        )
         report = add(clip, target, rows, replace=replace)
         if json:
             print_json(json_ready(report))
@@ -85,27 +92,6 @@ def annotate(
             )
     if report.missing_videos:
         raise typer.Exit(SOME_FAILED)
-
-
-def _load_clip(
-    store: FeatureStore, model: str | None, pretrained: str | None, *, device: str, offline: bool
-) -> FrozenClip:
-    from r2t.extract.clip import FrozenClip
-
-    def announce(source: str, num_bytes: int | None) -> None:
-        size = f" ({human_bytes(num_bytes)})" if num_bytes else ""
-        note(f"downloading {source}{size}")
-
-    spec, recorded = store.spec, store.provenance
-    same = spec.vision_layers == spec.text_layers
-    return FrozenClip.load(
-        model or str(recorded.get("model", spec.model)),
-        pretrained or recorded.get("pretrained"),
-        spec.text_layers if same else spec.num_layers,
-        device=None if device == "auto" else device,
-        offline=offline,
-        announce=announce,
-    )
 
 
 def licence(

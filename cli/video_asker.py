@@ -9,36 +9,28 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from r2t.store.errors import AnnotationError, AnnotationWarning, VideoError
-from r2t.store.schema import VideoFeatures
+from r2t.store.frame_source import OnFrames
 
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
-    from r2t.extract.decode_pool import DecodePool
     from r2t.train.decode import Grounding
     from r2t.train.grounder import Grounder, PreparedVideo
-
-OnFrames = Callable[[int, int], None]
-"""Hears how many frames of how many are encoded."""
 
 
 class VideoAsker:
     """A grounder and the videos that were asked lately; safe to use from many threads.
 
-    `pool` decodes at the CLIP's image size. The videos asked longest ago are forgotten first.
+    The videos asked longest ago are forgotten first.
     """
 
     def __init__(
         self,
         grounder: Grounder,
         clip: FrozenClip,
-        pool: DecodePool,
         *,
         frame_rate_fps: float,
         max_videos: int,
@@ -46,7 +38,6 @@ class VideoAsker:
     ) -> None:
         self._grounder = grounder
         self._clip = clip
-        self._pool = pool
         self._frame_rate_fps = frame_rate_fps
         self._max_videos = max_videos
         self._max_seconds = max_seconds
@@ -58,7 +49,7 @@ class VideoAsker:
         with self._lock:
             prepared = self._prepared.get(path)
             if prepared is None:
-                prepared = self._grounder.prepare(self._encode(path, on_frames))
+                prepared = self._encode(path, on_frames)
                 self._prepared[path] = prepared
                 while len(self._prepared) > self._max_videos:
                     self._prepared.popitem(last=False)
@@ -80,18 +71,11 @@ class VideoAsker:
         with self._lock:
             self._prepared.pop(path, None)
 
-    def _encode(self, path: Path, on_frames: OnFrames) -> VideoFeatures:
-        tokens: list[np.ndarray] = []
-        duration_seconds = done = 0.0
-        for batch in self._pool.stream(path, self._frame_rate_fps):
-            duration_seconds = batch.duration_seconds
-            if duration_seconds > self._max_seconds:
+    def _encode(self, path: Path, on_frames: OnFrames) -> PreparedVideo:
+        with self._clip.open_video(path, self._frame_rate_fps, on_frames=on_frames) as source:
+            if source.duration_seconds > self._max_seconds:
                 raise VideoError(
-                    f"{path}: lasts {duration_seconds / 60:.1f} minutes; the limit here is "
+                    f"{path}: lasts {source.duration_seconds / 60:.1f} minutes; the limit here is "
                     f"{self._max_seconds / 60:g}"
                 )
-            tokens.append(self._clip.encode_frames(batch.pixels))
-            done += len(batch)
-            on_frames(int(done), batch.num_video_frames)
-        frames = np.concatenate(tokens, axis=1)
-        return VideoFeatures(path.stem, frames, duration_seconds, self._frame_rate_fps)
+            return self._grounder.prepare(source.read(slice(0, source.num_frames)))

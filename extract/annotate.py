@@ -13,7 +13,7 @@ from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError, AnnotationWarning, SpecMismatchError, StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.rewrite import change_queries
-from r2t.store.transfer import UNKNOWN_WEIGHTS
+from r2t.store.schema import UNKNOWN_WEIGHTS
 
 
 @dataclass(frozen=True)

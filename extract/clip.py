@@ -1,13 +1,15 @@
 """The frozen CLIP: hidden states of both towers, taken from their residual streams.
 
 States are taken before the final LayerNorm and projection, as R²-Tuning §3.1 does. Nothing here
-decodes video or writes files; `encode_video` and `encode_query` are shortcuts for one input.
+writes files. Videos come from strangers, so they are decoded in a process that can be killed.
 Both towers stay in memory in full: for ViT-B/32 that is 0.6 GB.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +26,7 @@ from r2t.extract.config import (
     LayerChoice,
     resolve_layers,
 )
-from r2t.extract.frames import stream_frames
+from r2t.extract.decode_pool import DecodePool
 from r2t.extract.hardware import (
     AUTO,
     autocast,
@@ -33,6 +35,8 @@ from r2t.extract.hardware import (
     pick_precision,
     shrink_weights,
 )
+from r2t.extract.matching import ClipOrigin, MadeFeatures
+from r2t.extract.one_pass import open_one_pass
 from r2t.extract.query_encoder import QueryEncoder
 from r2t.extract.towers import Towers, build_towers
 from r2t.extract.weights import (
@@ -44,7 +48,9 @@ from r2t.extract.weights import (
     load_into,
     weights_digest,
 )
+from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
+from r2t.store.frame_source import FrameSource, OnFrames
 from r2t.store.schema import FeatureSpec, QueryFeatures, StorageDtype, VideoFeatures
 
 
@@ -63,8 +69,9 @@ class FrozenClip:
         layers: tuple[tuple[int, ...], tuple[int, ...]],
         precision: str,
         batch_size: int | None,
+        pool: DecodePool | None = None,
     ) -> None:
-        """Use `load` instead."""
+        """Use `load` or `matching` instead."""
         self.model = source.name
         self.location = source.location
         self.pretrained = pretrained
@@ -95,9 +102,13 @@ class FrozenClip:
             ) from error
         if batch_size is None:
             self.batch_size = fitting_batch_size(self.device, self._frame_bytes())
+        if pool is None:
+            pool = DecodePool()
+            weakref.finalize(self, pool.close)
+        self._pool = pool
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - all but the first three are rarely given
         cls,
         name: str = DEFAULT_MODEL,
         pretrained: str | None = None,
@@ -108,13 +119,15 @@ class FrozenClip:
         batch_size: int | None = None,
         offline: bool = False,
         announce: Announce = lambda source, num_bytes: None,
+        pool: DecodePool | None = None,
     ) -> FrozenClip:
         """Load a CLIP by open_clip's name, `r2t-demo`, or a folder in open_clip's format.
 
         `pretrained` is a tag, a weight file, or "none" for random weights from seed 0; None means
         "openai", or a folder's own weights. `device` None takes a GPU if there is one. `precision`
         "auto" is float16 there and float32 on a CPU. `batch_size` None fits the free memory, and
-        shrinks where that proves too much. `announce` hears of a download before it begins.
+        shrinks where that proves too much. `announce` hears of a download before it begins. `pool`
+        decodes videos; by default one process, started with the first video and kept.
         """
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch size {batch_size}: must be at least 1")
@@ -137,6 +150,48 @@ class FrozenClip:
             layers=resolved,
             precision=precision,
             batch_size=batch_size,
+            pool=pool,
+        )
+
+    @classmethod
+    def matching(
+        cls,
+        features: FeatureSpec | MadeFeatures,
+        *,
+        model: str | None = None,
+        pretrained: str | None = None,
+        device: str | torch.device | None = None,
+        offline: bool = False,
+        announce: Announce = lambda source, num_bytes: None,
+        pool: DecodePool | None = None,
+    ) -> FrozenClip:
+        """Load the CLIP that features were made with, and prove that it is the one.
+
+        `features` is a store, a `Grounder` that was trained on one, or a bare `FeatureSpec`, which
+        does not say where weights are: its model's natural ones are tried. `model` and `pretrained`
+        say where else to look. Raises `SpecMismatchError` where the weights found are others.
+        """
+        origin = ClipOrigin.of(features, model, pretrained)
+        spec = origin.spec
+        same_depth = spec.vision_layers == spec.text_layers
+        clip = cls.load(
+            origin.model,
+            origin.pretrained,
+            spec.vision_layers if same_depth else spec.num_layers,
+            device=device,
+            offline=offline,
+            announce=announce,
+            pool=pool,
+        )
+        clip.require_made(spec)
+        return clip
+
+    def require_made(self, spec: FeatureSpec) -> None:
+        """Raise `SpecMismatchError` unless features of a spec are what this CLIP makes."""
+        require_compatible(
+            spec,
+            self.spec(spec.frame_rate, spec.dtype),
+            action=f"use {self.model}/{self.pretrained} for features of another CLIP",
         )
 
     def spec(
@@ -201,23 +256,36 @@ class FrozenClip:
         """Return the hidden states of one sentence; its id is 12 hex digits of its SHA-256."""
         return self.queries.encode_query(text)
 
+    def open_video(
+        self,
+        path: str | Path,
+        frame_rate_fps: float = DEFAULT_FRAME_RATE_FPS,
+        *,
+        on_frames: OnFrames = lambda done, total: None,
+    ) -> AbstractContextManager[FrameSource]:
+        """Open a video file of any length, to be decoded and encoded in one pass as it is read.
+
+        Its id is its file's stem. `on_frames` is called with how many frames of how many are
+        encoded so far. Opening and reading raise `VideoError`.
+        """
+        return open_one_pass(
+            Path(path),
+            frame_rate_fps,
+            pool=self._pool,
+            image_size=self.image_size,
+            encode=self.encode_frames,
+            on_frames=on_frames,
+        )
+
     def encode_video(
         self, path: str | Path, frame_rate_fps: float = DEFAULT_FRAME_RATE_FPS
     ) -> VideoFeatures:
-        """Decode and encode one video in this process; its id is its file's stem.
+        """Decode and encode one whole video; its id is its file's stem.
 
         Holds all its features in memory: 307 kB a frame for four layers of ViT-B/32.
         """
-        tokens: list[np.ndarray] = []
-        duration_seconds = 0.0
-        for batch in stream_frames(
-            path, frame_rate_fps, size=self.image_size, window=self.batch_size
-        ):
-            tokens.append(self.encode_frames(batch.pixels))
-            duration_seconds = batch.duration_seconds
-        return VideoFeatures(
-            Path(path).stem, np.concatenate(tokens, axis=1), duration_seconds, frame_rate_fps
-        )
+        with self.open_video(path, frame_rate_fps) as source:
+            return source.read(slice(0, source.num_frames))
 
     def _encode_batches(
         self, pixels: UInt8[Tensor, "frames 3 rows columns"]

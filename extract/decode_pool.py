@@ -74,6 +74,12 @@ class DecodePool:
     ) -> None:
         self.close()
 
+    def start(self) -> None:
+        """Start all workers now, beside what this process does until it wants frames."""
+        with self._changed:
+            for _ in range(self._num_workers - len(self._idle) - len(self._busy)):
+                self._idle.append(DecodeProcess(self._timeout_seconds, self._memory_bytes))
+
     def close(self) -> None:
         """Kill all workers; a thread that waits for frames gets a `RuntimeError`."""
         with self._changed:
@@ -85,12 +91,14 @@ class DecodePool:
         for worker in idle:
             worker.dispose()
 
-    def stream(self, path: str | Path, fps: float | Fraction) -> Generator[FrameBatch]:
+    def stream(
+        self, path: str | Path, fps: float | Fraction, *, size: int | None = None
+    ) -> Generator[FrameBatch]:
         """Yield what `frames.stream_frames` yields, decoded in a worker.
 
-        Waits while all workers are busy. The worker decodes one window ahead, then waits to be
-        read. If decord brings its worker down under "auto", PyAV goes on in a fresh one from the
-        first frame not yet yielded, and the batches say so.
+        `size` takes the place of the pool's. Waits while all workers are busy. The worker decodes
+        one window ahead, then waits to be read. If decord brings its worker down under "auto", PyAV
+        goes on in a fresh one from the first frame not yet yielded, and the batches say so.
         """
         rate = exact_rate(fps)
         decoder, first_frame, label = self._decoder, 0, None
@@ -101,6 +109,7 @@ class DecodePool:
                 "decoder": decoder,
                 "first_frame": first_frame,
                 **self._options,
+                "size": self._options["size"] if size is None else size,
             }
             try:
                 for batch in self._attempt(request, DecodeProcess.decode):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float16
 
 from r2t.extract.hardware import AUTO, autocast, pick_device, pick_precision, shrink_weights
+from r2t.extract.matching import ClipOrigin, MadeFeatures
 from r2t.extract.towers import Towers, build_towers, text_states
 from r2t.extract.weights import (
     Announce,
@@ -21,8 +23,9 @@ from r2t.extract.weights import (
     load_into,
     weights_digest,
 )
+from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
-from r2t.store.schema import QueryFeatures
+from r2t.store.schema import FeatureSpec, QueryFeatures
 
 _BATCH_SIZE = 64
 
@@ -86,6 +89,38 @@ class QueryEncoder:
         towers.network.eval().requires_grad_(requires_grad=False).to(target)
         shrink_weights(towers.network, precision)
         return cls(towers, source, weights_sha256=digest, layers=layers, precision=precision)
+
+    @classmethod
+    def matching(
+        cls,
+        features: FeatureSpec | MadeFeatures,
+        *,
+        model: str | None = None,
+        pretrained: str | None = None,
+        device: str | torch.device | None = None,
+        offline: bool = False,
+        announce: Announce = lambda source, num_bytes: None,
+    ) -> QueryEncoder:
+        """Load the text tower alone of what `FrozenClip.matching` would load."""
+        origin = ClipOrigin.of(features, model, pretrained)
+        spec = origin.spec
+        encoder = cls.load(
+            origin.model,
+            origin.pretrained,
+            spec.text_layers,
+            device=device,
+            offline=offline,
+            announce=announce,
+        )
+        given = replace(
+            spec,
+            model=encoder.model,
+            weights_sha256=encoder.weights_sha256,
+            text_width=encoder.text_width,
+        )
+        action = f"use {encoder.model}/{origin.pretrained} for features of another CLIP"
+        require_compatible(spec, given, action=action)
+        return encoder
 
     @torch.inference_mode()
     def encode_queries(

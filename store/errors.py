@@ -47,5 +47,9 @@ class AnnotationWarning(UserWarning):
     """Annotations were usable only after a change, which the message counts."""
 
 
+class FeatureWarning(UserWarning):
+    """Features differ slightly from those that a model was trained on, as the message says."""
+
+
 class ReadingWarning(UserWarning):
     """Features are read less far ahead than was asked for, which the message explains."""

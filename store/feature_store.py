@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ import zarr
 from r2t.store.annotations import Annotation
 from r2t.store.cache import ByteCache
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
+from r2t.store.html import html_table
 from r2t.store.layout import node_name
 from r2t.store.nodes import child_names, damage, open_group, storage_errors
 from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
@@ -207,6 +209,40 @@ class FeatureStore:
     def __repr__(self) -> str:
         counts = f"{len(self._videos)} videos, {len(self._queries)} queries"
         return f"FeatureStore({self.location!r}, {counts})"
+
+    def _repr_html_(self) -> str:
+        spec = self.spec
+        seconds = float(self._videos.column("duration_seconds").sum())
+        splits = sorted(Counter(self._queries.column("split").tolist()).items())
+        return html_table(
+            f"FeatureStore {self.location}",
+            [
+                ("videos", f"{len(self):,}, {seconds / 3600:.2f} hours"),
+                ("queries", ", ".join(f"{name} {count:,}" for name, count in splits) or "none"),
+                ("model", spec.model),
+                ("vision layers", ", ".join(map(str, spec.vision_layers))),
+                ("text layers", ", ".join(map(str, spec.text_layers))),
+                ("frames a second", spec.frame_rate),
+                ("tokens", f"{spec.num_tokens} of width {spec.vision_width}, {spec.dtype}"),
+                ("size", f"{self.num_bytes() / 1e9:.2f} GB"),
+            ],
+        )
+
+    def __len__(self) -> int:
+        """Number of indexed videos; an empty store is false, as other empty containers are."""
+        return len(self._videos)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the ids of the indexed videos."""
+        return iter(self._videos.column("video_id").tolist())
+
+    def __contains__(self, video_id: object) -> bool:
+        """Whether this video is indexed."""
+        return isinstance(video_id, str) and video_id in self._videos
+
+    def __getitem__(self, video_id: str) -> VideoFeatures:
+        """Read a whole video; `FeatureNotFoundError`, a `KeyError`, where there is none."""
+        return self.read_video(video_id)
 
     def _node(self, path: str) -> zarr.Group | None:
         with damage(f"{self.location}: {path}"), contextlib.suppress(KeyError):

@@ -19,6 +19,7 @@ from r2t.store.quantize import dequantize
 
 FORMAT_VERSION = 1
 PER_VIDEO = "per-video"
+UNKNOWN_WEIGHTS = "r2-npy"  # in place of a digest: the released features say nothing of them
 StorageDtype = Literal["float16", "int8"]
 
 

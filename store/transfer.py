@@ -27,10 +27,14 @@ from r2t.store.files import appearing
 from r2t.store.layout import MAX_RUN_FRAMES
 from r2t.store.nodes import storage_errors
 from r2t.store.quantize import dequantize
-from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoSource
+from r2t.store.schema import (
+    PER_VIDEO,
+    UNKNOWN_WEIGHTS,
+    FeatureSpec,
+    QueryFeatures,
+    VideoSource,
+)
 from r2t.store.writer import StoreWriter
-
-UNKNOWN_WEIGHTS = "r2-npy"
 
 Progress = Callable[[int], None]
 """Told how many videos are done."""

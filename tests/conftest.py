@@ -54,6 +54,15 @@ def seeded() -> None:
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture
+def sabotaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let decoding workers do what the names of videos say, "crashes" for one."""
+    from r2t.extract import decode_process
+
+    script = Path(__file__).parent / "extract" / "sabotaged_worker.py"
+    monkeypatch.setattr(decode_process, "WORKER_COMMAND", (sys.executable, "-P", str(script)))
+
+
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP of four layers, 32 pixels and 5 tokens with random weights, in open_clip's format."""

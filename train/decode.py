@@ -15,10 +15,12 @@ import pandas as pd
 from jaxtyping import Float32, Float64
 
 from r2t.store.errors import ConfigError
+from r2t.store.html import html_table
 from r2t.train.batch import Batch
 from r2t.train.model import Predictions
 
 Suppression = Literal["hard", "linear", "gaussian", "none"]
+_SHOWN_MOMENTS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,13 @@ class Grounding:
             f"Grounding({len(self.moments)} moments, saliency of {len(self.saliency)} frames, "
             f"{self.duration_seconds:g} s at {self.frame_rate_fps:g} fps)"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (f"{start:.1f} - {end:.1f} s", f"score {score:.3f}")
+            for start, end, score in self.moments[:_SHOWN_MOMENTS].tolist()
+        ]
+        return html_table(repr(self), rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the grounding as JSON values, as `r2t predict --json` prints it."""

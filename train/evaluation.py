@@ -13,7 +13,7 @@ from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.train.config import Evaluator, TrainConfig
 from r2t.train.decode import Grounding
-from r2t.train.grounder import ground_all
+from r2t.train.ground_store import ground_all
 from r2t.train.metrics import evaluate
 from r2t.train.model import R2Model
 from r2t.train.reader import FeatureReader

@@ -20,14 +20,14 @@ from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import evaluate_groundings
-from r2t.train.grounder import ground_all
+from r2t.train.ground_store import ground_all, longest_video
 from r2t.train.model import R2Model
 from r2t.train.processes import Processes
 from r2t.train.reader import FeatureReader, Reading
 from r2t.train.records import Evaluation
 from r2t.train.sampling import EpochOrder
 from r2t.train.trainer import train
-from r2t.train.windows import LONGEST_TRAINED, longest_video
+from r2t.train.windows import LONGEST_TRAINED
 
 EVALUATION_BATCH_SIZE = 8
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.store.schema import FeatureSpec, QueryFeatures, VideoFeatures
+from r2t.store.frame_source import FrameSource, OnFrames
+from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoFeatures
 from r2t.train.batch import pad_second_axis
 from r2t.train.checkpoint import RunFolder
 from r2t.train.config import TrainConfig
-from r2t.train.decode import DecodeConfig, Grounding, decode, decode_rows
+from r2t.train.decode import Grounding, decode_rows
 from r2t.train.model import R2Model
-from r2t.train.reader import FeatureReader
+from r2t.train.windows import ground_source
 
 _QUERIES_AT_ONCE = 16  # bounds memory
 
@@ -47,6 +49,25 @@ class PreparedVideo:
     def num_frames(self) -> int:
         """Number of sampled frames."""
         return self.patches.shape[1]
+
+
+@runtime_checkable
+class Clip(Protocol):
+    """What `Grounder.ask` needs of a CLIP: `r2t.extract.clip.FrozenClip` is one."""
+
+    def open_video(
+        self,
+        path: str | Path,
+        frame_rate_fps: float,
+        *,
+        on_frames: OnFrames = lambda done, total: None,
+    ) -> AbstractContextManager[FrameSource]: ...
+
+    def encode_query(self, text: str) -> QueryFeatures: ...
+
+    def require_made(self, spec: FeatureSpec) -> None:
+        """Raise `SpecMismatchError` unless features of a spec are what this CLIP makes."""
+        ...
 
 
 class Grounder:
@@ -86,10 +107,45 @@ class Grounder:
         model = folder.load_model(weights).to(device)
         return cls(model, config, spec, trained_on)
 
+    def frame_rate(self, wanted_fps: float | None = None) -> float:
+        """Return the rate to sample a video at: the one wanted, or that of the run's features."""
+        if wanted_fps is not None:
+            return wanted_fps
+        if self.spec.frame_rate == PER_VIDEO:
+            raise ConfigError(
+                "the run was trained with a frame rate for each video (one frame a clip): give "
+                "--fps, in Python frame_rate_fps"
+            )
+        return float(self.spec.frame_rate)
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
+
+    def ask(
+        self,
+        clip: Clip,
+        video: str | Path,
+        sentence: str,
+        *,
+        frame_rate_fps: float | None = None,
+        on_frames: OnFrames = lambda done, total: None,
+    ) -> Grounding:
+        """Find a sentence in a video file of any length; moments come best first.
+
+        A video much longer than those of the training is asked in overlapping windows.
+        `frame_rate_fps` defaults to the rate of the run's features. `on_frames` is called with how
+        many frames of how many are encoded so far. Each call decodes the file: to ask one video
+        often, `prepare` it. Raises `VideoError`, `AnnotationError` for an empty sentence, and
+        `SpecMismatchError` where `clip` is not the one that the run was trained with.
+        """
+        clip.require_made(self.spec)
+        query = clip.encode_query(sentence)
+        rate = self.frame_rate(frame_rate_fps)
+        with clip.open_video(video, rate, on_frames=on_frames) as source:
+            (grounding,) = ground_source(self, source, [query])
+        return grounding
 
     def prepare(self, video: VideoFeatures) -> PreparedVideo:
         """Compute the part of a video that depends on no query; every query after costs less."""
@@ -147,25 +203,3 @@ class Grounder:
                 f"{query!r} does not fit a model trained on (layers, text width) = {legal}; "
                 "encode the query with the CLIP model and layers that the run names"
             )
-
-
-def ground_all(
-    model: R2Model,
-    reader: FeatureReader,
-    decoding: DecodeConfig,
-    *,
-    on_queries: Callable[[int], None] | None = None,
-) -> dict[str, Grounding]:
-    """Ground every query of a reader, by id; `on_queries` hears how many each batch answered.
-
-    Batching changes no answer: a sample's outputs do not depend on its neighbours.
-    """
-    device = next(model.parameters()).device
-    groundings: dict[str, Grounding] = {}
-    with torch.inference_mode():
-        for batch in reader.in_order():
-            found = decode(model(batch.to(device)), batch, decoding)
-            groundings.update(zip(batch.query_ids, found, strict=True))
-            if on_queries is not None:
-                on_queries(len(batch))
-    return groundings

@@ -11,13 +11,14 @@ import torch
 
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.frame_source import stored_video
 from r2t.store.schema import QueryFeatures, VideoFeatures
 from r2t.train.batch import collate
 from r2t.train.decode import Grounding, decode
 from r2t.train.grounder import Grounder
 from r2t.train.presence import presence_score
 from r2t.train.reader import make_sample
-from r2t.train.windows import WindowPlan, ground_source, stored_video
+from r2t.train.windows import WindowPlan, ground_source
 
 _READ_THREADS = 2
 _PREFETCH = 2

@@ -10,19 +10,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
-from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import QueryFeatures, VideoFeatures
+from r2t.store.frame_source import FrameSource
+from r2t.store.schema import QueryFeatures
 from r2t.train.decode import DecodeConfig, Grounding, postprocess
-from r2t.train.grounder import Grounder, ground_all
-from r2t.train.reader import FeatureReader
 from r2t.train.window_merge import merge_moments
+
+if TYPE_CHECKING:
+    from r2t.train.grounder import Grounder
 
 LONGEST_TRAINED = "longest_num_frames"  # in a run's record of its features
 _UNKNOWN_WINDOW_FRAMES = 512  # for runs that do not say: 17 minutes at 0.5 fps
@@ -61,75 +61,6 @@ class WindowPlan:
         count = -(-last // step)
         starts = [round(place * last / count) for place in range(count + 1)]
         return [slice(start, start + self.num_frames) for start in starts]
-
-
-@dataclass(frozen=True, eq=False)
-class FrameSource:
-    """A video whose features can be read a piece at a time.
-
-    `read` returns the features of consecutive frames; it is called with slices whose starts ascend,
-    so that a decoder can serve it in one pass.
-    """
-
-    video_id: str
-    num_frames: int
-    duration_seconds: float
-    frame_rate_fps: float
-    read: Callable[[slice], VideoFeatures]
-
-
-def stored_video(store: FeatureStore, video_id: str) -> FrameSource:
-    """Return a video of a store as a source; the store reads only the frames asked for."""
-    row = store.index_row(video_id)
-    return FrameSource(
-        video_id,
-        row["num_frames"],
-        row["duration_seconds"],
-        row["frame_rate_fps"],
-        lambda frames: store.read_video(video_id, frames=frames),
-    )
-
-
-def longest_video(store: FeatureStore, annotations: Sequence[Annotation]) -> int:
-    """Return the frames of the longest annotated video that the store has, 0 without any."""
-    wanted = {annotation.video_id for annotation in annotations}
-    table = store.videos
-    return int(table["num_frames"][table["video_id"].isin(wanted)].max()) if wanted else 0
-
-
-def long_videos(store: FeatureStore, plan: WindowPlan) -> set[str]:
-    """Return the videos of a store that are asked in windows."""
-    table = store.videos
-    return set(table["video_id"][table["num_frames"] > plan.limit_frames])
-
-
-def ground_annotations(
-    grounder: Grounder,
-    store: FeatureStore,
-    annotations: Sequence[Annotation],
-    *,
-    batch_size: int,
-    on_queries: Callable[[int], None] = lambda count: None,
-) -> dict[str, Grounding]:
-    """Ground the queries of annotations, by id; those of long videos in windows, after the others.
-
-    `on_queries` hears how many each batch, or each long video, answered.
-    """
-    plan = WindowPlan.of_run(grounder.trained_on)
-    too_long = long_videos(store, plan)
-    short = [row for row in annotations if row.video_id not in too_long]
-    reader = FeatureReader(store, short, batch_size=batch_size)
-    groundings = ground_all(grounder.model, reader, grounder.config.decoding, on_queries=on_queries)
-    asked: dict[str, list[str]] = {}
-    for row in annotations:
-        if row.video_id in too_long:
-            asked.setdefault(row.video_id, []).append(row.query_id)
-    for video_id, query_ids in asked.items():
-        queries = [store.read_query(query_id) for query_id in query_ids]
-        found = ground_source(grounder, stored_video(store, video_id), queries, plan=plan)
-        groundings |= zip(query_ids, found, strict=True)
-        on_queries(len(query_ids))
-    return groundings
 
 
 def ground_source(

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from r2t.cli.main import app
 from r2t.store import QueryFeatures, VideoFeatures
-from r2t.store.transfer import UNKNOWN_WEIGHTS
+from r2t.store.schema import UNKNOWN_WEIGHTS
 from r2t.train.grounder import Grounder
 from r2t.train.official import load_official
 

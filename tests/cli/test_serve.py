@@ -25,7 +25,6 @@ from r2t.cli.answer_page import Answer, answers_html
 from r2t.cli.serve import parse_bytes
 from r2t.cli.video_asker import VideoAsker
 from r2t.extract.clip import FrozenClip
-from r2t.extract.decode_pool import DecodePool
 from r2t.store.errors import AnnotationError, ConfigError, VideoError
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
@@ -53,32 +52,31 @@ def test_a_video_is_encoded_once_and_forgotten_in_turn(
     encode = clip.encode_frames
     monkeypatch.setattr(clip, "encode_frames", lambda p: encoded.append(len(p)) or encode(p))
     grounder = Grounder.load(run)
-    with DecodePool(size=clip.image_size) as pool:
-        asker = VideoAsker(grounder, clip, pool, frame_rate_fps=4.0, max_videos=2, max_seconds=6)
-        heard: list[tuple[int, int]] = []
-        asker.prepare(videos[0], lambda done, total: heard.append((done, total)))
-        first, remarks = asker.ask(videos[0], "a ball")
-        assert heard[-1] == (20, 20)
-        assert remarks == []
-        assert encoded == [20]
-        whole = grounder(clip.encode_video(videos[0], 4.0), clip.encode_query("a ball"))
-        np.testing.assert_allclose(first.moments, whole.moments, atol=1e-4)
-        encoded.clear()
-        _, remarks = asker.ask(videos[0], "a ball and " * 60)
-        assert "cut off" in remarks[0]
-        for video in (videos[1], videos[2], videos[1]):
-            asker.ask(video, "a ball")
-        assert encoded == [20, 20]
-        asker.ask(videos[0], "a ball")  # only two are kept
-        assert encoded == [20, 20, 20]
-        asker.forget(videos[0])
-        asker.ask(videos[0], "a ball")
-        assert encoded == [20, 20, 20, 20]
-        with pytest.raises(AnnotationError, match="sentence is empty"):
-            asker.ask(videos[0], " ")
-        strict = VideoAsker(grounder, clip, pool, frame_rate_fps=4.0, max_videos=2, max_seconds=4)
-        with pytest.raises(VideoError, match="the limit here is"):
-            strict.prepare(videos[0])
+    asker = VideoAsker(grounder, clip, frame_rate_fps=4.0, max_videos=2, max_seconds=6)
+    heard: list[tuple[int, int]] = []
+    asker.prepare(videos[0], lambda done, total: heard.append((done, total)))
+    first, remarks = asker.ask(videos[0], "a ball")
+    assert heard[-1] == (20, 20)
+    assert remarks == []
+    assert encoded == [20]
+    whole = grounder(clip.encode_video(videos[0], 4.0), clip.encode_query("a ball"))
+    np.testing.assert_allclose(first.moments, whole.moments, atol=1e-4)
+    encoded.clear()
+    _, remarks = asker.ask(videos[0], "a ball and " * 60)
+    assert "cut off" in remarks[0]
+    for video in (videos[1], videos[2], videos[1]):
+        asker.ask(video, "a ball")
+    assert encoded == [20, 20]
+    asker.ask(videos[0], "a ball")  # only two are kept
+    assert encoded == [20, 20, 20]
+    asker.forget(videos[0])
+    asker.ask(videos[0], "a ball")
+    assert encoded == [20, 20, 20, 20]
+    with pytest.raises(AnnotationError, match="sentence is empty"):
+        asker.ask(videos[0], " ")
+    strict = VideoAsker(grounder, clip, frame_rate_fps=4.0, max_videos=2, max_seconds=4)
+    with pytest.raises(VideoError, match="the limit here is"):
+        strict.prepare(videos[0])
 
 
 def test_what_people_type_is_text_on_the_page() -> None:

@@ -1,4 +1,7 @@
-"""A decoding worker that does, on videos of certain names, what decoders do on a bad day."""
+"""A decoding worker that does, on videos of certain names, what decoders do on a bad day.
+
+A folder's name counts for all videos in it, where their own names are taken.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,10 @@ from typing import Any
 
 from r2t.extract import decode_worker, frames
 from r2t.extract.frames import FrameBatch
+from r2t.extract.probe import VideoLength
 
 honest_decord = frames.decord_pictures
+honest_measure = decode_worker.measure
 honest_stream = frames.stream_frames
 
 
@@ -27,15 +32,26 @@ def sabotaged_decord(video: Any, sampling: Any, tick: Any) -> Iterator[frames.Pi
         yield picture
 
 
+def crash_if_told(path: str) -> None:
+    """Crash where the name says so."""
+    if "crashes" in (Path(path).stem, Path(path).parent.name):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def sabotaged_measure(path: str, fps: Fraction) -> VideoLength:
+    """Crash over the header where the name says so."""
+    crash_if_told(path)
+    return honest_measure(path, fps)
+
+
 def sabotaged_stream(path: str, fps: Fraction, **options: Any) -> Iterator[FrameBatch]:
     """Fail whole processes where the name says so."""
     stem = Path(path).stem
+    crash_if_told(path)
     if stem == "hangs":
         time.sleep(600)
     while stem == "spins":
         pass
-    if stem == "crashes":
-        os.kill(os.getpid(), signal.SIGSEGV)
     if stem == "aborts":
         os.write(2, b"terminate called: out of luck\n")
         os.abort()
@@ -54,4 +70,5 @@ def sabotaged_stream(path: str, fps: Fraction, **options: Any) -> Iterator[Frame
 if __name__ == "__main__":
     frames.decord_pictures = sabotaged_decord
     decode_worker.stream_frames = sabotaged_stream
+    decode_worker.measure = sabotaged_measure
     decode_worker.main()

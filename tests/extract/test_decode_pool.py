@@ -45,12 +45,6 @@ def named(source: Path, tmp_path: Path) -> Callable[[str], Path]:
     return link
 
 
-@pytest.fixture
-def sabotaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    script = Path(__file__).with_name("sabotaged_worker.py")
-    monkeypatch.setattr(decode_process, "WORKER_COMMAND", (sys.executable, "-P", str(script)))
-
-
 def barcodes(batches: Iterator[FrameBatch]) -> list[int]:
     return [read_barcode(picture) for batch in batches for picture in batch.pixels]
 
@@ -83,6 +77,19 @@ def test_a_pool_measures_without_decoding(source: Path, tmp_path: Path) -> None:
         assert (length.width, length.height, length.codec) == (96, 64, "h264")
         with pytest.raises(VideoError, match="is empty"):
             pool.measure(tmp_path / "empty.mp4", 2)
+
+
+def test_a_pool_may_start_before_it_is_asked(source: Path) -> None:
+    with DecodePool(2, size=SIDE) as pool:
+        pool.start()
+        started = list(pool._idle)
+        pool.start()
+        assert pool._idle == started
+        assert len(started) == 2
+        batches = pool.stream(source, 1, size=2 * SIDE)
+        assert next(batches).pixels.shape[2:] == (2 * SIDE, 2 * SIDE)
+        batches.close()
+    assert not any(worker.alive for worker in started)
 
 
 def test_a_worker_is_kept_until_a_video_fails(source: Path, tmp_path: Path) -> None:

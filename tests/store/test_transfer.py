@@ -19,12 +19,8 @@ from r2t.cli.store import app
 from r2t.store import Annotation, FeatureStore
 from r2t.store.errors import AnnotationWarning, ConfigError, StoreError
 from r2t.store.hdf5 import export_hdf5
-from r2t.store.transfer import (
-    UNKNOWN_WEIGHTS,
-    export_r2_npy,
-    import_r2_npy,
-    official_spec,
-)
+from r2t.store.schema import UNKNOWN_WEIGHTS
+from r2t.store.transfer import export_r2_npy, import_r2_npy, official_spec
 
 SMALL = {"layers": (10, 11, 12), "num_tokens": 3, "vision_width": 8, "text_width": 6}
 LENGTHS = {"-dog": 6, "cat": 151, "d.o.t": 1}

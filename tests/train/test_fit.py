@@ -16,7 +16,8 @@ from r2t.train.checkpoint import RunFolder
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import clip_saliency, evaluate_groundings, evaluate_model
 from r2t.train.fit import evaluation_queries, fit, split_annotations
-from r2t.train.grounder import Grounder, ground_all
+from r2t.train.ground_store import ground_all
+from r2t.train.grounder import Grounder
 from r2t.train.reader import FeatureReader
 
 

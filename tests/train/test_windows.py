@@ -14,18 +14,14 @@ from hypothesis import strategies as st
 from tiny_store import make_store, tiny_config
 
 from r2t.store.errors import ConfigError
+from r2t.store.frame_source import FrameSource
 from r2t.store.schema import QueryFeatures, VideoFeatures
 from r2t.train.decode import DecodeConfig, Grounding
+from r2t.train.ground_store import ground_annotations
 from r2t.train.grounder import Grounder
 from r2t.train.model import R2Model
 from r2t.train.window_merge import merge_moments
-from r2t.train.windows import (
-    FrameSource,
-    WindowPlan,
-    ground_annotations,
-    ground_source,
-    stitch,
-)
+from r2t.train.windows import WindowPlan, ground_source, stitch
 
 EXTENTS = np.array([[0.0, 100.0], [50.0, 150.0], [100.0, 200.0]])
 

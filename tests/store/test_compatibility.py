@@ -1,0 +1,30 @@
+"""What a model accepts: the same meaning, though numbers may differ slightly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tiny_store import tiny_spec
+
+from r2t.store.compatibility import require_compatible
+from r2t.store.errors import FeatureWarning, SpecMismatchError
+from r2t.store.schema import UNKNOWN_WEIGHTS
+
+
+def test_the_same_features_are_taken_without_a_word() -> None:
+    require_compatible(tiny_spec(), tiny_spec(), action="ask")
+
+
+def test_slight_differences_are_told() -> None:
+    with pytest.warns(FeatureWarning, match="dtype 'float16', these have 'int8'"):
+        require_compatible(tiny_spec(), tiny_spec("int8"), action="ask")
+    unknown = replace(tiny_spec(), weights_sha256=UNKNOWN_WEIGHTS)
+    with pytest.warns(FeatureWarning, match="weights_sha256"):
+        require_compatible(unknown, tiny_spec(), action="ask")
+
+
+def test_other_features_are_refused() -> None:
+    for other in ({"weights_sha256": "1" * 64}, {"vision_layers": (2, 3)}, {"frame_rate": 1.0}):
+        with pytest.raises(SpecMismatchError, match=f"cannot ask: {next(iter(other))}"):
+            require_compatible(tiny_spec(), replace(tiny_spec(), **other), action="ask")
