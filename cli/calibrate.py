@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Checkpoint, Device, Json, QuerySplit, Seed, Store
 from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t calibrate --store feats.zarr --checkpoint runs/x\n\n"
-    "  r2t calibrate --store feats.zarr --checkpoint runs/x --absent 10 --json"
+EXAMPLES = examples(
+    "r2t calibrate --store feats.zarr --checkpoint runs/x",
+    "r2t calibrate --store feats.zarr --checkpoint runs/x --absent 10 --json",
 )
 HARDLY = 0.65  # the share of pairs in the right order under which a threshold helps little
 
 
 def calibrate(
-    store: Annotated[str, typer.Option(help="Feature store with annotated queries.")],
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
-    split: Annotated[
-        str, typer.Option(help="train, val or test; the run must not have trained on it.")
-    ] = "val",
+    store: Store,
+    checkpoint: Checkpoint,
+    split: QuerySplit = "val",
     absent: Annotated[
         int, typer.Option(min=1, help="Sentences of other videos to ask for each of its own.")
     ] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which sentences those are.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print the rule as JSON.")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
     """Choose the saliency under which `r2t predict` says that a sentence is not in the video.
 
     Each video is asked its own sentences and those of others. The threshold that tells the two
-    apart best goes into the run's folder, with how well it does.
+    apart best goes into the run's folder, with how well it does. The run must not have been trained
+    on the --split.
     """
     with handle_errors():
         from r2t.store.feature_store import FeatureStore

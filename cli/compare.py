@@ -11,6 +11,8 @@ import typer
 from rich.table import Table
 
 from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, ask_model
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Device, Domain, Json, OptionalSplit, QueryBatch
 from r2t.cli.ui import answers, cell, counted, handle_errors, note, print_json
 from r2t.store.errors import AnnotationError, ConfigError
 
@@ -19,11 +21,10 @@ if TYPE_CHECKING:
     from r2t.train.metrics_bootstrap import Interval
     from r2t.train.metrics_paired import Difference
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t compare runs/a runs/b --store feats.zarr\n\n"
-    "  r2t compare runs/a runs/b runs/c --store feats.zarr --split test --latex\n\n"
-    "  r2t compare mine.jsonl theirs.jsonl --annotations highlight_val_release.jsonl --json"
+EXAMPLES = examples(
+    "r2t compare runs/a runs/b --store feats.zarr",
+    "r2t compare runs/a runs/b runs/c --store feats.zarr --split test --latex",
+    "r2t compare mine.jsonl theirs.jsonl --annotations highlight_val_release.jsonl --json",
 )
 METRICS = {
     "MR-full-R1@0.5": "R1@0.5",
@@ -60,24 +61,23 @@ def compare(  # noqa: PLR0913 - a parameter for each option
     annotations: Annotated[
         Path | None, typer.Option(help="Annotation file of any format, for files alone.")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="train, val or test; val for a store, else all.")
-    ] = None,
-    domain: Annotated[str | None, typer.Option(help="Compare on this domain alone.")] = None,
+    split: OptionalSplit = None,
+    domain: Domain = None,
     samples: Annotated[
         int, typer.Option(min=100, help="Resample and swap the videos so often.")
     ] = 10_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Queries in a batch.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    batch_size: QueryBatch = 16,
+    device: Device = "auto",
     latex: Annotated[
         bool, typer.Option("--latex", help="Print rows of a LaTeX table instead.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Score models on the same queries, and tell by how much each differs from the first.
 
     A difference has a 95 % interval (other videos) and a p-value: how often as large a one appears
-    if the two models' answers are swapped at random, video by video.
+    if the two models' answers are swapped at random, video by video. Of a store the val split is
+    asked by default, of files every split.
     """
     with handle_errors():
         if len(models) < 2:

@@ -11,6 +11,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from r2t.cli.inputs import split_option
+from r2t.cli.shared.apps import examples, new_app
+from r2t.cli.shared.options import AnnotationsBeside, Json
 from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, note, print_json, progress_bar
 from r2t.store.errors import AnnotationError, ConfigError, VideoError
 
@@ -18,14 +20,13 @@ if TYPE_CHECKING:
     from r2t.store.annotation_checks import Finding, Rows
 
 NUM_EXAMPLES = 3
-CHECK_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t data check --videos ./mine\n\n"
-    "  r2t data check --videos ./mine --annotations a.csv --annotations val=b.csv --fps 1\n\n"
-    "  r2t data check --videos ./mine --annotations train.csv --json | jq .problems"
+CHECK_EXAMPLES = examples(
+    "r2t data check --videos ./mine",
+    "r2t data check --videos ./mine --annotations a.csv --annotations val=b.csv --fps 1",
+    "r2t data check --videos ./mine --annotations train.csv --json | jq .problems",
 )
 
-app = typer.Typer(help="Look after your own videos and annotations.", no_args_is_help=True)
+app = new_app(help="Look after your own videos and annotations.")
 
 
 @app.callback()
@@ -33,23 +34,17 @@ def data() -> None:
     """Look after your own videos and annotations."""
 
 
-@app.command(epilog=CHECK_EXAMPLES)
+@app.command(short_help="Hold annotations against videos.", epilog=CHECK_EXAMPLES)
 def check(
     videos: Annotated[Path, typer.Option(help="Folder of videos.")],
-    annotations: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Annotation file, or split=FILE; may be repeated. By default those beside the "
-            "videos."
-        ),
-    ] = None,
+    annotations: AnnotationsBeside = None,
     fps: Annotated[
         float, typer.Option(help="Frames a second that will be sampled; tells what is too short.")
     ] = 0.5,
     examples: Annotated[
         int, typer.Option(min=1, help="How many of each finding to show.")
     ] = NUM_EXAMPLES,
-    json: Annotated[bool, typer.Option("--json", help="Print every finding as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Hold annotations against their videos, and say how to put right what does not fit.
 

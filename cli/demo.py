@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r2t.cli.demo_report import as_json, tables
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Json, Seed
 from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar, write_json
 from r2t.store.errors import StoreError
 
@@ -27,10 +29,9 @@ if TYPE_CHECKING:
 FRAME_RATE_FPS = 1.0
 NUM_TRAIN_VIDEOS, NUM_VAL_VIDEOS, NUM_TEST_VIDEOS = 300, 20, 100
 NUM_EPOCHS = 36
-EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t demo\n\n"
-    "  r2t demo --out /tmp/demo --videos 60 --test-videos 20 --epochs 4    # a quick look"
+EXAMPLES = examples(
+    "r2t demo",
+    "r2t demo --out /tmp/demo --videos 60 --test-videos 20 --epochs 4    # a quick look",
 )
 
 
@@ -45,8 +46,8 @@ def demo(
     epochs: Annotated[
         int, typer.Option(min=1, help="Passes over the training queries.")
     ] = NUM_EPOCHS,
-    seed: Annotated[int, typer.Option(min=0, help="Decides weights and order of training.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Make videos, extract, train, evaluate on unseen videos and draw a picture, offline.
 

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 from packaging.requirements import Requirement
 from rich.table import Table
 
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Json
 from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, human_bytes, note, print_json
 from r2t.store.errors import R2TError
 
@@ -25,8 +27,9 @@ State = Literal["ok", "note", "problem"]
 DISTRIBUTION = "r2-tuning"
 LOW_DISK_BYTES = 5 * 10**9
 STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
-EXAMPLES = (
-    "Examples:\n\n  r2t doctor\n\n  r2t doctor --json | jq '.checks[] | select(.state != \"ok\")'"
+EXAMPLES = examples(
+    "r2t doctor",
+    "r2t doctor --json | jq '.checks[] | select(.state != \"ok\")'",
 )
 
 
@@ -42,7 +45,7 @@ class Check:
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Look at this machine: devices, decoders, CLIP's weights, disk, packages, extras.
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from r2t.cli.score_tables import score_tables
-from r2t.cli.ui import answers, handle_errors, note, progress_bar, write_json
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    Device,
+    Domain,
+    Evaluator,
+    Json,
+    OptionalSplit,
+    QueryBatch,
+    one_of,
+)
+from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar, write_json
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, ConfigError
 
@@ -19,18 +29,15 @@ if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.train.decode import Grounding
     from r2t.train.grounder import Grounder
-    from r2t.train.metrics import Evaluator
     from r2t.train.submission import SubmissionRow
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t eval --store feats.zarr --checkpoint runs/x --split val\n\n"
-    "  r2t eval --predictions mine.jsonl --annotations highlight_val_release.jsonl\n\n"
-    "  r2t eval --predictions mine.jsonl --annotations val.jsonl --bootstrap 1000 --json -\n\n"
-    "  r2t eval --predictions dog.jsonl --annotations youtube_anno.json --dataset youtube "
-    "--domain dog"
+EXAMPLES = examples(
+    "r2t eval --store feats.zarr --checkpoint runs/x --split val",
+    "r2t eval --predictions mine.jsonl --annotations highlight_val_release.jsonl",
+    "r2t eval --predictions mine.jsonl --annotations val.jsonl --bootstrap 1000 --json",
+    "r2t eval --predictions dog.jsonl --annotations youtube_anno.json --dataset youtube "
+    "--domain dog",
 )
-EVALUATORS = ("qvhighlights", "moments", "youtube", "tvsum")
 HIGHLIGHTS_ONLY = ("youtube", "tvsum")
 SERVER_SPLITS = ("val", "test")  # what the QVHighlights server takes
 
@@ -70,39 +77,39 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     annotations: Annotated[
         Path | None, typer.Option(help="Instead of a store: an annotation file of any format.")
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="train, val or test; a store and highlight datasets default to val."),
-    ] = None,
-    domain: Annotated[str | None, typer.Option(help="Evaluate this domain alone.")] = None,
+    split: OptionalSplit = None,
+    domain: Domain = None,
     dataset: Annotated[
-        str | None,
+        Evaluator | None,
         typer.Option(
-            help="Evaluator: qvhighlights (moments and saliency), moments, youtube or tvsum; by "
-            "default the run's, or qvhighlights."
+            help="How to score: qvhighlights has moments and saliency. By default as the run "
+            "was trained; predictions as qvhighlights.",
+            **one_of(Evaluator),
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="With a store: folder for the results; by default in the run's."),
     ] = None,
-    json: Annotated[
-        Path | None, typer.Option("--json", help="Write the scores there; - is stdout.")
-    ] = None,
+    json_file: Annotated[Path | None, typer.Option(help="Write the scores there, as JSON.")] = None,
+    json: Json = False,
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Resample the videos so often for 95 % intervals.")
     ] = 0,
     strict_official: Annotated[
         bool,
-        typer.Option("--strict-official", help="Copy the official evaluators' accidents too."),
+        typer.Option(
+            "--strict-official", help="Score as the official evaluators do, their defects too."
+        ),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Queries in a batch.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    batch_size: QueryBatch = 16,
+    device: Device = "auto",
 ) -> None:
-    """Score a trained model on a store, or predictions against annotations."""
+    """Score a trained model on a store, or predictions against annotations.
+
+    Of a store and of highlight datasets the val split is scored by default, else every split.
+    """
     with handle_errors():
-        if dataset not in (None, *EVALUATORS):
-            raise ConfigError(f"dataset {dataset!r}: legal are {', '.join(EVALUATORS)}")
         given = (store, checkpoint, predictions, annotations)
         folder = None
         if predictions is not None and annotations is not None and given.count(None) == 2:
@@ -125,9 +132,11 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         scores = score(answered, num_resamples=bootstrap, strict_official=strict_official)
         if folder is not None:
             write_json(scores, folder / "metrics.json")
-        if json is not None:
-            write_json(scores, json)
-        if json is None or str(json) != "-":
+        if json_file is not None:
+            write_json(scores, json_file)
+        if json:
+            print_json(scores)
+        else:
             for table in score_tables(scores):
                 answers().print(table)
 

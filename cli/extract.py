@@ -14,13 +14,25 @@ import typer
 from r2t.cli.downloads import announce_download
 from r2t.cli.extract_inputs import (
     annotations_of,
-    choice,
     frame_rate,
-    memory_bytes,
     restrict,
     videos_in,
 )
 from r2t.cli.extract_plan import show_plan
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    AnnotationsBeside,
+    Decoder,
+    Device,
+    ExtractPrecision,
+    Json,
+    NewStore,
+    Offline,
+    OptionalPreset,
+    one_of,
+    parse_rate,
+    parse_size,
+)
 from r2t.cli.ui import (
     INTERRUPTED,
     SOME_FAILED,
@@ -38,28 +50,23 @@ if TYPE_CHECKING:
     from r2t.extract.pipeline import ExtractReport
     from r2t.extract.stages import Stage
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t extract --videos ./qvh --layers 4\n\n"
-    "  r2t extract --videos ./charades --annotations charades_sta_train.txt "
-    "--annotations val=charades_sta_test.txt --preset charades --store charades.zarr\n\n"
-    "  r2t extract --videos ./qvh --dry-run\n\n"
-    "  r2t extract --videos ./qvh --only damaged.txt --retry-failed\n\n"
-    "  r2t extract --videos ./qvh --dask local:4\n\n"
-    "  r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors"
+EXAMPLES = examples(
+    "r2t extract --videos ./qvh --layers 4",
+    "r2t extract --videos ./charades --annotations charades_sta_train.txt --annotations "
+    "val=charades_sta_test.txt --preset charades --store charades.zarr",
+    "r2t extract --videos ./qvh --dry-run",
+    "r2t extract --videos ./qvh --only damaged.txt --retry-failed",
+    "r2t extract --videos ./qvh --dask local:4",
+    "r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors",
 )
+
+DECODER_BYTES = 4 * 10**9
 
 
 def extract(  # noqa: PLR0913 - a parameter for each option
     videos: Annotated[Path, typer.Option(help="Folder of videos, or one video.")],
-    store: Annotated[str, typer.Option(help="Feature store to make or add to.")] = "feats.zarr",
-    annotations: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Annotation file, or split=FILE; may be repeated. By default those beside the "
-            "videos."
-        ),
-    ] = None,
+    store: NewStore = "feats.zarr",
+    annotations: AnnotationsBeside = None,
     model: Annotated[
         str, typer.Option(help="CLIP by open_clip's name, r2t-demo, or a model folder.")
     ] = "ViT-B-32-quickgelu",
@@ -71,46 +78,52 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = None,
     layers: Annotated[
-        str, typer.Option(help="4: the last 4 of each tower; 9,10,12 or =12: those very ones.")
+        str,
+        typer.Option(
+            help="4: the last 4 of each tower; 9,10,12 or =12: the layers of these numbers."
+        ),
     ] = "4",
     fps: Annotated[
         str | None,
         typer.Option(
             help="Frames a second, by default 0.5; per-video: one for each clip with saliency "
-            "labels."
+            "labels.",
+            parser=parse_rate,
+            metavar="FPS",
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="The frame rate of a dataset: qvhighlights, charades, ego4d, tacos, youtube or "
-            "tvsum."
-        ),
-    ] = None,
+    preset: OptionalPreset = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
             help="Extract this video alone: an id, or a file of ids, one a line; may be repeated."
         ),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float16, or int8 for half the bytes.")] = "float16",
-    decoder: Annotated[
-        str,
+    dtype: Annotated[
+        StorageDtype,
         typer.Option(
-            help="auto: decord where its seeking is right, else pyav; or one of them. pyav reads "
-            "all of a file, and so notices damage between the sampled frames."
+            help="How tokens are stored; int8 takes half the bytes.", **one_of(StorageDtype)
+        ),
+    ] = "float16",
+    decoder: Annotated[
+        Decoder,
+        typer.Option(
+            help="auto: decord where its seeking is exact, else pyav. pyav reads all of a file, "
+            "and so notices damage between the sampled frames.",
+            **one_of(Decoder),
         ),
     ] = "auto",
     workers: Annotated[
         int | None, typer.Option(help="Decoding processes; by default by the number of cores.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    device: Device = "auto",
     precision: Annotated[
-        str,
+        ExtractPrecision,
         typer.Option(
-            help="Of the model's arithmetic: fp32, fp16 or bf16; auto: fp16 on a GPU, fp32 "
-            "elsewhere. On CPUs with bfloat16 instructions bf16 is about twice as fast; the "
-            "error of a token is 0.8 %, measured with random weights of ViT-B/32."
+            help="What CLIP computes in; auto: float16 on a GPU, float32 elsewhere. On CPUs with "
+            "bfloat16 instructions bfloat16 is about twice as fast; the error of a token is 0.8 %, "
+            "measured with random weights of ViT-B/32.",
+            **one_of(ExtractPrecision),
         ),
     ] = "auto",
     batch_size: Annotated[
@@ -120,9 +133,15 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         float, typer.Option(help="Seconds without progress after which a decoder is killed.")
     ] = 60.0,
     memory_limit: Annotated[
-        float, typer.Option(help="Gigabytes that each decoding process may take (on Linux).")
-    ] = 4.0,
-    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
+        int,
+        typer.Option(
+            help="Memory that each decoding process may take (on Linux); by default 4GB.",
+            parser=parse_size,
+            metavar="SIZE",
+            show_default=False,
+        ),
+    ] = DECODER_BYTES,
+    offline: Offline = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again the videos that failed before.")
     ] = False,
@@ -137,7 +156,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         bool,
         typer.Option("--dry-run", help="Print frames, bytes and time that it would take, and end."),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Run CLIP once over videos and their queries, and store the features.
 
@@ -146,18 +165,17 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     with handle_errors():
         from r2t.extract.clip import FrozenClip
         from r2t.extract.config import ExtractConfig, default_num_workers
-        from r2t.extract.frames import Decoder
         from r2t.extract.local_run import Progress
         from r2t.extract.pipeline import extract as run
         from r2t.store.feature_store import FeatureStore
 
         config = ExtractConfig(
             frame_rate=frame_rate(fps, preset),
-            dtype=choice("--dtype", dtype, StorageDtype),
-            decoder=choice("--decoder", decoder, Decoder),
+            dtype=dtype,
+            decoder=decoder,
             num_workers=default_num_workers() if workers is None else workers,
             timeout_seconds=timeout,
-            memory_bytes=memory_bytes(memory_limit),
+            memory_bytes=memory_limit,
             retry_failed=retry_failed,
         )
         paths = videos_in(videos)

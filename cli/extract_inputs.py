@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from r2t.cli.inputs import parse_frame_rate, read_annotation_options, read_ids
 from r2t.cli.ui import named, note
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
-
-
-def choice(option: str, given: str, literal: Any) -> Any:
-    """Return what was given, if it is one of a literal type's values."""
-    legal = get_args(literal)
-    if given not in legal:
-        raise ConfigError(f"{option} {given!r}: legal are {', '.join(legal)}")
-    return given
 
 
 def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-video"]:
@@ -30,13 +21,6 @@ def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-vide
     if fps is not None and parse_frame_rate(fps) != rate:
         raise ConfigError(f"--preset {preset} is {rate} frames a second, --fps {fps}: give one")
     return rate
-
-
-def memory_bytes(gigabytes: float) -> int:
-    """Read `--memory-limit`."""
-    if not (math.isfinite(gigabytes) and gigabytes > 0):
-        raise ConfigError(f"--memory-limit {gigabytes}: give gigabytes above 0")
-    return int(gigabytes * 1e9)
 
 
 def restrict(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Json, NumTokens, PresetOption
 from r2t.cli.ui import handle_errors, note, print_json
 from r2t.store.errors import ConfigError
 
@@ -17,26 +19,21 @@ if TYPE_CHECKING:
     from r2t.train.model import R2Model
     from r2t.train.presets import Preset
 
-EXAMPLES = "Example:\n\n  r2t import-checkpoint r2_tuning_qvhighlights.pth runs/official"
+EXAMPLES = examples(
+    "r2t import-checkpoint r2_tuning_qvhighlights.pth runs/official",
+)
 CLIP_DEPTH = 12  # of the ViT-B towers, the only ones that the official code can use
 
 
 def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth file of the official code.")],
     out: Annotated[Path, typer.Argument(help="Folder to make: a run for eval and predict.")],
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="What it was trained on: qvhighlights, charades, ego4d, tacos, youtube or tvsum."
-        ),
-    ] = "qvhighlights",
+    preset: PresetOption = "qvhighlights",
     model: Annotated[
         str, typer.Option(help="CLIP model whose features it was trained on.")
     ] = "ViT-B-32-quickgelu",
-    num_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens of a frame in that model: CLS and patches.")
-    ] = 50,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    num_tokens: NumTokens = 50,
+    json: Json = False,
 ) -> None:
     """Make a run folder of an official checkpoint."""
     with handle_errors():

@@ -1,13 +1,10 @@
-"""Options that several commands read alike."""
+"""What several commands make of their options: stores, annotations, ids."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
-
-import typer
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from r2t.store.annotations import Annotation, Split
 from r2t.store.errors import AnnotationError, ConfigError
@@ -16,28 +13,10 @@ from r2t.store.schema import PER_VIDEO
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
 
-DiskCache = Annotated[
-    Path | None,
-    typer.Option(
-        "--disk-cache", help="Folder that keeps features of a remote store, so that they move once."
-    ),
-]
-DiskCacheSize = Annotated[
-    str, typer.Option("--disk-cache-size", help="The most that --disk-cache may take.")
-]
-DEFAULT_CACHE_SIZE = "20GB"
-
 
 def parse_frame_rate(text: str) -> float | Literal["per-video"]:
-    """Read `--fps`: a number, or per-video."""
-    if text == PER_VIDEO:
-        return PER_VIDEO
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(
-            f"--fps {text!r}: give frames per second, such as 0.5, or {PER_VIDEO}"
-        ) from None
+    """Return what `parse_rate` let through: a number, or per-video."""
+    return PER_VIDEO if text == PER_VIDEO else float(text)
 
 
 def read_ids(option: str, given: str) -> list[str]:
@@ -78,18 +57,10 @@ def split_option(text: str) -> tuple[Split | None, Path]:
     return cast("Split", split), Path(name)
 
 
-def open_store(location: str, cache: Path | None, cache_size: str) -> FeatureStore:
+def open_store(location: str, cache: Path | None, max_bytes: int) -> FeatureStore:
     """Open a store; keep tokens of one that is not on this machine in a folder."""
     from r2t.store.cache import ByteCache
     from r2t.store.feature_store import FeatureStore
 
-    kept = None if cache is None else ByteCache(cache, parse_bytes("--disk-cache-size", cache_size))
+    kept = None if cache is None else ByteCache(cache, max_bytes)
     return FeatureStore.open(location, kept)
-
-
-def parse_bytes(option: str, text: str) -> int:
-    """Read a number of bytes with a decimal unit, such as 20GB."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kMGT]?)B?", text.strip())
-    if match is None:
-        raise ConfigError(f"{option} {text!r}: give a number of bytes, such as 500MB or 20GB")
-    return int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated
 
@@ -24,13 +25,12 @@ from r2t.cli import (
     train,
 )
 from r2t.cli import eval as evaluation
+from r2t.cli.shared.apps import new_app
 
-app = typer.Typer(
+app = new_app(
     name="r2t",
     help="Type a sentence, get the moments of a video it speaks of.",
     epilog="Start with `r2t demo`: an embedded example, offline, on a CPU.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
 )
 
 
@@ -43,26 +43,41 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def main(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Type a sentence, get the moments of a video it speaks of."""
 
 
-app.command(epilog=extract.EXAMPLES)(extract.extract)
-app.command(epilog=train.EXAMPLES)(train.train)
-app.command("eval", epilog=evaluation.EXAMPLES)(evaluation.evaluate)
-app.command(epilog=compare.EXAMPLES)(compare.compare)
-app.command(epilog=predict.EXAMPLES)(predict.predict)
-app.command(epilog=calibrate.EXAMPLES)(calibrate.calibrate)
-app.command(epilog=report.EXAMPLES)(report.report)
-app.command(epilog=search.EXAMPLES)(search.search)
-app.command(epilog=serve.EXAMPLES)(serve.serve)
-app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLES)(
-    import_checkpoint.import_checkpoint
+def _add(name: str, summary: str, command: Callable[..., None], epilog: str) -> None:
+    app.command(name, short_help=summary, epilog=epilog)(command)
+
+
+_add("extract", "Run CLIP once over videos and their sentences.", extract.extract, extract.EXAMPLES)
+_add("train", "Train R²-Tuning on a feature store.", train.train, train.EXAMPLES)
+_add("eval", "Score a model, or predictions.", evaluation.evaluate, evaluation.EXAMPLES)
+_add("compare", "Tell whether models differ.", compare.compare, compare.EXAMPLES)
+_add("predict", "Find a sentence's moments in a video.", predict.predict, predict.EXAMPLES)
+_add("calibrate", "Learn when a sentence is absent.", calibrate.calibrate, calibrate.EXAMPLES)
+_add("report", "Write a page of a split's answers.", report.report, report.EXAMPLES)
+_add("search", "Find a sentence in a whole store.", search.search, search.EXAMPLES)
+_add("serve", "Ask videos in the browser.", serve.serve, serve.EXAMPLES)
+_add(
+    "import-checkpoint",
+    "Use weights of the official code.",
+    import_checkpoint.import_checkpoint,
+    import_checkpoint.EXAMPLES,
 )
-app.command(epilog=submission.EXAMPLES)(submission.submission)
-app.command(epilog=demo.EXAMPLES)(demo.demo)
-app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+_add(
+    "submission",
+    "Check and pack predictions for QVHighlights.",
+    submission.submission,
+    submission.EXAMPLES,
+)
+_add("demo", "Try all of it on an embedded example.", demo.demo, demo.EXAMPLES)
+_add("doctor", "Say what this machine has and lacks.", doctor.doctor, doctor.EXAMPLES)
 app.add_typer(store.app, name="store")
 app.add_typer(data.app, name="data")

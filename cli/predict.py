@@ -15,6 +15,17 @@ from rich.text import Text
 
 from r2t.cli.downloads import announce_download
 from r2t.cli.moment_files import cut_moments, require_subtitle_path, write_subtitles
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    Checkpoint,
+    Device,
+    Json,
+    Offline,
+    RunFps,
+    RunModel,
+    RunPretrained,
+    TopMoments,
+)
 from r2t.cli.ui import answers, cell, growing_bar, handle_errors, note, print_json
 
 if TYPE_CHECKING:
@@ -24,13 +35,12 @@ if TYPE_CHECKING:
     from r2t.train.decode import Grounding
     from r2t.train.grounder import Grounder
 
-EXAMPLES = (
-    "Examples:\n\n"
-    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee"\n\n'
-    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --plot dog.png\n\n'
-    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --json | jq .moments\n\n'
-    '  r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --report dog.html\n\n'
-    '  r2t predict --checkpoint runs/x film.mp4 "a car chase" --top 3 --cut "chase-{n}.mp4"'
+EXAMPLES = examples(
+    'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee"',
+    'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --plot dog.png',
+    'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --json | jq .moments',
+    'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --report dog.html',
+    'r2t predict --checkpoint runs/x film.mp4 "a car chase" --top 3 --cut "chase-{n}.mp4"',
 )
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_COLUMNS = 60
@@ -40,8 +50,8 @@ STRIP_PIXELS = 160
 def predict(  # noqa: PLR0913 - a parameter for each option
     video: Annotated[Path, typer.Argument(help="A video file.")],
     query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
-    top: Annotated[int, typer.Option(min=1, help="Number of moments to show.")] = 5,
+    checkpoint: Checkpoint,
+    top: TopMoments = 5,
     plot: Annotated[
         Path | None, typer.Option(help="Draw frames, saliency and moments into this file.")
     ] = None,
@@ -58,22 +68,12 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     srt: Annotated[
         Path | None, typer.Option(help="Write the moments into this file as subtitles.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="CLIP model or its folder; by default what the run was trained with."),
-    ] = None,
-    pretrained: Annotated[
-        str | None,
-        typer.Option(help="CLIP weights: a tag or a file; by default those of the run."),
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Frames per second to sample; by default the run's.")
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never download CLIP weights.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print all moments as JSON.")] = False,
+    model: RunModel = None,
+    pretrained: RunPretrained = None,
+    fps: RunFps = None,
+    offline: Offline = False,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
     """Find the moments of a video that a sentence speaks of; --top of them are shown or written.
 

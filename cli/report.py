@@ -19,6 +19,8 @@ from r2t.cli.report_page import (
     render_page,
 )
 from r2t.cli.report_videos import VideoPlace, data_url, file_source, strip_image, video_entries
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Checkpoint, Device, Domain, QueryBatch, QuerySplit, Store
 from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, note
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
@@ -28,21 +30,20 @@ if TYPE_CHECKING:
     from r2t.cli.plots import FrameStrip
     from r2t.train.decode import Grounding
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t report --store feats.zarr --checkpoint runs/x --out report.html\n\n"
-    "  r2t report --store feats.zarr --checkpoint runs/x --videos ./qvh --out report.html\n\n"
-    "  r2t report --store feats.zarr --checkpoint runs/x --split test --out report.html "
-    '--videos "https://example.org/{video_id}.mp4"'
+EXAMPLES = examples(
+    "r2t report --store feats.zarr --checkpoint runs/x --out report.html",
+    "r2t report --store feats.zarr --checkpoint runs/x --videos ./qvh --out report.html",
+    "r2t report --store feats.zarr --checkpoint runs/x --split test --out report.html "
+    '--videos "https://example.org/{video_id}.mp4"',
 )
 
 
 def report(  # noqa: PLR0913 - a parameter for each option
-    store: Annotated[str, typer.Option(help="Feature store with the queries to answer.")],
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    store: Store,
+    checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    domain: Annotated[str | None, typer.Option(help="Report on this domain alone.")] = None,
+    split: QuerySplit = "val",
+    domain: Domain = None,
     videos: Annotated[
         str | None,
         typer.Option(
@@ -53,8 +54,8 @@ def report(  # noqa: PLR0913 - a parameter for each option
     bootstrap: Annotated[
         int, typer.Option(min=1, help="Resample the videos so often for the 95 % intervals.")
     ] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Queries in a batch.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    batch_size: QueryBatch = 16,
+    device: Device = "auto",
 ) -> None:
     """Write a page to look at: scores with intervals, and every query on its timeline.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +13,8 @@ from rich.text import Text
 
 from r2t.cli.downloads import announce_download
 from r2t.cli.eval import note_long_videos
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Checkpoint, Device, Json, Offline, RunModel, RunPretrained, Store
 from r2t.cli.ui import (
     SOME_FAILED,
     answers,
@@ -33,34 +34,25 @@ if TYPE_CHECKING:
     from r2t.train.grounder import Grounder
     from r2t.train.search import Answer
 
-EXAMPLES = (
-    "Examples:\n\n"
-    '  r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"\n\n'
-    '  r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee" --top 3 '
-    "--json | jq .videos[0]"
+EXAMPLES = examples(
+    'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"',
+    'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee" --top 3 '
+    "--json | jq .videos[0]",
 )
 
 
 def search(  # noqa: PLR0913 - a parameter for each option
     query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
-    store: Annotated[str, typer.Option(help="Feature store: a folder or a URL.")],
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    store: Store,
+    checkpoint: Checkpoint,
     top: Annotated[int, typer.Option(min=1, help="Number of videos to show.")] = 10,
     moments: Annotated[int, typer.Option(min=1, help="Moments to show of each video.")] = 1,
-    model: Annotated[
-        str | None,
-        typer.Option(help="CLIP model or its folder; by default what the run was trained with."),
-    ] = None,
-    pretrained: Annotated[
-        str | None,
-        typer.Option(help="CLIP weights: a tag or a file; by default those of the run."),
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never download CLIP weights.")
-    ] = False,
+    model: RunModel = None,
+    pretrained: RunPretrained = None,
+    offline: Offline = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Videos in a batch.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    device: Device = "auto",
+    json: Json = False,
 ) -> None:
     """Find the moments of a whole store that a sentence speaks of; no video is decoded.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -11,52 +10,57 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from r2t.cli.downloads import announce_download
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    Checkpoint,
+    Device,
+    Offline,
+    RunFps,
+    RunModel,
+    RunPretrained,
+    TopMoments,
+    parse_size,
+)
 from r2t.cli.ui import handle_errors, human_bytes, note
 from r2t.store.errors import ConfigError
 
-UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
-EXAMPLES = (
-    "Examples:\n\n"
-    "  pip install 'r2-tuning[serve]'\n\n"
-    "  r2t serve --checkpoint runs/x\n\n"
-    "  r2t serve --checkpoint runs/x --port 8000 --max-upload 5GB --max-minutes 120"
+LARGEST_UPLOAD_BYTES = 2 * 10**9
+EXAMPLES = examples(
+    "pip install 'r2-tuning[serve]'",
+    "r2t serve --checkpoint runs/x",
+    "r2t serve --checkpoint runs/x --port 8000 --max-upload 5GB --max-minutes 120",
 )
 
 
 def serve(  # noqa: PLR0913 - a parameter for each option
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run.")],
+    checkpoint: Checkpoint,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 7860,
-    top: Annotated[int, typer.Option(min=1, help="Number of moments to show.")] = 5,
+    top: TopMoments = 5,
     max_upload: Annotated[
-        str, typer.Option(help="Largest video to accept, such as 500MB or 2GB.")
-    ] = "2GB",
+        int,
+        typer.Option(
+            help="Largest video to accept; by default 2GB.",
+            parser=parse_size,
+            metavar="SIZE",
+            show_default=False,
+        ),
+    ] = LARGEST_UPLOAD_BYTES,
     max_minutes: Annotated[
         float, typer.Option(help="Longest video to accept; memory grows with it.")
     ] = 30.0,
     keep: Annotated[
         int, typer.Option(min=1, help="Videos to keep encoded; the oldest are forgotten.")
     ] = 4,
-    model: Annotated[
-        str | None,
-        typer.Option(help="CLIP model or its folder; by default what the run was trained with."),
-    ] = None,
-    pretrained: Annotated[
-        str | None,
-        typer.Option(help="CLIP weights: a tag or a file; by default those of the run."),
-    ] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Frames per second to sample; by default the run's.")
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never download CLIP weights.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    model: RunModel = None,
+    pretrained: RunPretrained = None,
+    fps: RunFps = None,
+    offline: Offline = False,
+    device: Device = "auto",
 ) -> None:
     """Open a page on this machine: drop a video, type sentences, click the moments found.
 
@@ -74,7 +78,6 @@ def serve(  # noqa: PLR0913 - a parameter for each option
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
 
-        limit = parse_bytes(max_upload)
         if not max_minutes > 0:
             raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")
         processor = pick_device(device)
@@ -98,26 +101,17 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 max_seconds=60 * max_minutes,
             )
             title = (
-                f"Up to {human_bytes(limit)} and {max_minutes:g} minutes. Everything stays on "
+                f"Up to {human_bytes(max_upload)} and {max_minutes:g} minutes. Everything stays on "
                 "this machine."
             )
             blocks = Page(asker, top=top).build(title)
             try:
-                address = launch(blocks, port=port, max_upload_bytes=limit)
+                address = launch(blocks, port=port, max_upload_bytes=max_upload)
             except OSError as error:
                 raise ConfigError(f"--port {port} is taken: give another --port") from error
             note(f"ask videos at {address} (Ctrl-C ends it)", style="bold")
             _wait_for_the_end()
             blocks.close(verbose=False)
-
-
-def parse_bytes(text: str) -> int:
-    """Read a size such as 500MB or 2 GB."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kb|mb|gb)", text.strip().lower())
-    num_bytes = int(float(found[1]) * UNITS[found[2]]) if found else 0
-    if num_bytes < 1:
-        raise ConfigError(f"--max-upload {text!r}: give a size such as 500MB or 2GB")
-    return num_bytes
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from r2t.cli.shared.apps import examples, new_app
+from r2t.cli.shared.options import Json, StoreArgument
 from r2t.cli.store_annotate import ANNOTATE_EXAMPLES, LICENCE_EXAMPLES, annotate, licence
 from r2t.cli.store_care import (
     COVERAGE_EXAMPLES,
@@ -38,25 +41,25 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 NUM_NAMED = 5  # ids that a table spells out
 
-app = typer.Typer(
-    help="Look into a feature store and look after it.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
+app = new_app(help="Look into a feature store and look after it.")
 
 
-app.command("import", epilog=IMPORT_EXAMPLES)(import_)
-app.command(epilog=EXPORT_EXAMPLES)(export)
-app.command(epilog=VERIFY_EXAMPLES)(verify)
-app.command(epilog=REPAIR_EXAMPLES)(repair)
-app.command(epilog=COVERAGE_EXAMPLES)(coverage)
-app.command(epilog=REMOVE_EXAMPLES)(remove)
-app.command(epilog=MERGE_EXAMPLES)(merge)
-app.command(epilog=SUBSET_EXAMPLES)(subset)
-app.command(epilog=PACK_EXAMPLES)(pack)
-app.command(epilog=UNPACK_EXAMPLES)(unpack)
-app.command(epilog=ANNOTATE_EXAMPLES)(annotate)
-app.command(epilog=LICENCE_EXAMPLES)(licence)
+def _add(name: str, summary: str, command: Callable[..., None], epilog: str) -> None:
+    app.command(name, short_help=summary, epilog=epilog)(command)
+
+
+_add("import", "Make a store of the official features.", import_, IMPORT_EXAMPLES)
+_add("export", "Write features for other tools.", export, EXPORT_EXAMPLES)
+_add("verify", "Find all that is wrong with a store.", verify, VERIFY_EXAMPLES)
+_add("repair", "Mend what can be mended, list the rest.", repair, REPAIR_EXAMPLES)
+_add("coverage", "Tell which annotated videos lack features.", coverage, COVERAGE_EXAMPLES)
+_add("remove", "Take videos out of a store.", remove, REMOVE_EXAMPLES)
+_add("merge", "Bring several stores into one.", merge, MERGE_EXAMPLES)
+_add("subset", "Make a smaller store.", subset, SUBSET_EXAMPLES)
+_add("pack", "Write a store into zip archives.", pack, PACK_EXAMPLES)
+_add("unpack", "Make a store of zip archives.", unpack, UNPACK_EXAMPLES)
+_add("annotate", "Add or replace sentences of stored videos.", annotate, ANNOTATE_EXAMPLES)
+_add("licence", "Show or record the videos' licences.", licence, LICENCE_EXAMPLES)
 
 
 @app.callback()
@@ -65,17 +68,19 @@ def store() -> None:
 
 
 @app.command(
-    epilog="Examples:\n\n"
-    "  r2t store info feats.zarr\n\n"
-    "  r2t store info int8.zarr --stats\n\n"
-    "  r2t store info s3://bucket/feats.zarr --json | jq .splits"
+    short_help="Show what a store holds.",
+    epilog=examples(
+        "r2t store info feats.zarr",
+        "r2t store info int8.zarr --stats",
+        "r2t store info s3://bucket/feats.zarr --json | jq .splits",
+    ),
 )
 def info(
-    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
+    store: StoreArgument,
     stats: Annotated[
         bool, typer.Option("--stats", help="Of an int8 store, what eight bits cost, by layer.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Show what a store holds: its settings, counts, bytes, and what is missing."""
     with handle_errors():

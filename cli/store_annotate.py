@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from r2t.cli.downloads import announce_download
 from r2t.cli.inputs import read_annotation_options, read_ids
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    Annotations,
+    Device,
+    Json,
+    Offline,
+    StoreArgument,
+    StoreFolder,
+    VideoIds,
+)
 from r2t.cli.ui import (
     SOME_FAILED,
     counted,
@@ -24,24 +33,20 @@ from r2t.store.errors import ConfigError
 if TYPE_CHECKING:
     pass
 
-ANNOTATE_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store annotate feats.zarr --annotations more.csv\n\n"
-    "  r2t store annotate feats.zarr --annotations corrected.jsonl --replace"
+ANNOTATE_EXAMPLES = examples(
+    "r2t store annotate feats.zarr --annotations more.csv",
+    "r2t store annotate feats.zarr --annotations corrected.jsonl --replace",
 )
-LICENCE_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store licence feats.zarr\n\n"
-    '  r2t store licence feats.zarr --set "CC BY 4.0"\n\n'
-    '  r2t store licence feats.zarr --set "CC0 1.0" --videos ids.txt'
+LICENCE_EXAMPLES = examples(
+    "r2t store licence feats.zarr",
+    'r2t store licence feats.zarr --set "CC BY 4.0"',
+    'r2t store licence feats.zarr --set "CC0 1.0" --videos ids.txt',
 )
 
 
 def annotate(
-    store: Annotated[Path, typer.Argument(help="The feature store: a folder.")],
-    annotations: Annotated[
-        list[str], typer.Option(help="Annotation file, or split=FILE; may be repeated.")
-    ],
+    store: StoreFolder,
+    annotations: Annotations,
     replace: Annotated[
         bool, typer.Option("--replace", help="Let queries with other content take the new one.")
     ] = False,
@@ -51,9 +56,9 @@ def annotate(
     pretrained: Annotated[
         str | None, typer.Option(help="Its weights; by default those that made the store.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    device: Device = "auto",
+    offline: Offline = False,
+    json: Json = False,
 ) -> None:
     """Add or replace queries of stored videos: CLIP reads the sentences, no video is decoded.
 
@@ -95,15 +100,12 @@ def annotate(
 
 
 def licence(
-    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
+    store: StoreArgument,
     text: Annotated[
         str | None, typer.Option("--set", help="The licence to record, as its name or SPDX id.")
     ] = None,
-    videos: Annotated[
-        list[str] | None,
-        typer.Option(help="Id of a video, or file of ids, one a line; by default all."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print each video's licence.")] = False,
+    videos: VideoIds = None,
+    json: Json = False,
 ) -> None:
     """Show under which licences a store's videos are, or record one."""
     with handle_errors():

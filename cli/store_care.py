@@ -9,6 +9,8 @@ import typer
 from rich.table import Table
 
 from r2t.cli.inputs import read_annotation_options, read_ids
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Json, Quick, StoreArgument, StoreFolder, Threads
 from r2t.cli.ui import (
     SOME_FAILED,
     answers,
@@ -29,38 +31,30 @@ if TYPE_CHECKING:
     from r2t.store.repair import RepairReport
     from r2t.store.verify import VerifyReport
 
-VERIFY_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store verify feats.zarr\n\n"
-    "  r2t store verify feats.zarr --quick\n\n"
-    "  r2t store verify s3://bucket/feats.zarr --json | jq '.faults[].place'"
+VERIFY_EXAMPLES = examples(
+    "r2t store verify feats.zarr",
+    "r2t store verify feats.zarr --quick",
+    "r2t store verify s3://bucket/feats.zarr --json | jq '.faults[].place'",
 )
-REPAIR_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store repair feats.zarr\n\n"
-    "  r2t extract --videos ./qvh --only feats.zarr.extract-again.txt    # what repair listed"
+REPAIR_EXAMPLES = examples(
+    "r2t store repair feats.zarr",
+    "r2t extract --videos ./qvh --only feats.zarr.extract-again.txt    # what repair listed",
 )
-COVERAGE_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store coverage feats.zarr\n\n"
-    "  r2t store coverage feats.zarr --annotations qvhighlights_val.jsonl --list missing.txt"
+COVERAGE_EXAMPLES = examples(
+    "r2t store coverage feats.zarr",
+    "r2t store coverage feats.zarr --annotations qvhighlights_val.jsonl --list missing.txt",
 )
-REMOVE_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store remove feats.zarr 3tX1ppNwvB0\n\n"
-    "  r2t store remove feats.zarr takedown.txt"
+REMOVE_EXAMPLES = examples(
+    "r2t store remove feats.zarr 3tX1ppNwvB0",
+    "r2t store remove feats.zarr takedown.txt",
 )
 
 
 def verify(
-    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Check sizes and shapes, but do not read the tokens.")
-    ] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Videos to check at a time; by default one a core.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    store: StoreArgument,
+    quick: Quick = False,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
     """Find and name all that is wrong with a store; change nothing.
 
@@ -124,10 +118,8 @@ def show_stats(store: str, *, json: bool) -> None:
 
 
 def repair(
-    store: Annotated[Path, typer.Argument(help="The feature store: a folder.")],
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Check sizes and shapes, but do not read the tokens.")
-    ] = False,
+    store: StoreFolder,
+    quick: Quick = False,
     list_file: Annotated[
         Path | None,
         typer.Option(
@@ -136,10 +128,8 @@ def repair(
             "--only`. By default STORE.extract-again.txt.",
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Videos to check at a time; by default one a core.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    threads: Threads = None,
+    json: Json = False,
 ) -> None:
     """Set aside what is damaged, make the index anew, join parts, and list what must be extracted.
 
@@ -187,7 +177,7 @@ def _tell_repair(report: RepairReport, target: Path) -> None:
 
 
 def coverage(
-    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
+    store: StoreArgument,
     annotations: Annotated[
         list[str] | None,
         typer.Option(
@@ -201,7 +191,7 @@ def coverage(
             "--list", help="Write the videos that lack features here, for `r2t extract --only`."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Tell which annotated videos lack features, and which features nobody annotated.
 
@@ -241,14 +231,14 @@ def _tell_coverage(found: Coverage) -> None:
 
 
 def remove(
-    store: Annotated[Path, typer.Argument(help="The feature store: a folder.")],
+    store: StoreFolder,
     videos: Annotated[
         list[str], typer.Argument(help="Ids of videos, or files that list ids, one a line.")
     ],
     keep_queries: Annotated[
         bool, typer.Option("--keep-queries", help="Leave their sentences in the store.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Take videos out of a store: their features, and the sentences about them.
 

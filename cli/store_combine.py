@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from r2t.cli.inputs import read_ids
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    Copy,
+    Into,
+    Json,
+    OptionalSplit,
+    Quick,
+    StoreArgument,
+    StoreFolder,
+    Threads,
+    VideoIds,
+    parse_size,
+)
 from r2t.cli.ui import (
     SOME_FAILED,
     counted,
@@ -19,51 +32,37 @@ from r2t.cli.ui import (
     print_json,
     progress_bar,
 )
-from r2t.store.annotations import Split
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
     from r2t.store.merge import MergeReport
     from r2t.store.schema import FeatureSpec
 
-MERGE_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store merge first-half.zarr second-half.zarr --into feats.zarr\n\n"
-    "  r2t store merge /media/usb/feats-001.zip --into feats.zarr --copy"
+MERGE_EXAMPLES = examples(
+    "r2t store merge first-half.zarr second-half.zarr --into feats.zarr",
+    "r2t store merge /media/usb/feats-001.zip --into feats.zarr --copy",
 )
-SUBSET_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store subset feats.zarr --into val.zarr --split val\n\n"
-    "  r2t store subset feats.zarr --into small.zarr --layers 2 --cls-only\n\n"
-    "  r2t store subset feats.zarr --into some.zarr --videos ids.txt"
+SUBSET_EXAMPLES = examples(
+    "r2t store subset feats.zarr --into val.zarr --split val",
+    "r2t store subset feats.zarr --into small.zarr --layers 2 --cls-only",
+    "r2t store subset feats.zarr --into some.zarr --videos ids.txt",
 )
-PACK_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store pack feats.zarr --out feats.zip\n\n"
-    "  r2t store pack feats.zarr --out feats.zip --size 4GB    # feats-001.zip, feats-002.zip, …"
+PACK_EXAMPLES = examples(
+    "r2t store pack feats.zarr --out feats.zip",
+    "r2t store pack feats.zarr --out feats.zip --size 4GB    # feats-001.zip, feats-002.zip, …",
 )
-UNPACK_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store unpack feats.zip --into feats.zarr\n\n"
-    "  r2t store unpack feats-*.zip --into feats.zarr"
+UNPACK_EXAMPLES = examples(
+    "r2t store unpack feats.zip --into feats.zarr",
+    "r2t store unpack feats-*.zip --into feats.zarr",
 )
-_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "B": 1}
-
-Into = Annotated[Path, typer.Option(help="The store to make or add to.")]
-Copy = Annotated[bool, typer.Option("--copy", help="Copy files that could be shared by links.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")]
 
 
 def merge(
     stores: Annotated[list[str], typer.Argument(help="Feature stores: folders, zips or URLs.")],
     into: Into,
     copy: Copy = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Do not compute the digests of what is merged.")
-    ] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Videos at a time; by default one a core.")
-    ] = None,
+    quick: Quick = False,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
     """Bring the videos and queries of several stores into one.
@@ -103,16 +102,13 @@ def unpack(
 
 
 def subset(
-    store: Annotated[str, typer.Argument(help="The feature store: a folder, a zip or a URL.")],
+    store: StoreArgument,
     into: Into,
-    videos: Annotated[
-        list[str] | None,
-        typer.Option(help="Id of a video, or file of ids, one a line; may be repeated."),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Only train, val or test.")] = None,
+    videos: VideoIds = None,
+    split: OptionalSplit = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="2: the last 2 stored; 9,12 or =12: those very layers."),
+        typer.Option(help="2: the last 2 stored; 9,12 or =12: the layers of these numbers."),
     ] = None,
     cls_only: Annotated[
         bool, typer.Option("--cls-only", help="Of each frame only the CLS token.")
@@ -125,8 +121,6 @@ def subset(
         from r2t.store.root import open_root
         from r2t.store.subset import subset as cut
 
-        if split is not None and split not in get_args(Split):
-            raise ConfigError(f"--split {split!r}: legal are {', '.join(get_args(Split))}")
         ids = None
         if videos is not None:
             ids = [video_id for given in videos for video_id in read_ids("--videos", given)]
@@ -135,7 +129,7 @@ def subset(
                 store,
                 into,
                 video_ids=ids,
-                split=cast("Split | None", split),
+                split=split,
                 layers=None if layers is None else _places(layers, open_root(store).spec),
                 cls_only=cls_only,
                 link=not copy,
@@ -145,11 +139,15 @@ def subset(
 
 
 def pack(
-    store: Annotated[Path, typer.Argument(help="The feature store: a folder.")],
+    store: StoreFolder,
     out: Annotated[Path, typer.Option(help="The archive to make, NAME.zip.")],
     size: Annotated[
-        str | None,
-        typer.Option(help="Most features in an archive, such as 4GB; then NAME-001.zip and so on."),
+        int | None,
+        typer.Option(
+            help="Most features in an archive, such as 4GB; then NAME-001.zip and so on.",
+            parser=parse_size,
+            metavar="SIZE",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -158,9 +156,8 @@ def pack(
         from r2t.store.feature_store import FeatureStore
         from r2t.store.pack import pack as write
 
-        limit = None if size is None else parse_bytes("--size", size)
         with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
-            report = write(store, out, max_bytes=limit, on_video=show_done)
+            report = write(store, out, max_bytes=size, on_video=show_done)
         if json:
             print_json(json_ready(report))
         else:
@@ -170,21 +167,6 @@ def pack(
                 f"{counted(report.num_videos, 'video')}, {counted(report.num_queries, 'query')}, "
                 f"{human_bytes(report.num_bytes)}"
             )
-
-
-def parse_bytes(option: str, text: str) -> int:
-    """Read a number of bytes with a decimal unit, such as 4GB or 500 MB."""
-    for unit, factor in _UNITS.items():
-        number = text.strip().removesuffix(unit)
-        if number != text.strip():
-            try:
-                num_bytes = int(float(number) * factor)
-            except (ValueError, OverflowError):
-                break
-            if num_bytes > 0:
-                return num_bytes
-            break
-    raise ConfigError(f"{option} {text!r}: give a size such as 4GB or 500MB")
 
 
 def _places(text: str, spec: FeatureSpec) -> tuple[int, ...]:

@@ -9,49 +9,65 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r2t.cli.inputs import parse_frame_rate, read_annotation_options
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    Annotations,
+    ExportFormat,
+    ImportFormat,
+    Json,
+    NewStore,
+    NumTokens,
+    StoreArgument,
+    one_of,
+    parse_rate,
+)
 from r2t.cli.ui import SOME_FAILED, counted, handle_errors, note, print_json, progress_bar
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
     from r2t.store.transfer import TransferReport
 
-IMPORT_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store import --videos clip_b32_vid_k4 --queries clip_b32_txt_k4 "
-    "--annotations qvhighlights_train.jsonl --annotations qvhighlights_val.jsonl\n\n"
-    "  r2t store import --videos vid --queries txt --annotations charades_train.jsonl --fps 1 "
-    "--store charades.zarr"
+IMPORT_EXAMPLES = examples(
+    "r2t store import --videos clip_b32_vid_k4 --queries clip_b32_txt_k4 --annotations "
+    "qvhighlights_train.jsonl --annotations qvhighlights_val.jsonl",
+    "r2t store import --videos vid --queries txt --annotations charades_train.jsonl --fps "
+    "1 --store charades.zarr",
 )
-EXPORT_EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t store export feats.zarr --out npy\n\n"
-    "  r2t store export feats.zarr --format hdf5 --out feats.h5"
+EXPORT_EXAMPLES = examples(
+    "r2t store export feats.zarr --out npy",
+    "r2t store export feats.zarr --format hdf5 --out feats.h5",
 )
-IMPORT_FORMATS = ("r2-npy",)
-EXPORT_FORMATS = ("r2-npy", "hdf5")
 
 
 def import_(  # noqa: PLR0913 - a parameter for each option
     videos: Annotated[Path, typer.Option(help="Folder of {vid}.npy files.")],
     queries: Annotated[Path, typer.Option(help="Folder of {qid}.npy files.")],
-    annotations: Annotated[
-        list[str], typer.Option(help="Annotation file, or split=FILE; may be repeated.")
-    ],
-    store: Annotated[str, typer.Option(help="Feature store to make or add to.")] = "feats.zarr",
+    annotations: Annotations,
+    store: NewStore = "feats.zarr",
     model: Annotated[
         str, typer.Option(help="CLIP model that made the features.")
     ] = "ViT-B-32-quickgelu",
     layers: Annotated[str, typer.Option(help="Its layers in the files, ascending.")] = "9,10,11,12",
     fps: Annotated[
-        str, typer.Option(help="Frames a second; per-video: frames over annotated duration.")
+        str,
+        typer.Option(
+            help="Frames a second; per-video: frames over annotated duration.",
+            parser=parse_rate,
+            metavar="FPS",
+        ),
     ] = "0.5",
-    num_tokens: Annotated[int, typer.Option(help="Tokens a frame: CLS and patches.")] = 50,
+    num_tokens: NumTokens = 50,
     vision_width: Annotated[int, typer.Option(help="Width of the frames' tokens.")] = 768,
     text_width: Annotated[int, typer.Option(help="Width of the words' tokens.")] = 512,
     file_format: Annotated[
-        str, typer.Option("--format", help="r2-npy: files as the official code wrote them.")
+        ImportFormat,
+        typer.Option(
+            "--format",
+            help="r2-npy: files as the official code wrote them.",
+            **one_of(ImportFormat),
+        ),
     ] = "r2-npy",
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Make a store of the official features, without running CLIP.
 
@@ -61,7 +77,6 @@ def import_(  # noqa: PLR0913 - a parameter for each option
         from r2t.store.feature_store import FeatureStore
         from r2t.store.transfer import import_r2_npy, official_spec
 
-        _require_format(file_format, IMPORT_FORMATS)
         spec = official_spec(
             model=model,
             layers=_numbers(layers),
@@ -84,12 +99,17 @@ def import_(  # noqa: PLR0913 - a parameter for each option
 
 
 def export(
-    store: Annotated[str, typer.Argument(help="Feature store: a folder or a URL.")],
+    store: StoreArgument,
     out: Annotated[Path, typer.Option(help="Folder of npy files, or the HDF5 file, to make.")],
     file_format: Annotated[
-        str, typer.Option("--format", help="r2-npy, files as the official code reads; or hdf5.")
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="r2-npy: files as the official code reads them.",
+            **one_of(ExportFormat),
+        ),
     ] = "r2-npy",
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Write a store's features for other tools: OUT/videos/{vid}.npy, OUT/queries/{qid}.npy."""
     with handle_errors():
@@ -97,7 +117,6 @@ def export(
         from r2t.store.hdf5 import export_hdf5
         from r2t.store.transfer import export_r2_npy
 
-        _require_format(file_format, EXPORT_FORMATS)
         source = FeatureStore.open(store)
         with progress_bar("videos", len(source.videos)) as show_done:
             if file_format == "hdf5":
@@ -105,11 +124,6 @@ def export(
             else:
                 report = export_r2_npy(source, out / "videos", out / "queries", on_video=show_done)
         _tell("exported", report, str(out), json=json)
-
-
-def _require_format(given: str, legal: tuple[str, ...]) -> None:
-    if given not in legal:
-        raise ConfigError(f"--format {given!r}: legal are {', '.join(legal)}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

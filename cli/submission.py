@@ -8,29 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from r2t.cli.inputs import read_annotation_options
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import Annotations, Json
 from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json
 from r2t.store.errors import AnnotationError, ConfigError
 
 if TYPE_CHECKING:
     from r2t.train.submission import SubmissionRow
 
-EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t submission mine.zip --val val.jsonl --annotations highlight_val_release.jsonl\n\n"
-    "  r2t submission mine.zip --val val.jsonl --test test.jsonl "
-    "--annotations highlight_val_release.jsonl --annotations highlight_test_release.jsonl"
+EXAMPLES = examples(
+    "r2t submission mine.zip --val val.jsonl --annotations highlight_val_release.jsonl",
+    "r2t submission mine.zip --val val.jsonl --test test.jsonl --annotations "
+    "highlight_val_release.jsonl --annotations highlight_test_release.jsonl",
 )
 
 
 def submission(
     out: Annotated[Path, typer.Argument(help="Zip file to make.")],
-    annotations: Annotated[
-        list[str],
-        typer.Option(help="Annotation file to check against, or split=FILE; may be repeated."),
-    ],
+    annotations: Annotations,
     val: Annotated[Path | None, typer.Option(help="Predictions for the val split.")] = None,
     test: Annotated[Path | None, typer.Option(help="Predictions for the test split.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Check predictions against annotations and pack them for the QVHighlights server.
 

@@ -13,7 +13,24 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from r2t.cli.initial_run import continue_from
-from r2t.cli.inputs import DEFAULT_CACHE_SIZE, DiskCache, DiskCacheSize, open_store
+from r2t.cli.inputs import open_store
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    DEFAULT_CACHE_BYTES,
+    Cache,
+    Device,
+    DiskCache,
+    DiskCacheSize,
+    Domain,
+    Json,
+    OptionalPreset,
+    OptionalSeed,
+    Recipe,
+    Sampling,
+    Store,
+    TrainPrecision,
+    one_of,
+)
 from r2t.cli.train_run import TrainRun, quiet_unless_leading
 from r2t.cli.ui import handle_errors, note, print_json
 from r2t.store.errors import ConfigError
@@ -25,29 +42,22 @@ if TYPE_CHECKING:
     from r2t.train.reader import Reading
 
 DEFAULT_PRESET = "qvhighlights"
-EXAMPLES = (
-    "Examples:\n\n"
-    "  r2t train --store feats.zarr\n\n"
-    "  r2t train --store charades.zarr --preset charades --recipe official --out runs/charades\n\n"
-    "  r2t train --store s3://bucket/feats.zarr --disk-cache ~/.cache/feats\n\n"
-    "  r2t train --store charades.zarr --out runs/charades --resume\n\n"
-    "  r2t train --store feats.zarr --set model.direction=forward --set losses.layer_weight=0\n\n"
-    "  r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine\n\n"
-    "  torchrun --nproc-per-node 4 -m r2t.cli train --store feats.zarr --out runs/four-gpus"
+EXAMPLES = examples(
+    "r2t train --store feats.zarr",
+    "r2t train --store charades.zarr --preset charades --recipe official --out runs/charades",
+    "r2t train --store s3://bucket/feats.zarr --disk-cache ~/.cache/feats",
+    "r2t train --store charades.zarr --out runs/charades --resume",
+    "r2t train --store feats.zarr --set model.direction=forward --set losses.layer_weight=0",
+    "r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine",
+    "torchrun --nproc-per-node 4 -m r2t.cli train --store feats.zarr --out runs/four-gpus",
 )
 
 
 def train(  # noqa: PLR0913 - a parameter for each option
-    store: Annotated[str, typer.Option(help="Feature store: a folder, a zip or a URL.")],
+    store: Store,
     disk_cache: DiskCache = None,
-    disk_cache_size: DiskCacheSize = DEFAULT_CACHE_SIZE,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="Settings to start from: qvhighlights (the default), charades, ego4d, tacos, "
-            "youtube or tvsum."
-        ),
-    ] = None,
+    disk_cache_size: DiskCacheSize = DEFAULT_CACHE_BYTES,
+    preset: OptionalPreset = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default runs/<time>.")
     ] = None,
@@ -58,7 +68,8 @@ def train(  # noqa: PLR0913 - a parameter for each option
         Path | None, typer.Option(help="Begin with the best weights of this run: fine-tuning.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Loss weights: paper (the default) or official.")
+        Recipe | None,
+        typer.Option(help="Loss weights; by default those of the paper.", **one_of(Recipe)),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries in a batch.")] = None,
@@ -69,7 +80,8 @@ def train(  # noqa: PLR0913 - a parameter for each option
     hidden_width: Annotated[int | None, typer.Option(help="Width of the R² Block.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout of the feature maps.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="On a GPU: float16, bfloat16 or float32.")
+        TrainPrecision | None,
+        typer.Option(help="What a GPU computes in; by default float16.", **one_of(TrainPrecision)),
     ] = None,
     ema_decay: Annotated[
         float | None, typer.Option(help="Average the weights with this decay, such as 0.999.")
@@ -77,20 +89,18 @@ def train(  # noqa: PLR0913 - a parameter for each option
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better score.")
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides weights, order and held-out videos.")
-    ] = None,
-    domain: Annotated[str | None, typer.Option(help="Train on this domain alone.")] = None,
+    seed: OptionalSeed = None,
+    domain: Domain = None,
     val_fraction: Annotated[
         float,
         typer.Option(help="Share of the videos to hold out where the store has no val split."),
     ] = 0.1,
     sampling: Annotated[
-        str | None,
+        Sampling | None,
         typer.Option(
-            help="Order of the samples: uniform (the official one), or video, which moves fewer "
-            "bytes: queries of a video share a batch, and an epoch's passes take turns batch by "
-            "batch."
+            help="Order of the samples: uniform is the official one; video moves fewer bytes: "
+            "queries of a video share a batch, and an epoch's passes take turns batch by batch.",
+            **one_of(Sampling),
         ),
     ] = None,
     prefetch: Annotated[int, typer.Option(help="Batches to read ahead.")] = 2,
@@ -98,7 +108,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
         float, typer.Option(help="Most memory for batches, read ahead or in use, in GB.")
     ] = 8.0,
     cache: Annotated[
-        str, typer.Option(help="Keep all features in memory once read: none, ram or gpu.")
+        Cache, typer.Option(help="Where to keep all features once they are read.", **one_of(Cache))
     ] = "none",
     checkpoint_minutes: Annotated[
         float, typer.Option(help="Save the state within an epoch, too, after so many minutes.")
@@ -106,7 +116,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
     profile: Annotated[
         bool, typer.Option("--profile", help="Write a trace of a few steps into the run's folder.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    device: Device = "auto",
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,15 +125,13 @@ def train(  # noqa: PLR0913 - a parameter for each option
             "losses.layer_weight=0; may be repeated. Names are those of the run's config.json.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
     with handle_errors():
         from r2t.train.fit import split_annotations
         from r2t.train.processes import joined
 
-        if sampling not in (None, "uniform", "video"):
-            raise ConfigError(f"sampling {sampling!r}: legal are uniform and video")
         with joined(device) as (processes, own_device), quiet_unless_leading(processes):
             features = open_store(store, disk_cache, disk_cache_size)
             folder = _run_folder(out, processes, resume=resume)
@@ -234,14 +242,12 @@ def _run_folder(out: Path | None, processes: Processes, *, resume: bool) -> Path
 
 
 def _reading(
-    device: str, processes: Processes, prefetch: int, buffer_gb: float, cache: str
+    device: str, processes: Processes, prefetch: int, buffer_gb: float, cache: Cache
 ) -> Reading:
     from r2t.train.devices import pick_device
     from r2t.train.reader import Reading
     from r2t.train.video_cache import VideoCache
 
-    if cache not in ("none", "ram", "gpu"):
-        raise ConfigError(f"cache {cache!r}: legal are none, ram and gpu")
     processor = pick_device(device)
     kept = None
     if cache != "none":
@@ -250,7 +256,7 @@ def _reading(
 
 
 def _base_config(
-    store: FeatureStore, folder: Path, preset: str | None, recipe: str | None, *, resume: bool
+    store: FeatureStore, folder: Path, preset: str | None, recipe: Recipe | None, *, resume: bool
 ) -> TrainConfig:
     """Return the settings of the run to resume, or of the preset."""
     from r2t.train.checkpoint import CONFIG, RunFolder
@@ -265,8 +271,6 @@ def _base_config(
             if given not in (None, used):
                 raise ConfigError(f"{folder} was started with {name} {used!r}, not {given!r}")
         return recorded
-    if recipe not in (None, "paper", "official"):
-        raise ConfigError(f"recipe {recipe!r}: legal are paper and official")
     chosen = find_preset(preset or DEFAULT_PRESET)
     if chosen.frame_rate != store.spec.frame_rate:
         note(

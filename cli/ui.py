@@ -122,11 +122,8 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
-    """Write JSON to a file, or to stdout where the path is `-`."""
-    if str(path) == "-":
-        print_json(value)
-    else:
-        write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON to a file that the user named."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 class ShowDone(Protocol):

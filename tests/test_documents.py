@@ -35,7 +35,7 @@ def parse(words: list[str]) -> None:
 def examples_of(command: object, name: str) -> Iterator[tuple[str, str]]:
     for child, inner in getattr(command, "commands", {}).items():
         yield from examples_of(inner, f"{name} {child}")
-    for line in (getattr(command, "epilog", None) or "").split("\n\n"):
+    for line in (getattr(command, "epilog", None) or "").split("\n"):
         if line.strip().startswith("r2t "):
             yield name, line.strip()
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import tiny_store
-import typer
 from typer.testing import CliRunner, Result
 
+from r2t.cli.shared.apps import new_app
 from r2t.store import FeatureStore
 
 
@@ -24,7 +24,7 @@ def run_command() -> Callable[..., Result]:
     """Run a command function with arguments, as the shell would."""
 
     def run(command: Callable[..., None], *arguments: Any) -> Result:
-        app = typer.Typer(pretty_exceptions_enable=False)
+        app = new_app()
         app.command()(command)
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
 

@@ -73,9 +73,7 @@ def test_runs_are_asked_and_score_as_eval_scores_them(
         fit(config, store, split_annotations(store), tmp_path / f"run{seed}")
     runs = (tmp_path / "run0", tmp_path / "run1")
     common = ("--store", store.location, "--device", "cpu")
-    scores = json.loads(
-        run_command(evaluate, "--checkpoint", runs[1], *common, "--json", "-").stdout
-    )
+    scores = json.loads(run_command(evaluate, "--checkpoint", runs[1], *common, "--json").stdout)
     file = runs[1] / "eval-val" / "predictions.jsonl"
     answer = run_command(compare, *runs, file, *common, "--json")
     assert answer.exit_code == 0, answer.stderr

@@ -47,7 +47,7 @@ def files(tmp_path: Path) -> tuple[Any, ...]:
 def test_files_give_the_official_structure(
     run_command: RunCommand, files: tuple[Any, ...], tmp_path: Path
 ) -> None:
-    answer = run_command(evaluate, *files, "--json", "-")
+    answer = run_command(evaluate, *files, "--json")
     assert answer.exit_code == 0
     scores = json.loads(answer.stdout)
     assert set(scores) == {"brief", "short", "middle", "long", "full"}
@@ -57,7 +57,7 @@ def test_files_give_the_official_structure(
     assert scores["full"]["MR-mIoU"] == 75
     assert scores["short"]["MR-mIoU"] == 100
     assert scores["long"] is None
-    table = run_command(evaluate, *files, "--json", tmp_path / "out.json")
+    table = run_command(evaluate, *files, "--json-file", tmp_path / "out.json")
     assert json.loads((tmp_path / "out.json").read_text()) == scores
     lines = [line.split() for line in table.stdout.splitlines()]
     rows = {words[0]: words[1:] for words in lines if words}
@@ -66,7 +66,7 @@ def test_files_give_the_official_structure(
 
 
 def test_intervals_hold_their_score(run_command: RunCommand, files: tuple[Any, ...]) -> None:
-    scores = json.loads(run_command(evaluate, *files, "--json", "-", "--bootstrap", 200).stdout)
+    scores = json.loads(run_command(evaluate, *files, "--json", "--bootstrap", 200).stdout)
     assert scores["intervals"]["MR-full-mIoU"] == [50, 100]  # only one of the videos, or the other
     assert scores["intervals"]["MR-full-R1@0.5"] == [100, 100]
 
@@ -105,7 +105,7 @@ def test_highlights_are_scored_a_domain_at_a_time(run_command: RunCommand, tmp_p
         tmp_path / "p.jsonl",
         [{"vid": video_id, "pred_saliency_scores": row} for video_id, row in saliency.items()],
     )
-    files = ("--annotations", truth, "--dataset", "youtube", "--json", "-")
+    files = ("--annotations", truth, "--dataset", "youtube", "--json")
     both = json.loads(run_command(evaluate, *files, "--predictions", predictions).stdout)
     assert both["domains"]["parkour"] == {"mAP": 1.0, "num_videos": 1}
     assert both["domains"]["surfing"]["mAP"] == pytest.approx(1 / 6, abs=1e-5)  # rank 3
@@ -132,7 +132,7 @@ def test_a_model_is_asked_about_a_store(
     )  # fmt: skip
     assert trained.exit_code == 0, trained.stderr
     command = ("--store", store, "--checkpoint", run, "--device", "cpu")
-    answer = run_command(evaluate, *command, "--json", "-")
+    answer = run_command(evaluate, *command, "--json")
     assert answer.exit_code == 0, answer.stderr
     scores = json.loads(answer.stdout)
     found = {name: value for name, value in scores["brief"].items() if value is not None}

@@ -97,7 +97,6 @@ def test_what_cannot_be_met_is_one_line(checkpoint: Path, tmp_path: Path) -> Non
         ((tmp_path / "text.pth", tmp_path / "run"), "is no checkpoint"),
         ((tmp_path / "none.pth", tmp_path / "run"), "cannot be read"),
         ((checkpoint, tmp_path / "done"), "already holds a training run"),
-        ((checkpoint, tmp_path / "run", "--preset", "imagenet"), "preset 'imagenet': legal are"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2, result.output

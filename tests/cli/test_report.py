@@ -74,7 +74,7 @@ def test_the_page_holds_the_scores_that_eval_prints(
     text = page.read_text()
     assert "http" not in re.sub(r"http://www.w3.org/2000/svg|http-equiv", "", text)
     data = page_data(text)
-    scores = json.loads(run_command(evaluate, *options, "--json", "-").stdout)
+    scores = json.loads(run_command(evaluate, *options, "--json").stdout)
     rows = {row["name"]: row["cells"][0] for row in data["tables"][0]["rows"]}
     known = {name: value for name, value in scores["brief"].items() if value is not None}
     assert {name: cell[0] for name, cell in rows.items()} == pytest.approx(known, abs=0.006)

@@ -22,10 +22,9 @@ from barcode_videos import Recipe, write_video
 from demo_run import make_demo_run
 
 from r2t.cli.answer_page import Answer, answers_html
-from r2t.cli.serve import parse_bytes
 from r2t.cli.video_asker import VideoAsker
 from r2t.extract.clip import FrozenClip
-from r2t.store.errors import AnnotationError, ConfigError, VideoError
+from r2t.store.errors import AnnotationError, VideoError
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
 
@@ -88,13 +87,6 @@ def test_what_people_type_is_text_on_the_page() -> None:
     assert "<b>film" not in html
     assert html.count("data-r2t-start") == 2  # one moment, as a bar and in the list
     assert answers_html("film", [], top=5) == ""
-
-
-@pytest.mark.parametrize(("text", "size"), [("2GB", 2 * 10**9), ("1.5 mb", 1_500_000)])
-def test_sizes_are_read(text: str, size: int) -> None:
-    assert parse_bytes(text) == size
-    with pytest.raises(ConfigError, match="such as 500MB"):
-        parse_bytes(text[:-1])
 
 
 @pytest.fixture(scope="module")

@@ -158,16 +158,12 @@ def test_without_a_val_split_videos_are_held_out_and_that_is_said(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--preset", "kinetics"), "legal are qvhighlights, charades"),
-        (("--recipe", "best"), "legal are paper and official"),
         (("--resume",), "needs --out"),
         (("--epochs", 0), "epochs = 0: must be positive"),
         (("--hidden-width", 20), "multiple of twice the number of heads"),
         (("--device", "abacus"), "this machine has auto, cpu"),
-        (("--sampling", "random"), "legal are uniform and video"),
         (("--prefetch", 0), "prefetch = 0: must be positive"),
         (("--buffer-gb", 0), "buffer_gb = 0.0: must be positive"),
-        (("--cache", "disk"), "legal are none, ram and gpu"),
         (("--cache", "gpu", "--device", "cpu"), "use ram"),
         (("--domain", "dog"), "no query to train on in domain 'dog'"),
     ],

@@ -1,0 +1,194 @@
+"""The options that several commands take, each spelled out once.
+
+The choices are those of the library, whose modules are too heavy to load for a help text; a test
+holds them together.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+
+from r2t.store.annotations import Split
+from r2t.store.schema import PER_VIDEO
+
+PresetName = Literal["qvhighlights", "charades", "ego4d", "tacos", "youtube", "tvsum"]
+Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
+Recipe = Literal["paper", "official"]
+Sampling = Literal["uniform", "video"]
+Decoder = Literal["auto", "decord", "pyav"]
+TrainPrecision = Literal["float32", "float16", "bfloat16"]
+ExtractPrecision = Literal["auto", TrainPrecision, "fp32", "fp16", "bf16"]
+Cache = Literal["none", "ram", "gpu"]
+ImportFormat = Literal["r2-npy"]
+ExportFormat = Literal["r2-npy", "hdf5"]
+
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE = re.compile(rf"([0-9]+(?:\.[0-9]+)?) ?({'|'.join(_UNITS)})", re.IGNORECASE)
+
+
+def one_of(choices: Any) -> dict[str, Any]:
+    """Return what makes an option take the values of a `Literal` alone: listed and completed.
+
+    Others are refused before anything is done.
+    """
+    legal = get_args(choices)
+
+    def parse(text: str) -> str:
+        if text not in legal:
+            near = get_close_matches(text, legal, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise typer.BadParameter(f"{text!r}: legal are {', '.join(legal)}{meant}")
+        return text
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in legal if name.startswith(incomplete)]
+
+    return {"parser": parse, "metavar": "|".join(legal), "autocompletion": complete}
+
+
+def parse_size(text: str | int) -> int:
+    """Read a number of bytes with its decimal unit, such as 20GB or 1.5 MB.
+
+    An option's default passes through here as well, as the number that it is.
+    """
+    if isinstance(text, int):
+        return text
+    found = _SIZE.fullmatch(text.strip())
+    units = {name.lower(): factor for name, factor in _UNITS.items()}
+    num_bytes = int(float(found[1]) * units[found[2].lower()]) if found else 0
+    if num_bytes < 1:
+        raise typer.BadParameter(
+            f"{text!r}: give a size with its unit ({', '.join(_UNITS)}), such as 500MB or 20GB"
+        )
+    return num_bytes
+
+
+def parse_rate(text: str) -> str:
+    """Refuse what is no frame rate; frames per second are above 0."""
+    try:
+        legal = text == PER_VIDEO or 0 < float(text) < float("inf")
+    except ValueError:
+        legal = False
+    if not legal:
+        raise typer.BadParameter(
+            f"{text!r}: give frames per second above 0, such as 0.5, or {PER_VIDEO}"
+        )
+    return text
+
+
+def parse_fps(text: str) -> float:
+    """Read frames per second, the same for every video."""
+    if parse_rate(text) == PER_VIDEO:
+        raise typer.BadParameter(f"{text!r}: give frames per second above 0, such as 0.5")
+    return float(text)
+
+
+# What is printed
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+# Where features are
+Store = Annotated[str, typer.Option(help="Feature store: a folder, a zip or a URL.")]
+NewStore = Annotated[str, typer.Option("--store", help="Feature store to make or add to.")]
+StoreArgument = Annotated[
+    str, typer.Argument(help="The feature store: a folder, a zip or a URL.", metavar="STORE")
+]
+StoreFolder = Annotated[Path, typer.Argument(help="The feature store: a folder.", metavar="STORE")]
+Into = Annotated[Path, typer.Option(help="The store to make or add to.")]
+Copy = Annotated[bool, typer.Option("--copy", help="Copy files that could be shared by links.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Check sizes and shapes, but do not read the tokens.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Videos to check at a time; by default one a core.")
+]
+DiskCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--disk-cache", help="Folder that keeps features of a remote store, so that they move once."
+    ),
+]
+DiskCacheSize = Annotated[
+    int,
+    typer.Option(
+        "--disk-cache-size",
+        help="The most that --disk-cache may take; by default 20GB.",
+        parser=parse_size,
+        metavar="SIZE",
+        show_default=False,
+    ),
+]
+DEFAULT_CACHE_BYTES = 20 * 10**9
+
+# What is asked of which videos
+Annotations = Annotated[
+    list[str], typer.Option(help="Annotation file, or split=FILE; may be repeated.")
+]
+AnnotationsBeside = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Annotation file, or split=FILE; may be repeated. By default those beside the videos."
+    ),
+]
+VideoIds = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Id of a video, or a file of ids, one a line; may be repeated. By default all."
+    ),
+]
+QuerySplit = Annotated[Split, typer.Option(help="Only the queries of this split.", **one_of(Split))]
+OptionalSplit = Annotated[
+    Split | None, typer.Option("--split", help="Only the queries of this split.", **one_of(Split))
+]
+Domain = Annotated[str | None, typer.Option(help="Only the queries of this domain.")]
+
+# The trained model and its CLIP
+Checkpoint = Annotated[Path, typer.Option(help="Folder of a training run.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, …")]
+QueryBatch = Annotated[int, typer.Option("--batch-size", min=1, help="Queries in a batch.")]
+TopMoments = Annotated[int, typer.Option("--top", min=1, help="Moments to show.")]
+RunModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="CLIP model or its folder; by default what the run was trained with."
+    ),
+]
+RunPretrained = Annotated[
+    str | None,
+    typer.Option(
+        "--pretrained", help="CLIP weights: a tag or a file; by default those of the run."
+    ),
+]
+RunFps = Annotated[
+    float | None,
+    typer.Option(
+        "--fps",
+        help="Frames per second to sample; by default the run's.",
+        parser=parse_fps,
+        metavar="FPS",
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Download nothing; CLIP's weights must be there.")
+]
+
+# How a training starts and what decides chance
+PresetOption = Annotated[
+    PresetName, typer.Option(help="The dataset whose settings are used.", **one_of(PresetName))
+]
+OptionalPreset = Annotated[
+    PresetName | None,
+    typer.Option("--preset", help="The dataset whose settings are used.", **one_of(PresetName)),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Decides all that is drawn at random.")]
+OptionalSeed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Decides all that is drawn at random.")
+]
+NumTokens = Annotated[
+    int,
+    typer.Option("--num-tokens", min=1, help="Tokens of a frame in that model: CLS and patches."),
+]

@@ -1,0 +1,167 @@
+"""What all commands share on a terminal: options, choices, sizes, help."""
+
+from __future__ import annotations
+
+import importlib
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from r2t.cli.main import app
+from r2t.cli.shared import options
+from r2t.cli.shared.options import parse_fps, parse_rate, parse_size
+
+# One name for things that are rightly several: what to make, what to read, what a batch holds.
+SEVERAL_MEANINGS = {
+    "--annotations",
+    "--batch-size",
+    "--bootstrap",
+    "--checkpoint",
+    "--epochs",
+    "--format",
+    "--fps",
+    "--layers",
+    "--list",
+    "--model",
+    "--out",
+    "--precision",
+    "--pretrained",
+    "--set",
+    "--store",
+    "--top",
+    "--videos",
+}
+
+
+def commands(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command and group with the words that call it."""
+    command = command or get_command(app)
+    yield name, command
+    for child, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, f"{name} {child}".strip())
+
+
+EVERY = dict(commands())
+
+
+def run(*words: str, **settings: Any) -> Any:
+    return CliRunner().invoke(app, list(words), prog_name="r2t", **settings)
+
+
+@pytest.mark.parametrize("name", list(EVERY))
+def test_help_is_plain_text_of_80_columns_under_both_names(name: str) -> None:
+    short, long = run(*name.split(), "-h"), run(*name.split(), "--help")
+    assert short.exit_code == long.exit_code == 0
+    assert short.stdout == long.stdout
+    body, _, example = short.stdout.partition("\n  Example")
+    assert all(len(line) <= 80 for line in body.splitlines())
+    assert not set(body) & set("│╭╰")
+    assert "…" not in body.partition("Commands:")[2], "a summary is cut"
+    for line in (EVERY[name].epilog or "").splitlines()[2:]:
+        if line.strip("\b"):
+            assert f"{line}\n" in example + "\n", "an example is as it must be typed"
+
+
+def choices() -> Iterator[tuple[str, str, list[str]]]:
+    for name, command in EVERY.items():
+        for option in command.params:
+            if option.metavar and "|" in option.metavar:
+                yield name, option.opts[-1], option.metavar.split("|")
+
+
+@pytest.mark.parametrize(("name", "option", "legal"), list(choices()))
+def test_what_is_no_choice_is_refused_with_those_that_are(
+    name: str, option: str, legal: list[str]
+) -> None:
+    answer = run(*name.split(), option, legal[0] + "x")
+    assert answer.exit_code == 2
+    assert f"legal are {', '.join(legal)}; did you mean" in answer.stderr
+    assert option in answer.stderr
+
+
+def test_no_help_lists_choices_that_are_not_refused() -> None:
+    told = {(name, option) for name, option, _ in choices()}
+    for name in ("eval", "compare", "calibrate", "report", "store subset"):
+        assert (name, "--split") in told
+    for name in ("extract", "train", "import-checkpoint"):
+        assert (name, "--preset") in told
+    assert {("train", "--cache"), ("extract", "--decoder"), ("store export", "--format")} <= told
+
+
+@pytest.mark.parametrize(
+    ("choice", "module", "name"),
+    [
+        ("Recipe", "r2t.train.losses", "Recipe"),
+        ("Sampling", "r2t.train.sampling", "Sampling"),
+        ("Evaluator", "r2t.train.config", "Evaluator"),
+        ("TrainPrecision", "r2t.train.config", "Precision"),
+        ("Decoder", "r2t.extract.frames", "Decoder"),
+    ],
+)
+def test_choices_are_those_of_the_library(choice: str, module: str, name: str) -> None:
+    library = getattr(importlib.import_module(module), name)
+    assert get_args(getattr(options, choice)) == get_args(library)
+
+
+def test_choices_that_the_library_has_no_type_for() -> None:
+    from r2t.extract.hardware import pick_device, pick_precision
+    from r2t.train.presets import PRESETS
+    from r2t.train.video_cache import CacheKind
+
+    assert get_args(options.PresetName) == tuple(PRESETS)
+    assert get_args(options.Cache) == ("none", *get_args(CacheKind))
+    for name in get_args(options.ExtractPrecision):
+        assert pick_precision(name, pick_device("cpu"))
+
+
+def test_an_option_that_several_commands_take_is_the_same_in_all() -> None:
+    found: dict[str, set[Any]] = defaultdict(set)
+    for command in EVERY.values():
+        for option in command.params:
+            if option.opts[-1].startswith("--"):
+                found[option.opts[-1]].add((option.help, option.metavar, option.is_flag))
+    differing = {name for name, kinds in found.items() if len(kinds) > 1}
+    assert differing <= SEVERAL_MEANINGS
+    assert {kind[2] for kind in found["--json"]} == {True}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GB", 2 * 10**9), ("1.5 mb", 1_500_000), ("20kB", 20_000), ("1TB", 10**12)]
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse_size(text) == size
+    for wrong in (text[:-1], f"-{text}", f"{text}s", "lots", "", "0GB", "0.0001kB", "nanGB"):
+        with pytest.raises(typer.BadParameter, match="such as 500MB or 20GB"):
+            parse_size(wrong)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("serve", "--max-upload"),
+        ("train", "--disk-cache-size"),
+        ("store pack", "--size"),
+        ("extract", "--memory-limit"),
+    ],
+)
+def test_a_size_without_its_unit_is_refused_before_anything_is_done(
+    command: str, option: str
+) -> None:
+    answer = run(*command.split(), option, "4")
+    assert answer.exit_code == 2
+    assert "'4': give a size with its unit (kB, MB, GB, TB)" in answer.stderr
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "fast", "nan", "inf", ""])
+def test_what_is_no_frame_rate_is_refused(text: str) -> None:
+    for parse in (parse_rate, parse_fps):
+        with pytest.raises(typer.BadParameter, match="frames per second above 0"):
+            parse(text)
+    assert parse_rate("per-video") == "per-video"
+    with pytest.raises(typer.BadParameter, match="per-video"):
+        parse_fps("per-video")
