@@ -33,7 +33,7 @@ from r2t.cli.store_combine import (
     unpack,
 )
 from r2t.cli.store_transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
-from r2t.cli.ui import answers, cell, handle_errors, human_bytes, named, print_json
+from r2t.cli.ui import answers, cell, counted, handle_errors, human_bytes, named, note, print_json
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -99,7 +99,8 @@ def info(
 def summarise(store: FeatureStore) -> dict[str, Any]:
     """Return what `info` shows, as JSON values.
 
-    Videos count as stored if the index names them. `bytes` are those of the videos' tokens.
+    Videos count as stored if the index names them; `indexed_but_not_there` is None where looking
+    would take many requests. `bytes` are those of the videos' tokens.
     """
     videos, queries = store.videos, store.queries
     stored = set(videos["video_id"].tolist())
@@ -124,6 +125,7 @@ def summarise(store: FeatureStore) -> dict[str, Any]:
         "queries": len(queries),
         "splits": splits,
         "domains": sorted(set(queries["domain"].tolist()) - {""}),
+        "indexed_but_not_there": store.missing_videos(),
         "annotated_without_features": sorted(annotated - stored),
         "features_without_annotations": sorted(stored - annotated),
     }
@@ -153,7 +155,17 @@ def _print_summary(summary: dict[str, Any]) -> None:
     table.add_section()
     for name in ("annotated_without_features", "features_without_annotations"):
         table.add_row(name.replace("_", " "), cell(_listed(summary[name])))
+    lost: list[str] = summary["indexed_but_not_there"] or []
+    if lost:
+        table.add_row("indexed but not there", cell(_listed(lost)))
     answers().print(table)
+    if lost:
+        note(
+            f"{counted(len(lost), 'video')} of the index are not there: if this is a copy, it was "
+            f"copied halfway: copy it again; else `r2t store repair {summary['location']}` lists "
+            "what to extract again",
+            style="yellow",
+        )
 
 
 def _listed(video_ids: list[str]) -> str:

@@ -87,8 +87,11 @@ def _sum_up(report: VerifyReport, *, quick: bool) -> None:
         note(f"replaced parts, which repair removes: {report.num_replaced_parts}")
     for folder in report.live_runs:
         note(f"a run is writing in {folder}")
+    for folder in report.dead_runs:
+        note(f"a killed run left unfinished work in {folder}: the next run clears it")
     if report.faults:
-        note(f"{len(report.faults)} faults; `r2t store repair` mends what can be mended", "red")
+        faults = counted(len(report.faults), "fault")
+        note(f"{faults}; `r2t store repair` mends what can be mended", "red")
 
 
 def show_stats(store: str, *, json: bool) -> None:

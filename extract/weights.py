@@ -26,7 +26,7 @@ from open_clip.pretrained import download_pretrained_from_url
 from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
-from r2t.store.errors import ConfigError
+from r2t.store.errors import ConfigError, in_one_line
 
 DEMO_MODEL = "r2t-demo"
 OPENAI = "openai"
@@ -154,7 +154,7 @@ def fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
     try:
         return _download(location, source.file_names, announce)
     except Exception as error:  # the hub's client raises its own, httpx's and the system's errors
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = in_one_line(error)
         raise ConfigError(
             f"cannot fetch the weights {source.label!r} from {location} ({reason}): {advice}"
         ) from error
@@ -165,7 +165,7 @@ def load_into(model: Any, path: Path, label: str) -> None:
     try:
         open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except Exception as error:  # RuntimeError, UnpicklingError, SafetensorError, KeyError, …
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = in_one_line(error)
         if "TorchScript" in str(error):
             reason = "it is a TorchScript archive, which holds code; give a .safetensors file"
         raise ConfigError(f"cannot load the weights {label!r} from {path}: {reason}") from error

@@ -5,6 +5,12 @@ knows nothing of r2t would expect. A message says what was given, what is legal 
 """
 
 
+def in_one_line(error: Exception, most_characters: int = 300) -> str:
+    """Return what an error says, which may be many lines, as one that is not too long."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= most_characters else f"{words[:most_characters]} …"
+
+
 class R2TError(Exception):
     """Base of all errors that r2t raises on purpose."""
 

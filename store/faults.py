@@ -8,6 +8,7 @@ from typing import Literal
 FaultKind = Literal[
     "group",
     "video",
+    "attributes",
     "uncommitted",
     "not-indexed",
     "gone",
@@ -16,14 +17,14 @@ FaultKind = Literal[
     "query",
     "foreign",
     "link",
-    "leftover",
 ]
-"""group: one that every store has is missing. video: its bytes, shape or attributes are not what
-its digest and the spec say. uncommitted: a node without a digest. not-indexed: committed, but no
-index part names it. gone: indexed, but not there. stale-index: index and video disagree, or two
+"""group: one that every store has is missing or damaged. video: its bytes, shape or attributes are
+not what its digest and the spec say. attributes: its bytes hold, but it says other things of itself
+than an index part whose digest holds recorded of these bytes. uncommitted: a node without a digest.
+not-indexed: committed, but no index part names it. gone: indexed, but not there. stale-index: index and video disagree, or two
 parts do. part: a part's bytes are not what its digest says. query: one row is not what its own
 digest says. foreign: a file that the format has no place for. link: a symbolic link, which may
-lead out of the store. leftover: what a killed run left unfinished."""
+lead out of the store."""
 
 
 @dataclass(frozen=True)

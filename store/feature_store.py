@@ -31,6 +31,7 @@ from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFe
 from r2t.store.tables import Table
 from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
 from r2t.store.writer import StoreWriter
+from r2t.store.zipped import ZippedFolder
 
 _ALL = slice(None)
 _QUERY_FIELDS = (
@@ -195,6 +196,18 @@ class FeatureStore:
             )
         return QueryFeatures(query_id, np.ascontiguousarray(np.swapaxes(tokens, 0, 1)))
 
+    def missing_videos(self) -> list[str] | None:
+        """Return the indexed videos that are not there; None where looking costs many requests."""
+        there: set[str] = set()
+        if self._root is not None:
+            with contextlib.suppress(FileNotFoundError):
+                there.update(os.listdir(self._root / "videos"))
+        elif isinstance(source := getattr(self._group.store, "source", None), ZippedFolder):
+            there.update(name.rstrip("/") for name in source.names("videos"))
+        else:
+            return None
+        return [name for name in self.videos["video_id"].tolist() if node_name(name) not in there]
+
     def num_bytes(self) -> int:
         """Bytes that the indexed videos' tokens take."""
         return int(self._videos.column("num_frames").sum()) * self.spec.frame_bytes()
@@ -254,7 +267,11 @@ class FeatureStore:
         group = self._node(f"videos/{node_name(video_id)}")
         if group is None or "digest" not in group.attrs:
             raise FeatureNotFoundError(
-                f"{self.location} has no video {video_id!r}; extract it first"
+                f"{self.location}: the index names the video {video_id!r}, but it is not there: "
+                "was the store copied halfway? Copy it again, or run `r2t store repair` and "
+                "extract what that lists"
+                if self.is_indexed(video_id)
+                else f"{self.location} has no video {video_id!r}; extract it first"
             )
         if group.attrs.get("video_id") != video_id:
             raise CorruptFeatureError(
@@ -266,9 +283,15 @@ class FeatureStore:
     def _parts(
         self, kind: str, scalars: Mapping[str, str], ragged: Mapping[str, str]
     ) -> list[Part]:
-        group = self._node(kind)
+        advice = "`r2t store repair` makes it anew; was the store copied halfway, copy it again"
+        try:
+            group = self._node(kind)
+        except CorruptFeatureError as error:
+            raise CorruptFeatureError(
+                f"{self.location}: {kind}/zarr.json is damaged: {advice}"
+            ) from error
         if group is None:
-            raise StoreError(f"{self.location}: the group {kind!r} is missing")
+            raise StoreError(f"{self.location}: {kind}/zarr.json is missing: {advice}")
         replaced: set[str] = set()
         parts: list[Part] = []
         with damage(f"{self.location}: {kind}"):

@@ -131,5 +131,5 @@ def damage(label: str) -> Generator[None]:
         raise CorruptFeatureError(f"{label} is damaged: {error}") from error
     except Exception as error:  # TypeError, KeyError, JSONDecodeError, NotImplementedError, …
         raise CorruptFeatureError(
-            f"{label} is damaged or cannot be read ({error!r}); extract it again"
+            f"{label} is damaged or cannot be read ({error!r}); `r2t store verify` says more"
         ) from error

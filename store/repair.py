@@ -7,14 +7,17 @@ again is listed, for `r2t extract --only`.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from r2t.store.faults import Fault
+from r2t.store.files import write_whole
 from r2t.store.inventory import names_in
 from r2t.store.nodes import open_group, storage_errors
 from r2t.store.parts import Part, PartKind
@@ -24,7 +27,7 @@ from r2t.store.root import open_root
 from r2t.store.runs import RunFolder, maintenance, remove_stale_runs
 from r2t.store.verify import KINDS, Checked, check_store, index_rows
 
-_IN_PLACE = ("group", "not-indexed", "gone", "stale-index", "leftover")
+_IN_PLACE = ("group", "attributes", "not-indexed", "gone", "stale-index")
 """Faults that are mended without moving what they name."""
 
 
@@ -66,10 +69,9 @@ def repair(
         faults = checked.faults()
         removed = remove_stale_runs(path)
         aside = path.with_name(f"{path.name}.damaged") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        for fault in faults:
-            if fault.kind == "group":
-                open_group(str(path / fault.place), "a")
         with RunFolder(path) as run:
+            damaged = _mend_groups(path, run, aside, faults)
+            _mend_attributes(path, run, checked, faults)
             superseded = {kind: list(checked.replaced[kind]) for kind in KINDS}
             superseded["index"] += _rewrite_index(path, run, checked)
             lost, names = _rewrite_queries(path, run, checked)
@@ -83,7 +85,7 @@ def repair(
     return RepairReport(
         faults=tuple(faults),
         aside=aside,
-        set_aside=tuple(places),
+        set_aside=(*damaged, *places),
         removed_runs=tuple(removed),
         num_parts_before=_num_parts(checked),
         num_parts_after=sum(len(names_in(root, kind)) for kind in KINDS),
@@ -92,9 +94,42 @@ def repair(
     )
 
 
+def _mend_groups(path: Path, run: RunFolder, aside: Path, faults: list[Fault]) -> list[str]:
+    """Make the metadata of groups anew; return where damaged ones were, which are set aside."""
+    moved: list[str] = []
+    for fault in faults:
+        if fault.kind == "group":
+            place = f"{fault.place}/zarr.json"
+            if (path / place).is_symlink() or (path / place).exists():
+                _move(path / place, aside / place)
+                moved.append(place)
+            open_group(str(run.path / fault.place), "a")
+            (path / fault.place).mkdir(exist_ok=True)
+            os.rename(run.path / place, path / place)
+    return moved
+
+
+def _mend_attributes(path: Path, run: RunFolder, checked: Checked, faults: list[Fault]) -> None:
+    """Take back into the attributes of videos what an index part recorded of them."""
+    for fault in faults:
+        if fault.kind == "attributes" and fault.video_id is not None:
+            file = path / fault.place / "zarr.json"
+            metadata = json.loads(file.read_bytes())
+            _restore(metadata["attributes"], checked.rows[fault.video_id])
+            write_whole(file, json.dumps(metadata, indent=2), beside=run.path)
+
+
+def _restore(attributes: dict[str, Any], row: dict[str, Any]) -> None:
+    for name in ("video_id", "num_frames", "duration_seconds", "frame_rate_fps", "decoder"):
+        attributes[name] = row[name]
+    source = {name: row[f"source_{name}"] for name in ("name", "bytes", "sha256")}
+    if attributes.get("source") is not None or any(source.values()):
+        attributes["source"] = {"licence": None, **(attributes.get("source") or {}), **source}
+
+
 def _rewrite_index(path: Path, run: RunFolder, checked: Checked) -> list[str]:
     """Make the index say what videos are there; return the names of live parts it replaced."""
-    rows = checked.rows()
+    rows = checked.rows
     names = _part_names(checked, "index")
     indexed = [video_id for part in checked.parts["index"] for video_id, _ in index_rows(part)]
     sound = not any(part.faults for part in checked.parts["index"])
@@ -154,7 +189,7 @@ def _places_to_move(faults: list[Fault]) -> list[str]:
 
 
 def _extract_again(checked: Checked, faults: list[Fault]) -> list[str]:
-    sound = checked.rows()
+    sound = checked.rows
     ids: set[str] = set()
     for fault in faults:
         if fault.video_id is not None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import zarr
+from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 
 from r2t.store.cache import ByteCache
@@ -65,11 +66,19 @@ def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot
     try:
         group = open_group(store, "r")
     except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:
+        if sync(store.exists("index/zarr.json")):
+            raise StoreError(
+                f"{text}/zarr.json is missing, though the rest of a store is there: was it copied "
+                "halfway? Copy it again"
+            ) from error
         raise StoreError(f"{text} is no Zarr v3 group, so no r2t feature store") from error
     except StoreError:
         raise
     except Exception as error:  # of damaged metadata, and of folders that cannot be read
-        raise StoreError(f"cannot open {text}: {error!r}") from error
+        raise StoreError(
+            f"cannot read {text}/zarr.json: {error!r}; only another copy of the store has what it "
+            "said: copy it again"
+        ) from error
     return StoreRoot(text, group, path, *_read_header(group, text))
 
 

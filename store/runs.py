@@ -1,7 +1,8 @@
 """Folders of unfinished things beside a store, and the locks that tell who is at work.
 
 A run holds an advisory lock on its own folder for as long as it lives, however it ends, so that
-`repair` can tell what a killed run left from what another run is writing now. Commands that
+`repair` and the next run can tell what a killed run left from what another run is writing now.
+Commands that
 replace parts hold one on the store's folder, so that there is one of them at a time.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Generator
@@ -20,17 +23,23 @@ from pathlib import Path
 from r2t.store.errors import StoreError
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
-_SILENT_SECONDS = 24 * 3600.0  # where a disk has no locks, a run this long without a write is dead
+_SILENT_SECONDS = 24 * 3600.0  # where locks do not tell, a run this long without a write is dead
 
 
 class RunFolder:
-    """A folder for one run, locked until it is removed: `<store>.partial/<random>`."""
+    """A folder for one run, locked until it is removed: `<store>.partial/<random>-<machine>`.
+
+    Entering it clears what dead runs left beside the store.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.path = partial_folder(root) / uuid.uuid4().hex[:12]
+        self._root = root
+        self.path = partial_folder(root) / f"{uuid.uuid4().hex[:12]}-{_machine()}"
         self._lock = -1
 
     def __enter__(self) -> RunFolder:
+        with contextlib.suppress(OSError):  # what cannot be cleared stays, as it did so far
+            remove_stale_runs(self._root, unasked=True)
         while not self._make():
             pass
         return self
@@ -68,17 +77,19 @@ def partial_folder(root: Path) -> Path:
 
 def run_folders(root: Path) -> dict[Path, bool]:
     """Return the folders of unfinished things beside a store, and whether their run is alive."""
-    try:
-        folders = sorted(partial_folder(root).iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return {folder: _is_alive(folder) for folder in folders}
+    return {folder: _is_alive(folder) for folder in _listed(root)}
 
 
-def remove_stale_runs(root: Path) -> list[Path]:
-    """Remove what killed runs left unfinished and return their folders."""
+def remove_stale_runs(root: Path, *, unasked: bool = False) -> list[Path]:
+    """Remove what killed runs left unfinished and return their folders.
+
+    Some network disks keep locks to one machine. So what another machine left is removed `unasked`
+    only when nothing was written to it for a day.
+    """
     removed: list[Path] = []
-    for folder in run_folders(root):
+    for folder in _listed(root):
+        if unasked and not (folder.name.endswith(f"-{_machine()}") or _is_silent(folder)):
+            continue
         with _claimed(folder) as dead:
             if dead and folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
@@ -121,8 +132,7 @@ def _claimed(folder: Path) -> Generator[bool]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             dead = True
         except OSError as error:
-            silent = time.time() - _last_write(folder) > _SILENT_SECONDS
-            dead = error.errno not in _HELD and silent
+            dead = error.errno not in _HELD and _is_silent(folder)
         yield dead
     finally:
         os.close(descriptor)
@@ -133,10 +143,22 @@ def _is_alive(folder: Path) -> bool:
         return not dead
 
 
-def _last_write(folder: Path) -> float:
-    times = [folder.stat().st_mtime]
+def _listed(root: Path) -> list[Path]:
+    try:
+        return sorted(partial_folder(root).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _machine() -> str:
+    """Return a short name of this machine that any disk takes."""
+    return hashlib.sha256(socket.gethostname().encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def _is_silent(folder: Path) -> bool:
+    times = [folder.lstat().st_mtime]
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):
                 times.append(os.lstat(os.path.join(parent, name)).st_mtime)
-    return max(times)
+    return time.time() - max(times) > _SILENT_SECONDS

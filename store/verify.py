@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import zarr
 
 from r2t.store.check_part import CheckedPart, check_part, live_parts
 from r2t.store.check_video import CheckedVideo, check_video
-from r2t.store.errors import CorruptFeatureError, StoreError
+from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
 from r2t.store.faults import Fault
 from r2t.store.inventory import TOP_NAMES, names_in
 from r2t.store.nodes import damage
@@ -25,6 +26,7 @@ from r2t.store.parallel import map_threads
 from r2t.store.parts import INDEX_COLUMNS, PartKind
 from r2t.store.root import StoreRoot, open_root
 from r2t.store.runs import run_folders
+from r2t.store.writer import require_legal_video
 
 KINDS: tuple[PartKind, ...] = ("index", "queries")
 
@@ -34,8 +36,9 @@ class VerifyReport:
     """What was looked at, and all that is wrong, by place.
 
     `num_bytes` are those of the tokens of sound videos. Runs that are `live` may be writing:
-    their videos are indexed at their end, so that those are no fault. `num_replaced_parts` are
-    parts that others stand in for; `repair` removes them.
+    their videos are indexed at their end, so that those are no fault. `dead_runs` are folders that
+    killed runs left beside the store: the next run clears them. `num_replaced_parts` are parts that
+    others stand in for; `repair` removes them.
     """
 
     location: str
@@ -46,6 +49,7 @@ class VerifyReport:
     num_bytes: int
     seconds: float
     live_runs: tuple[Path, ...]
+    dead_runs: tuple[Path, ...]
     faults: tuple[Fault, ...]
 
 
@@ -60,9 +64,23 @@ class Checked:
     runs: dict[Path, bool]
     foreign: list[Fault]
 
+    @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Return the index row of each sound video, read from the video itself."""
-        return {video.row["video_id"]: video.row for video in self.videos if video.row is not None}
+        """The right index row of each sound video.
+
+        A video's attributes are under no digest, but those of its row in an index part are. So if
+        such a row speaks of these very features, by their digest, what it says is right. Of several
+        the oldest is, which was written with the features; a later one may have been read from
+        attributes that were damaged by then.
+        """
+        own = {video.row["video_id"]: video.row for video in self.videos if video.row is not None}
+        recorded: dict[str, dict[str, Any]] = {}
+        for part in self.parts["index"]:
+            for video_id, row in index_rows(part) if part.sound_rows else ():
+                stored = own.get(video_id)
+                if stored is not None and _speaks_of(row, stored, self.root):
+                    recorded.setdefault(video_id, row)
+        return {**own, **recorded}
 
     def faults(self) -> list[Fault]:
         """Return everything that is wrong, sorted by place."""
@@ -71,11 +89,6 @@ class Checked:
             found += video.faults
         for part in (part for kind in KINDS for part in self.parts[kind]):
             found += part.faults
-        found += [
-            Fault("leftover", str(folder), "was left unfinished by a run that is no more")
-            for folder, alive in self.runs.items()
-            if not alive
-        ]
         return sorted(found, key=lambda fault: (fault.place, fault.kind, fault.detail))
 
 
@@ -99,13 +112,14 @@ def verify(
     parts = [part for kind in KINDS for part in checked.parts[kind]]
     return VerifyReport(
         location=str(location),
-        num_videos=len(checked.rows()),
-        num_queries=sum(len(part.sound_rows) for part in checked.parts["queries"]),
+        num_videos=len(checked.rows),
+        num_queries=len({name for part in checked.parts["queries"] for name in _sound_ids(part)}),
         num_parts=len(parts),
         num_replaced_parts=sum(len(names) for names in checked.replaced.values()),
         num_bytes=sum(video.num_bytes for video in checked.videos),
         seconds=time.monotonic() - began,
         live_runs=tuple(folder for folder, alive in checked.runs.items() if alive),
+        dead_runs=tuple(folder for folder, alive in checked.runs.items() if not alive),
         faults=tuple(checked.faults()),
     )
 
@@ -154,14 +168,14 @@ def _missing_groups(root: StoreRoot) -> list[Fault]:
         with contextlib.suppress(KeyError, CorruptFeatureError), damage(name):
             if name in root.group and isinstance(root.group[name], zarr.Group):
                 continue
-        faults.append(Fault("group", name, "is missing, or its zarr.json is"))
+        faults.append(Fault("group", name, "is missing, or its zarr.json is missing or damaged"))
     return faults
 
 
 def _index_faults(checked: Checked) -> list[Fault]:
     """Compare what the index says with the videos that are there."""
     faults: list[Fault] = []
-    rows = checked.rows()
+    rows = checked.rows
     places = {
         fault.video_id: video.node
         for video in checked.videos
@@ -178,6 +192,12 @@ def _index_faults(checked: Checked) -> list[Fault]:
             elif video_id not in places:
                 detail = f"names the video {video_id!r}, which is not there or not readable"
                 faults.append(Fault("gone", place, detail, video_id))
+    faults += [
+        Fault("attributes", f"videos/{video.node}", detail, video.row["video_id"])
+        for video in checked.videos
+        if video.row is not None
+        and (detail := _shown(video.row, rows[video.row["video_id"]], "an index part recorded"))
+    ]
     if not any(checked.runs.values()):
         faults += [
             Fault(
@@ -201,14 +221,42 @@ def index_rows(checked: CheckedPart) -> list[tuple[str, dict[str, Any]]]:
     return [(str(row[0]), dict(zip(INDEX_COLUMNS, row, strict=True))) for row in rows]
 
 
-def _differences(place: str, indexed: dict[str, Any], stored: dict[str, Any]) -> list[Fault]:
-    differing = [name for name in INDEX_COLUMNS if indexed[name] != stored[name]]
-    if not differing:
-        return []
-    video_id = stored["video_id"]
-    shown = "; ".join(f"{name} {indexed[name]!r}, there {stored[name]!r}" for name in differing)
+def _differences(place: str, indexed: dict[str, Any], right: dict[str, Any]) -> list[Fault]:
+    video_id = right["video_id"]
+    shown = _shown(indexed, right, "right is")
     detail = f"says of the video {video_id!r}: {shown}"
-    return [Fault("stale-index", place, detail, video_id)]
+    return [Fault("stale-index", place, detail, video_id)] if shown else []
+
+
+def _shown(row: dict[str, Any], right: dict[str, Any], words: str) -> str:
+    """Spell out in what a row differs from the right one, "" if it does not."""
+    differing = [name for name in INDEX_COLUMNS if row[name] != right[name]]
+    return "; ".join(f"{name} {row[name]!r}, {words} {right[name]!r}" for name in differing)
+
+
+def _speaks_of(row: dict[str, Any], stored: dict[str, Any], root: StoreRoot) -> bool:
+    """Whether a row is legal and of the very features that are stored."""
+    if any(row[name] != stored[name] for name in ("digest", "num_frames")):
+        return False
+    try:
+        require_legal_video(
+            root.spec,
+            row["video_id"],
+            row["num_frames"],
+            row["duration_seconds"],
+            row["frame_rate_fps"],
+        )
+    except ConfigError:
+        return False
+    return True
+
+
+def _sound_ids(checked: CheckedPart) -> list[str]:
+    """Return the ids of the sound queries of a part."""
+    if checked.part is None:
+        return []
+    query_ids = checked.part.columns["query_id"]
+    return [str(query_ids[row]) for row in checked.sound_rows]
 
 
 def _query_conflicts(parts: Sequence[CheckedPart]) -> list[Fault]:

@@ -111,7 +111,8 @@ class StoreWriter:
                 "source_sha256": source.sha256 if source else "",
             }
             row["digest"] = writer.finish(_video_attributes(row, source))
-            self._commit(folder, f"videos/{node}", row["digest"])
+            if not self._commit(folder, f"videos/{node}", row["digest"]):
+                row = self._store.index_row(video_id)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self._add_row(row)
@@ -129,7 +130,8 @@ class StoreWriter:
 
     def adopt(self, folder: Path, row: dict[str, Any]) -> None:
         """Commit a whole node that was prepared elsewhere and checked to be what `row` says."""
-        self._commit(folder, f"videos/{node_name(row['video_id'])}", row["digest"])
+        if not self._commit(folder, f"videos/{node_name(row['video_id'])}", row["digest"]):
+            row = self._store.index_row(row["video_id"])
         self._add_row(row)
 
     def index(self, video_id: str) -> None:
@@ -209,7 +211,8 @@ class StoreWriter:
             move_part(folder, self._root / kind / name)
         self._store.refresh()
 
-    def _commit(self, folder: Path, node: str, digest: str) -> None:
+    def _commit(self, folder: Path, node: str, digest: str) -> bool:
+        """Rename a node into place; return False if an equal one, with its own row, is there."""
         target = self._root / node
         with storage_errors(self._root):
             sync_tree(folder)
@@ -229,6 +232,8 @@ class StoreWriter:
                         f"{target} is there already with other features ({existing}, now "
                         f"{digest}): one id names two different videos; rename one"
                     ) from None
+                return False
+        return True
 
 
 def move_part(folder: Path, target: Path) -> None:

@@ -115,7 +115,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
             path / "videos" / "dog" / "zarr.json",
             lambda node: node["attributes"].update(duration_seconds=99.0),
         ),
-        r"stale-index: index/.*: says of the video 'dog': duration_seconds 10.0, there 99.0",
+        r"attributes: videos/dog: duration_seconds 99.0, an index part recorded 10.0",
+    ),
+    "a source that changed": (
+        lambda path: edit(
+            path / "videos" / "dog" / "zarr.json",
+            lambda node: node["attributes"]["source"].update(name="cat.mp4"),
+        ),
+        r"attributes: videos/dog: source_name 'cat.mp4', an index part recorded 'dog.mp4'",
     ),
     "frame rate that no frame has": (
         lambda path: edit(
@@ -160,6 +167,18 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: (path / "queries" / "zarr.json").unlink(),
         r"group: queries: is missing",
     ),
+    "metadata of a group that is no JSON": (
+        lambda path: (path / "videos" / "zarr.json").write_text('{"node_type" "group"}'),
+        r"group: videos: is missing, or its zarr.json is missing or damaged",
+    ),
+    "empty metadata of a group": (
+        lambda path: (path / "index" / "zarr.json").write_text(""),
+        r"group: index: is missing, or its zarr.json is missing or damaged",
+    ),
+    "link in place of a group's metadata": (
+        lambda path: _link(path / "queries" / "zarr.json"),
+        r"group: queries: is missing, or its zarr.json is missing or damaged",
+    ),
     "foreign file in the store": (
         lambda path: (path / "notes.txt").write_text("hello"),
         r"foreign: notes.txt: the format has no place",
@@ -177,12 +196,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         r"foreign: queries/.*/tokens/x",
     ),
     "link out of the store": (
-        lambda path: _link_shard(path),
+        lambda path: _link(shard(path)),
         r"link: videos/-x%20y/tokens/c/0/1/0/0: is a symbolic link",
-    ),
-    "what a killed run left": (
-        lambda path: path.with_name(f"{path.name}.partial").joinpath("dead").mkdir(parents=True),
-        r"leftover: .*\.partial/dead: was left unfinished by a run that is no more",
     ),
 }
 
@@ -195,7 +210,7 @@ def _replace_video(path: Path) -> None:
     shutil.copytree(path.with_name("other.zarr") / "videos" / "dog", path / "videos" / "dog")
 
 
-def _link_shard(path: Path) -> None:
-    elsewhere = path.with_name("elsewhere")
-    shard(path).rename(elsewhere)
-    shard(path).symlink_to(elsewhere)
+def _link(file: Path) -> None:
+    elsewhere = next(each for each in file.parents if each.suffix == ".zarr").with_name("elsewhere")
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)

@@ -23,7 +23,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from r2t.store.errors import ConfigError
+from r2t.store.errors import ConfigError, in_one_line
 from r2t.store.files import write_whole
 from r2t.train.config import TrainConfig
 from r2t.train.model import R2Model
@@ -101,7 +101,9 @@ class RunFolder:
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
-            raise ConfigError(f"{path} does not fit {self.path / CONFIG}: {error}") from error
+            raise ConfigError(
+                f"{path} does not fit {self.path / CONFIG}: {in_one_line(error)}"
+            ) from error
         return model.eval()
 
     def load_initial(self) -> dict[str, Tensor]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from r2t.cli.store import app
 from r2t.cli.ui import human_bytes
 from r2t.store import Annotation, FeatureStore, QueryFeatures
+from r2t.store.errors import FeatureNotFoundError
 
 
 def annotate(store: FeatureStore, video_ids: list[str]) -> None:
@@ -22,6 +24,10 @@ def annotate(store: FeatureStore, video_ids: list[str]) -> None:
     annotations = [Annotation(f"of {v}", v, "words", np.array([[0.0, 2.0]])) for v in video_ids]
     with store.writer() as writer:
         writer.add_queries(annotations, [QueryFeatures(a.query_id, tokens) for a in annotations])
+
+
+def info(path: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["info", str(path), *options], env={"COLUMNS": "120"})
 
 
 def test_counts_and_coverage(make_store: Callable[..., FeatureStore], tmp_path: Path) -> None:
@@ -56,6 +62,33 @@ def test_the_table_names_missing_videos(
     assert named in lines["annotated without features"]
     assert "none" in lines["features without annotations"]
     assert "[0.5, 0.5, 0.5]" in lines["mean"]
+
+
+def test_a_store_that_was_copied_halfway_says_so(
+    make_store: Callable[..., FeatureStore], tmp_path: Path
+) -> None:
+    path = tmp_path / "feats.zarr"
+    make_store(path, num_videos=4)
+    assert json.loads(info(path, "--json").stdout)["indexed_but_not_there"] == []
+    shutil.rmtree(path / "videos" / "v2")
+    answer = info(path)
+    assert answer.exit_code == 0
+    assert "indexed but not there" in answer.stdout
+    assert "1: v2" in answer.stdout
+    assert "copy it again" in answer.stderr
+    assert json.loads(info(path, "--json").stdout)["indexed_but_not_there"] == ["v2"]
+    with pytest.raises(FeatureNotFoundError, match=r"'v2', but it is not there.*Copy it again"):
+        FeatureStore.open(path).read_video("v2")
+    (path / "index" / "zarr.json").write_text("")
+    assert "index/zarr.json is damaged: `r2t store repair`" in info(path).stderr
+    (path / "zarr.json").write_text("")
+    assert f"cannot read {path}/zarr.json" in info(path).stderr
+    (path / "zarr.json").unlink()
+    (path / "index" / "zarr.json").write_text("{}")
+    answer = info(path)
+    assert answer.exit_code == 2
+    assert f"{path}/zarr.json is missing" in answer.stderr
+    assert "Copy it again" in answer.stderr
 
 
 def test_what_is_no_store_is_one_line_and_exit_2(tmp_path: Path) -> None:

@@ -483,7 +483,7 @@ FOREIGN = {
     "identity is a list": (with_header(header(identity=[1])), "damaged"),
     "provenance is text": (with_header(header(provenance="x")), "damaged"),
     "empty identity": (with_header(header(identity={})), "identity has fields"),
-    "no groups": (with_header(header()), "'index' is missing"),
+    "no groups": (with_header(header()), "index/zarr.json is missing"),
 }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from damaged_stores import FAULTS, LONG, TOKENS, make_store, part, shard
+from damaged_stores import FAULTS, LONG, TOKENS, edit, flip, make_store, part, shard
 from features import columns, random_tokens, small_query, write_video
 from typer.testing import CliRunner
 
@@ -56,6 +58,78 @@ def test_what_is_left_is_whole_and_what_is_lost_is_told(path: Path, name: str) -
     after = files(path) | (files(report.aside) if report.aside.exists() else set())
     assert before <= after
     assert repair(path).faults == ()
+
+
+def test_what_the_index_recorded_of_a_video_is_taken_back(path: Path) -> None:
+    file = path / "videos" / "dog" / "zarr.json"
+    before, index = json.loads(file.read_bytes()), part(path, "index")
+
+    def damage(node: dict[str, Any]) -> None:
+        node["attributes"].update(duration_seconds=16.0, decoder="pyaw")
+        node["attributes"]["source"].update(bytes=3)
+
+    edit(file, damage)
+    report = repair(path)
+    assert [fault.kind for fault in report.faults] == ["attributes"]
+    assert (report.set_aside, report.extract_again) == ((), ())
+    assert json.loads(file.read_bytes()) == before
+    assert part(path, "index") == index
+    assert FeatureStore.open(path).read_video("dog").duration_seconds == 10.0
+
+
+def test_a_later_part_that_was_read_from_damaged_attributes_loses(path: Path) -> None:
+    edit(
+        path / "videos" / "dog" / "zarr.json",
+        lambda node: node["attributes"].update(duration_seconds=16.0),
+    )
+    store = FeatureStore.open(path)
+    with store.writer() as writer:
+        writer._add_row(store.index_row("dog"))
+    found = sorted((fault.kind, fault.video_id) for fault in verify(path).faults)
+    assert found == [("attributes", "dog"), ("stale-index", "dog")]
+    repair(path)
+    assert verify(path).faults == ()
+    store = FeatureStore.open(path)
+    assert store.videos.set_index("video_id")["duration_seconds"]["dog"] == 10.0
+    assert store.read_video("dog").duration_seconds == 10.0
+
+
+def test_a_part_whose_digest_fails_decides_nothing(path: Path) -> None:
+    flip(part(path, "index") / "duration_seconds" / "c" / "0", 3)
+    assert [fault.kind for fault in verify(path).faults] == ["part", "stale-index"]
+    repair(path)
+    assert FeatureStore.open(path).read_video("dog").duration_seconds == 10.0
+
+
+def test_what_a_killed_run_left_is_a_note_and_the_next_run_clears_it(path: Path) -> None:
+    left = path.with_name("feats.zarr.partial")
+    with FeatureStore.open(path).writer() as writer:
+        shutil.copytree(left, path.with_name("copy"))  # as a killed run leaves it: without a lock
+        write_video(writer, "cat", random_tokens(3))
+    path.with_name("copy").rename(left)
+    report = verify(path)
+    assert report.faults == ()
+    assert [folder.parent for folder in report.dead_runs] == [left]
+    answer = CliRunner().invoke(app, ["verify", str(path)])
+    assert answer.exit_code == 0
+    assert "the next run clears it" in answer.stderr
+    with FeatureStore.open(path).writer():
+        pass
+    assert not left.exists()
+
+
+def test_what_another_machine_left_is_cleared_after_a_day_or_by_repair(path: Path) -> None:
+    dead = path.with_name("feats.zarr.partial") / "0123456789ab-00000000"
+    dead.mkdir(parents=True)
+    with FeatureStore.open(path).writer():
+        pass
+    assert dead.is_dir()
+    os.utime(dead, (0, 0))
+    with FeatureStore.open(path).writer():
+        pass
+    assert not dead.exists()
+    dead.mkdir(parents=True)
+    assert repair(path).removed_runs == (dead,)
 
 
 def test_a_rerun_extracts_what_was_listed(path: Path) -> None:

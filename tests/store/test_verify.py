@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damaged_stores import FAULTS, flip, make_store, shard
+from damaged_stores import FAULTS, flip, make_store, part, shard
 from features import pack, random_tokens, write_video
 from typer.testing import CliRunner
 
@@ -82,6 +82,13 @@ def test_other_videos_of_a_damaged_store_are_sound(path: Path) -> None:
     assert found["num_videos"] == 1
     assert [fault["kind"] for fault in found["faults"]] == ["video"]
     assert found["faults"][0]["video_id"] == "-x y"
+
+
+def test_a_query_in_two_parts_counts_once(path: Path) -> None:
+    shutil.copytree(part(path, "queries"), path / "queries" / "20990101T000000000000-0123456789ab")
+    report = verify(path)
+    assert report.faults == ()
+    assert (report.num_queries, report.num_parts) == (2, 3)
 
 
 def test_quick_reads_no_tokens(path: Path) -> None:
