@@ -12,11 +12,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from r2t.store.check_video import has_only_finite
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.faults import Fault
 from r2t.store.inventory import files_in, names_in
-from r2t.store.layout import ColumnsDigest
+from r2t.store.layout import ColumnsDigest, has_only_finite
 from r2t.store.nodes import damage
 from r2t.store.parts import (
     INDEX_COLUMNS,

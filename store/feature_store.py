@@ -21,7 +21,7 @@ from r2t.store.annotations import Annotation
 from r2t.store.cache import ByteCache
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
 from r2t.store.html import html_table
-from r2t.store.layout import node_name
+from r2t.store.layout import has_only_finite, node_name
 from r2t.store.nodes import child_names, damage, open_group, storage_errors
 from r2t.store.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
 from r2t.store.query_rows import annotation_at, ragged_row
@@ -169,8 +169,8 @@ class FeatureStore:
     ) -> VideoFeatures:
         """Read a video's tokens in storage dtype, or only some layers and frames of them.
 
-        Slices have step 1. Moves only the bytes asked for; does not check the digest, nor for NaN,
-        which no writer of ours stores: `verify` does both.
+        Slices have step 1. Moves only the bytes asked for; does not check the digest, as `verify`
+        does. Raises `CorruptFeatureError` on NaN or infinity, which no writer of ours stores.
         """
         return self.locate_video(video_id, layers=layers, frames=frames).read()
 
@@ -193,6 +193,11 @@ class FeatureStore:
         if tokens.shape[1:] != (self.spec.num_layers, self.spec.text_width):
             raise CorruptFeatureError(
                 f"query {query_id!r}: tokens {list(tokens.shape)} do not fit the store's spec"
+            )
+        if not has_only_finite(tokens):
+            raise CorruptFeatureError(
+                f"query {query_id!r}: its stored tokens hold NaN or infinity; `r2t store verify` "
+                "finds every such query, `r2t store repair` lists them to annotate again"
             )
         return QueryFeatures(query_id, np.ascontiguousarray(np.swapaxes(tokens, 0, 1)))
 

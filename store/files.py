@@ -74,7 +74,7 @@ def appearing(path: Path, *, beside: Path | None = None) -> Generator[Path]:
     except OSError as error:
         places = ("None", str(unfinished))
         if not isinstance(error, R2TError) and str(error.filename) in places:
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
         raise
     finally:
         with contextlib.suppress(OSError):  # it was renamed, or could not be made

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,19 +37,74 @@ def export_hdf5(
     table = cast("list[dict[str, Any]]", store.videos.to_dict("records"))
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with appearing(path) as unfinished, _open(unfinished, "w") as file:
+        with appearing(path) as unfinished, _writing(unfinished) as (file, sink):
             file.attrs["identity"] = json.dumps(store.spec.to_dict())
             for number, row in enumerate(table, start=1):
                 group = file.create_group(f"videos/{node_name(row['video_id'])}")
                 group.attrs.update(row)
                 _write_video(store, row["video_id"], row["num_frames"], group)
+                sink.require()
                 if on_video is not None:
                     on_video(number)
             annotations = store.annotations()
             for annotation in annotations:
                 group = file.create_group(f"queries/{node_name(annotation.query_id)}")
                 _write_query(store, annotation, group)
+                sink.require()
     return TransferReport(len(table), 0, len(annotations), {})
+
+
+class _Sink:
+    """A file that keeps the first error of the disk to itself and then takes anything.
+
+    HDF5 ends the whole process where the disk refuses what it writes on closing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = FileIO(path, "w+")
+        self.error: OSError | None = None
+        self.seek, self.tell = self._file.seek, self._file.tell
+        self.read, self.readinto = self._file.read, self._file.readinto
+        self.close = self._file.close
+
+    def require(self) -> None:
+        """Raise the first error of the disk, if there was one."""
+        if self.error is not None:
+            raise self.error
+
+    def write(self, data: memoryview) -> int:
+        rest = memoryview(data).cast("B")
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def flush(self) -> None:
+        pass
+
+
+@contextmanager
+def _writing(path: Path) -> Generator[tuple[Any, _Sink]]:
+    """Yield an HDF5 file, and what it is written to."""
+    sink = _Sink(path)
+    try:
+        with _open(sink, "w") as file:
+            yield file, sink
+    except Exception:
+        sink.require()  # HDF5 complains of what it then does not find
+        raise
+    finally:
+        sink.close()
+    sink.require()
 
 
 def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: Any) -> None:

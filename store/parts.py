@@ -21,6 +21,7 @@ from r2t.store.columns import Column, read_columns, read_metadata, read_rows
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.layout import columns_digest
 from r2t.store.nodes import create_array, open_group
+from r2t.store.schema import MAX_COUNT
 
 Columns = Mapping[str, NDArray[Any]]
 PartKind = Literal["index", "queries"]
@@ -131,6 +132,8 @@ def read_part(group: zarr.Group, *, scalars: Mapping[str, str], ragged: Mapping[
     stored = [name for name in names if name != "tokens"]
     arrays = read_columns(group.store, [found[name] for name in stored])
     columns = dict(zip(stored, arrays, strict=True))
+    if "num_frames" in columns:
+        _require_legal_index(columns, label)
     for key, dtype in ragged.items():
         values, offsets = found[key], columns[f"{key}_offsets"]
         rising = offsets[0] == 0 and (np.diff(offsets) >= 0).all()
@@ -140,6 +143,19 @@ def read_part(group: zarr.Group, *, scalars: Mapping[str, str], ragged: Mapping[
             )
     tokens = cast("zarr.Array[Any]", group["tokens"]) if "tokens" in found else None
     return Part(group.basename, columns, tokens, part_replaces(group), found.get("tokens"))
+
+
+def _require_legal_index(columns: Columns, label: str) -> None:
+    for name in ("num_frames", "duration_seconds", "frame_rate_fps", "source_bytes"):
+        values, lowest = columns[name], 0 if name == "source_bytes" else 1
+        legal = values >= lowest if values.dtype.kind == "i" else (values > 0) & np.isfinite(values)
+        if name == "num_frames":
+            legal &= values <= MAX_COUNT
+        if not legal.all():
+            raise CorruptFeatureError(
+                f"{label}: {name} holds {values[~legal][0]}, which no video has; "
+                "`r2t store repair` makes the index anew"
+            )
 
 
 def part_replaces(group: zarr.Group) -> frozenset[str]:

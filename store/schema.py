@@ -7,7 +7,7 @@ and no zarr, so that either side can be read without the other.
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -22,17 +22,27 @@ PER_VIDEO = "per-video"
 UNKNOWN_WEIGHTS = "r2-npy"  # in place of a digest: the released features say nothing of them
 StorageDtype = Literal["float16", "int8"]
 
+MAX_COUNT = 2**31 - 1
+"""The most of anything that can be counted, such as frames of a video."""
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+_LARGEST = sys.float_info.max
 
 
-def _is_positive(value: Any) -> bool:
-    return _is_finite(value) and value > 0
+def is_count(value: Any) -> bool:
+    """Whether a value, of foreign metadata for one, is a whole number from 0 to `MAX_COUNT`."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value, of foreign metadata for one, is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -_LARGEST <= value <= _LARGEST  # isfinite raises on an integer beyond that
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a number above 0 that a float can hold."""
+    return is_finite(value) and value > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +73,8 @@ class FeatureSpec:
     def __post_init__(self) -> None:
         for name in ("vision_layers", "text_layers"):
             layers = getattr(self, name)
-            whole = all(_is_count(layer) for layer in layers)
-            if not layers or not whole or list(layers) != sorted(set(layers)) or layers[0] < 0:
+            whole = all(is_count(layer) for layer in layers)
+            if not layers or not whole or list(layers) != sorted(set(layers)):
                 raise ConfigError(f"{name} = {layers}: give distinct ascending layers from 0 up")
         if len(self.vision_layers) != len(self.text_layers):
             raise ConfigError(
@@ -72,11 +82,11 @@ class FeatureSpec:
                 "the R² Block pairs them one to one, so give as many of each"
             )
         for name in ("num_tokens", "vision_width", "text_width", "image_size"):
-            if not _is_count(getattr(self, name)) or getattr(self, name) < 1:
+            if not is_count(getattr(self, name)) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be a positive integer")
         if self.dtype not in ("float16", "int8"):
             raise ConfigError(f"dtype = {self.dtype!r}: legal are 'float16' and 'int8'")
-        if self.frame_rate != PER_VIDEO and not _is_positive(self.frame_rate):
+        if self.frame_rate != PER_VIDEO and not is_positive(self.frame_rate):
             raise ConfigError(
                 f"frame_rate = {self.frame_rate!r}: give frames per second or {PER_VIDEO!r}"
             )
@@ -86,7 +96,7 @@ class FeatureSpec:
         for name in ("model", "weights_sha256", "sampling", "resize"):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be a text")
-        for name, legal in (("mean", _is_finite), ("std", _is_positive)):
+        for name, legal in (("mean", is_finite), ("std", is_positive)):
             values = getattr(self, name)
             if len(values) != 3 or not all(legal(value) for value in values):
                 raise ConfigError(f"{name} = {values!r}: give a legal number for each of R, G, B")
@@ -186,7 +196,7 @@ class VideoFeatures:
                     f"{self.video_id}: {name} has shape {affine.shape}, expected {affine_shape}"
                 )
         for name in ("duration_seconds", "frame_rate_fps"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+            if not is_positive(getattr(self, name)):
                 raise ConfigError(f"{self.video_id}: {name} = {getattr(self, name)}, must be > 0")
 
     def __repr__(self) -> str:

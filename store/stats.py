@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from r2t.store.errors import CorruptFeatureError, StoreError
+from r2t.store.errors import StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.licence import video_attributes
 from r2t.store.nodes import damage
 from r2t.store.parallel import map_threads
 from r2t.store.quantize import ERROR_FIELDS
 from r2t.store.root import open_root
+from r2t.store.video_reader import recorded_errors
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,8 @@ def quantization_stats(
     video_ids: list[str] = table["video_id"].tolist()
 
     def errors(video_id: str) -> dict[str, list[float]] | None:
-        recorded: Any = video_attributes(root, video_id).get("quantization_error")
-        if recorded is None:
-            return None
-        with damage(f"{location}: {video_id}: quantization_error"):
-            found = {name: [float(value) for value in recorded[name]] for name in ERROR_FIELDS}
-            if any(len(values) != root.spec.num_layers for values in found.values()):
-                raise CorruptFeatureError("not one value a layer")
-            return found
+        with damage(f"{location}: {video_id}"):
+            return recorded_errors(video_attributes(root, video_id), root.spec.num_layers)
 
     found = map_threads(errors, video_ids, on_done=on_video)
     weights = [

@@ -15,9 +15,18 @@ from numpy.typing import NDArray
 
 from r2t.store.columns import read_columns, read_metadata
 from r2t.store.errors import CorruptFeatureError, StoreError
+from r2t.store.layout import has_only_finite
 from r2t.store.nodes import damage
+from r2t.store.quantize import ERROR_FIELDS
 from r2t.store.remote_tokens import RemoteShards
-from r2t.store.schema import FeatureSpec, VideoFeatures, VideoSource
+from r2t.store.schema import (
+    FeatureSpec,
+    VideoFeatures,
+    VideoSource,
+    is_count,
+    is_finite,
+    is_positive,
+)
 from r2t.store.shards import ByteRange, TokenLayout, locate_tokens, read_ranges
 from r2t.store.source_store import SourceStore
 
@@ -47,10 +56,12 @@ class StoredVideo:
         """Bytes of the tokens."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def read_into(self, out: NDArray[Any]) -> None:
+    def read_into(self, out: NDArray[Any], *, trusted: bool = False) -> None:
         """Read the tokens into an array of `shape` and `dtype`, on this machine without a copy.
 
         Each layer of it must be C-contiguous; the layers may lie apart, as in a padded batch.
+        Raises `CorruptFeatureError` on NaN or infinity, unless they are `trusted`: looking takes
+        as long as reading from the memory of the disk.
         """
         legal = (self.shape, self.dtype)
         if (out.shape, out.dtype) != legal or not all(layer.flags.c_contiguous for layer in out):
@@ -70,6 +81,11 @@ class StoredVideo:
                 for layer, target in enumerate(out):
                     ranges = self.ranges[layer * step : (layer + 1) * step]
                     read_ranges(ranges, target.data.cast("B"))
+        if not (trusted or all(has_only_finite(layer) for layer in out)):
+            raise CorruptFeatureError(
+                f"{self.video_id}: its stored tokens hold NaN or infinity; `r2t store verify` "
+                "finds every such video, `r2t store repair` lists them to extract again"
+            )
 
     def read(self) -> VideoFeatures:
         """Read the tokens."""
@@ -120,8 +136,8 @@ def locate_video_node(
             video_id,
             (len(wanted_layers), len(wanted_frames), layout.tokens, layout.width),
             layout.dtype,
-            float(attributes["duration_seconds"]),
-            float(attributes["frame_rate_fps"]),
+            _seconds_or_rate(attributes, "duration_seconds"),
+            _seconds_or_rate(attributes, "frame_rate_fps"),
             scale,
             offset,
             _source(attributes),
@@ -144,8 +160,8 @@ def index_row(group: zarr.Group) -> dict[str, Any]:
         return {
             "video_id": str(attributes["video_id"]),
             "num_frames": _num_frames(attributes),
-            "duration_seconds": float(attributes["duration_seconds"]),
-            "frame_rate_fps": float(attributes["frame_rate_fps"]),
+            "duration_seconds": _seconds_or_rate(attributes, "duration_seconds"),
+            "frame_rate_fps": _seconds_or_rate(attributes, "frame_rate_fps"),
             "decoder": str(attributes["decoder"]),
             "digest": str(attributes["digest"]),
             "source_name": source.name if source else "",
@@ -154,11 +170,33 @@ def index_row(group: zarr.Group) -> dict[str, Any]:
         }
 
 
+def recorded_errors(
+    attributes: Mapping[str, Any], num_layers: int
+) -> dict[str, list[float]] | None:
+    """Return what eight bits cost a video, by field and layer, None if it does not say."""
+    recorded = attributes.get("quantization_error")
+    if recorded is None:
+        return None
+    found: dict[str, list[float]] = {name: list(recorded[name]) for name in ERROR_FIELDS}
+    for name, values in found.items():
+        if len(values) != num_layers or not all(
+            is_finite(value) and value >= 0 for value in values
+        ):
+            raise ValueError(f"quantization_error: {name} = {values}: not a number a layer")
+    return found
+
+
 def _num_frames(attributes: Mapping[str, Any]) -> int:
     num_frames = attributes["num_frames"]
-    if not isinstance(num_frames, int) or num_frames < 1:
+    if not is_count(num_frames) or num_frames < 1:
         raise ValueError(f"{num_frames = }")
     return num_frames
+
+
+def _seconds_or_rate(attributes: Mapping[str, Any], name: str) -> float:
+    if not is_positive(attributes[name]):
+        raise ValueError(f"{name} = {attributes[name]!r}")
+    return float(attributes[name])
 
 
 def _select(
@@ -189,9 +227,11 @@ def _source(attributes: Mapping[str, Any]) -> VideoSource | None:
     fields = attributes.get("source")
     if fields is None:
         return None
+    if type(fields["bytes"]) is not int or not 0 <= fields["bytes"] < 2**63:
+        raise ValueError(f"source bytes = {fields['bytes']!r}")
     return VideoSource(
         name=str(fields["name"]),
-        num_bytes=int(fields["bytes"]),
+        num_bytes=fields["bytes"],
         sha256=str(fields["sha256"]),
         decoder=str(attributes["decoder"]),
         licence=fields["licence"],

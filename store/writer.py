@@ -7,7 +7,6 @@ what is finished; a reader, or a machine that loses power, sees the old state or
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
 import threading
@@ -30,7 +29,15 @@ from r2t.store.parts import INDEX_COLUMNS, new_part_name, write_part
 from r2t.store.quantize import Affine
 from r2t.store.query_rows import query_columns
 from r2t.store.runs import RunFolder
-from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoSource
+from r2t.store.schema import (
+    MAX_COUNT,
+    PER_VIDEO,
+    FeatureSpec,
+    QueryFeatures,
+    VideoSource,
+    is_count,
+    is_positive,
+)
 from r2t.store.video_writer import VideoWriter
 
 if TYPE_CHECKING:
@@ -264,13 +271,13 @@ def require_legal_video(
         ) from error
     if not video_id:
         raise ConfigError("a video id is empty")
-    if num_frames < 1:
-        raise ConfigError(f"{video_id}: num_frames = {num_frames}, must be at least 1")
+    if not is_count(num_frames) or num_frames < 1:
+        raise ConfigError(f"{video_id}: num_frames = {num_frames}, must be from 1 to {MAX_COUNT}")
     for name, value in (
         ("duration_seconds", duration_seconds),
         ("frame_rate_fps", frame_rate_fps),
     ):
-        if not (math.isfinite(value) and value > 0):
+        if not is_positive(value):
             raise ConfigError(f"{video_id}: {name} = {value}, must be > 0")
     if spec.frame_rate not in (PER_VIDEO, frame_rate_fps):
         raise ConfigError(

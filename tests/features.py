@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,17 @@ def pack(store: Path, path: Path) -> Path:
         for file in sorted(store.rglob("*")):
             packed.write(file, file.relative_to(store))
     return path
+
+
+@contextmanager
+def full_disk(num_bytes: int = 1000) -> Generator[None]:
+    """Let no file grow larger than this, as a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def leftovers(store: Path) -> list[Path]:

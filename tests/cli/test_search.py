@@ -104,11 +104,14 @@ def test_a_damaged_video_is_named_and_the_others_answer(
     store = tmp_path / "feats.zarr"
     shutil.copytree(searchable["store"], store)
     shutil.rmtree(store / "videos" / "v2" / "tokens" / "c")
+    (shard,) = (store / "videos" / "v1" / "tokens" / "c").rglob("0/0/0/0")
+    shard.write_bytes(b"\xff\x7f" + shard.read_bytes()[2:])
     asked = ("a ball", "--store", store, "--checkpoint", searchable["run"], "--device", "cpu")
     answer = run_command(search, *asked, "--json")
     assert answer.exit_code == 1
     assert "failed: v2" in answer.stderr
-    assert len(json.loads(answer.stdout)["videos"]) == 4
+    assert "failed: v1: v1: its stored tokens hold NaN or infinity" in answer.stderr
+    assert len(json.loads(answer.stdout)["videos"]) == 3
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ def test_a_killed_worker_costs_no_video_that_another_may_have(
 
         report = extract(config, clip, store, videos, [], kill_one, cluster=cluster)
         assert killed
-        shutil.rmtree(tmp_path / "feats.zarr.partial")  # what the killed worker left
+        # What the killed worker left, unless the next run on this machine has cleared it.
+        shutil.rmtree(tmp_path / "feats.zarr.partial", ignore_errors=True)
         if not allowed_deaths:
             lost = {name: why for name, why in report.failed.items() if name != "empty"}
             assert set(lost.values()) == {"the worker died while extracting it"}

@@ -476,7 +476,7 @@ FOREIGN = {
     "zarr group": (foreign_group, "no r2t feature store"),
     "zarr version 2": (old_group, "no r2t feature store"),
     "zarr array": (lone_array, "no r2t feature store"),
-    "broken": (broken_json, "cannot open"),
+    "broken": (broken_json, r"cannot read .*zarr\.json"),
     "header is text": (with_header("hi"), "no r2t feature store"),
     "newer": (with_header(header(format_version=2)), "version 2.*install a newer"),
     "no identity": (with_header(header(identity=None)), "damaged"),

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from features import full_disk
 
 from r2t.store.errors import StoreError
 from r2t.store.files import appearing, explain, write_whole
@@ -17,17 +15,6 @@ _REFUSALS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO, errno.EMFILE),
 )
-
-
-@contextmanager
-def full_disk(num_bytes: int = 1000) -> Generator[None]:
-    """Let no file grow larger than this, as a disk that is nearly full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

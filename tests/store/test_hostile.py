@@ -11,13 +11,19 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from features import columns, pack, random_tokens, small_query, small_spec, write_video
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r2t.cli.store import summarise
 from r2t.store import FeatureStore
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
+from r2t.store.parts import new_part_name, write_part
+from r2t.store.repair import repair
+from r2t.store.verify import verify
+from r2t.store.writer import index_columns
 
 _many = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -249,3 +255,68 @@ def test_affines_that_are_no_numbers_are_refused(path: Path) -> None:
     file.write_bytes(b"\xff" * file.stat().st_size)
     with pytest.raises(CorruptFeatureError, match="NaN"):
         read_all(path)
+
+
+NUMBERS = [float("nan"), float("inf"), 10**400, -(10**400), 2**70, -1, True, "7", None, []]
+HEADER: tuple[str, ...] = ("attributes", "r2t", "identity")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("zarr.json", (*HEADER, "frame_rate")),
+        ("zarr.json", (*HEADER, "image_size")),
+        ("zarr.json", (*HEADER, "vision_width")),
+        ("zarr.json", (*HEADER, "std", 0)),
+        ("zarr.json", (*HEADER, "vision_layers", 2)),
+        ("videos/dog/zarr.json", ("attributes", "num_frames")),
+        ("videos/dog/zarr.json", ("attributes", "duration_seconds")),
+        ("videos/dog/zarr.json", ("attributes", "frame_rate_fps")),
+        ("videos/dog/zarr.json", ("attributes", "source", "bytes")),
+        ("videos/dog/zarr.json", ("attributes", "quantization_error", "relative_l2_max", 1)),
+    ],
+)
+def test_a_number_that_cannot_be_is_damage(path: Path, name: str, keys: tuple[Any, ...]) -> None:
+    metadata = json.loads((path / name).read_bytes())
+    place = metadata
+    for key in keys[:-1]:
+        if key not in place and key == "quantization_error":
+            return  # of a float16 store
+        place = place[key]
+    for number in NUMBERS:
+        place[keys[-1]] = number
+        (path / name).write_text(json.dumps(metadata))
+        try:
+            faults = verify(path, quick=True).faults
+        except StoreError:  # the header decides whether there is a store to look at
+            assert name == "zarr.json", number
+        else:
+            found = [fault.place for fault in faults if fault.kind == "video"]
+            assert name == "zarr.json" or found == ["videos/dog"], number
+        with contextlib.suppress(R2TError):
+            json.dumps(summarise(FeatureStore.open(path)), allow_nan=False)
+        with contextlib.suppress(R2TError):
+            read_all(path)
+    if name != "zarr.json":
+        assert "dog" in repair(path).extract_again
+        assert verify(path).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("duration_seconds", np.nan), ("frame_rate_fps", np.inf), ("num_frames", -1)],
+)
+def test_an_index_of_impossible_numbers_is_refused_and_mended(
+    path: Path, column: str, value: float
+) -> None:
+    row = FeatureStore.open(path).index_row("dog")
+    shutil.rmtree(path / "index")
+    index = path / "index"
+    index.mkdir()
+    (index / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    write_part(index / new_part_name(), index_columns([{**row, column: value}]))
+    with pytest.raises(CorruptFeatureError, match=rf"{column} holds .*repair` makes the index"):
+        FeatureStore.open(path)
+    assert [fault.kind for fault in verify(path).faults] == ["part", "not-indexed"]
+    repair(path)
+    assert read_all(path) == WHOLE

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -245,6 +248,45 @@ def test_hdf5_holds_what_the_store_holds(tmp_path: Path, dtype: str) -> None:
         assert query["saliency"].attrs["highest"] == 4.0
     with pytest.raises(ConfigError, match="there already"):
         export_hdf5(store, path)
+
+
+_EXPORT_ON_FULL_DISKS = """
+import sys
+from pathlib import Path
+from features import full_disk
+from r2t.store import FeatureStore
+from r2t.store.errors import StoreError
+from r2t.store.hdf5 import export_hdf5
+
+store, out = FeatureStore.open(sys.argv[1]), Path(sys.argv[2])
+export_hdf5(store, out)
+num_bytes = out.stat().st_size
+out.unlink()
+for tenth in range(10):
+    told = ""
+    with full_disk(num_bytes * tenth // 10):
+        try:
+            export_hdf5(store, out)
+        except StoreError as error:
+            told = str(error)
+    assert told.startswith(f"cannot write into {out}: File too large"), (tenth, told)
+"""
+
+
+def test_a_full_disk_ends_an_hdf5_export_in_one_error(
+    store: FeatureStore, released: Released, tmp_path: Path
+) -> None:
+    bring_in(store, released)
+    out = tmp_path / "x.h5"
+    # In a process of its own: HDF5 would take this one down.
+    done = subprocess.run(
+        [sys.executable, "-c", _EXPORT_ON_FULL_DISKS, store.location, str(out)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(tmp_path.glob("*.h5"))
 
 
 @pytest.mark.parametrize("export", [export_hdf5, lambda s, p: export_r2_npy(s, p.parent, p.parent)])

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from r2t.cli.store import app
 from r2t.store import FeatureStore
-from r2t.store.check_video import has_only_finite
 from r2t.store.errors import StoreError
+from r2t.store.layout import has_only_finite
 from r2t.store.verify import verify
 
 

@@ -10,7 +10,7 @@ import torch
 from tiny_store import make_store
 
 from r2t.store import Annotation, FeatureStore
-from r2t.store.errors import AnnotationWarning, ConfigError, ReadingWarning
+from r2t.store.errors import AnnotationWarning, ConfigError, CorruptFeatureError, ReadingWarning
 from r2t.train.batch import Batch, Sample, bind, collate
 from r2t.train.reader import FeatureReader, Reading
 from r2t.train.sampling import EpochOrder, Sampling
@@ -50,6 +50,19 @@ def test_in_order_yields_the_stored_features(store: FeatureStore) -> None:
             np.testing.assert_array_equal(batch.query[row, :, :words].numpy(), query)
             assert not batch.video[row, :, frames:].any()
             assert not batch.query[row, :, words:].any()
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_stored_nan_is_named_with_its_video(cached: bool, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "feats.zarr")
+    shard = tmp_path / "feats.zarr" / "videos" / "v1" / "tokens" / "c" / "0" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[100:102] = b"\x00\x7e"
+    shard.write_bytes(data)
+    cache = VideoCache("ram", torch.device("cpu")) if cached else None
+    reader = FeatureReader(store, store.annotations(), batch_size=5, reading=Reading(cache=cache))
+    with pytest.raises(CorruptFeatureError, match=r"v1: .*NaN or infinity; `r2t store verify`"):
+        list(reader.in_order())
 
 
 def training_reader(
