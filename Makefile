@@ -5,6 +5,8 @@ check: lint types layers test
 lint:
 	ruff check .
 	ruff format --check .
+	deptry --no-ansi extract store train cli --optional-dependencies-dev-groups test
+	deptry --no-ansi extract store train cli benchmarks tests
 
 # r2t.store is ../r2t/store to the type checker, so it reads the checkout through a link called r2t.
 types:

@@ -19,7 +19,6 @@ from urllib.parse import quote, unquote, urlsplit
 
 import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
 import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
-import yarl
 
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
@@ -184,9 +183,7 @@ class RemoteFolder:
             headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
             limit = span[1] - span[0]
         session: Any = await self._fs.set_session()
-        async with session.get(
-            yarl.URL(url, encoded=True), headers=headers, **self._fs.kwargs
-        ) as response:
+        async with session.get(_exactly(url), headers=headers, **self._fs.kwargs) as response:
             status = cast("int", response.status)
             _require_status(status, url)
             if status == 416:  # the file ends before the range begins
@@ -221,7 +218,7 @@ class RemoteFolder:
         for method in ("HEAD", "GET"):  # not every server, or signed URL, allows the former
             async with session.request(
                 method,
-                yarl.URL(url, encoded=True),
+                _exactly(url),
                 headers=headers,
                 allow_redirects=True,
                 **self._fs.kwargs,
@@ -258,6 +255,13 @@ class RemoteFolder:
                 "needs no listing"
             )
         return sorted(names)
+
+
+def _exactly(url: str) -> Any:
+    """Return what aiohttp asks for as it is; of a plain text it would undo some escapes."""
+    import yarl  # comes with aiohttp, which only an extra brings
+
+    return yarl.URL(url, encoded=True)
 
 
 def _require_status(status: int, url: str) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("extract", "store", "train", "cli")
@@ -29,6 +34,36 @@ def test_every_package_is_listed() -> None:
         for path in (ROOT / part).rglob("__init__.py")
     }
     assert set(listed) == found
+
+
+def test_what_is_imported_with_a_module_needs_no_extra() -> None:
+    """Lint takes an extra for declared; a plain install lacks it, and must import all the same."""
+    modules = packages_distributions()
+    needed = {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, requires("r2-tuning") or [])
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    }
+    found: dict[str, set[str]] = {}
+    for path in (each for part in PARTS for each in (ROOT / part).rglob("*.py")):
+        for name in _imported_with(ast.parse(path.read_text()).body):
+            owners = {canonicalize_name(owner) for owner in modules.get(name, [])}
+            if owners and not owners & {*needed, "r2-tuning"}:
+                found.setdefault(str(path.relative_to(ROOT)), set()).add(name)
+    assert found == {"cli/serve_page.py": {"gradio", "starlette"}}  # loaded by `r2t serve` alone
+
+
+def _imported_with(body: list[ast.stmt]) -> Iterator[str]:
+    """Yield the first names of the modules that statements import when they are run."""
+    for statement in body:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            yield (statement.module or "").split(".")[0]
+        elif isinstance(statement, ast.If | ast.Try | ast.With | ast.ClassDef):
+            if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
+                continue
+            yield from _imported_with([*statement.body, *getattr(statement, "orelse", [])])
 
 
 @pytest.mark.parametrize(
