@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -18,10 +19,18 @@ from r2t.cli.report_page import (
     query_entry,
     render_page,
 )
-from r2t.cli.report_videos import VideoPlace, data_url, file_source, strip_image, video_entries
+from r2t.cli.report_videos import (
+    FILE_POLICY,
+    VideoPlace,
+    data_url,
+    file_source,
+    note_bare_names,
+    strip_image,
+    video_entries,
+)
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Checkpoint, Device, Domain, QueryBatch, QuerySplit, Store
-from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, note
+from r2t.cli.ui import SOME_FAILED, counted, handle_errors, human_bytes, note
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
 
@@ -59,8 +68,8 @@ def report(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Write a page to look at: scores with intervals, and every query on its timeline.
 
-    The page is one file that needs no network. With --videos it shows pictures and plays a video
-    where one clicks; the videos stay where they are.
+    The page is one file that needs no network, and names no folder of this machine. With --videos
+    it shows pictures and plays a video where one clicks; the videos stay where they are.
     """
     with handle_errors():
         require_page_path(out)
@@ -73,8 +82,8 @@ def report(  # noqa: PLR0913 - a parameter for each option
         entries, failed = video_entries(durations, place, out)
         where = f"{split}, {domain}" if domain else split
         facts = {
-            "run": str(checkpoint),
-            "store": store,
+            "run": checkpoint.resolve().name,
+            "store": last_name(store),
             "split": where,
             "queries": str(len(asked.truth)),
             "videos": str(len(durations)),
@@ -98,6 +107,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
             ],
         }
         _write(out, data, place.policy())
+        note_bare_names((place.paths[each] for each in durations if each in place.paths), out)
         for reason in failed:
             note(f"no pictures of {reason}", style="yellow")
         if failed:
@@ -116,13 +126,14 @@ def write_video_report(
     }
     data: dict[str, Any] = {
         "title": video.name,
-        "facts": _facts({"run": str(run)}),
+        "facts": _facts({"run": run.resolve().name}),
         "summary": None,
         "tables": [],
         "videos": {video.name: shown},
         "queries": [entry],
     }
-    _write(path, data, ["'self'", "file:"])
+    _write(path, data, FILE_POLICY)
+    note_bare_names([video], path)
 
 
 def require_page_path(path: Path) -> None:
@@ -136,9 +147,16 @@ def require_page_path(path: Path) -> None:
 def _write(path: Path, data: Mapping[str, Any], media_sources: Sequence[str]) -> None:
     page = render_page(data, title=f"{data['title']} - r2t", media_sources=media_sources)
     write_whole(path, page)
-    count = len(data["queries"])
-    queries = "1 query" if count == 1 else f"{count} queries"
+    queries = counted(len(data["queries"]), "query")
     note(f"report: {path} ({queries}, {human_bytes(len(page))})")
+
+
+def last_name(location: str) -> str:
+    """Return the last part of a path or URL: the rest says where somebody keeps things."""
+    if "://" in location:
+        parts = urlsplit(location)
+        return PurePosixPath(parts.path).name or parts.hostname or parts.scheme
+    return Path(location).resolve().name
 
 
 def _facts(given: Mapping[str, str]) -> list[list[str]]:

@@ -11,7 +11,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,7 @@ def breakdown_table(groups: Sequence[Group], columns: Sequence[str]) -> dict[str
     return {
         "title": "Moments, by their length and by the length of the sentence",
         "columns": list(columns),
+        "notes": list(_count_notes(groups)),
         "rows": [
             {
                 "name": group.name,
@@ -111,6 +112,18 @@ def breakdown_table(groups: Sequence[Group], columns: Sequence[str]) -> dict[str
             for group in groups
         ],
     }
+
+
+def _count_notes(groups: Sequence[Group]) -> Iterator[str]:
+    """Explain counts that do not add up to the number of queries."""
+    [every] = [group.num_queries for group in groups if group.kind == "all"]
+    by_length = [group.num_queries for group in groups if group.kind == "moment length"]
+    if sum(by_length) > every:
+        yield (
+            f"{' + '.join(f'{count:,}' for count in by_length)} is more than {every:,}: a query "
+            "with moments of several lengths counts in each of their rows, with those moments "
+            "alone."
+        )
 
 
 def metrics_table(title: str, values: Mapping[str, Interval | float]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from r2t.cli.plots import FrameStrip
 
 URL_FIELD = "{video_id}"
+FILE_POLICY = ("'self'", "file:", "blob:")  # from beside the page, or chosen by its reader
 MAX_STRIP_BYTES = 24_000_000  # of all strips in a page: what a browser opens without a pause
 _PICTURE_PIXELS = 96
 _JPEG_QUALITY = 72
@@ -45,6 +46,11 @@ class VideoPlace:
                 f"--videos {given!r}: give a folder, or an http(s) URL with {URL_FIELD} in its "
                 f"path, such as https://example.org/videos/{URL_FIELD}.mp4"
             )
+        if "@" in parts.netloc:
+            raise ConfigError(
+                "--videos: the URL holds a user name, which everybody who gets the page could "
+                "read; give it without"
+            )
         return cls({}, given)
 
     def source(self, video_id: str, page: Path) -> str | None:
@@ -59,16 +65,38 @@ class VideoPlace:
         if self.template is not None:
             parts = urlsplit(self.template)
             return [f"{parts.scheme}://{parts.netloc}"]
-        return ["'self'", "file:"] if self.paths else []
+        return list(FILE_POLICY) if self.paths else []
 
 
 def file_source(path: Path, page: Path) -> str:
-    """Return a file's URL, relative to the page's folder where that is possible."""
+    """Return a file's URL, relative to the page, or its bare name where that would tell too much.
+
+    A relative path up to the root, or to the folder that homes lie in, and down again holds an
+    absolute one. A page with a bare name finds the file beside itself, or asks its reader for it.
+    """
+    path, folder = path.resolve(), page.resolve().parent
     try:
-        relative = os.path.relpath(path.resolve(), page.resolve().parent)
+        shared = Path(os.path.commonpath([path, folder]))
     except ValueError:  # on another drive
-        return path.resolve().as_uri()
-    return quote(Path(relative).as_posix())
+        return quote(path.name)
+    home = Path(os.path.expanduser("~")).resolve()
+    if shared in (Path(shared.anchor), *home.parents):
+        return quote(path.name)
+    return quote(Path(os.path.relpath(path, folder)).as_posix())
+
+
+def note_bare_names(videos: Iterable[Path], page: Path) -> None:
+    """Say so if a page names videos that do not lie beside it."""
+    folder = page.resolve().parent
+    if any(
+        file_source(each, page) == quote(each.name)
+        for each in videos
+        if each.resolve().parent != folder
+    ):
+        note(
+            f"note: {page.name} holds no path of this machine, so it cannot name where the videos "
+            "are: it asks for the file when one is played, or finds those that are put beside it"
+        )
 
 
 def strip_image(strip: FrameStrip) -> bytes:

@@ -17,20 +17,17 @@ from r2t.train.metrics_moments import RANGES, MomentValues
 Kind = Literal["all", "moment length", "sentence length"]
 COLUMNS = ("R1@0.5", "R1@0.7", "mAP", "mIoU")
 
-_WORDS = ((1, 5), (6, 10), (11, 15), (16, None))
+_WORDS = ((0, 5), (6, 10), (11, 15), (16, None))
 _RANGE_NAMES = {
-    "short": "moments up to 10 s",
-    "middle": "moments of 10 to 30 s",
-    "long": "moments over 30 s",
+    "short": "with moments up to 10 s",
+    "middle": "with moments of 10 to 30 s",
+    "long": "with moments over 30 s",
 }
 
 
 @dataclass(frozen=True)
 class Group:
-    """Some of the queries: their number, and in percent what they scored, by column.
-
-    `intervals` is empty for a group without queries.
-    """
+    """Some of the queries: their number, and in percent what they scored, by column."""
 
     name: str
     kind: Kind
@@ -48,32 +45,31 @@ def breakdown(
     """Score all queries, those with moments of each length, and those with so many words.
 
     A query with moments of several lengths counts in each of them, with those moments alone, as in
-    the official tables. Without moments there are no groups.
+    the official tables. Without moments there are no groups, and none without queries.
     """
     if scores.moments is None:
         return []
     words = np.array([len(annotation.query.split()) for annotation in annotations])
     full = _columns(scores.moments, "full")
 
-    def group(name: str, kind: Kind, values: Mapping[str, np.ndarray]) -> Group:
-        counted = int(np.isfinite(values["mIoU"]).sum())
-        intervals = (
-            bootstrap(values, scores.video_ids, num_samples=num_samples, seed=seed)
-            if counted
-            else {}
-        )
-        return Group(name, kind, counted, intervals)
-
-    groups = [group("all queries", "all", full)]
-    groups += [
-        group(title, "moment length", _columns(scores.moments, name))
-        for name, title in _RANGE_NAMES.items()
-    ]
+    found: list[tuple[str, Kind, Mapping[str, np.ndarray]]] = [("all queries", "all", full)]
+    for name, title in _RANGE_NAMES.items():
+        found.append((title, "moment length", _columns(scores.moments, name)))
     for low, high in _WORDS:
-        name = f"{low} words or more" if high is None else f"{low} to {high} words"
         inside = (words >= low) & (words <= (high or np.inf))
-        groups.append(group(name, "sentence length", _only(full, inside)))
+        found.append((_words_name(low, high), "sentence length", _only(full, inside)))
+    groups: list[Group] = []
+    for name, kind, values in found:
+        if counted := int(np.isfinite(values["mIoU"]).sum()):
+            intervals = bootstrap(values, scores.video_ids, num_samples=num_samples, seed=seed)
+            groups.append(Group(name, kind, counted, intervals))
     return groups
+
+
+def _words_name(low: int, high: int | None) -> str:
+    if high is None:
+        return f"{low} words or more"
+    return f"{low} to {high} words" if low else f"up to {high} words"
 
 
 def _columns(values: MomentValues, name: str) -> dict[str, Float64[np.ndarray, " queries"]]:

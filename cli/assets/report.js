@@ -57,7 +57,8 @@
   if (data.summary) {
     find("scores").append(
       make("div", { class: "sheet", tabindex: 0, role: "group", "aria-label": data.summary.title },
-        scoreTable(data.summary, data.summary.title), make("p", { class: "note", text: intervals })),
+        scoreTable(data.summary, data.summary.title),
+        ...[intervals, ...data.summary.notes].map((text) => make("p", { class: "note", text }))),
     );
   }
   for (const table of data.tables) {

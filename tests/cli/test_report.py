@@ -15,14 +15,20 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from barcode_videos import Recipe, write_video
 from tiny_store import make_store, tiny_config
 from typer.testing import Result
 
 from r2t.cli.eval import evaluate
-from r2t.cli.report import report
-from r2t.cli.report_page import json_for_html, query_entry, render_page
+from r2t.cli.plots import FrameStrip
+from r2t.cli.report import last_name, report, write_video_report
+from r2t.cli.report_page import breakdown_table, json_for_html, query_entry, render_page
+from r2t.store.annotations import Annotation
 from r2t.train.decode import Grounding
 from r2t.train.fit import fit, split_annotations
+from r2t.train.metrics import score_queries
+from r2t.train.metrics_breakdown import COLUMNS, breakdown
+from r2t.train.submission import SubmissionRow
 
 RunCommand = Callable[..., Result]
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)> {{title}}"
@@ -81,14 +87,85 @@ def test_the_page_holds_the_scores_that_eval_prints(
     assert all(low <= value <= high for value, low, high in rows.values())
     groups = {row["name"]: row for row in data["summary"]["rows"]}
     assert groups["all queries"]["cells"][2][0] == pytest.approx(rows["MR-full-mAP"][0])
-    assert groups["moments up to 10 s"]["queries"] == 4  # of six seconds each
-    assert groups["1 to 5 words"]["queries"] == 4
-    assert groups["moments over 30 s"]["cells"] == [None] * 4
+    assert groups["with moments up to 10 s"]["queries"] == 4  # of six seconds each
+    assert groups["up to 5 words"]["queries"] == 4
+    assert groups.keys() == {"all queries", "with moments up to 10 s", "up to 5 words"}
+    assert data["summary"]["notes"] == []
     assert sorted(query["id"] for query in data["queries"]) == ["v4-0", "v4-1", "v5-0", "v5-1"]
     assert data["queries"][0]["truth"] == [[0, 6]]
     assert set(data["queries"][0]["scores"]) == {"ap", "iou", "highlights"}
     mean = np.mean([query["scores"]["ap"] for query in data["queries"]])
     assert mean == pytest.approx(rows["MR-full-mAP"][0], abs=0.01)
+
+
+def test_counts_that_do_not_add_up_are_explained() -> None:
+    moments = ([[0, 10]], [[0, 8], [20, 60]], [[0, 20]])
+    truth = [
+        Annotation(str(place), "v", "a b", np.array(rows, np.float64))
+        for place, rows in enumerate(moments)
+    ]
+    found = [SubmissionRow(each.query_id, "v", "a b", np.array([[0, 5, 0.5]])) for each in truth]
+    groups = breakdown(score_queries(found, truth, evaluator="moments"), truth, num_samples=2)
+    [note] = breakdown_table(groups, COLUMNS)["notes"]
+    assert note.startswith("2 + 1 + 1 is more than 3: a query with moments of several lengths")
+
+
+def test_no_page_and_no_score_file_tells_where_things_lie(
+    run_command: RunCommand,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = tmp_path / "homes" / "alice"
+    videos = home / "secret folder"
+    videos.mkdir(parents=True)
+    for name in ("v4", "v5"):
+        write_video(videos / f"{name}.mp4", Recipe())
+    monkeypatch.setenv("HOME", str(home))
+    for place in (tmp_path / "homes" / "public", home / "work"):
+        place.mkdir()
+        page = place / "page.html"
+        asked = ("--store", trained[0], "--checkpoint", trained[1], "--device", "cpu")
+        options = ("--out", page, "--videos", videos, "--bootstrap", 1)
+        answer = run_command(report, *asked, *options)
+        assert answer.exit_code == 0, answer.stderr
+        written = page.read_text()
+        shown = page_data(written)
+        facts = dict(shown["facts"])
+        assert (facts["run"], facts["store"]) == ("run", "feats.zarr")
+        source = shown["videos"]["v4"]["source"]
+        if place.name == "public":  # the way there leads through everybody's homes
+            assert source == "v4.mp4"
+            assert "alice" not in written
+            assert "it asks for the file" in answer.stderr
+        else:
+            assert source == "../secret%20folder/v4.mp4"
+            assert "note" not in answer.stderr
+        answer = run_command(evaluate, *asked, "--out", place / "scores")
+        assert answer.exit_code == 0, answer.stderr
+        texts = [written, *(path.read_bytes() for path in (place / "scores").iterdir())]
+        for secret in (str(tmp_path), str(home), "homes"):
+            assert not any(
+                (secret if isinstance(text, str) else secret.encode()) in text for text in texts
+            )
+    single = tmp_path / "homes" / "public" / "one.html"
+    strip = FrameStrip(np.zeros((2, 8, 8, 3), np.uint8))
+    write_video_report(single, videos / "v4.mp4", "a", grounding(), strip, home / "runs" / "x")
+    assert "alice" not in single.read_text()
+    assert page_data(single.read_text())["videos"]["v4.mp4"]["source"] == "v4.mp4"
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("s3://bucket/sets/feats.zarr", "feats.zarr"),
+        ("https://me:word@example.org/feats.zarr?X-Amz-Signature=1", "feats.zarr"),
+        ("https://me:word@example.org", "example.org"),
+        ("/a/b/feats.zarr/", "feats.zarr"),
+    ],
+)
+def test_a_page_names_the_last_part_of_a_place(location: str, name: str) -> None:
+    assert last_name(location) == name
 
 
 def test_videos_give_pictures_and_a_source_and_missing_ones_are_named(
@@ -178,6 +255,7 @@ def test_a_curve_keeps_its_peaks_within_bounds() -> None:
         (("--out", "/nowhere/report.html"), "/nowhere does not exist"),
         (("--videos", "https://example.org/videos"), "{video_id} in its path"),
         (("--videos", "file://{video_id}"), "http(s) URL"),
+        (("--videos", "https://me:word@example.org/{video_id}"), "holds a user name"),
         (("--videos", "/nowhere"), "no such folder"),
         (("--split", "test"), "has train, val"),
     ],

@@ -27,16 +27,13 @@ def test_each_query_counts_in_the_groups_of_its_moments_and_words() -> None:
     scores = score_queries(rows, annotations, evaluator="moments")
     groups = {group.name: group for group in breakdown(scores, annotations, num_samples=20)}
     found = {
-        name: (group.num_queries, group.intervals["R1@0.5"].value)
-        for name, group in groups.items()
-        if group.num_queries
+        name: (group.num_queries, group.intervals["R1@0.5"].value) for name, group in groups.items()
     }
-    assert found == {
+    assert found == {  # and none without queries
         "all queries": (3, 200 / 3),
-        "moments up to 10 s": (2, 50.0),
-        "moments of 10 to 30 s": (1, 0.0),
-        "moments over 30 s": (1, 100.0),
-        "1 to 5 words": (1, 100.0),
+        "with moments up to 10 s": (2, 50.0),
+        "with moments of 10 to 30 s": (1, 0.0),
+        "with moments over 30 s": (1, 100.0),
+        "up to 5 words": (1, 100.0),
         "6 to 10 words": (2, 50.0),
     }
-    assert groups["16 words or more"].intervals == {}
