@@ -172,7 +172,7 @@ def _draw(
         plot_grounding(grounding, query, plot, strip=strip, top=top)
         note(f"drawn: {plot}")
     if report is not None:
-        write_video_report(report, video, query, grounding, strip, run)
+        write_video_report(report, video, query, grounding, strip, run, top=top)
 
 
 def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from r2t.cli.plots import FrameStrip
     from r2t.train.decode import Grounding
 
+TOP = 5  # found moments of each query
 EXAMPLES = examples(
     "r2t report --store feats.zarr --checkpoint runs/x --out report.html",
     "r2t report --store feats.zarr --checkpoint runs/x --videos ./qvh --out report.html",
@@ -100,6 +101,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
                     query_id=row.query_id,
                     video_id=row.video_id,
                     query=row.query,
+                    top=TOP,
                     truth=row.moments,
                     scores=scores.get(row.query_id),
                 )
@@ -115,10 +117,17 @@ def report(  # noqa: PLR0913 - a parameter for each option
 
 
 def write_video_report(
-    path: Path, video: Path, query: str, grounding: Grounding, strip: FrameStrip, run: Path
+    path: Path,
+    video: Path,
+    query: str,
+    grounding: Grounding,
+    strip: FrameStrip,
+    run: Path,
+    *,
+    top: int,
 ) -> None:
-    """Write the page of one video and one query."""
-    entry = query_entry(grounding, query_id="query", video_id=video.name, query=query)
+    """Write the page of one video and one query, with its `top` best moments."""
+    entry = query_entry(grounding, query_id="query", video_id=video.name, query=query, top=top)
     shown = {
         "seconds": round(grounding.duration_seconds, 3),
         "strip": data_url(strip_image(strip)),

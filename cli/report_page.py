@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from r2t.train.metrics_breakdown import Group
 
 MAX_CURVE_POINTS = 300
-MAX_MOMENTS = 10
 QUERY_SCORES = {  # per-query metric → its short name in the page
     "MR-full-mAP": "ap",
     "MR-full-mIoU": "iou",
@@ -41,10 +40,11 @@ def query_entry(
     query_id: str,
     video_id: str,
     query: str,
+    top: int,
     truth: NDArray[np.float64] | None = None,
     scores: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Describe a query for the page: its best moments, true moments, saliency and scores.
+    """Describe a query for the page: its `top` best moments, true moments, saliency and scores.
 
     `scores` are in percent, under the page's names; what is not finite is left out.
     """
@@ -53,7 +53,7 @@ def query_entry(
         "video": video_id,
         "query": query,
         "truth": [] if truth is None else _rounded(truth),
-        "moments": _rounded(grounding.moments[:MAX_MOMENTS]),
+        "moments": _rounded(grounding.moments[:top]),
         "curve": _curve(grounding),
         "scores": {
             name: round(value, 2) for name, value in (scores or {}).items() if np.isfinite(value)
@@ -150,11 +150,12 @@ def _cell(found: Interval | float | None) -> list[float] | None:
 def render_page(data: Mapping[str, Any], *, title: str, media_sources: Sequence[str] = ()) -> str:
     """Return the HTML of a page; `media_sources` are where it may play videos from."""
     assets = files("r2t.cli") / "assets"
-    style, timeline, program, template = (
-        (assets / name).read_text(encoding="utf-8")
-        for name in ("report.css", "timeline.js", "report.js", "report.html")
-    )
-    script = f"{timeline}\n{program}"
+
+    def read(*names: str) -> str:
+        return "\n".join((assets / name).read_text(encoding="utf-8") for name in names)
+
+    style = read("timeline.css", "report.css")
+    script = read("timeline.js", "player.js", "report.js")
     media = " ".join(media_sources) or "'none'"
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
@@ -168,7 +169,7 @@ def render_page(data: Mapping[str, Any], *, title: str, media_sources: Sequence[
         "data": json_for_html(data),
     }
     # One pass, so that nothing in the data is taken for a placeholder.
-    return _PLACEHOLDER.sub(lambda match: parts[match[1]], template)
+    return _PLACEHOLDER.sub(lambda match: parts[match[1]], read("report.html"))
 
 
 def json_for_html(value: Any) -> str:

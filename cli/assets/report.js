@@ -115,7 +115,10 @@
     const item = make("li", {}, details);
     details.addEventListener("toggle", () => {
       item.classList.toggle("open", details.open);
-      if (details.open && !details.querySelector(".plot")) details.append(timeline(query, video, narrow.matches ? item.clientWidth : item.clientWidth - 360));
+      if (details.open && !details.querySelector(".timeline")) {
+        const width = narrow.matches ? item.clientWidth : item.clientWidth - 360;
+        details.append(timeline(query, video, width, { player: video.source ? makePlayer(video.source) : null }));
+      }
       const playing = details.querySelector("video");
       if (!details.open && playing) playing.pause();
     });

@@ -83,38 +83,35 @@ function describe(query) {
   return found + truth;
 }
 
-// The steps that people count time in, for at most `most` labels.
-function tickStep(seconds, most) {
-  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
-  return steps.find((step) => seconds <= most * step) || 3600 * Math.ceil(seconds / (most * 3600));
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+
+// The times to label: multiples of the shortest step of which at most `most` make the video. It is
+// the rule of `tick_seconds` in cli/plots.py.
+function tickSeconds(seconds, most) {
+  const step = STEPS.find((each) => seconds <= most * each) || 3600 * Math.ceil(seconds / (most * 3600));
+  return Array.from({ length: Math.floor(seconds / step) + 1 }, (_, place) => place * step);
 }
 
-function lane(kind, name, track, meta = "") {
-  const title = make("div", { class: "name" });
-  title.append(name);
-  return make("div", { class: `lane ${kind}` }, title, track, make("div", { class: "meta", text: meta }));
+function lane(kind, name, track, ...meta) {
+  return make("div", { class: `lane ${kind}` },
+    make("div", { class: "name" }, name), track, make("div", { class: "meta" }, ...meta));
 }
 
-// Moments on one track, each a button that plays it where a video is known.
-function momentLane(moments, kind, name, meta, seconds, seek) {
-  const track = make("div", { class: "track" });
-  for (const moment of moments) {
-    const button = make("button", {
-      type: "button", class: kind, disabled: !seek,
-      "aria-label": `${name.textContent}, ${span(moment)}`,
-      title: seek ? `play from ${clock(moment[0])}` : span(moment),
+// A moment on its track: a button where it can be played, else a picture with a name.
+function block(moment, kind, label, seconds, seek) {
+  const words = `${label}, ${span(moment)}`;
+  const shown = seek
+    ? make("button", { type: "button", class: `block ${kind}`, "aria-label": `play ${words}`, title: `play from ${clock(moment[0])}` })
+    : make("span", { role: "img", class: `block ${kind}`, "aria-label": words, title: span(moment) });
+  shown.style.left = `${(moment[0] / seconds) * 100}%`;
+  shown.style.width = `${((moment[1] - moment[0]) / seconds) * 100}%`;
+  if (seek) {
+    shown.addEventListener("click", (event) => {
+      event.stopPropagation();
+      seek(moment[0]);
     });
-    button.style.left = `${(moment[0] / seconds) * 100}%`;
-    button.style.width = `${((moment[1] - moment[0]) / seconds) * 100}%`;
-    if (seek) {
-      button.addEventListener("click", (event) => {
-        event.stopPropagation();
-        seek(moment[0]);
-      });
-    }
-    track.append(button);
   }
-  return lane("moment", name, track, meta);
+  return shown;
 }
 
 function saliencyLane(query, seconds) {
@@ -130,46 +127,53 @@ function saliencyLane(query, seconds) {
   return lane("", "saliency", make("div", { class: "track saliency" }, picture), `${low} to ${high}`.replaceAll("-", "−"));
 }
 
+// Where moments overlap, each is still seen whole: found ones have lanes of their own.
+function foundLane(query, place, seconds, seek, action) {
+  const moment = query.moments[place];
+  const name = make("span", {}, make("b", { text: `found ${place + 1}` }), ` ${moment[2].toFixed(2)}`);
+  const fit = query.truth.length ? `  IoU ${iou(moment, query.truth).toFixed(2)}` : "";
+  const label = `found moment ${place + 1}, score ${moment[2].toFixed(2)}`;
+  const track = make("div", { class: "track" }, block(moment, "found", label, seconds, seek));
+  return lane("moment", name, track, make("span", { text: span(moment) + fit }), ...(action ? [action(place)] : []));
+}
+
+function truthLane(moments, seconds, seek) {
+  const track = make("div", { class: "track" });
+  track.append(...moments.map((moment) => block(moment, "truth", "annotated moment", seconds, seek)));
+  return lane("moment", "annotated", track, moments.length > 1 ? `${moments.length} moments` : span(moments[0]));
+}
+
 function axisLane(seconds, width) {
-  const most = Math.max(2, Math.min(10, Math.floor(width / 75)));
-  const step = tickStep(seconds, most);
-  const times = [];
-  for (let at = 0; at < seconds * (1 - 0.6 / most) || at === 0; at += step) times.push(at);
-  const track = make("div", { class: "track axis" });
-  for (const at of [...times, seconds]) {
-    const label = make("span", { text: clock(at, at === seconds) });
+  const track = make("div", { class: "track axis", "aria-hidden": "true" });
+  for (const at of tickSeconds(seconds, Math.max(2, Math.min(10, Math.floor(width / 60))))) {
+    const label = make("span", { text: clock(at, false), class: at > 0.97 * seconds && at ? "last" : null });
     label.style.left = `${(at / seconds) * 100}%`;
     track.append(label);
   }
-  return lane("", "", track);
+  return lane("", "", track, `of ${clock(seconds)}`);
 }
 
-// Everything about one query; `video` has its length and, if known, pictures and a source.
-function timeline(query, video, width) {
+// Everything about one query. `video` has its length and, if known, a strip of pictures. With a
+// `player` the moments can be played; `action` makes what stands beside each found one.
+function timeline(query, video, width, { player = null, action = null } = {}) {
   const { seconds } = video;
-  const plot = make("div", { class: "plot" });
-  const player = video.source ? makePlayer(video.source, plot, seconds) : null;
-  const seek = player && player.seek;
-  if (seek) plot.classList.add("plays");
+  const seek = player && ((at) => {
+    point(plot, at, seconds);
+    player.seek(at);
+  });
+  const plot = make("div", { class: `timeline${seek ? " plays" : ""}`, role: "group", "aria-label": "timeline" });
   if (video.strip) {
     const picture = make("img", { src: video.strip, alt: "Pictures from the video, evenly spaced", decoding: "async" });
     plot.append(lane("", "", make("div", { class: "track strip" }, picture)));
   }
   plot.append(saliencyLane(query, seconds));
-  if (query.truth.length) {
-    const name = make("span", { text: "annotated" });
-    const meta = query.truth.length > 1 ? `${query.truth.length} moments` : span(query.truth[0]);
-    plot.append(momentLane(query.truth, "truth", name, meta, seconds, seek));
-  }
-  query.moments.slice(0, 5).forEach((moment, place) => {
-    const name = make("span", {}, make("b", { text: `found ${place + 1}` }), ` ${moment[2].toFixed(2)}`);
-    const fit = query.truth.length ? `  IoU ${iou(moment, query.truth).toFixed(2)}` : "";
-    const shown = momentLane([moment], "found", name, span(moment) + fit, seconds, seek);
-    if (place) shown.classList.add("later");
-    plot.append(shown);
-  });
+  if (query.truth.length) plot.append(truthLane(query.truth, seconds, seek));
+  plot.append(...query.moments.map((_, place) => foundLane(query, place, seconds, seek, action)));
   plot.append(axisLane(seconds, width));
-  if (player) plot.append(player.element);
+  if (player && player.element) {
+    plot.append(player.element);
+    player.onTime((at) => point(plot, at, seconds));
+  }
   follow(plot, seconds, seek);
   return plot;
 }
@@ -194,27 +198,5 @@ function follow(plot, seconds, seek) {
 
 function point(plot, at, seconds) {
   plot.classList.add("pointed");
-  plot.style.setProperty("--at", `${(at / seconds) * 100}%`);
-}
-
-// The video is asked for only once somebody wants to see it.
-function makePlayer(source, plot, seconds) {
-  const message = make("p", { text: "Click anywhere on the timeline to play from there." });
-  const element = make("div", { class: "player" }, message);
-  let video = null;
-  const seek = (at) => {
-    if (!video) {
-      video = make("video", { controls: true, playsinline: true, preload: "auto" });
-      video.addEventListener("timeupdate", () => point(plot, video.currentTime, seconds));
-      video.addEventListener("error", () => {
-        message.textContent = `This browser cannot play ${decodeURI(source)}: is it still there, and in a format it knows?`;
-      });
-      video.src = source;
-      element.prepend(video);
-    }
-    video.currentTime = at;
-    point(plot, at, seconds);
-    video.play().catch(() => {}); // refused without a gesture, or told by the error event
-  };
-  return { element, seek };
+  plot.style.setProperty("--at", `${Math.min(100, (at / seconds) * 100)}%`);
 }

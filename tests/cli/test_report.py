@@ -57,7 +57,7 @@ def grounding(num_frames: int = 10) -> Grounding:
 
 
 def hostile_page() -> str:
-    entry = query_entry(grounding(), query_id="1", video_id=HOSTILE, query=HOSTILE)
+    entry = query_entry(grounding(), query_id="1", video_id=HOSTILE, query=HOSTILE, top=5)
     data = {
         "title": HOSTILE,
         "facts": [["run", HOSTILE]],
@@ -150,7 +150,9 @@ def test_no_page_and_no_score_file_tells_where_things_lie(
             )
     single = tmp_path / "homes" / "public" / "one.html"
     strip = FrameStrip(np.zeros((2, 8, 8, 3), np.uint8))
-    write_video_report(single, videos / "v4.mp4", "a", grounding(), strip, home / "runs" / "x")
+    write_video_report(
+        single, videos / "v4.mp4", "a", grounding(), strip, home / "runs" / "x", top=1
+    )
     assert "alice" not in single.read_text()
     assert page_data(single.read_text())["videos"]["v4.mp4"]["source"] == "v4.mp4"
 
@@ -237,13 +239,17 @@ def test_a_curve_keeps_its_peaks_within_bounds() -> None:
     saliency = np.zeros(3600, np.float32)
     saliency[1800] = 1
     entry = query_entry(
-        Grounding(moments, saliency, 0.5, 7200.0), query_id="1", video_id="v", query="q"
+        Grounding(moments, saliency, 0.5, 7200.0), query_id="1", video_id="v", query="q", top=5
     )
     curve = entry["curve"]
     assert (len(curve["steps"]), curve["steps"].index(255)) == (300, 150)
     assert curve["seconds"] == 7200
     flat = query_entry(
-        Grounding(moments, np.ones(3, np.float32), 0.5, 6.0), query_id="1", video_id="v", query="q"
+        Grounding(moments, np.ones(3, np.float32), 0.5, 6.0),
+        query_id="1",
+        video_id="v",
+        query="q",
+        top=5,
     )
     assert flat["curve"]["steps"] == [0, 0, 0]
 
