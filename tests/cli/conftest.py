@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 import tiny_store
+from browsers import open_browser
 from typer.testing import CliRunner, Result
 
 from r2t.cli.shared.apps import new_app
@@ -17,6 +18,13 @@ from r2t.store import FeatureStore
 def make_store() -> Callable[..., FeatureStore]:
     """Write videos v0, v1, … of growing length with two queries each; two are the val split."""
     return tiny_store.make_store
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Any]:
+    """A headless browser; the test is skipped where there is none."""
+    with open_browser() as driver:
+        yield driver
 
 
 @pytest.fixture

@@ -6,19 +6,18 @@ import base64
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
+from browsers import wait_for
 from demo_run import make_demo_run
 
 from r2t.cli.answer_page import Answer, answers_html
@@ -27,10 +26,6 @@ from r2t.extract.clip import FrozenClip
 from r2t.store.errors import AnnotationError, VideoError
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-WAIT_SECONDS = 90  # on a machine that does other things too
 
 
 @pytest.fixture(scope="module")
@@ -122,37 +117,6 @@ def address(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[st
         process.kill()
         process.wait()
         process.stderr.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Generator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "window-size=1280,1100"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(executable_path=DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-def wait_for(what: Callable[[], Any]) -> Any:
-    """Return what is found once it is there, and its own complaint if it never is."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            found = what()
-            assert found
-            return found
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 def test_a_person_asks_a_video_in_the_browser(address: str, browser: Any, tmp_path: Path) -> None:
