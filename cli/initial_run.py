@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 FREE_FIELDS = ("dropout", "drop_path", "padding")  # no weight depends on them
 
 
+def begun_with(run: Path, folder: Path) -> Path:
+    """Return where to learn what `run` is: an interrupted run that began with it has it all."""
+    from r2t.train.checkpoint import CONFIG, INITIAL, RunFolder
+
+    if (folder / CONFIG).exists() and INITIAL in RunFolder(folder).load_config()[1]:
+        return folder
+    return run
+
+
 def continue_from(
     config: TrainConfig, run: Path, store: FeatureStore, hidden_width: int | None
 ) -> TrainConfig:
@@ -25,10 +34,10 @@ def continue_from(
     Width and heads are taken from that run. The features must be of the same CLIP, at any frame
     rate.
     """
-    from r2t.train.grounder import Grounder
+    from r2t.train.checkpoint import RunFolder
 
-    initial = Grounder.load(run)
-    model = initial.config.model
+    folder = RunFolder(run)
+    model = folder.load_config()[0].model
     wanted = config.model
     if hidden_width is None:
         wanted = replace(wanted, width=model.width, num_heads=model.num_heads)
@@ -42,7 +51,7 @@ def continue_from(
         raise ConfigError(
             f"--init {run}: its weights do not fit the model to train: {'; '.join(differing)}"
         )
-    spec = initial.spec
+    spec = folder.load_spec()
     if spec.frame_rate != store.spec.frame_rate:
         note(
             f"note: {run} was trained at {spec.frame_rate} fps, the store has "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from json import loads
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from r2t.cli.initial_run import continue_from
+from r2t.cli.initial_run import begun_with, continue_from
 from r2t.cli.inputs import open_store
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
@@ -23,8 +23,8 @@ from r2t.cli.shared.options import (
     DiskCacheSize,
     Domain,
     Json,
-    OptionalPreset,
     OptionalSeed,
+    PresetName,
     Recipe,
     Sampling,
     Store,
@@ -38,10 +38,10 @@ from r2t.store.errors import ConfigError
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.train.config import TrainConfig
+    from r2t.train.fit import Splits
     from r2t.train.processes import Processes
     from r2t.train.reader import Reading
 
-DEFAULT_PRESET = "qvhighlights"
 EXAMPLES = examples(
     "r2t train --store feats.zarr",
     "r2t train --store charades.zarr --preset charades --recipe official --out runs/charades",
@@ -57,7 +57,14 @@ def train(  # noqa: PLR0913 - a parameter for each option
     store: Store,
     disk_cache: DiskCache = None,
     disk_cache_size: DiskCacheSize = DEFAULT_CACHE_BYTES,
-    preset: OptionalPreset = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(
+            help="The paper's settings for a dataset, as they are. Without it QVHighlights', with "
+            "warm-up, schedule and rounding that follow your data.",
+            **one_of(PresetName),
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default runs/<time>.")
     ] = None,
@@ -130,33 +137,38 @@ def train(  # noqa: PLR0913 - a parameter for each option
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
     with handle_errors():
         from r2t.train.fit import split_annotations
+        from r2t.train.own_data import OWN_DATA
         from r2t.train.processes import joined
 
-        with joined(device) as (processes, own_device), quiet_unless_leading(processes):
+        with ExitStack() as stack:
+            processes, own_device = stack.enter_context(joined(device))
+            stack.enter_context(quiet_unless_leading(processes))
             features = open_store(store, disk_cache, disk_cache_size)
-            folder = _run_folder(out, processes, resume=resume)
+            folder = stack.enter_context(_run_folder(out, processes, resume=resume))
             base = _base_config(features, folder, preset, recipe, resume=resume)
-            if init is not None:
-                base = continue_from(base, init, features, hidden_width)
-            config = with_changes(
-                with_settings(base, settings or []),
-                {
-                    "epochs": epochs,
-                    "batch_size": batch_size,
-                    "precision": precision,
-                    "ema_decay": ema_decay,
-                    "patience": patience,
-                    "sampling": sampling,
-                    "seed": seed,
-                    "model.width": hidden_width,
-                    "model.dropout": dropout,
-                    "schedule.learning_rate": lr,
-                    "schedule.warmup_iterations": warmup,
-                },
-            )
+            if init is not None and not resume:
+                base = continue_from(base, begun_with(init, folder), features, hidden_width)
+            changes = {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "precision": precision,
+                "ema_decay": ema_decay,
+                "patience": patience,
+                "sampling": sampling,
+                "seed": seed,
+                "model.width": hidden_width,
+                "model.dropout": dropout,
+                "schedule.learning_rate": lr,
+                "schedule.warmup_iterations": warmup,
+            }
+            config = with_changes(with_settings(base, settings or []), changes)
             splits = split_annotations(
                 features, domain=domain, val_fraction=val_fraction, seed=config.seed
             )
+            if config.preset == OWN_DATA and not resume:
+                # What was given is set once more: it counts for more than what the data say.
+                fitted = _follow(config, features, splits, folder)
+                config = with_changes(with_settings(fitted, settings or []), changes)
             TrainRun(
                 config=config,
                 store=features,
@@ -175,7 +187,8 @@ def train(  # noqa: PLR0913 - a parameter for each option
         if json:
             print_json(result)
         else:
-            note(f"trained: {folder}, best epoch {result['best_epoch']} of {result['epochs']}")
+            best = result["best_epoch"] or "unknown"
+            note(f"trained: {folder}, best epoch {best} of {result['epochs']}")
 
 
 def with_changes(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
@@ -219,26 +232,38 @@ def _part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def run_result(folder: Path) -> dict[str, Any]:
-    """Return where a run is and how good it became; epochs count from 1."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records: list[dict[str, Any]] = [loads(line) for line in lines]
-    best = next(record for record in reversed(records) if record["is_best"])
+    """Return where a run is and how good it became; epochs count from 1.
+
+    What the folder has no record of any more is None.
+    """
+    from r2t.train.checkpoint import RunFolder
+
+    records = RunFolder(folder).metrics()
+    none: dict[str, Any] = {}
+    best = next((record for record in reversed(records) if record.get("is_best")), none)
     return {
         "run": str(folder),
-        "epochs": len(records),
-        "best_epoch": best["epoch"] + 1,
-        "score": best["score"],
-        "metrics": best["metrics"],
+        "epochs": max((record["epoch"] + 1 for record in records), default=0),
+        "best_epoch": best["epoch"] + 1 if best else None,
+        "score": best.get("score"),
+        "metrics": best.get("metrics", {}),
     }
 
 
-def _run_folder(out: Path | None, processes: Processes, *, resume: bool) -> Path:
+@contextmanager
+def _run_folder(out: Path | None, processes: Processes, *, resume: bool) -> Generator[Path]:
+    """Yield where the run goes: by default a folder of its own, named by the time."""
+    from r2t.train.checkpoint import reserved
+
     if out is not None:
-        return out
+        yield out
+        return
     if resume:
         raise ConfigError("--resume needs --out, the folder of the run to go on with")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return Path("runs") / processes.gather_bytes(now.encode())[0].decode()
+    with reserved(Path("runs"), now) if processes.leads else nullcontext(Path()) as folder:
+        name = processes.gather_bytes(folder.name.encode())[0].decode()
+        yield Path("runs") / name
 
 
 def _reading(
@@ -260,9 +285,12 @@ def _base_config(
 ) -> TrainConfig:
     """Return the settings of the run to resume, or of the preset."""
     from r2t.train.checkpoint import CONFIG, RunFolder
+    from r2t.train.own_data import OWN_PRESET
     from r2t.train.presets import preset as find_preset
 
-    if resume and (folder / CONFIG).exists():
+    if resume:
+        if not (folder / CONFIG).exists():
+            raise ConfigError(RunFolder(folder).absent())
         recorded, _ = RunFolder(folder).load_config()
         for name, given, used in (
             ("preset", preset, recorded.preset),
@@ -271,8 +299,8 @@ def _base_config(
             if given not in (None, used):
                 raise ConfigError(f"{folder} was started with {name} {used!r}, not {given!r}")
         return recorded
-    chosen = find_preset(preset or DEFAULT_PRESET)
-    if chosen.frame_rate != store.spec.frame_rate:
+    chosen = OWN_PRESET if preset is None else find_preset(preset)
+    if chosen is not OWN_PRESET and chosen.frame_rate != store.spec.frame_rate:
         note(
             f"note: the preset {chosen.name} is for features at {chosen.frame_rate} fps, "
             f"the store has {store.spec.frame_rate}"
@@ -283,3 +311,16 @@ def _base_config(
         vision_width=store.spec.vision_width,
         text_width=store.spec.text_width,
     )
+
+
+def _follow(config: TrainConfig, store: FeatureStore, splits: Splits, folder: Path) -> TrainConfig:
+    """Return settings that follow the data, or the interrupted run in the folder that did so."""
+    from r2t.train.checkpoint import CONFIG, RunFolder
+    from r2t.train.own_data import OWN_DATA, follow_data, follow_run
+
+    if (folder / CONFIG).exists():
+        begun, _ = RunFolder(folder).load_config()
+        if begun.preset == OWN_DATA:
+            return follow_run(config, begun)
+    num_queries = sum(store.is_indexed(row.video_id) for row in splits.train)
+    return follow_data(config, num_queries=num_queries, frame_rate=store.spec.frame_rate)

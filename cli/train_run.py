@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from r2t.cli.ui import INTERRUPTED, ShowDone, counted, human_bytes, note, progress_bar
+from r2t.store.schema import PER_VIDEO
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -115,6 +116,8 @@ class TrainRun:
         )
 
     def _introduce(self) -> None:
+        from r2t.train.own_data import OWN_DATA
+
         config, splits = self.config, self.splits
         where = str(self.reading.device)
         if self.processes.size > 1:
@@ -122,14 +125,20 @@ class TrainRun:
         num_videos = [
             len({annotation.video_id for annotation in rows}) for rows in (splits.train, splits.val)
         ]
+        preset = "own data" if config.preset == OWN_DATA else config.preset
         note(
-            f"training {config.preset}, {config.losses.recipe} recipe, on {self.store.location}: "
+            f"training {preset}, {config.losses.recipe} recipe, on {self.store.location}: "
             f"{counted(len(splits.train), 'query')} of {counted(num_videos[0], 'video')}; "
             f"run {self.folder} on {where}"
         )
+        num_queries = sum(self.store.is_indexed(row.video_id) for row in splits.train)
+        iterations = config.num_iterations(num_queries)
+        note(schedule_line(config, iterations))
+        for each in misfits(config, iterations, self.store.spec.frame_rate):
+            note(f"warning: {each}", style="yellow")
         if splits.held_out:
             note(
-                f"the store has no val split: {num_videos[1]} of {sum(num_videos)} videos "
+                f"the store has no labelled val split: {num_videos[1]} of {sum(num_videos)} videos "
                 f"({len(splits.val)} queries), drawn with seed {config.seed}, are held out"
             )
         elif not splits.val:
@@ -138,6 +147,49 @@ class TrainRun:
         if cache is not None:
             size = human_bytes(self.store.num_bytes())
             note(f"features are kept in the memory of {cache.device} once read, {size} at most")
+
+
+def schedule_line(config: TrainConfig, iterations: int) -> str:
+    """Say how a run of so many iterations goes, and what of it is for this data."""
+    from r2t.train.own_data import OWN_DATA
+
+    schedule, unit = config.schedule, config.decoding.unit_seconds
+    warmup = min(schedule.warmup_iterations, iterations)
+    words = [
+        counted(iterations, "iteration"),
+        f"the learning rate rises to {schedule.learning_rate:g} over {warmup:,} of them "
+        f"({warmup / iterations:.0%})",
+        *(
+            f"it is multiplied by {schedule.decay:g} from epoch {epoch + 1}"
+            for epoch in schedule.step_epochs
+            if epoch < config.epochs
+        ),
+        "moments are not rounded" if unit is None else f"moments are rounded to {unit:g} s",
+    ]
+    if config.preset == OWN_DATA:
+        words.append("these follow your data, a dataset's own come with --preset")
+    return "; ".join(words)
+
+
+def misfits(
+    config: TrainConfig, iterations: int, frame_rate: float | Literal["per-video"]
+) -> Iterator[str]:
+    """Yield what of a run's settings does not fit the data, and what to do about it."""
+    schedule, unit = config.schedule, config.decoding.unit_seconds
+    if 2 * schedule.warmup_iterations > iterations:
+        last = schedule.rate(iterations - 1, max(1, iterations // config.epochs))
+        yield (
+            f"the warm-up of {schedule.warmup_iterations:,} iterations takes more than half of the "
+            f"run's {iterations:,}, whose last learning rate is {last:.2g} of "
+            f"{schedule.learning_rate:g}: give a shorter --warmup, or leave out --preset for one "
+            "that follows the data"
+        )
+    if unit is not None and frame_rate != PER_VIDEO and unit * frame_rate > 1:
+        yield (
+            f"moments are rounded to {unit:g} s, but the store has a frame every "
+            f"{1 / frame_rate:g} s: give --set decoding.unit_seconds={1 / frame_rate:g}, or leave "
+            "out --preset for a rounding that follows the data"
+        )
 
 
 def epoch_line(record: EpochRecord, num_epochs: int, seconds_per_epoch: float) -> str:

@@ -59,3 +59,7 @@ class FeatureWarning(UserWarning):
 
 class ReadingWarning(UserWarning):
     """Features are read less far ahead than was asked for, which the message explains."""
+
+
+class RunWarning(UserWarning):
+    """A training run's folder lacks something, such as a lock or a line of its record."""

@@ -105,16 +105,33 @@ def remove_stale_runs(root: Path, *, unasked: bool = False) -> list[Path]:
 @contextlib.contextmanager
 def maintenance(root: Path) -> Generator[None]:
     """Hold the store for a command that replaces parts; raise `StoreError` if another one does."""
-    descriptor = os.open(root, os.O_RDONLY)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(root))
+        except BlockingIOError as error:
+            raise StoreError(
+                f"another command is repairing or changing {root}; wait until it is done"
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Generator[bool]:
+    """Hold an advisory lock on a folder; yield False where its disk has none.
+
+    The lock ends with this process, however that ends. Raises `BlockingIOError` if another process
+    holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
+        locked = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _HELD:
-                raise StoreError(
-                    f"another command is repairing or changing {root}; wait until it is done"
-                ) from error
-        yield
+                raise BlockingIOError(error.errno, "another process holds it", folder) from error
+            locked = False
+        yield locked
     finally:
         os.close(descriptor)
 

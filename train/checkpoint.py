@@ -6,14 +6,19 @@
     state.safetensors                    raw weights, optimizer, random state; counters as metadata
     metrics.jsonl                        one line an epoch
 
-A file appears whole or not at all: it is written beside its place and renamed into it.
+A file appears whole or not at all: it is written beside its place and renamed into it. While a
+training writes here, it holds an advisory lock on the folder.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import itertools
 import json
-from collections.abc import Mapping
+import reprlib
+import tempfile
+import warnings
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,14 +28,19 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from r2t.store.errors import ConfigError, in_one_line
+from r2t.store.errors import ConfigError, RunWarning, in_one_line
 from r2t.store.files import write_whole
+from r2t.store.runs import exclusive
+from r2t.store.schema import FeatureSpec
 from r2t.train.config import TrainConfig
 from r2t.train.model import R2Model
 
 INITIAL = "initial"  # weights to begin with: a file, and its origin in the record of the features
+WEIGHTS = "best.safetensors"  # those that a run is asked with
 CONFIG, STATE, METRICS = "config.json", "state.safetensors", "metrics.jsonl"
 COUNTERS = "counters"  # key of the JSON text in the metadata of STATE
+# Of what a run was trained on: where it lay and how it came to be, not what it was.
+_CIRCUMSTANCES = ("store", "provenance")
 
 
 @dataclass(frozen=True)
@@ -49,27 +59,74 @@ class RunFolder:
         }
         write_whole(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
 
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Make the folder and keep other trainings out of it; remove it if nothing is put there."""
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            _remove_empty(made)
+            raise ConfigError(
+                f"cannot write into {self.path}: {error.strerror or error}; give another folder"
+            ) from error
+        with contextlib.ExitStack() as stack:
+            stack.callback(_remove_empty, made)
+            try:
+                locked = stack.enter_context(exclusive(self.path))
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"another training is writing into {self.path}: wait until it has ended, or "
+                    "choose another folder"
+                ) from error
+            if not locked:
+                warnings.warn(
+                    f"the disk of {self.path} knows no locks: make sure that no other training "
+                    "writes into this folder",
+                    RunWarning,
+                    stacklevel=3,
+                )
+            yield
+
     def claim(self, config: TrainConfig, trained_on: Mapping[str, Any], *, resume: bool) -> None:
-        """Save the configuration, after making sure that no other run is overwritten."""
+        """Save the configuration, after making sure that no other run is overwritten.
+
+        A run that is resumed must learn the same from the same features, wherever these lie.
+        """
         if (self.path / CONFIG).exists():
             if not resume:
                 raise ConfigError(
                     f"{self.path} already holds a training run: resume it or choose another folder"
                 )
             earlier, earlier_trained_on = self.load_config()
-            before = {**earlier.to_dict(), "trained_on": earlier_trained_on}
-            now = {**config.to_dict(), "trained_on": json.loads(json.dumps(dict(trained_on)))}
+            before = {**earlier.to_dict(), **_content(earlier_trained_on)}
+            now = {**config.to_dict(), **_content(trained_on)}
             differing = [
-                f"{name}: {before[name]!r} before, {now[name]!r} now"
+                f"{name}: {reprlib.repr(before[name])} before, {reprlib.repr(now[name])} now"
                 for name in now
-                if before[name] != now[name] and name not in ("epochs", "patience")
+                if name in before
+                and before[name] != now[name]
+                and name not in ("epochs", "patience")
             ]
             if differing:
                 raise ConfigError(
                     f"cannot resume {self.path} with other settings (only epochs and patience "
-                    "may change): " + "; ".join(differing)
+                    "may change; with --resume they are the run's own) or on other features: "
+                    + "; ".join(differing)
                 )
+        elif resume:
+            raise ConfigError(self.absent())
         self.save_config(config, trained_on)
+
+    def absent(self) -> str:
+        """Say that there is no run here to resume."""
+        what = f"lacks {CONFIG}" if self.path.is_dir() else "does not exist"
+        return (
+            f"there is no run to resume in {self.path}, which {what}: give the folder of a run, or "
+            "leave out resuming to begin one"
+        )
 
     def load_config(self) -> tuple[TrainConfig, dict[str, Any]]:
         """Return the configuration and the description of the features trained on."""
@@ -83,6 +140,15 @@ class RunFolder:
         if not isinstance(content, dict) or not {"config", "trained_on"} <= set(content):
             raise ConfigError(f"{path} was not written by r2t train: it lacks config or trained_on")
         return TrainConfig.from_dict(content["config"]), content["trained_on"]
+
+    def load_spec(self) -> FeatureSpec:
+        """Return the identity of the features trained on."""
+        try:
+            return FeatureSpec.from_dict(self.load_config()[1]["identity"])
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self.path} does not say which features it was trained on"
+            ) from error
 
     def save_weights(self, name: Literal["best", "last"], model: R2Model) -> None:
         """Write weights for evaluation."""
@@ -150,27 +216,78 @@ class RunFolder:
             file.write(json.dumps(dict(record)) + "\n")
 
     def cut_metrics(self, num_epochs: int) -> None:
-        """Drop the lines of epochs that were not finished before an interruption."""
+        """Keep the lines of finished epochs; those after were broken off by an interruption.
+
+        A line that cannot be read is left out, with a `RunWarning`: its figures are lost, but
+        nothing that the run goes on from.
+        """
         path = self.path / METRICS
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        write_whole(path, b"".join(lines[:num_epochs]))
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        kept = {
+            record["epoch"]: line
+            for line in lines
+            if (record := _record(line)) is not None and record["epoch"] < num_epochs
+        }
+        if len(kept) < num_epochs:
+            lost = [epoch + 1 for epoch in range(num_epochs) if epoch not in kept]
+            warnings.warn(
+                f"{path} is damaged: it has no figures of epoch {', '.join(map(str, lost[:10]))}"
+                f"{', …' if lost[10:] else ''}; the run goes on without them",
+                RunWarning,
+                stacklevel=3,
+            )
+        write_whole(path, b"".join(kept[epoch] + b"\n" for epoch in sorted(kept)))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the records of the finished epochs that can be read."""
+        path = self.path / METRICS
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [record for line in lines if (record := _record(line)) is not None]
 
 
-def take_initial(folder: RunFolder, run: Path | None, *, resume: bool) -> dict[str, Any]:
-    """Copy the best weights of a run into a new one; return their origin, as it is recorded.
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Read a line of the metrics; None if it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    number = record.get("epoch") if isinstance(record, dict) else None
+    return record if isinstance(number, int) and number >= 0 else None
 
-    A run that is resumed has them, and its record, already.
-    """
-    if (folder.path / CONFIG).exists():
-        _, trained_on = folder.load_config()
-        return {INITIAL: trained_on[INITIAL]} if resume and INITIAL in trained_on else {}
-    if run is None:
-        return {}
-    RunFolder(run).load_model("best")  # refuses what is no run, or damaged
-    content = (run / "best.safetensors").read_bytes()
-    folder.path.mkdir(parents=True, exist_ok=True)
-    write_whole(folder.path / f"{INITIAL}.safetensors", content)
-    return {INITIAL: {"run": str(run), "sha256": hashlib.sha256(content).hexdigest()}}
+
+def _content(trained_on: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run was trained on, as it is read from JSON, without where that lay."""
+    content: dict[str, Any] = json.loads(json.dumps(dict(trained_on)))
+    if isinstance(content.get(INITIAL), dict):
+        content[INITIAL] = content[INITIAL].get("sha256")
+    return {
+        f"trained_on.{name}": value for name, value in content.items() if name not in _CIRCUMSTANCES
+    }
+
+
+@contextlib.contextmanager
+def reserved(parent: Path, name: str) -> Generator[Path]:
+    """Make a folder of this name, or name-2 and so on, for one run; remove it if it stays empty."""
+    made = [path for path in (parent, *parent.parents) if not path.exists()]
+    for number in itertools.count(1):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"cannot make {path}: {error.strerror or error}") from error
+        try:
+            yield path
+        finally:
+            _remove_empty([path, *made])
+        return
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for path in folders:
+        with contextlib.suppress(OSError):  # there is something in it
+            path.rmdir()
 
 
 def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from r2t.train.batch import PositiveRule
 from r2t.train.decode import DecodeConfig
 from r2t.train.losses import LossConfig
 from r2t.train.model_config import R2Config
-from r2t.train.sampling import Sampling
+from r2t.train.sampling import EpochOrder, Sampling
 from r2t.train.schedule import ScheduleConfig
 
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
@@ -84,6 +84,11 @@ class TrainConfig:
                 f"losses.classification 'saliency' needs one point per frame, but "
                 f"model.strides = {self.model.strides}; set strides to (1,) or use 'focal'"
             )
+
+    def num_iterations(self, num_samples: int) -> int:
+        """Return how many batches a run on so many samples has."""
+        order = EpochOrder(sampling=self.sampling, repeats=self.repeats)
+        return self.epochs * order.num_steps(num_samples, self.batch_size)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +18,19 @@ import torch
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, SpecMismatchError
 from r2t.store.feature_store import FeatureStore
-from r2t.train.checkpoint import RunFolder, take_initial
+from r2t.train.checkpoint import RunFolder
 from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import evaluate_groundings
 from r2t.train.ground_store import ground_all, longest_video
+from r2t.train.initial import take_initial
 from r2t.train.model import R2Model
 from r2t.train.processes import Processes
 from r2t.train.reader import FeatureReader, Reading
 from r2t.train.records import Evaluation
 from r2t.train.sampling import EpochOrder
+from r2t.train.selection import labelled
 from r2t.train.trainer import train
 from r2t.train.windows import LONGEST_TRAINED
 
@@ -52,7 +57,7 @@ def split_annotations(
     """Return a store's train and val queries; without a val split, hold out some of the videos.
 
     `val_fraction` of the videos, at least one, are drawn with `seed`; 0 trains on all of them and
-    validates on none.
+    validates on none. Queries without labels are left out, with an `AnnotationWarning`.
     """
     if not 0 <= val_fraction < 1:
         raise ConfigError(f"val_fraction = {val_fraction}: give a share of the videos in [0, 1)")
@@ -63,6 +68,12 @@ def split_annotations(
         raise ConfigError(
             f"{store.location} has no query to train on{where} (splits there: {splits}); extract "
             "with --annotations train=FILE"
+        )
+    train_rows, val_rows = labelled(train_rows), labelled(val_rows)
+    if not train_rows:
+        raise ConfigError(
+            f"{store.location}: no query to train on has moments or saliency to learn from: give "
+            "them seconds with r2t store annotate --replace"
         )
     if val_rows or not val_fraction:
         return Splits(train_rows, val_rows, held_out=False)
@@ -86,9 +97,9 @@ def evaluation_queries(
 ) -> list[Annotation]:
     """Return the queries of a split; val is what the run held out if the store has none."""
     rows = store.annotations(split, domain)
-    if rows or split != "val":
-        return rows
     held_out = set(trained_on.get("held_out_videos", []))
+    if split != "val" or (rows and not held_out):
+        return rows
     return [row for row in store.annotations("train", domain) if row.video_id in held_out]
 
 
@@ -105,10 +116,25 @@ def fit(
     """Train on a store's features, validating after each epoch; see `trainer.train`.
 
     `initial` is a run whose best weights this one begins with; a resumed run keeps its own. The
-    features are read for the device and the processes of `conduct`.
+    features are read for the device and the processes of `conduct`. The folder is held meanwhile:
+    raises `ConfigError` if it cannot be written to, or if another training is writing there.
     """
     _require_fit(config, store)
     conduct = conduct or Conduct()
+    folder = RunFolder(run_folder)
+    with folder.held() if conduct.processes.leads else nullcontext():
+        return _fit(config, store, splits, run_folder, initial, conduct, reading)
+
+
+def _fit(
+    config: TrainConfig,
+    store: FeatureStore,
+    splits: Splits,
+    run_folder: Path,
+    initial: Path | None,
+    conduct: Conduct,
+    reading: Reading | None,
+) -> RunFolder:
     beginning = take_initial(RunFolder(run_folder), initial, resume=conduct.resume)
     processes = conduct.processes
     reading = replace(
@@ -138,12 +164,19 @@ def fit(
             "provenance": store.provenance,
             "num_train_queries": len(batches.annotations),
             "num_val_queries": len(splits.val),
+            "queries": _digest([*batches.annotations, *splits.val]),
             LONGEST_TRAINED: longest_video(store, batches.annotations),
             "held_out_videos": sorted(splits.held_out_videos),
             **beginning,
         },
         conduct=conduct,
     )
+
+
+def _digest(annotations: Sequence[Annotation]) -> str:
+    """Return a digest of which queries these are; what they say is part of the store's."""
+    ids = sorted(annotation.query_id for annotation in annotations)
+    return f"sha256:{hashlib.sha256(json.dumps(ids).encode()).hexdigest()}"
 
 
 def _validation(

@@ -100,10 +100,7 @@ class Grounder:
         """Load what `r2t train` left in a run's folder."""
         folder = RunFolder(Path(run))
         config, trained_on = folder.load_config()
-        try:
-            spec = FeatureSpec.from_dict(trained_on["identity"])
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"{run} does not say which features it was trained on") from error
+        spec = folder.load_spec()
         model = folder.load_model(weights).to(device)
         return cls(model, config, spec, trained_on)
 

@@ -25,12 +25,12 @@ from r2t.store.errors import ConfigError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
 from r2t.store.frame_source import stored_video
+from r2t.train.checkpoint import WEIGHTS
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
 from r2t.train.windows import WindowPlan, ground_source
 
 PRESENCE = "presence.json"
-WEIGHTS = "best.safetensors"
 
 
 def presence_score(grounding: Grounding) -> float:

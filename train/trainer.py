@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from r2t.store.errors import ConfigError, R2TError
 from r2t.train.batch import Batch, Targets
-from r2t.train.checkpoint import INITIAL, RunFolder
+from r2t.train.checkpoint import INITIAL, STATE, RunFolder
 from r2t.train.conduct import BatchSource, Conduct
 from r2t.train.config import TrainConfig
 from r2t.train.interruption import Interruption
@@ -308,6 +308,15 @@ class _Run:
     def load(self) -> None:
         """Continue from what `save` wrote."""
         tensors, counters = self.folder.load_state()
+        try:
+            self._restore(tensors, counters)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"{self.folder.path / STATE} is not of this run, or damaged: {error}; start a new "
+                "run"
+            ) from error
+
+    def _restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, key = name.partition("/")

@@ -100,6 +100,70 @@ def test_a_run_goes_on_in_its_own_settings(
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
 
 
+def test_own_data_set_warm_up_and_rounding_and_that_is_said(
+    run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    command = (train, "--store", store, *TINY, "--epochs", 12, "--batch-size", 2)
+    answer = run_command(*command, "--out", tmp_path / "own")
+    assert answer.exit_code == 0, answer.stderr
+    assert "training own data, paper recipe" in answer.stderr
+    assert (
+        "192 iterations; the learning rate rises to 0.0005 over 14 of them (7%); it is multiplied "
+        "by 0.1 from epoch 9; moments are rounded to 2 s; these follow your data"
+    ) in answer.stderr
+    assert "warning" not in answer.stderr
+    settings = config(tmp_path / "own")
+    assert settings["preset"] == "own"
+    assert (settings["schedule"]["warmup_iterations"], settings["schedule"]["step_epochs"]) == (
+        14,
+        [8],
+    )
+    given = ("--warmup", 3, "--set", "decoding.unit_seconds=0.5", "--epochs", 1)
+    assert run_command(*command, *given, "--out", tmp_path / "given").exit_code == 0
+    settings = config(tmp_path / "given")
+    assert settings["schedule"]["warmup_iterations"] == 3
+    assert settings["decoding"]["unit_seconds"] == 0.5
+
+
+def test_a_datasets_preset_on_little_data_is_warned_of(
+    run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    command = (train, "--store", store, *TINY, "--epochs", 1, "--preset", "qvhighlights")
+    coarse = ("--set", "decoding.unit_seconds=4", "--out", tmp_path / "run")
+    answer = run_command(*command, *coarse)
+    assert answer.exit_code == 0, answer.stderr
+    assert config(tmp_path / "run")["schedule"]["warmup_iterations"] == 500
+    assert (
+        "the warm-up of 500 iterations takes more than half of the run's 4, whose last learning "
+        "rate is 3.5e-06 of 0.0005: give a shorter --warmup"
+    ) in answer.stderr
+    assert "rounded to 4 s, but the store has a frame every 2 s" in answer.stderr
+
+
+def test_there_must_be_a_run_to_go_on_with(
+    run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    answer = run_command(train, "--store", store, "--out", tmp_path / "typo", "--resume")
+    assert answer.exit_code == 2
+    assert "no run to resume" in answer.stderr
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.filterwarnings("default::r2t.store.errors.RunWarning")
+def test_a_run_that_lost_a_line_of_its_metrics_says_so_and_ends(
+    run_command: RunCommand, store: Path, tmp_path: Path
+) -> None:
+    start = (train, "--store", store, "--out", tmp_path / "run", "--device", "cpu")
+    assert run_command(*start, *TINY, "--epochs", 1).exit_code == 0
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:40])
+    answer = run_command(*start, "--resume", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    assert "has no figures of epoch 1" in answer.stderr
+    result = json.loads(answer.stdout)
+    assert (result["epochs"], result["best_epoch"], result["metrics"]) == (0, None, {})
+
+
 def test_the_same_command_goes_on_with_an_interrupted_run(
     run_command: RunCommand, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tiny_store import make_store, tiny_config
 
 from r2t.store import FeatureStore
-from r2t.store.errors import AnnotationError, ConfigError, SpecMismatchError
+from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError, SpecMismatchError
 from r2t.train.checkpoint import RunFolder
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import clip_saliency, evaluate_groundings, evaluate_model
@@ -100,6 +100,31 @@ def test_impossible_requests_are_refused(tmp_path: Path, store: FeatureStore) ->
     unlabelled = replace(store.annotations("val")[0], moments=np.zeros((0, 2)), saliency=None)
     with pytest.raises(AnnotationError, match="neither moments nor saliency"):
         evaluate_groundings({}, [unlabelled], "moments")
+
+
+def test_queries_without_labels_are_left_out_by_name(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "feats.zarr", num_videos=4)
+    rows = store.annotations()
+    odd = [replace(row, moments=np.zeros((0, 2)), saliency=None) for row in rows]
+
+    def answer(*unlabelled: int) -> None:
+        mixed = [odd[place] if place in unlabelled else row for place, row in enumerate(rows)]
+        store.annotations = lambda split=None, domain=None: (  # type: ignore[method-assign]
+            [row for row in mixed if split in (None, row.split)]
+        )
+
+    answer(0, 6)
+    with pytest.warns(AnnotationWarning, match=r"1 of 4 queries are left out.*of v[03]; give them"):
+        splits = split_annotations(store)
+    assert [row.query_id for row in splits.train] == ["v0-1", "v1-0", "v1-1"]
+    assert [row.query_id for row in splits.val] == ["v2-0", "v2-1", "v3-1"]
+    folder = fit(tiny_config(store, epochs=1), store, splits, tmp_path / "run")
+    assert len(folder.metrics()) == 1
+    answer(*range(4))
+    with pytest.raises(ConfigError, match="no query to train on has moments or saliency"):
+        split_annotations(store)
+    answer(*range(4, 8))
+    assert split_annotations(store, val_fraction=0.5).held_out
 
 
 @pytest.mark.parametrize(
