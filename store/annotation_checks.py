@@ -20,6 +20,7 @@ from r2t.store.annotations import Annotation, Split
 from r2t.store.csv_format import read_csv
 from r2t.store.datasets import Reader, find_reader, read_annotations, split_of_stem
 from r2t.store.errors import AnnotationError
+from r2t.store.files import read_plain
 from r2t.store.jsonl_format import read_own_jsonl
 from r2t.store.moment_formats import Tally, read_charades, read_released_jsonl
 
@@ -228,7 +229,7 @@ def _text(path: Path, rows: Rows) -> str | None:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return None
-        content = path.read_bytes()
+        content = read_plain(path, MAX_FILE_BYTES)
     except OSError as error:
         raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
     if content.startswith(_BOM):

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.errors import AnnotationError
+from r2t.store.files import read_plain
 
 MAX_FILE_BYTES = 1 << 30
 MAX_SECONDS = 1e6  # eleven days; anything longer is milliseconds or frames taken for seconds
@@ -26,10 +27,7 @@ MAX_CLIPS = 43_200  # a day of two-second clips
 def read_text(path: Path) -> str:
     """Read a whole UTF-8 file, with or without a byte order mark."""
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise AnnotationError(f"{path} has {size} bytes; the limit is {MAX_FILE_BYTES}")
-        return path.read_bytes().decode("utf-8-sig")
+        return read_plain(path, MAX_FILE_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AnnotationError(
             f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"

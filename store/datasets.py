@@ -12,6 +12,7 @@ from r2t.store.annotation_fields import read_text
 from r2t.store.annotations import Annotation, Split
 from r2t.store.csv_format import read_csv
 from r2t.store.errors import AnnotationError, AnnotationWarning
+from r2t.store.files import require_plain
 from r2t.store.jsonl_format import read_own_jsonl
 from r2t.store.moment_formats import (
     Located,
@@ -112,6 +113,7 @@ def _is_known(path: Path) -> bool:
 
 def _head(path: Path) -> bytes:
     try:
+        require_plain(path)
         with path.open("rb") as file:
             return file.read(_HEAD_BYTES)
     except OSError as error:

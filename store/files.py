@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Generator
 from pathlib import Path
+from typing import BinaryIO
 
 from r2t.store.errors import R2TError
 
@@ -86,6 +88,32 @@ def write_whole(path: Path, content: bytes | str, *, beside: Path | None = None)
     data = content.encode() if isinstance(content, str) else content
     with appearing(path, beside=beside) as unfinished:
         unfinished.write_bytes(data)
+
+
+def require_plain(path: str | Path) -> None:
+    """Raise `OSError` unless a plain file is there: reading a pipe or a device may never end."""
+    with _opened(path):
+        pass
+
+
+def read_plain(path: str | Path, most_bytes: int) -> bytes:
+    """Read a plain file of at most so many bytes; raise `OSError` for anything else."""
+    with _opened(path) as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        if num_bytes > most_bytes:
+            reason = f"has {num_bytes} bytes; the limit is {most_bytes}"
+            raise OSError(errno.EFBIG, reason, str(path))
+        return file.read()
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Generator[BinaryIO]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer, too
+    with open(descriptor, "rb", closefd=True) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            reason = "is no plain file; write what a pipe gives into one first"
+            raise OSError(errno.EINVAL, reason, str(path))
+        yield file
 
 
 def sync(path: str | Path) -> None:

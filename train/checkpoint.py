@@ -28,17 +28,18 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from r2t.store.errors import ConfigError, RunWarning, in_one_line
-from r2t.store.files import write_whole
+from r2t.store.errors import ConfigError, RunWarning
+from r2t.store.files import read_plain, require_plain, write_whole
 from r2t.store.runs import exclusive
 from r2t.store.schema import FeatureSpec
 from r2t.train.config import TrainConfig
-from r2t.train.model import R2Model
+from r2t.train.model import R2Model, shape_problems
 
 INITIAL = "initial"  # weights to begin with: a file, and its origin in the record of the features
 WEIGHTS = "best.safetensors"  # those that a run is asked with
 CONFIG, STATE, METRICS = "config.json", "state.safetensors", "metrics.jsonl"
 COUNTERS = "counters"  # key of the JSON text in the metadata of STATE
+_MAX_RECORD_BYTES = 1 << 28  # of the configuration, or of the metrics
 # Of what a run was trained on: where it lay and how it came to be, not what it was.
 _CIRCUMSTANCES = ("store", "provenance")
 
@@ -63,17 +64,11 @@ class RunFolder:
     def held(self) -> Generator[None]:
         """Make the folder and keep other trainings out of it; remove it if nothing is put there."""
         made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            _remove_empty(made)
-            raise ConfigError(
-                f"cannot write into {self.path}: {error.strerror or error}; give another folder"
-            ) from error
         with contextlib.ExitStack() as stack:
             stack.callback(_remove_empty, made)
+            with contextlib.suppress(OSError):  # which the next line says better
+                self.path.mkdir(parents=True, exist_ok=True)
+            self.require_writable()
             try:
                 locked = stack.enter_context(exclusive(self.path))
             except BlockingIOError as error:
@@ -89,6 +84,16 @@ class RunFolder:
                     stacklevel=3,
                 )
             yield
+
+    def require_writable(self) -> None:
+        """Raise `ConfigError` if nothing can be written here, before work is spent on it."""
+        try:
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write into {self.path}: {error.strerror or error}; give another folder"
+            ) from error
 
     def claim(self, config: TrainConfig, trained_on: Mapping[str, Any], *, resume: bool) -> None:
         """Save the configuration, after making sure that no other run is overwritten.
@@ -132,7 +137,7 @@ class RunFolder:
         """Return the configuration and the description of the features trained on."""
         path = self.path / CONFIG
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(read_plain(path, _MAX_RECORD_BYTES))
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{self.path} holds no training run: {error}; give a folder that r2t train wrote"
@@ -159,26 +164,15 @@ class RunFolder:
         """Return the trained model on the CPU, in evaluation mode."""
         config, _ = self.load_config()
         path = self.path / f"{name}.safetensors"
-        try:
-            tensors = safetensors.torch.load_file(path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise ConfigError(f"cannot read weights from {path}: {error}") from error
+        if problems := shape_problems(config.model, _shapes(path)):
+            raise ConfigError(f"{path} does not fit {self.path / CONFIG}: {problems}")
         model = R2Model(config.model)
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ConfigError(
-                f"{path} does not fit {self.path / CONFIG}: {in_one_line(error)}"
-            ) from error
+        model.load_state_dict(_tensors(path))
         return model.eval()
 
     def load_initial(self) -> dict[str, Tensor]:
         """Return the weights that a fine-tuned run begins with."""
-        path = self.path / f"{INITIAL}.safetensors"
-        try:
-            return safetensors.torch.load_file(path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise ConfigError(f"cannot read weights from {path}: {error}") from error
+        return _tensors(self.path / f"{INITIAL}.safetensors")
 
     def has_state(self) -> bool:
         """Return whether a state was saved, from which the run can go on."""
@@ -203,6 +197,7 @@ class RunFolder:
         """Return what `save_state` wrote."""
         path = self.path / STATE
         try:
+            require_plain(path)
             with safetensors.safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 counters = json.loads((file.metadata() or {})[COUNTERS])
@@ -222,7 +217,7 @@ class RunFolder:
         nothing that the run goes on from.
         """
         path = self.path / METRICS
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
         kept = {
             record["epoch"]: line
             for line in lines
@@ -241,8 +236,26 @@ class RunFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records of the finished epochs that can be read."""
         path = self.path / METRICS
-        lines = path.read_bytes().splitlines() if path.exists() else []
+        lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
         return [record for line in lines if (record := _record(line)) is not None]
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a file's tensors, which its head tells."""
+    try:
+        require_plain(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"cannot read weights from {path}: {error}") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        require_plain(path)
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"cannot read weights from {path}: {error}") from error
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,8 @@ from r2t.train.padding import Extents
 from r2t.train.pyramid import Pyramid, PyramidPoints
 from r2t.train.r2_block import BlockOutput, R2Block
 from r2t.train.video_tiles import VideoTokens
+
+_MOST_NAMED = 3  # of what does not fit, in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,3 +139,24 @@ class R2Model(nn.Module):
                 f"the batch has (layers, vision width, text width) = {given}, the model was made "
                 f"for {fitting}: use features of the CLIP model and layers it was trained with"
             )
+
+
+def expected_shapes(config: R2Config) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's weights without taking memory for them."""
+    with torch.device("meta"):
+        state = R2Model(config).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def shape_problems(config: R2Config, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Name weights that do not fit a model, given by their shapes; empty where all do."""
+    expected = expected_shapes(config)
+    problems = [f"{name} is missing" for name in expected if name not in shapes]
+    problems += [f"{name} is unknown" for name in shapes if name not in expected]
+    problems += [
+        f"{name} is {list(shapes[name])}, not {list(shape)}"
+        for name, shape in expected.items()
+        if name in shapes and shapes[name] != shape
+    ]
+    more = f" and {len(problems) - _MOST_NAMED} more" if len(problems) > _MOST_NAMED else ""
+    return "; ".join(problems[:_MOST_NAMED]) + more

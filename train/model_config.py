@@ -8,6 +8,8 @@ from typing import Literal, get_args
 from r2t.store.errors import ConfigError
 from r2t.train.token_pooling import Pooling
 
+# Far above any sense, and far below what would hang or take all memory before it is refused.
+MAX_LAYERS, MAX_WIDTH, MAX_LEVELS = 256, 1 << 16, 16
 Direction = Literal["backward", "forward", "parallel"]
 
 
@@ -43,9 +45,17 @@ class R2Config:
     layer_weighting: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("num_layers", "vision_width", "text_width", "width", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}: must be positive")
+        for name, most in (
+            ("num_layers", MAX_LAYERS),
+            ("vision_width", MAX_WIDTH),
+            ("text_width", MAX_WIDTH),
+            ("width", MAX_WIDTH),
+            ("num_heads", MAX_WIDTH),
+        ):
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be from 1 to {most}")
+        if len(self.strides) > MAX_LEVELS:
+            raise ConfigError(f"strides: {len(self.strides)} levels; the limit is {MAX_LEVELS}")
         if self.width % (2 * self.num_heads):
             raise ConfigError(
                 f"width = {self.width} and num_heads = {self.num_heads}: the width must be a "

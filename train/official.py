@@ -7,6 +7,7 @@ of its saliency loss, a constant that is dropped on reading and restored on writ
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.train.model import R2Model
+from r2t.store.files import require_plain
+from r2t.train.model import R2Model, expected_shapes
 from r2t.train.model_config import R2Config
 
 TEMPERATURE = "loss._loss_sal.scale"
@@ -68,10 +70,9 @@ def load_official(path: Path, *, num_heads: int = 8) -> R2Model:
 
     Sizes are read off the shapes, except the number of heads, which leaves no trace in them.
     """
+    _require_stored(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # of files that are no checkpoints, the unpickler raises anything
         # PyTorch's own text is left out: it advises to read the file unsafely.
         raise ConfigError(
@@ -86,6 +87,26 @@ def load_official(path: Path, *, num_heads: int = 8) -> R2Model:
     return from_official(state, num_heads=num_heads)
 
 
+def _require_stored(path: Path) -> None:
+    """Refuse an archive that holds more than its size: compressed, or with parts that overlap."""
+    try:
+        require_plain(path)
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except zipfile.BadZipFile as error:
+        raise ConfigError(f"{path} is a damaged archive: {error}; copy it again") from error
+    total = sum(member.file_size for member in members)
+    compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if compressed or total > path.stat().st_size:
+        raise ConfigError(
+            f"{path} unpacks to more than it is, which no checkpoint does that PyTorch wrote"
+        )
+
+
 def from_official(state: Mapping[str, Tensor], *, num_heads: int = 8) -> R2Model:
     """Build a model from a state dict with official names, which must fit without remainder."""
     renamed: dict[str, Tensor] = {}
@@ -98,8 +119,8 @@ def from_official(state: Mapping[str, Tensor], *, num_heads: int = 8) -> R2Model
             unknown.append(name)
         else:
             renamed[ours] = tensor
-    model = R2Model(_infer_config(state, num_heads))
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    config = _infer_config(state, num_heads)
+    expected = expected_shapes(config)
     problems = [f"{name} is unknown" for name in unknown]
     problems += [f"{to_official_name(name)} is missing" for name in expected if name not in renamed]
     for name, tensor in renamed.items():
@@ -109,8 +130,11 @@ def from_official(state: Mapping[str, Tensor], *, num_heads: int = 8) -> R2Model
             problems.append(
                 f"{to_official_name(name)} is {list(tensor.shape)}, not {list(expected[name])}"
             )
+        elif tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            problems.append(f"{to_official_name(name)} holds fewer numbers than its shape says")
     if problems:
         raise ConfigError("not an official R²-Tuning checkpoint: " + "; ".join(problems))
+    model = R2Model(config)
     model.load_state_dict(renamed)
     return model
 
