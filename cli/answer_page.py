@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from r2t.cli.plots import minutes, span
+from r2t.cli.verdict import presence_json, verdict
 
 if TYPE_CHECKING:
     from r2t.train.decode import Grounding
+    from r2t.train.presence import PresenceRule
 
 CURVE_HEIGHT = 100.0
 NUM_TICKS = 4
@@ -26,18 +28,26 @@ NUM_TICKS = 4
 
 @dataclass(frozen=True)
 class Answer:
-    """A sentence, where it was found, and the seconds that took."""
+    """A sentence, where it was found, the seconds that took, and whether it is there at all."""
 
     query: str
     grounding: Grounding
     seconds: float
+    rule: PresenceRule | None = None
 
 
 def answers_json(video: str, answers: Sequence[Answer]) -> dict[str, Any]:
     """Return answers as JSON values, in the order they were given."""
     return {
         "video": video,
-        "answers": [{"query": each.query, **each.grounding.to_dict()} for each in answers],
+        "answers": [
+            {
+                "query": each.query,
+                **each.grounding.to_dict(),
+                "presence": presence_json(each.rule, each.grounding),
+            }
+            for each in answers
+        ],
     }
 
 
@@ -72,10 +82,13 @@ def _card(answer: Answer, top: int) -> str:
     ticks = "".join(
         f"<span>{minutes(duration * place / NUM_TICKS)}</span>" for place in range(NUM_TICKS + 1)
     )
+    absent = verdict(answer.rule, grounding)
+    denial = f'<p class="r2t-absent">{escape(absent)}</p>' if absent else ""
     found = f"<ol>{rows}</ol>" if rows else "<p>no moment was found; see the curve</p>"
     return (
         f'<article class="r2t-answer"><h3>{escape(answer.query)}</h3>'
         f'<p class="r2t-took">answered in {answer.seconds:.2f} s; click a moment to play it</p>'
+        f"{denial}"
         f'<div class="r2t-line" data-r2t-duration="{duration:.3f}">'
         f'<svg viewBox="0 0 1 {CURVE_HEIGHT:g}" preserveAspectRatio="none" aria-hidden="true">'
         f'<path d="{_curve(grounding)}"/></svg>'

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Checkpoint, Device, Json, QuerySplit, Seed, Store
-from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar
+from r2t.cli.ui import SOME_FAILED, answers, handle_errors, note, print_json, progress_bar
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
+
+if TYPE_CHECKING:
+    from r2t.train.presence import PresenceRule
 
 EXAMPLES = examples(
     "r2t calibrate --store feats.zarr --checkpoint runs/x",
     "r2t calibrate --store feats.zarr --checkpoint runs/x --absent 10 --json",
 )
-HARDLY = 0.65  # the share of pairs in the right order under which a threshold helps little
 
 
 def calibrate(
@@ -34,16 +36,18 @@ def calibrate(
     """Choose the saliency under which `r2t predict` says that a sentence is not in the video.
 
     Each video is asked its own sentences and those of others. The threshold that tells the two
-    apart best goes into the run's folder, with how well it does. The run must not have been trained
-    on the --split.
+    apart best goes into the run's folder, with how well it does; one that does no better than
+    chance does not, and the exit status is 1. The run must not have been trained on the --split.
     """
     with handle_errors():
         from r2t.store.feature_store import FeatureStore
+        from r2t.train.checkpoint import RunFolder
         from r2t.train.devices import pick_device
         from r2t.train.fit import evaluation_queries
         from r2t.train.grounder import Grounder
-        from r2t.train.presence import PRESENCE, choose_rule, save_rule
+        from r2t.train.presence import PRESENCE, choose_rule, load_rule, save_rule
 
+        RunFolder(checkpoint).require_writable()
         features = FeatureStore.open(store)
         grounder = Grounder.load(checkpoint, device=pick_device(device))
         require_compatible(
@@ -71,22 +75,35 @@ def calibrate(
                 grounder, features, rows, absent_per_query=absent, seed=seed, on_queries=on_queries
             )
         facts = {"store": store, "content": features.content_digest(), "split": split, "seed": seed}
-        save_rule(checkpoint, rule, facts)
+        if rule.beats_chance:
+            save_rule(checkpoint, rule, facts)
         if json:
-            print_json({**asdict(rule), **facts})
+            print_json({**asdict(rule), "beats_chance": rule.beats_chance, **facts})
         else:
-            answers().print(
-                f"present from a saliency of {rule.threshold:.3f}: right for {rule.recall:.0%} of "
-                f"{rule.num_present} sentences of the video, and for {rule.rejected:.0%} of "
-                f"{rule.num_absent} of others; of equally many, {rule.precision:.0%} of those "
-                "called present are",
-                highlight=False,
-                soft_wrap=True,
-            )
-        if rule.auc < HARDLY:
-            note(
-                f"warning: this run hardly tells them apart: a sentence of the video scores above "
-                f"one of another in {rule.auc:.0%} of pairs (half is chance)",
-                style="yellow",
-            )
-        note(f"written: {checkpoint / PRESENCE}")
+            answers().print(rule_line(rule), highlight=False, soft_wrap=True)
+        path = checkpoint / PRESENCE
+        if rule.beats_chance:
+            note(f"written: {path}")
+            return
+        note(
+            "not written: this tells them apart no better than chance for certain; annotate more "
+            f"videos of split {split!r}, or train longer",
+            style="yellow",
+        )
+        if load_rule(checkpoint) is not None:
+            note(f"{path}, which is there from before, stays in use; delete it if it should not")
+        raise typer.Exit(SOME_FAILED)
+
+
+def rule_line(rule: PresenceRule) -> str:
+    """Say what a rule does, and how sure that is."""
+    shares = (
+        f"{rule.recall:.0%} of {rule.num_present} sentences of the video and {rule.rejected:.0%} of"
+    )
+    held_out = f"[{rule.held_out_right_low:.0%}, {rule.held_out_right_high:.0%}]"
+    return (
+        f"present from a saliency of {rule.threshold:.3f}: right for {shares} {rule.num_absent} of "
+        f"others; on videos it was not chosen on, for {rule.held_out_right:.0%} {held_out} of both "
+        f"kinds; a sentence of the video scores above one of another in {rule.auc:.0%} "
+        f"[{rule.auc_low:.0%}, {rule.auc_high:.0%}] of pairs (chance is 50%)"
+    )

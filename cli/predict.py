@@ -27,6 +27,7 @@ from r2t.cli.shared.options import (
     TopMoments,
 )
 from r2t.cli.ui import answers, cell, growing_bar, handle_errors, note, print_json
+from r2t.cli.verdict import presence_json, verdict
 
 if TYPE_CHECKING:
     from r2t.cli.plots import FrameStrip
@@ -85,7 +86,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         from r2t.extract.clip import FrozenClip
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
-        from r2t.train.presence import load_rule, presence_score
+        from r2t.train.presence import load_rule
 
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
@@ -101,34 +102,33 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             pool=pool,
         )
         grounding, num_windows = ask_file(grounder, clip, video, query, rate)
-        score = presence_score(grounding)
-        threshold = None if rule is None else rule.threshold
+        absent = verdict(rule, grounding)
         if json:
-            presence = {
-                "score": score,
-                "threshold": threshold,
-                "probably_absent": None if threshold is None else score < threshold,
-            }
             print_json(
                 {
                     "video": str(video),
                     "query": query,
                     **grounding.to_dict(),
                     "num_windows": num_windows,
-                    "presence": presence,
+                    "presence": presence_json(rule, grounding),
                 }
             )
         else:
             answers().print(grounding_table(grounding, video.name, query, top))
-            if threshold is not None and score < threshold:
-                answers().print(
-                    f"probably not in this video (saliency {score:.3f} < {threshold:.3f})",
-                    style="yellow",
-                    soft_wrap=True,
-                )
+            if absent is not None:
+                answers().print(absent, style="yellow", soft_wrap=True)
         if plot is not None or report is not None:
+            from r2t.cli.plots import plot_grounding
+            from r2t.cli.report import write_video_report
+
             strip = frame_strip(pool, video, grounding.duration_seconds)
-            _draw(grounding, video, query, checkpoint, strip, plot=plot, report=report, top=top)
+            if plot is not None:
+                plot_grounding(grounding, query, plot, strip=strip, top=top)
+                note(f"drawn: {plot}")
+            if report is not None:
+                write_video_report(
+                    report, video, query, grounding, strip, checkpoint, top=top, verdict=absent
+                )
         if srt is not None:
             write_subtitles(grounding, query, srt, top)
         if cut is not None:
@@ -152,27 +152,6 @@ def _require_paths(
     for path, require in checks:
         if path is not None:
             require(path)
-
-
-def _draw(
-    grounding: Grounding,
-    video: Path,
-    query: str,
-    run: Path,
-    strip: FrameStrip,
-    *,
-    plot: Path | None,
-    report: Path | None,
-    top: int,
-) -> None:
-    from r2t.cli.plots import plot_grounding
-    from r2t.cli.report import write_video_report
-
-    if plot is not None:
-        plot_grounding(grounding, query, plot, strip=strip, top=top)
-        note(f"drawn: {plot}")
-    if report is not None:
-        write_video_report(report, video, query, grounding, strip, run, top=top)
 
 
 def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:

@@ -31,6 +31,7 @@ from r2t.cli.report_videos import (
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Checkpoint, Device, Domain, QueryBatch, QuerySplit, Store
 from r2t.cli.ui import SOME_FAILED, counted, handle_errors, human_bytes, note
+from r2t.cli.verdict import verdict
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
 
@@ -73,8 +74,11 @@ def report(  # noqa: PLR0913 - a parameter for each option
     it shows pictures and plays a video where one clicks; the videos stay where they are.
     """
     with handle_errors():
+        from r2t.train.presence import load_rule
+
         require_page_path(out)
         place = VideoPlace.parse(videos)
+        rule = load_rule(checkpoint)
         asked = ask_store(store, checkpoint, split, domain, batch_size=batch_size, device=device)
         summary, tables, scores = _scores(asked, num_samples=bootstrap)
         durations = {
@@ -104,6 +108,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
                     top=TOP,
                     truth=row.moments,
                     scores=scores.get(row.query_id),
+                    verdict=verdict(rule, asked.groundings[row.query_id]),
                 )
                 for row in asked.truth
             ],
@@ -125,9 +130,12 @@ def write_video_report(
     run: Path,
     *,
     top: int,
+    verdict: str | None = None,
 ) -> None:
     """Write the page of one video and one query, with its `top` best moments."""
-    entry = query_entry(grounding, query_id="query", video_id=video.name, query=query, top=top)
+    entry = query_entry(
+        grounding, query_id="query", video_id=video.name, query=query, top=top, verdict=verdict
+    )
     shown = {
         "seconds": round(grounding.duration_seconds, 3),
         "strip": data_url(strip_image(strip)),

@@ -43,10 +43,12 @@ def query_entry(
     top: int,
     truth: NDArray[np.float64] | None = None,
     scores: Mapping[str, float] | None = None,
+    verdict: str | None = None,
 ) -> dict[str, Any]:
     """Describe a query for the page: its `top` best moments, true moments, saliency and scores.
 
-    `scores` are in percent, under the page's names; what is not finite is left out.
+    `scores` are in percent, under the page's names; what is not finite is left out. `verdict` says
+    that the sentence is probably not in the video.
     """
     return {
         "id": query_id,
@@ -55,6 +57,7 @@ def query_entry(
         "truth": [] if truth is None else _rounded(truth),
         "moments": _rounded(grounding.moments[:top]),
         "curve": _curve(grounding),
+        "verdict": verdict,
         "scores": {
             name: round(value, 2) for name, value in (scores or {}).items() if np.isfinite(value)
         },

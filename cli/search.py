@@ -25,6 +25,7 @@ from r2t.cli.ui import (
     print_json,
     progress_bar,
 )
+from r2t.cli.verdict import ABSENT, presence_json
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.store.schema import QueryFeatures
     from r2t.train.grounder import Grounder
+    from r2t.train.presence import PresenceRule
     from r2t.train.search import Answer
 
 EXAMPLES = examples(
@@ -64,10 +66,12 @@ def search(  # noqa: PLR0913 - a parameter for each option
         from r2t.store.feature_store import FeatureStore
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
+        from r2t.train.presence import load_rule
 
         features = FeatureStore.open(store)
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
+        rule = load_rule(checkpoint)
         require_compatible(grounder.spec, features.spec, action=f"search {store}")
         if not len(features.videos):
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
@@ -93,11 +97,19 @@ def search(  # noqa: PLR0913 - a parameter for each option
                     "num_videos": count,
                     "num_failed": len(failed),
                     "seconds": round(seconds, 3),
-                    "videos": [_json(answer, moments) for answer in best],
+                    "videos": [_json(answer, moments, rule) for answer in best],
                 }
             )
         else:
-            answers().print(_table(best, query, moments))
+            answers().print(_table(best, query, moments, rule))
+            # The best come first, so that one that is denied speaks for all that follow.
+            if best and rule is not None and rule.denies(best[0].score):
+                answers().print(
+                    f"probably in none of these videos (saliency {best[0].score:.3f} < "
+                    f"{rule.threshold:.3f})",
+                    style="yellow",
+                    soft_wrap=True,
+                )
         note(f"asked {counted(count, 'video')} in {seconds:.1f} s, {count / seconds:.0f} a second")
         for answer in failed:
             note(f"failed: {answer.video_id}: {answer.error}", style="red")
@@ -125,13 +137,14 @@ def _best_answers(
     return [answer for _, _, answer in sorted(best, reverse=True)], failed
 
 
-def _json(answer: Answer, num_moments: int) -> dict[str, Any]:
+def _json(answer: Answer, num_moments: int, rule: PresenceRule | None) -> dict[str, Any]:
     assert answer.grounding is not None
     return {
         "video": answer.video_id,
         "score": answer.score,
         "duration_seconds": answer.grounding.duration_seconds,
         "peak_seconds": peak_seconds(answer),
+        "presence": presence_json(rule, answer.grounding),
         "moments": [
             {"start_seconds": start, "end_seconds": end, "score": score}
             for start, end, score in answer.grounding.moments[:num_moments].tolist()
@@ -145,7 +158,9 @@ def peak_seconds(answer: Answer) -> float:
     return (int(answer.grounding.saliency.argmax()) + 0.5) / answer.grounding.frame_rate_fps
 
 
-def _table(best: Sequence[Answer], query: str, num_moments: int) -> Table:
+def _table(
+    best: Sequence[Answer], query: str, num_moments: int, rule: PresenceRule | None
+) -> Table:
     from r2t.cli.plots import minutes, span
 
     table = Table(title=Text(query, style="bold"), title_justify="left")
@@ -154,6 +169,8 @@ def _table(best: Sequence[Answer], query: str, num_moments: int) -> Table:
     table.add_column("video", overflow="fold")
     for name in ("moment", "highest at"):
         table.add_column(name, justify="right")
+    if rule is not None:
+        table.add_column("")
     for rank, answer in enumerate(best, start=1):
         assert answer.grounding is not None
         found = answer.grounding.moments[:num_moments].tolist()
@@ -164,5 +181,6 @@ def _table(best: Sequence[Answer], query: str, num_moments: int) -> Table:
             cell(answer.video_id),
             cell(spans),
             minutes(peak_seconds(answer)),
+            *([ABSENT if rule.denies(answer.score) else ""] if rule is not None else []),
         )
     return table

@@ -77,11 +77,13 @@ def serve(  # noqa: PLR0913 - a parameter for each option
         from r2t.extract.clip import FrozenClip
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
+        from r2t.train.presence import load_rule
 
         if not max_minutes > 0:
             raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
+        rule = load_rule(checkpoint)
         rate = pick_frame_rate(grounder, fps)
         with started_pool() as pool:
             clip = FrozenClip.matching(
@@ -104,7 +106,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 f"Up to {human_bytes(max_upload)} and {max_minutes:g} minutes. Everything stays on "
                 "this machine."
             )
-            blocks = Page(asker, top=top).build(title)
+            blocks = Page(asker, top=top, rule=rule).build(title)
             try:
                 address = launch(blocks, port=port, max_upload_bytes=max_upload)
             except OSError as error:

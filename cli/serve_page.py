@@ -28,6 +28,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from r2t.cli.answer_page import Answer, answers_html
 from r2t.cli.video_asker import VideoAsker
 from r2t.store.errors import R2TError
+from r2t.train.presence import PresenceRule
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +74,9 @@ class PolicyMiddleware:
 class Page:
     """The page's parts and what happens when they are used."""
 
-    def __init__(self, asker: VideoAsker, *, top: int) -> None:
+    def __init__(self, asker: VideoAsker, *, top: int, rule: PresenceRule | None = None) -> None:
         self._asker = asker
+        self._rule = rule
         self._top = top
 
     def build(self, title: str) -> gr.Blocks:
@@ -148,7 +150,7 @@ class Page:
             grounding, remarks = self._asker.ask(session.video, query)
         for remark in remarks:
             gr.Warning(escape(remark))
-        answer = Answer(query.strip(), grounding, time.perf_counter() - began)
+        answer = Answer(query.strip(), grounding, time.perf_counter() - began, self._rule)
         session.answers = [*session.answers, answer][-MAX_ANSWERS:]
         return "", session, answers_html(session.video.stem, session.answers, self._top)
 

@@ -11,6 +11,7 @@ from r2t.store.schema import FeatureSpec
 from r2t.train.checkpoint import RunFolder
 from r2t.train.model import R2Model
 from r2t.train.model_config import R2Config
+from r2t.train.presence import PresenceRule
 
 
 def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:
@@ -28,3 +29,21 @@ def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:
     run.claim(config, {"identity": spec.to_dict(), "provenance": provenance}, resume=False)
     run.save_weights("best", R2Model(config.model))
     return run.path
+
+
+def presence_rule(threshold: float) -> PresenceRule:
+    """A rule that tells present from absent well."""
+    return PresenceRule(
+        threshold=threshold,
+        precision=0.9,
+        recall=0.9,
+        rejected=0.9,
+        auc=0.95,
+        auc_low=0.9,
+        auc_high=1.0,
+        held_out_right=0.9,
+        held_out_right_low=0.8,
+        held_out_right_high=1.0,
+        num_present=100,
+        num_absent=400,
+    )

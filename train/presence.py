@@ -3,7 +3,8 @@
 The class score of a moment cannot tell: training asks no video a sentence of another, so it only
 learns where in a video, not whether. The saliency can: its cosine is trained to be higher for the
 video's own query than for the others of a batch. So the highest saliency is the score of presence,
-here and wherever videos are ranked. How well it tells is measured with every threshold: see `auc`.
+here and wherever videos are ranked. How well it tells is measured with every threshold: one that
+does not beat chance is not used.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ import dataclasses
 import hashlib
 import json
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
 
 from r2t.store.annotations import Annotation
-from r2t.store.errors import ConfigError
+from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.feature_store import FeatureStore
-from r2t.store.files import write_whole
+from r2t.store.files import read_plain, require_plain, write_whole
 from r2t.store.frame_source import stored_video
 from r2t.train.checkpoint import WEIGHTS
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
+from r2t.train.presence_scores import CHANCE, PresenceScores, auc, best_threshold, held_out_right
 from r2t.train.windows import WindowPlan, ground_source
 
 PRESENCE = "presence.json"
+_MAX_BYTES = 1 << 20  # of that file
 
 
 def presence_score(grounding: Grounding) -> float:
@@ -44,7 +47,9 @@ class PresenceRule:
 
     `recall` is the share of present queries that reach the threshold, `rejected` that of absent
     ones that do not, `precision` that of present ones among those that reach it, were both equally
-    many. `auc` is the chance that a present query scores above an absent one.
+    many. `auc` is the chance that a present query scores above an absent one. `held_out_right` is
+    the mean of `recall` and `rejected` on videos that the threshold was not chosen on. The bounds
+    of the last two are those of 95 % intervals over other videos.
     """
 
     threshold: float
@@ -52,33 +57,46 @@ class PresenceRule:
     recall: float
     rejected: float
     auc: float
+    auc_low: float
+    auc_high: float
+    held_out_right: float
+    held_out_right_low: float
+    held_out_right_high: float
     num_present: int
     num_absent: int
 
     @classmethod
-    def choose(
-        cls, present: Float64[np.ndarray, " present"], absent: Float64[np.ndarray, " absent"]
-    ) -> PresenceRule:
+    def choose(cls, scores: PresenceScores) -> PresenceRule:
         """Choose the threshold that gets the most of both right, each kind counting half."""
-        if not (len(present) and len(absent)):
-            raise ConfigError("a threshold needs queries that are present and some that are not")
-        values = np.unique(np.concatenate([present, absent]))
-        # Half-way between neighbours, so that no score lies on the threshold.
-        thresholds = np.concatenate([values[:1], (values[1:] + values[:-1]) / 2])
-        recall = 1 - np.searchsorted(np.sort(present), thresholds) / len(present)
-        passed = 1 - np.searchsorted(np.sort(absent), thresholds) / len(absent)
-        best = int(np.argmax(recall - passed))
-        below = np.searchsorted(np.sort(absent), present, side="left")
-        equal = np.searchsorted(np.sort(absent), present, side="right") - below
+        present, absent = scores.present, scores.absent
+        threshold = best_threshold(present, absent)
+        recall = float((present >= threshold).mean())
+        rejected = float((absent < threshold).mean())
+        order = auc(scores)
+        right = held_out_right(scores)
         return cls(
-            threshold=float(thresholds[best]),
-            precision=float(recall[best] / (recall[best] + passed[best])),
-            recall=float(recall[best]),
-            rejected=float(1 - passed[best]),
-            auc=float((below + equal / 2).mean() / len(absent)),
+            threshold=threshold,
+            precision=recall / (recall + 1 - rejected),
+            recall=recall,
+            rejected=rejected,
+            auc=order.value,
+            auc_low=order.low,
+            auc_high=order.high,
+            held_out_right=right.value,
+            held_out_right_low=right.low,
+            held_out_right_high=right.high,
             num_present=len(present),
             num_absent=len(absent),
         )
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether it tells anything: more than a coin, and than calling everything present."""
+        return self.auc_low > CHANCE and self.held_out_right_low > CHANCE
+
+    def denies(self, score: float) -> bool:
+        """Return whether a query of this presence score is probably not in the video."""
+        return score < self.threshold
 
 
 def choose_rule(
@@ -98,6 +116,7 @@ def choose_rule(
     plan = WindowPlan.of_run(grounder.trained_on)
     present: list[float] = []
     absent: list[float] = []
+    asked: list[tuple[int, int]] = []
     for video_id, own, others in _questions(annotations, absent_per_query, seed):
         queries = [store.read_query(query_id) for query_id in (*own, *others)]
         source = stored_video(store, video_id)
@@ -106,8 +125,18 @@ def choose_rule(
         ]
         present += scores[: len(own)]
         absent += scores[len(own) :]
+        asked.append((len(own), len(others)))
         on_queries(len(queries))
-    return PresenceRule.choose(np.array(present), np.array(absent))
+    videos = np.arange(len(asked))
+    counts = np.array(asked).reshape(-1, 2)
+    return PresenceRule.choose(
+        PresenceScores(
+            np.array(present),
+            np.array(absent),
+            np.repeat(videos, counts[:, 0]),
+            np.repeat(videos, counts[:, 1]),
+        )
+    )
 
 
 def _questions(
@@ -133,24 +162,42 @@ def save_rule(run: Path, rule: PresenceRule, facts: Mapping[str, Any]) -> None:
 
 
 def load_rule(run: Path) -> PresenceRule | None:
-    """Return a run's rule; None if there is none, or if the weights are not those it is for."""
+    """Return a run's rule; None, with a `RunWarning`, if there is one that is not to be used.
+
+    That is one for other weights, or one that does not beat chance. Without any it is None, too.
+    """
     path = run / PRESENCE
     if not path.exists():
         return None
+    names = {field.name for field in dataclasses.fields(PresenceRule)}
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_plain(path, _MAX_BYTES))
         if content["weights_sha256"] != _weights_sha256(run):
-            return None
-        numbers = {field.name: content[field.name] for field in dataclasses.fields(PresenceRule)}
-        if not all(isinstance(number, int | float) for number in numbers.values()):
+            return _unused(path, "was chosen for other weights than the run has now")
+        numbers = {name: content[name] for name in names if name in content}
+        if "threshold" not in numbers or not all(
+            isinstance(number, int | float) for number in numbers.values()
+        ):
             raise TypeError(f"{numbers} are not all numbers")
-        return PresenceRule(**numbers)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is damaged: {error}; delete it, or run r2t calibrate again"
         ) from error
+    if numbers.keys() != names:
+        return _unused(path, "does not say whether it beats chance")
+    rule = PresenceRule(**numbers)
+    return rule if rule.beats_chance else _unused(path, "tells no better than chance")
+
+
+def _unused(path: Path, why: str) -> None:
+    warnings.warn(
+        f"{path} is not used: it {why}; run r2t calibrate again, or delete it",
+        RunWarning,
+        stacklevel=3,
+    )
 
 
 def _weights_sha256(run: Path) -> str:
+    require_plain(run / WEIGHTS)
     with (run / WEIGHTS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

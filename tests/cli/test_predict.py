@@ -11,14 +11,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from demo_run import make_demo_run
+from demo_run import make_demo_run, presence_rule
 from PIL import Image
 from typer.testing import Result
 
 from r2t.cli.predict import predict, sparkline
 from r2t.extract.clip import FrozenClip
 from r2t.store.schema import FeatureSpec
-from r2t.train.presence import PresenceRule, save_rule
+from r2t.train.presence import save_rule
 
 RunCommand = Callable[..., Result]
 
@@ -163,8 +163,7 @@ def test_a_calibrated_run_says_whether_it_is_there_at_all(
     before = json.loads(run_command(predict, *question, "--json").stdout)
     assert before["presence"]["threshold"] is None
     assert before["presence"]["score"] == pytest.approx(max(before["saliency"]))
-    rule = PresenceRule.choose(np.array([threshold]), np.array([threshold]))
-    save_rule(run, rule, {})
+    save_rule(run, presence_rule(threshold), {})
     after = json.loads(run_command(predict, *question, "--json").stdout)
     assert after["presence"]["probably_absent"] is absent
     assert after["moments"] == before["moments"]

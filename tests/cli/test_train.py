@@ -103,20 +103,20 @@ def test_a_run_goes_on_in_its_own_settings(
 def test_own_data_set_warm_up_and_rounding_and_that_is_said(
     run_command: RunCommand, store: Path, tmp_path: Path
 ) -> None:
-    command = (train, "--store", store, *TINY, "--epochs", 12, "--batch-size", 2)
+    command = (train, "--store", store, *TINY, "--epochs", 3)
     answer = run_command(*command, "--out", tmp_path / "own")
     assert answer.exit_code == 0, answer.stderr
     assert "training own data, paper recipe" in answer.stderr
     assert (
-        "192 iterations; the learning rate rises to 0.0005 over 14 of them (7%); it is multiplied "
-        "by 0.1 from epoch 9; moments are rounded to 2 s; these follow your data"
+        "12 iterations; the learning rate rises to 0.0005 over 1 of them (8%); it is multiplied by "
+        "0.1 from epoch 3; moments are rounded to 2 s; these follow your data"
     ) in answer.stderr
     assert "warning" not in answer.stderr
     settings = config(tmp_path / "own")
     assert settings["preset"] == "own"
     assert (settings["schedule"]["warmup_iterations"], settings["schedule"]["step_epochs"]) == (
-        14,
-        [8],
+        1,
+        [2],
     )
     given = ("--warmup", 3, "--set", "decoding.unit_seconds=0.5", "--epochs", 1)
     assert run_command(*command, *given, "--out", tmp_path / "given").exit_code == 0
@@ -212,7 +212,10 @@ def test_without_a_val_split_videos_are_held_out_and_that_is_said(
     command = ("--store", tmp_path / "feats.zarr", *TINY, "--epochs", 1)
     held = run_command(train, *command, "--out", tmp_path / "a", "--val-fraction", 0.5)
     assert held.exit_code == 0
-    assert "no val split: 2 of 4 videos (4 queries), drawn with seed 0, are held out" in held.stderr
+    assert (
+        "no labelled val split: 2 of 4 videos (4 queries), drawn with seed 0, are held out"
+        in held.stderr
+    )
     none = run_command(train, *command, "--out", tmp_path / "b", "--val-fraction", 0)
     assert none.exit_code == 0
     assert "no validation" in none.stderr

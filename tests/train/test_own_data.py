@@ -21,7 +21,7 @@ def test_qvhighlights_itself_would_get_its_own_schedule() -> None:
         (64, 30, 128, 1.0, (9, (20,), 1.0)),  # of 120 iterations
         (64, 8, 32, 2.0, (5, (5,), 0.5)),  # of 64
         (3, 1, 32, "per-video", (0, (), None)),
-        (50_000, 60, 128, 0.5, (6859, (40,), 2.0)),
+        (50_000, 60, 128, 0.5, (6860, (40,), 2.0)),
     ],
 )
 def test_small_and_large_data_get_the_same_shares(

@@ -1,0 +1,101 @@
+"""A rule of presence on the demo world: one that is written tells on videos it never saw.
+
+The saliency is the frozen CLIP's own similarity, which knows this world without training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from r2t.extract.clip import FrozenClip
+from r2t.extract.config import ExtractConfig
+from r2t.extract.demo.world import make_world
+from r2t.extract.frames import find_videos
+from r2t.extract.pipeline import extract
+from r2t.extract.similarity import similarity
+from r2t.store import FeatureStore, QueryFeatures
+from r2t.store.datasets import read_annotations
+from r2t.store.frame_source import FrameSource
+from r2t.train import presence
+from r2t.train.decode import Grounding
+from r2t.train.grounder import Grounder
+from r2t.train.presence import PresenceRule, choose_rule
+from r2t.train.presence_scores import PresenceScores
+
+
+class Similar(Grounder):
+    """In the place of a trained model: frames are as salient as CLIP finds them."""
+
+    def __init__(self, clip: FrozenClip, *, shuffled: bool) -> None:
+        self.trained_on = {"longest_num_frames": 64}
+        self.clip = clip
+        self.generator = np.random.default_rng(0) if shuffled else None
+
+    def asked(self, source: FrameSource, queries: Sequence[QueryFeatures]) -> list[Grounding]:
+        curves = similarity(self.clip, source.read(slice(0, source.num_frames)), queries)[:, :, 0]
+        if self.generator is not None:
+            curves = self.generator.permutation(curves)
+        moments = np.zeros((0, 3))
+        rate, duration = source.frame_rate_fps, source.duration_seconds
+        return [Grounding(moments, curve, rate, duration) for curve in curves]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrozenClip, FeatureStore]:
+    folder = tmp_path_factory.mktemp("world")
+    rows = [
+        row
+        for split in ("val", "test")
+        for row in read_annotations(make_world(folder / "v", num_videos=10, seed=0, split=split))
+    ]
+    clip = FrozenClip.load("r2t-demo", layers=1)
+    config = ExtractConfig(frame_rate=1.0, num_workers=1)
+    spec = clip.spec(config.frame_rate, config.dtype)
+    store = FeatureStore.create(folder / "feats.zarr", spec, clip.provenance())
+    assert extract(config, clip, store, find_videos(folder / "v"), rows).complete
+    return clip, FeatureStore.open(folder / "feats.zarr")
+
+
+def chosen(
+    model: Similar, store: FeatureStore, split: str, monkeypatch: pytest.MonkeyPatch
+) -> PresenceRule:
+    def ground_source(
+        grounder: Similar, source: FrameSource, queries: Sequence[QueryFeatures], **_: Any
+    ) -> list[Grounding]:
+        return grounder.asked(source, queries)
+
+    monkeypatch.setattr(presence, "ground_source", ground_source)
+    return choose_rule(model, store, store.annotations(split))
+
+
+def test_a_rule_that_beats_chance_does_so_on_other_videos(
+    world: tuple[FrozenClip, FeatureStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, store = world
+    rule = chosen(Similar(clip, shuffled=False), store, "val", monkeypatch)
+    assert rule.beats_chance
+    seen: list[PresenceScores] = []
+    choose = PresenceRule.choose
+
+    def watched(scores: PresenceScores) -> PresenceRule:
+        seen.append(scores)
+        return choose(scores)
+
+    monkeypatch.setattr(PresenceRule, "choose", watched)
+    chosen(Similar(clip, shuffled=False), store, "test", monkeypatch)
+    (scores,) = seen
+    recall = float((scores.present >= rule.threshold).mean())
+    rejected = float((scores.absent < rule.threshold).mean())
+    assert (recall + rejected) / 2 > 0.65
+
+
+def test_answers_to_other_sentences_beat_nothing(
+    world: tuple[FrozenClip, FeatureStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, store = world
+    rule = chosen(Similar(clip, shuffled=True), store, "val", monkeypatch)
+    assert not rule.beats_chance
