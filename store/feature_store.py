@@ -231,7 +231,8 @@ class FeatureStore:
     def _repr_html_(self) -> str:
         spec = self.spec
         seconds = float(self._videos.column("duration_seconds").sum())
-        splits = sorted(Counter(self._queries.column("split").tolist()).items())
+        named: list[str] = self._queries.column("split").tolist()
+        splits = sorted(Counter(named).items())
         return html_table(
             f"FeatureStore {self.location}",
             [
