@@ -1,4 +1,4 @@
-.PHONY: check lint types layers test stress docs-check demo clean
+.PHONY: check lint types layers test stress lowest constraints docs-check demo clean
 
 check: lint types layers test
 
@@ -20,6 +20,21 @@ test:
 
 stress:
 	python -m pytest -m stress
+
+# The oldest packages that pyproject.toml allows, in an environment of their own.
+LOWEST = .cache/lowest
+lowest:
+	rm -rf $(LOWEST) && mkdir -p $(LOWEST)
+	uv pip compile --quiet --resolution lowest-direct --extra test -o $(LOWEST)/packages.txt pyproject.toml
+	uv venv --quiet --python "$$(command -v python)" $(LOWEST)/venv
+	uv pip install --python $(LOWEST)/venv -r $(LOWEST)/packages.txt
+	uv pip install --python $(LOWEST)/venv --no-deps -e .
+	$(LOWEST)/venv/bin/python -m pytest
+
+# The packages of the environment that this is called in.
+constraints:
+	( sed '/^[^#]/,$$d' constraints.txt; pip freeze --exclude-editable ) > .cache/constraints.txt
+	mv .cache/constraints.txt constraints.txt
 
 docs-check:
 	python tests/documents.py

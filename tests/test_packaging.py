@@ -53,6 +53,16 @@ def test_what_is_imported_with_a_module_needs_no_extra() -> None:
     assert found == {"cli/serve_page.py": {"gradio", "starlette"}}  # loaded by `r2t serve` alone
 
 
+def test_the_tested_versions_are_allowed_and_complete() -> None:
+    """A constraints file that holds less, or other versions, would be of no use."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for requirement in map(Requirement, requires("r2-tuning") or []):
+        name = canonicalize_name(requirement.name)
+        if name != "r2-tuning":
+            assert requirement.specifier.contains(pins[name], prereleases=True), requirement
+
+
 def _imported_with(body: list[ast.stmt]) -> Iterator[str]:
     """Yield the first names of the modules that statements import when they are run."""
     for statement in body:
