@@ -7,7 +7,6 @@ Every text that a person typed is escaped. The style and the script are `assets/
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +16,7 @@ import numpy as np
 
 from r2t.cli.plots import minutes, span
 from r2t.cli.verdict import presence_json, verdict
+from r2t.store.json_lines import printable, to_json
 
 if TYPE_CHECKING:
     from r2t.train.decode import Grounding
@@ -55,10 +55,10 @@ def answers_html(video: str, answers: Sequence[Answer], top: int) -> str:
     """Lay out answers, newest first, with the link that saves them all as JSON."""
     if not answers:
         return ""
-    content = json.dumps(answers_json(video, answers), ensure_ascii=False, indent=2)
+    content = to_json(answers_json(video, answers), indent=2)
     data = base64.b64encode(content.encode()).decode()
     link = (
-        f'<a class="r2t-download" download="{escape(video)}.json" '
+        f'<a class="r2t-download" download="{escape(printable(video))}.json" '
         f'href="data:application/json;base64,{data}">Download JSON</a>'
     )
     return link + "".join(_card(answer, top) for answer in reversed(answers))

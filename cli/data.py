@@ -10,14 +10,25 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from r2t.cli.inputs import split_option
+from r2t.cli.inputs import passed_over, split_option
 from r2t.cli.shared.apps import examples, new_app
-from r2t.cli.shared.options import AnnotationsBeside, Json
-from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, note, print_json, progress_bar
+from r2t.cli.shared.options import AnnotationsBeside, FollowLinks, Json
+from r2t.cli.ui import (
+    SOME_FAILED,
+    answers,
+    cell,
+    growing_bar,
+    handle_errors,
+    note,
+    print_json,
+    progress_bar,
+)
 from r2t.store.errors import AnnotationError, ConfigError, VideoError
+from r2t.store.json_lines import is_utf8, printable
+from r2t.store.video_names import require_utf8_name
 
 if TYPE_CHECKING:
-    from r2t.store.annotation_checks import Finding, Rows
+    from r2t.store.annotation_findings import Finding, Rows
 
 NUM_EXAMPLES = 3
 CHECK_EXAMPLES = examples(
@@ -44,6 +55,7 @@ def check(
     examples: Annotated[
         int, typer.Option(min=1, help="How many of each finding to show.")
     ] = NUM_EXAMPLES,
+    follow_links: FollowLinks = False,
     json: Json = False,
 ) -> None:
     """Hold annotations against their videos, and say how to put right what does not fit.
@@ -52,12 +64,13 @@ def check(
     problems; notes alone are none.
     """
     with handle_errors():
-        from r2t.store.annotation_checks import NOTES, check_against_videos, check_annotations
+        from r2t.store.annotation_checks import check_against_videos, check_annotations
+        from r2t.store.annotation_findings import NOTES
 
         if not fps > 0:
             raise ConfigError(f"--fps {fps:g}: give frames per second above 0")
         rows = _read(videos, annotations)
-        durations = _durations(videos, fps)
+        durations = _durations(videos, rows, fps, follow_links=follow_links)
         rows.findings.extend(check_annotations(rows.located, fps))
         rows.findings.extend(check_against_videos(rows.located, durations))
         problems = _by_kind(finding for finding in rows.findings if finding.kind not in NOTES)
@@ -78,35 +91,51 @@ def check(
 
 
 def _read(videos: Path, given: Sequence[str] | None) -> Rows:
-    from r2t.store.annotation_checks import Rows, read_leniently
-    from r2t.store.datasets import find_annotations
+    from r2t.store.annotation_checks import read_leniently
+    from r2t.store.annotation_files import survey_folder
+    from r2t.store.annotation_findings import Finding, Rows
 
+    rows = Rows()
     files = [split_option(text) for text in given or ()]
     if not given:
-        files = [(None, path) for path in find_annotations(videos)]
+        survey = survey_folder(videos)
+        files = [(None, path) for path in survey.annotations]
         if not files:
-            raise AnnotationError(f"there are no annotations beside {videos}: give --annotations")
-    rows = Rows()
+            raise AnnotationError(
+                f"there are no annotations beside {videos}{passed_over(survey)}: give --annotations"
+            )
+        for path, reason in survey.passed_over.items():
+            rows.findings.append(Finding("passed_over", printable(path), reason))
+        for path, reason in survey.others.items():
+            rows.findings.append(Finding("other_file", printable(path), reason))
     for split, path in files:
-        found = read_leniently(path, split)
+        with growing_bar(f"rows of {path.name}") as show_rows:
+            found = read_leniently(path, split, show_rows)
         rows.located.extend(found.located)
         rows.findings.extend(found.findings)
     return rows
 
 
-def _durations(folder: Path, fps: float) -> dict[str, float | str]:
+def _durations(
+    folder: Path, rows: Rows, fps: float, *, follow_links: bool
+) -> dict[str, float | str]:
     """Return each video's duration in seconds, or why it cannot be decoded."""
     from r2t.extract.decode_pool import DecodePool
     from r2t.extract.frames import find_videos
+    from r2t.store.annotation_findings import Finding
 
-    paths = find_videos(folder)
+    paths = find_videos(folder, follow_links=follow_links)
     durations: dict[str, float | str] = {}
     with DecodePool() as pool, progress_bar("videos", len(paths)) as show_done:
         for done, path in enumerate(paths, start=1):
             try:
+                require_utf8_name(path)
                 durations[path.stem] = pool.measure(path, fps).duration_seconds
             except VideoError as error:
-                durations[path.stem] = str(error)
+                if is_utf8(path.stem):
+                    durations[path.stem] = str(error)
+                else:
+                    rows.findings.append(Finding("damaged_video", printable(path.name), str(error)))
             show_done(done)
     return durations
 
@@ -119,7 +148,7 @@ def _by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 
 def _json(grouped: dict[str, list[Finding]]) -> dict[str, Any]:
-    from r2t.store.annotation_checks import ADVICE
+    from r2t.store.annotation_findings import ADVICE
 
     return {
         kind: {
@@ -137,7 +166,7 @@ def _print(
     counts: dict[str, int],
     num_examples: int,
 ) -> None:
-    from r2t.store.annotation_checks import ADVICE
+    from r2t.store.annotation_findings import ADVICE
 
     console = answers()
     for style, grouped in (("bold red", problems), ("bold yellow", notes)):

@@ -19,12 +19,14 @@ from r2t.cli.extract_inputs import (
     videos_in,
 )
 from r2t.cli.extract_plan import show_plan
+from r2t.cli.query_notes import missing_names, note_impossible, note_rewordings
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
     AnnotationsBeside,
     Decoder,
     Device,
     ExtractPrecision,
+    FollowLinks,
     Json,
     NewStore,
     Offline,
@@ -145,6 +147,11 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again the videos that failed before.")
     ] = False,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Extract anew the stored videos whose files have changed."),
+    ] = False,
+    follow_links: FollowLinks = False,
     dask: Annotated[
         str | None,
         typer.Option(
@@ -177,8 +184,9 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             timeout_seconds=timeout,
             memory_bytes=memory_limit,
             retry_failed=retry_failed,
+            update=update,
         )
-        paths = videos_in(videos)
+        paths = videos_in(videos, follow_links=follow_links)
         queries = annotations_of(videos, annotations)
         if only is not None:
             paths, queries = restrict(paths, queries, only)
@@ -203,6 +211,9 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         )
         with _cluster(dask, arguments) as cluster, progress_bar("videos", len(paths)) as show_done:
 
+            def show_checked(num_videos: int) -> None:
+                show_done(num_videos, "comparing files with what is stored")
+
             def show(progress: Progress) -> None:
                 num_before = len(paths) - progress.num_videos
                 done = progress.num_finished + progress.part_finished
@@ -211,7 +222,16 @@ def extract(  # noqa: PLR0913 - a parameter for each option
                     note(f"failed: {progress.failed[0]}: {progress.failed[1]}", style="red")
 
             began = time.monotonic()
-            report = run(config, clip, target, paths, queries, show, cluster=cluster)
+            report = run(
+                config,
+                clip,
+                target,
+                paths,
+                queries,
+                show,
+                cluster=cluster,
+                on_checked=show_checked,
+            )
         _tell(report, store)
         if json:
             print_json(_as_json(report, store))
@@ -244,13 +264,15 @@ def _pace(num_frames: int, stages: Sequence[Stage], began: float) -> str:
 
 
 def _tell(report: ExtractReport, store: str) -> None:
+    counts = {
+        "skipped (stored already)": report.skipped,
+        "changed since they were stored": report.changed,
+        "failed": report.failed,
+        "refused": report.refused,
+        "passed over (failed before)": report.quarantined,
+    }
     parts = [f"{len(report.done)} extracted"]
-    if report.skipped:
-        parts.append(f"{len(report.skipped)} skipped (stored already)")
-    if report.failed:
-        parts.append(f"{len(report.failed)} failed")
-    if report.quarantined:
-        parts.append(f"{len(report.quarantined)} passed over (failed before)")
+    parts += [f"{len(videos)} {what}" for what, videos in counts.items() if videos]
     queries = counted(report.num_new_queries, "new query")
     if report.num_known_queries:
         queries += f", {report.num_known_queries} stored already"
@@ -259,19 +281,34 @@ def _tell(report: ExtractReport, store: str) -> None:
         f"{report.num_frames} frames in {report.seconds:.1f} s"
     )
     _tell_stages(report)
-    if report.failed:
-        note(f"failed, and listed in {report.quarantine_path}: {named(report.failed)}")
-    if report.quarantined:
-        note(f"passed over, add --retry-failed to try again: {named(report.quarantined)}")
+    _tell_wanting(report)
     if report.num_withheld_queries:
         note(
             f"{report.num_withheld_queries} queries were not stored, because their videos are not",
             style="yellow",
         )
     if report.missing_videos:
-        note(f"annotated, but there is no such video: {named(report.missing_videos)}")
+        note(f"annotated, but there is no such video: {missing_names(report)}")
+    note_impossible(report)
+    note_rewordings(report, store)
     if report.interrupted:
         note("interrupted; run the same command to resume", style="yellow")
+
+
+def _tell_wanting(report: ExtractReport) -> None:
+    """Name the videos whose features are not in the store as they should be."""
+    for reason in report.refused.values():
+        note(f"refused: {reason}", style="red")
+    if report.failed:
+        note(f"failed, and listed in {report.quarantine_path}: {named(report.failed)}")
+    if report.changed:
+        note(
+            "changed since they were stored, add --update to extract them anew: "
+            f"{named(report.changed.values())}",
+            style="red",
+        )
+    if report.quarantined:
+        note(f"passed over, add --retry-failed to try again: {named(report.quarantined)}")
 
 
 def _tell_stages(report: ExtractReport) -> None:

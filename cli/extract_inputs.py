@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from r2t.cli.inputs import parse_frame_rate, read_annotation_options, read_ids
-from r2t.cli.ui import named, note
+from r2t.cli.inputs import (
+    parse_frame_rate,
+    passed_over,
+    read_annotation_file,
+    read_annotation_options,
+    read_ids,
+)
+from r2t.cli.ui import counted, named, note
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
+from r2t.store.json_lines import printable
+from r2t.store.video_names import VideoNames
 
 
 def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-video"]:
@@ -26,21 +34,27 @@ def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-vide
 def restrict(
     videos: list[Path], annotations: list[Annotation], only: list[str]
 ) -> tuple[list[Path], list[Annotation]]:
-    """Keep the videos with the ids that `--only` gives, and their annotations."""
-    wanted = dict.fromkeys(video_id for given in only for video_id in read_ids("--only", given))
+    """Keep the videos that `--only` names, and their annotations."""
+    given = dict.fromkeys(name for text in only for name in read_ids("--only", text))
     by_id = {path.stem: path for path in videos}
-    unknown = [video_id for video_id in wanted if video_id not in by_id]
+    names = VideoNames(by_id)
+    found = {name: names.find(name) for name in given}
+    unknown = [names.named(name) for name, video_id in found.items() if video_id is None]
     if unknown:
         raise ConfigError(
             f"--only: there is no video {named(unknown)} among the {len(by_id)} found"
         )
-    return (
-        [by_id[video_id] for video_id in wanted],
-        [each for each in annotations if each.video_id in wanted],
-    )
+    wanted = {video_id: by_id[video_id] for video_id in found.values() if video_id is not None}
+    return list(wanted.values()), annotations_about(annotations, VideoNames(wanted))
 
 
-def videos_in(path: Path) -> list[Path]:
+def annotations_about(annotations: list[Annotation], names: VideoNames) -> list[Annotation]:
+    """Keep the annotations of some videos."""
+    known = {name: names.find(name) for name in {each.video_id for each in annotations}}
+    return [each for each in annotations if known[each.video_id] is not None]
+
+
+def videos_in(path: Path, *, follow_links: bool) -> list[Path]:
     """Return the videos of a folder, or the one video given."""
     from r2t.extract.frames import find_videos
 
@@ -48,16 +62,32 @@ def videos_in(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise VideoError(f"--videos {path}: there is no such folder or video")
-    return find_videos(path)
+    return find_videos(path, follow_links=follow_links)
 
 
 def annotations_of(videos: Path, given: list[str] | None) -> list[Annotation]:
-    """Read the given annotation files, or those beside the videos."""
-    from r2t.store.datasets import find_annotations, read_annotations
+    """Read the given annotation files, or those beside the videos; of one video, its own rows."""
+    from r2t.store.annotation_files import survey_folder
 
     if given is None:
-        files = find_annotations(videos) if videos.is_dir() else []
-        if not files:
-            note(f"note: no annotations beside {videos}, so only features of videos are stored")
-        return [row for file in files for row in read_annotations(file)]
-    return read_annotation_options(given)
+        survey = survey_folder(videos if videos.is_dir() else videos.parent)
+        for path, reason in survey.passed_over.items():
+            note(f"passed over: {printable(path)}: {reason}", style="yellow")
+        if not survey.annotations:
+            note(
+                f"note: no annotations beside {videos}{passed_over(survey)}, so only features of "
+                "videos are stored"
+            )
+        elif survey.others:
+            names = named(printable(path.name) for path in survey.others)
+            note(f"note: no annotations, by their kind: {names}")
+        rows = [row for file in survey.annotations for row in read_annotation_file(file)]
+    else:
+        rows = read_annotation_options(given)
+    if videos.is_dir():
+        return rows
+    own = annotations_about(rows, VideoNames([videos.stem]))
+    if len(own) < len(rows):
+        others = counted(len(rows) - len(own), "query")
+        note(f"note: {others} of other videos than {videos} left out")
+    return own

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from r2t.cli.ui import growing_bar, named
 from r2t.store.annotations import Annotation, Split
 from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.json_lines import numbered_lines, parse_id_line, printable
 from r2t.store.schema import PER_VIDEO
+from r2t.store.video_names import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
+    from r2t.store.annotation_files import FolderFiles
     from r2t.store.feature_store import FeatureStore
+
+_MOST_PASSED_OVER = 10
 
 
 def parse_frame_rate(text: str) -> float | Literal["per-video"]:
@@ -20,15 +26,15 @@ def parse_frame_rate(text: str) -> float | Literal["per-video"]:
 
 
 def read_ids(option: str, given: str) -> list[str]:
-    """Return the id that was given, or those that a file of that name lists, one a line."""
+    """Return the id or video that was named, or the ids that a file lists, one a line."""
     path = Path(given)
-    if not path.is_file():
+    if path.suffix.lower() in VIDEO_SUFFIXES or not path.is_file():  # a video is no list
         return [given]
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{option} {given}: cannot be read as a list of ids: {error}") from error
-    ids = [line.strip() for line in lines if line.strip()]
+    ids = [parse_id_line(line) for _, line in numbered_lines(text)]
     if not ids:
         raise ConfigError(f"{option} {given}: the file lists no ids")
     return ids
@@ -36,13 +42,26 @@ def read_ids(option: str, given: str) -> list[str]:
 
 def read_annotation_options(given: Sequence[str]) -> list[Annotation]:
     """Read the files of `--annotations`, each a path or split=path."""
-    from r2t.store.datasets import read_annotations
-
     rows: list[Annotation] = []
     for text in given:
         split, path = split_option(text)
-        rows += read_annotations(path, split=split)
+        rows += read_annotation_file(path, split)
     return rows
+
+
+def read_annotation_file(path: Path, split: Split | None = None) -> list[Annotation]:
+    """Read a file of annotations, behind a progress bar if it is long."""
+    from r2t.store.datasets import read_annotations
+
+    with growing_bar(f"rows of {path.name}") as show_rows:
+        return read_annotations(path, split=split, on_rows=show_rows)
+
+
+def passed_over(survey: FolderFiles) -> str:
+    """Name the files beside videos that are not understood, with the reasons; empty if none."""
+    reasons = {**survey.passed_over, **survey.others}
+    files = [f"{printable(path.name)} ({reason})" for path, reason in reasons.items()]
+    return f" (passed over: {named(files, _MOST_PASSED_OVER)})" if files else ""
 
 
 def split_option(text: str) -> tuple[Split | None, Path]:

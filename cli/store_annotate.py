@@ -9,6 +9,7 @@ import typer
 
 from r2t.cli.downloads import announce_download
 from r2t.cli.inputs import read_annotation_options, read_ids
+from r2t.cli.query_notes import missing_names, note_impossible, note_rewordings
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
     Annotations,
@@ -24,7 +25,6 @@ from r2t.cli.ui import (
     counted,
     handle_errors,
     json_ready,
-    named,
     note,
     print_json,
 )
@@ -62,8 +62,10 @@ def annotate(
 ) -> None:
     """Add or replace queries of stored videos: CLIP reads the sentences, no video is decoded.
 
-    Readers that have the store open keep what they saw until they open it again. Exits with 1 if
-    annotations are of videos that are not stored; those are named and left out.
+    A sentence that the files word anew (the old one is not in them, the moments are the same) is
+    named; with --replace, the new one takes its place. Readers that have the store open keep what
+    they saw until they open it again. Exits with 1 if annotations are of videos that are not
+    stored, or have a moment outside their video; those are named and left out.
     """
     with handle_errors():
         from r2t.extract.annotate import annotate as add
@@ -92,10 +94,16 @@ def annotate(
         if report.missing_videos:
             note(
                 f"{sum(report.missing_videos.values())} queries were left out, because their "
-                f"videos are not stored: {named(report.missing_videos)}",
+                f"videos are not stored: {missing_names(report)}",
                 style="yellow",
             )
-    if report.missing_videos:
+        note_impossible(report)
+        if replace:
+            for each in report.rewordings:
+                note(f"reworded, and the old sentence taken out: {each}")
+        else:
+            note_rewordings(report, store)
+    if not report.complete:
         raise typer.Exit(SOME_FAILED)
 
 

@@ -25,6 +25,7 @@ from r2t.cli.ui import (
     progress_bar,
 )
 from r2t.store.files import write_whole
+from r2t.store.json_lines import id_line
 
 if TYPE_CHECKING:
     from r2t.store.coverage import Coverage
@@ -146,7 +147,7 @@ def repair(
             report = mend(store, quick=quick, num_threads=threads, on_video=show_done)
         target = list_file or store.resolve().with_name(f"{store.resolve().name}.extract-again.txt")
         if report.extract_again:
-            write_whole(target, "".join(f"{name}\n" for name in report.extract_again))
+            write_whole(target, "".join(f"{id_line(name)}\n" for name in report.extract_again))
         if json:
             print_json(json_ready(report))
         else:
@@ -207,9 +208,8 @@ def coverage(
         rows = None if annotations is None else read_annotation_options(annotations)
         found = compare(FeatureStore.open(store), rows)
         if list_file is not None:
-            write_whole(
-                list_file, "".join(f"{name}\n" for name in found.annotated_without_features)
-            )
+            absent = found.annotated_without_features
+            write_whole(list_file, "".join(f"{id_line(name)}\n" for name in absent))
         if json:
             print_json({"complete": found.complete, **json_ready(found)})
         else:
@@ -235,25 +235,32 @@ def _tell_coverage(found: Coverage) -> None:
 
 def remove(
     store: StoreFolder,
-    videos: Annotated[
-        list[str], typer.Argument(help="Ids of videos, or files that list ids, one a line.")
+    ids: Annotated[
+        list[str],
+        typer.Argument(help="Ids of videos or of queries, or files that list ids, one a line."),
     ],
     keep_queries: Annotated[
         bool, typer.Option("--keep-queries", help="Leave their sentences in the store.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Take videos out of a store: their features, and the sentences about them.
+    """Take videos out of a store, with the sentences about them, or single sentences by query id.
+
+    An id of a video and of a query is taken for the video's.
 
     The next `r2t extract` brings them back if their files are still in its folder. A store that
     was merged by hard links from this one keeps its own.
     """
     with handle_errors():
         from r2t.store.remove import remove as take_out
+        from r2t.store.remove import sort_ids
 
-        ids = [video_id for given in videos for video_id in read_ids("VIDEOS", given)]
-        with progress_bar("videos", len(set(ids))) as show_done:
-            report = take_out(store, ids, keep_queries=keep_queries, on_video=show_done)
+        names = [name for given in ids for name in read_ids("IDS", given)]
+        videos, queries = sort_ids(store, names)
+        with progress_bar("videos", len(videos)) as show_done:
+            report = take_out(
+                store, videos, query_ids=queries, keep_queries=keep_queries, on_video=show_done
+            )
         if json:
             print_json(json_ready(report))
         else:

@@ -29,6 +29,7 @@ from rich.text import Text
 
 from r2t.store.errors import R2TError
 from r2t.store.files import explain, write_whole
+from r2t.store.json_lines import to_json
 
 SOME_FAILED, CANNOT, INTERRUPTED = 1, 2, 130
 _LINE_EVERY_SECONDS = 10.0
@@ -113,17 +114,17 @@ def human_seconds(seconds: float) -> str:
 
 def json_ready(report: Any) -> dict[str, Any]:
     """Return a report's fields as JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(report), default=str))
+    return json.loads(to_json(dataclasses.asdict(report), default=str))
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print JSON on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(to_json(value, indent=2))
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
     """Write JSON to a file that the user named."""
-    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, to_json(value, indent=2) + "\n")
 
 
 class ShowDone(Protocol):

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from r2t.extract.clip import FrozenClip
-from r2t.extract.queries import add_queries, equal_annotations, stored_only, warn_of_late_moments
+from r2t.extract.queries import (
+    Rewording,
+    add_queries,
+    conflict,
+    differing_fields,
+    find_rewordings,
+    stored_only,
+    warn_of_late_moments,
+    without_impossible,
+    without_repetitions,
+)
 from r2t.store.annotations import Annotation
-from r2t.store.errors import AnnotationError, AnnotationWarning, SpecMismatchError, StoreError
+from r2t.store.errors import AnnotationWarning, SpecMismatchError, StoreError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.remove import remove
 from r2t.store.rewrite import change_queries
-from r2t.store.schema import UNKNOWN_WEIGHTS
+from r2t.store.schema import UNKNOWN_WEIGHTS, QueryFeatures
+from r2t.store.video_names import VideoNames, match_videos
 
 
 @dataclass(frozen=True)
 class AnnotateReport:
-    """Queries added, replaced and found as they were; `missing_videos` counts those withheld."""
+    """Queries added, replaced and found as they were.
+
+    `missing_videos` counts the queries that were left out because their videos are not stored, and
+    `near_misses` says what some of these may be meant for. `impossible_queries` have a moment
+    wholly outside their video and were left out, with the reason by id. `rewordings` are stored
+    sentences that given ones seem to replace; with `replace` they were taken out.
+    """
 
     num_new: int
     num_replaced: int
     num_unchanged: int
     missing_videos: dict[str, int]
+    near_misses: dict[str, str]
+    impossible_queries: dict[str, str]
+    rewordings: tuple[Rewording, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was given is in the store."""
+        return not (self.missing_videos or self.impossible_queries)
 
 
 def annotate(
@@ -35,53 +60,62 @@ def annotate(
 ) -> AnnotateReport:
     """Add queries of stored videos; with `replace`, those with other content take the new one.
 
-    A query whose sentence stays keeps its tokens. Raises `StoreError`, before anything is encoded,
-    where a query would have to be replaced and may not be.
+    A stored sentence that a given one rewords is replaced by it too (`find_rewordings`). A query
+    whose sentence stays keeps its tokens. Raises `StoreError`, before anything is encoded, where a
+    query would have to be replaced and may not be.
     """
     _require_same_text_tower(clip, store)
-    given: dict[str, Annotation] = {}
-    for each in annotations:
-        if not equal_annotations(each, given.setdefault(each.query_id, each)):
-            raise AnnotationError(
-                f"two different annotations have the id {each.query_id!r}: "
-                f"{given[each.query_id]!r} and {each!r}"
-            )
-    wanted, missing = stored_only(store, list(given.values()), ())
+    names = VideoNames(store.videos["video_id"].tolist())
+    given = without_repetitions(match_videos(annotations, names))
+    found, missing = stored_only(store, given, ())
+    wanted, impossible = without_impossible(store, found)
     stored = {each.query_id: each for each in store.annotations()}
     new = [each for each in wanted if each.query_id not in stored]
     changed = [
         each
         for each in wanted
-        if each.query_id in stored and not equal_annotations(each, stored[each.query_id])
+        if each.query_id in stored and differing_fields(stored[each.query_id], each)
     ]
     if changed and not replace:
         raise StoreError(
-            f"{len(changed)} queries are in {store.location} already with other content, the first "
-            f"is {stored[changed[0].query_id]!r}, now {changed[0]!r}: replace them with --replace, "
-            "or give them other ids"
+            f"{conflict(store, stored, changed)}; replace with --replace, or give other ids"
         )
-    reworded = [each for each in changed if each.query != stored[each.query_id].query]
-    features = {
-        each.query_id: store.read_query(each.query_id) for each in changed if each not in reworded
-    }
-    features |= {
-        each.query_id: each
-        for each in clip.encode_queries(
-            [each.query for each in reworded], [each.query_id for each in reworded]
-        )
-    }
+    rewordings = find_rewordings(stored, given, wanted if replace else new)
     if changed:
-        change_queries(store.location, [(each, features[each.query_id]) for each in changed])
+        change_queries(store.location, _with_tokens(clip, store, stored, changed))
         store.refresh()
     with store.writer() as writer:
         add_queries(clip, writer, new)
+    if replace and rewordings:
+        remove(store.location, (), query_ids=[each.query_id for each in rewordings])
+        store.refresh()
     warn_of_late_moments(store, wanted)
     return AnnotateReport(
         num_new=len(new),
         num_replaced=len(changed),
         num_unchanged=len(wanted) - len(new) - len(changed),
-        missing_videos=dict(Counter(missing)),
+        missing_videos=missing,
+        near_misses={name: hint for name in missing if (hint := names.hint(name))},
+        impossible_queries=impossible,
+        rewordings=tuple(rewordings),
     )
+
+
+def _with_tokens(
+    clip: FrozenClip,
+    store: FeatureStore,
+    stored: Mapping[str, Annotation],
+    changed: Sequence[Annotation],
+) -> list[tuple[Annotation, QueryFeatures]]:
+    """Return changed annotations with the tokens of their sentences: those stored, or new ones."""
+    reworded = [each for each in changed if each.query != stored[each.query_id].query]
+    encoded = clip.encode_queries(
+        [each.query for each in reworded], [each.query_id for each in reworded]
+    )
+    features = {each.query_id: each for each in encoded}
+    return [
+        (each, features.get(each.query_id) or store.read_query(each.query_id)) for each in changed
+    ]
 
 
 def _require_same_text_tower(clip: FrozenClip, store: FeatureStore) -> None:

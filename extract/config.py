@@ -27,7 +27,8 @@ class ExtractConfig:
 
     `frame_rate` is sampled frames per second, or "per-video": one frame for each clip that the
     video's saliency labels have. A decoder is killed after `timeout_seconds` without progress, and
-    may take `memory_bytes` (Linux). `retry_failed` tries again what earlier runs have quarantined.
+    may take `memory_bytes` (Linux). `retry_failed` tries again what earlier runs have quarantined,
+    `update` extracts anew the stored videos whose files have changed.
     """
 
     frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS
@@ -37,6 +38,7 @@ class ExtractConfig:
     timeout_seconds: float = 60.0
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     retry_failed: bool = False
+    update: bool = False
 
     def __post_init__(self) -> None:
         rate = self.frame_rate

@@ -8,9 +8,9 @@ knows torch: a decoding worker starts in well under a second.
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,16 +31,13 @@ from r2t.extract.decoders import (
     pyav_pictures,
 )
 from r2t.extract.probe import VideoInfo, exact_rate, probe
-from r2t.store.errors import ConfigError, VideoError
-
-logger = logging.getLogger(__name__)
+from r2t.store.errors import ConfigError, VideoError, VideoWarning
+from r2t.store.json_lines import printable
+from r2t.store.video_names import VIDEO_SUFFIXES
 
 Decoder = Literal["auto", "decord", "pyav"]
 
-VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-    | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
-)
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,39 +85,65 @@ class FrameBatch:
         )
 
 
-def find_videos(folder: str | Path) -> list[Path]:
+def find_videos(folder: str | Path, *, follow_links: bool = False) -> list[Path]:
     """Return the videos in a folder and its subfolders, sorted; their stems are the video ids.
 
-    Hidden files and folders are passed over. A link that leads out of the folder is not followed
-    but logged. Two files of one stem, or no videos at all, are a `VideoError`.
+    Hidden files and folders are passed over. Links that lead out of the folder are named in one
+    `VideoWarning`, and followed only with `follow_links`; a file that links reach again is taken
+    once. Two files of one stem, or no videos at all, are a `VideoError`.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise VideoError(f"{folder}: there is no such folder of videos")
-    root = folder.resolve()
+        raise VideoError(f"{printable(folder)}: there is no such folder of videos")
+    leading_out: list[Path] = []
     found: dict[str, Path] = {}
-    for path in sorted(_visible_files(folder)):
-        if path.suffix.lower() not in VIDEO_SUFFIXES:
-            continue
-        if not path.resolve().is_relative_to(root):
-            logger.warning("%s leads out of %s and is not followed", path, folder)
-            continue
-        if path.stem in found:
+    for path in sorted(_video_files(folder, leading_out, follow_links=follow_links)):
+        other = found.setdefault(path.stem, path)
+        if other is not path and not (follow_links and other.resolve() == path.resolve()):
             raise VideoError(
-                f"{found[path.stem]} and {path} would both be video {path.stem!r}: rename one"
+                f"{printable(other)} and {printable(path)} would both be video "
+                f"{printable(path.stem)!r}: rename one"
             )
-        found[path.stem] = path
+    if leading_out:
+        some = ", ".join(map(printable, sorted(leading_out)[:_MOST_NAMED]))
+        more = len(leading_out) - _MOST_NAMED
+        warnings.warn(
+            f"not followed, because they are links that lead out of {printable(folder)} "
+            f"(--follow-links takes them): {some}{f' and {more} more' if more > 0 else ''}",
+            VideoWarning,
+            stacklevel=2,
+        )
     if not found:
         raise VideoError(
-            f"{folder}: it holds no videos (files ending in {' '.join(sorted(VIDEO_SUFFIXES))})"
+            f"{printable(folder)}: it holds no videos (files ending in "
+            f"{' '.join(sorted(VIDEO_SUFFIXES))})"
         )
     return list(found.values())
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in files if not name.startswith("."))
+def _video_files(folder: Path, leading_out: list[Path], *, follow_links: bool) -> Iterator[Path]:
+    """Yield the files with a video's suffix; add links that are not followed to `leading_out`."""
+    root = folder.resolve()
+    visited = {root}  # real folders, so that links that lead in a circle end
+    waiting = [folder]
+    while waiting:
+        for parent, folders, files in os.walk(waiting.pop()):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for path in (Path(parent, name) for name in folders):
+                if not path.is_symlink() or path.resolve().is_relative_to(root):
+                    continue  # what a link inside the folder leads to is found at its own place
+                if not follow_links:
+                    leading_out.append(path)
+                elif path.resolve() not in visited:
+                    visited.add(path.resolve())
+                    waiting.append(path)
+            for path in (Path(parent, name) for name in files if not name.startswith(".")):
+                if path.suffix.lower() not in VIDEO_SUFFIXES:
+                    continue
+                if follow_links or path.resolve().is_relative_to(root):
+                    yield path
+                else:
+                    leading_out.append(path)
 
 
 def file_sha256(path: str | Path) -> str:

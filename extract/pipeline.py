@@ -23,15 +23,23 @@ from r2t.extract.decode_ahead import VideoJob
 from r2t.extract.local_run import LocalRun, Progress
 from r2t.extract.quarantine import Quarantine
 from r2t.extract.queries import (
+    Rewording,
     add_queries,
+    find_rewordings,
     require_unambiguous,
     stored_only,
     warn_of_late_moments,
+    without_impossible,
 )
+from r2t.extract.replaced import find_replaced
 from r2t.extract.stages import Stage, bottleneck
 from r2t.store.annotations import Annotation
+from r2t.store.errors import VideoError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.json_lines import printable
+from r2t.store.remove import remove
 from r2t.store.schema import PER_VIDEO
+from r2t.store.video_names import VideoNames, match_videos, require_utf8_name
 
 if TYPE_CHECKING:
     from r2t.extract.cluster import Cluster, ClusterRun
@@ -41,16 +49,25 @@ if TYPE_CHECKING:
 class ExtractReport:
     """What a run did. Reasons are keyed by video id.
 
-    `quarantined` failed in an earlier run and were not tried; `missing_videos` counts the queries
-    of each annotated video that is neither stored nor among the given files. These queries and
-    those of failed videos are `num_withheld_queries`, which wait for a run that has their videos.
+    `refused` have file names that can be no id; `changed` are stored, but of another file than is
+    there now. `quarantined` failed in an earlier run and were not tried; `missing_videos` counts
+    the queries of each annotated video that is neither stored nor among the given files, and
+    `near_misses` says what some of these may be meant for. These queries and those of failed videos
+    are `num_withheld_queries`, which wait for a run that has their videos. `impossible_queries`
+    have a moment wholly outside their video and were left out, with the reason by query id.
+    `rewordings` are stored sentences that new ones seem to replace; both are in the store.
     """
 
     done: tuple[str, ...]
     skipped: tuple[str, ...]
     failed: Mapping[str, str]
+    refused: Mapping[str, str]
+    changed: Mapping[str, str]
     quarantined: Mapping[str, str]
     missing_videos: Mapping[str, int]
+    near_misses: Mapping[str, str]
+    impossible_queries: Mapping[str, str]
+    rewordings: tuple[Rewording, ...]
     num_frames: int
     num_new_queries: int
     num_known_queries: int
@@ -63,7 +80,9 @@ class ExtractReport:
     @property
     def complete(self) -> bool:
         """Whether every video and query that was asked for is in the store."""
-        return not (self.failed or self.quarantined or self.missing_videos or self.interrupted)
+        wanting = self.failed or self.refused or self.changed or self.quarantined
+        withheld = self.missing_videos or self.impossible_queries
+        return not (wanting or withheld or self.interrupted)
 
     @property
     def bottleneck(self) -> Stage | None:
@@ -80,10 +99,12 @@ def extract(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     *,
     cluster: Cluster | None = None,
+    on_checked: Callable[[int], None] = lambda num_videos: None,
 ) -> ExtractReport:
     """Bring the features of videos and of their queries into a store made for this model.
 
-    With a cluster, its workers extract the videos, and this process the queries.
+    With a cluster, its workers extract the videos, and this process the queries. `on_checked` is
+    told how many of the stored videos have been compared with their files.
 
     SIGINT and SIGTERM end the run early: complete videos stay, and the report says so. Raises
     `StoreError` where the store cannot be written, with everything committed before intact.
@@ -92,11 +113,20 @@ def extract(
     store.spec.require_equal(
         clip.spec(config.frame_rate, config.dtype), action=f"add to {store.location}"
     )
-    annotations, known = require_unambiguous(store, annotations)
+    stored_names = VideoNames(store.videos["video_id"].tolist())
+    paths, refused = name_videos(videos, stored_names)
+    names = VideoNames([*paths, *stored_names])
+    annotations, stored = require_unambiguous(store, match_videos(annotations, names))
     quarantine = Quarantine(store.location)
-    paths = {path.stem: path for path in videos}
     skipped = [video_id for video_id in paths if store.has_video(video_id)]
-    pending = [video_id for video_id in paths if video_id not in set(skipped)]
+    changed = find_replaced(store, {name: paths[name] for name in skipped}, on_checked)
+    skipped = [video_id for video_id in skipped if video_id not in changed]
+    if config.update and changed:
+        remove(store.location, list(changed), keep_queries=True)
+        store.refresh()
+        changed = {}
+    settled = {*skipped, *changed}
+    pending = [video_id for video_id in paths if video_id not in settled]
     set_aside = {} if config.retry_failed else quarantine.read()
     quarantined = {name: set_aside[name] for name in pending if name in set_aside}
     rates, failed = frame_rates(config, annotations, pending)
@@ -112,11 +142,14 @@ def extract(
             store.refresh()
             wanted, missing = stored_only(store, annotations, paths)
             num_withheld = len(annotations) - len(wanted)
-            new = [each for each in wanted if each.query_id not in known]
+            unstored = [each for each in wanted if each.query_id not in stored]
+            new, impossible = without_impossible(store, unstored)
+            rewordings = find_rewordings(stored, annotations, new)
             add_queries(clip, writer, new)
-            warn_of_late_moments(store, wanted)
+            warn_of_late_moments(store, [e for e in wanted if e.query_id not in impossible])
         except KeyboardInterrupt:
-            interrupted, new, missing, num_withheld = True, [], {}, 0
+            interrupted = True
+            new, missing, num_withheld, impossible, rewordings = [], {}, 0, {}, []
         finally:
             failed |= run.failed
             quarantine.update(failed=failed, resolved={*skipped, *run.done})
@@ -124,17 +157,44 @@ def extract(
         done=tuple(run.done),
         skipped=tuple(skipped),
         failed=failed,
+        refused=refused,
+        changed=changed,
         quarantined=quarantined,
         missing_videos=missing,
+        near_misses={name: hint for name in missing if (hint := names.hint(name))},
+        impossible_queries=impossible,
+        rewordings=tuple(rewordings),
         num_frames=run.num_frames,
         num_new_queries=len(new),
-        num_known_queries=len(known),
+        num_known_queries=sum(each.query_id in stored for each in annotations),
         num_withheld_queries=num_withheld,
         seconds=time.monotonic() - began,
         stages=run.stages,
         interrupted=interrupted,
         quarantine_path=quarantine.path,
     )
+
+
+def name_videos(
+    videos: Sequence[Path], stored: VideoNames
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the files by video id, and why some can have none.
+
+    A file whose name differs only by its Unicode normal form from a stored id, as after a move
+    between systems, is that video.
+    """
+    paths: dict[str, Path] = {}
+    refused: dict[str, str] = {}
+    stems = {path.stem for path in videos}
+    for path in videos:
+        try:
+            require_utf8_name(path)
+        except VideoError as error:
+            refused[printable(path.name)] = str(error)
+            continue
+        twin = stored.find_spelled(path.stem)
+        paths[path.stem if twin is None or twin in stems else twin] = path
+    return paths, refused
 
 
 def _run(

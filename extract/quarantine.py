@@ -8,6 +8,7 @@ from pathlib import Path
 
 from r2t.store.errors import StoreError
 from r2t.store.files import write_whole
+from r2t.store.json_lines import numbered_lines, to_json_lines
 
 
 class Quarantine:
@@ -24,7 +25,7 @@ class Quarantine:
         except FileNotFoundError:
             return {}
         reasons: dict[str, str] = {}
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in numbered_lines(text):
             try:
                 row = json.loads(line)
                 reasons[row["video_id"]] = row["reason"]
@@ -44,8 +45,5 @@ class Quarantine:
         if not after:
             self.path.unlink()
             return
-        lines = [
-            json.dumps({"video_id": name, "reason": reason}, ensure_ascii=False)
-            for name, reason in after.items()
-        ]
-        write_whole(self.path, "".join(f"{line}\n" for line in lines))
+        rows = [{"video_id": name, "reason": reason} for name, reason in after.items()]
+        write_whole(self.path, to_json_lines(rows))

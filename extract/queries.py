@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,51 +13,124 @@ from r2t.extract.clip import FrozenClip
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError, AnnotationWarning, StoreError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.moment_formats import make_query_id
 from r2t.store.writer import StoreWriter
 
 _QUERIES_AT_A_TIME = 4096  # one part of the store each
+_SCALARS = ("query_id", "video_id", "query", "split", "domain", "duration_seconds")
+
+
+@dataclass(frozen=True)
+class Rewording:
+    """A stored sentence, and the one that seems to have taken its place: for the same moments."""
+
+    query_id: str
+    video_id: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.before!r} → {self.after!r} of {self.video_id} (stored as {self.query_id})"
 
 
 def require_unambiguous(
     store: FeatureStore, annotations: Sequence[Annotation]
-) -> tuple[list[Annotation], set[str]]:
-    """Return the annotations without repetitions, and the ids of those that are stored already.
+) -> tuple[list[Annotation], dict[str, Annotation]]:
+    """Return the annotations without repetitions, and all that the store has, by id.
 
     Finds out before hours of work what would make them impossible to store.
     """
+    given = without_repetitions(annotations)
     stored = {each.query_id: each for each in store.annotations()}
+    changed = [
+        each
+        for each in given
+        if each.query_id in stored and differing_fields(stored[each.query_id], each)
+    ]
+    if changed:
+        raise StoreError(
+            f"{conflict(store, stored, changed)}; to take what is given now: r2t store annotate "
+            f"{store.location} --annotations FILE --replace"
+        )
+    return given, stored
+
+
+def without_repetitions(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Return each annotation once; raise `AnnotationError` where two of one id differ."""
     seen: dict[str, Annotation] = {}
     for each in annotations:
         if not each.query.strip():
             raise AnnotationError(f"query {each.query_id!r} of {each.video_id!r} is empty")
-        if each.query_id in stored and not equal_annotations(each, stored[each.query_id]):
-            raise StoreError(
-                f"query {each.query_id!r} is in {store.location} already with other content "
-                f"({stored[each.query_id]!r}, now {each!r}): give it another id, or extract into "
-                "a new store"
-            )
-        if not equal_annotations(each, seen.setdefault(each.query_id, each)):
+        first = seen.setdefault(each.query_id, each)
+        if first is not each and (fields := differing_fields(first, each)):
             raise AnnotationError(
-                f"two different annotations have the id {each.query_id!r}: "
-                f"{seen[each.query_id]!r} and {each!r}"
+                f"two different annotations have the id {each.query_id!r} ({each.query!r} of "
+                f"{each.video_id!r}): {'; '.join(fields)}"
             )
-    return list(seen.values()), stored.keys() & seen.keys()
+    return list(seen.values())
 
 
-def equal_annotations(one: Annotation, other: Annotation) -> bool:
-    """Whether two annotations say the same."""
-    scalars = ("query_id", "video_id", "query", "split", "domain", "duration_seconds")
-    if any(getattr(one, name) != getattr(other, name) for name in scalars):
-        return False
-    if (one.saliency is None) != (other.saliency is None):
-        return False
-    if one.saliency is not None and other.saliency is not None:
-        fields = ("clip_seconds", "lowest", "highest")
-        if any(getattr(one.saliency, name) != getattr(other.saliency, name) for name in fields):
-            return False
-        if not np.array_equal(one.saliency.scores, other.saliency.scores):
-            return False
-    return np.array_equal(one.moments, other.moments)
+def conflict(
+    store: FeatureStore, stored: Mapping[str, Annotation], changed: Sequence[Annotation]
+) -> str:
+    """Say of queries that are stored with other content which they are and what differs."""
+    first = changed[0]
+    name = f"query {first.query_id!r}"
+    fields = "; ".join(differing_fields(stored[first.query_id], first))
+    content = f"{store.location} already with other content"
+    if len(changed) == 1:
+        return f"{name} is in {content} ({fields})"
+    return f"{len(changed)} queries are in {content}, the first is {name} ({fields})"
+
+
+def differing_fields(before: Annotation, after: Annotation) -> list[str]:
+    """Name each field in which two annotations differ, with both values; empty if none does."""
+    fields = [
+        f"{name} {getattr(before, name)!r}, now {getattr(after, name)!r}"
+        for name in _SCALARS
+        if getattr(before, name) != getattr(after, name)
+    ]
+    if not np.array_equal(before.moments, after.moments):
+        fields.append(f"moments {before.moments.tolist()}, now {after.moments.tolist()}")
+    one, other = before.saliency, after.saliency
+    if one is None or other is None:
+        if one is not other:
+            fields.append(f"saliency {'none' if one is None else 'given'}, now the reverse")
+        return fields
+    fields += [
+        f"saliency's {name} {getattr(one, name)!r}, now {getattr(other, name)!r}"
+        for name in ("clip_seconds", "lowest", "highest")
+        if getattr(one, name) != getattr(other, name)
+    ]
+    if not np.array_equal(one.scores, other.scores):
+        fields.append("saliency scores differ")
+    return fields
+
+
+def find_rewordings(
+    stored: Mapping[str, Annotation], given: Sequence[Annotation], now: Iterable[Annotation]
+) -> list[Rewording]:
+    """Find stored sentences that seem to have been written anew.
+
+    Such a one is not among those `given`, while one of `now` has the same moments of the same
+    video; the ids of both were made of their sentences, so nothing else connects them.
+    """
+    kept = {each.query_id for each in given}
+    left: dict[tuple[str, bytes], list[Annotation]] = {}
+    for each in stored.values():
+        if each.query_id not in kept and _is_named_by_sentence(each):
+            left.setdefault((each.video_id, each.moments.tobytes()), []).append(each)
+    found: list[Rewording] = []
+    for each in now if left else ():
+        before = left.get((each.video_id, each.moments.tobytes()))
+        if before and len(each.moments) and _is_named_by_sentence(each):
+            old = before.pop(0)
+            found.append(Rewording(old.query_id, old.video_id, old.query, each.query))
+    return found
+
+
+def _is_named_by_sentence(annotation: Annotation) -> bool:
+    return annotation.query_id == make_query_id(annotation.video_id, annotation.query)
 
 
 def stored_only(
@@ -84,11 +158,30 @@ def add_queries(clip: FrozenClip, writer: StoreWriter, annotations: Sequence[Ann
         writer.add_queries(part, features)
 
 
+def without_impossible(
+    store: FeatureStore, annotations: Sequence[Annotation]
+) -> tuple[list[Annotation], dict[str, str]]:
+    """Leave out the queries with a moment wholly outside their video; say why, by query id.
+
+    A moment that starts over a frame's slot after the end cannot be right: its times are frames,
+    milliseconds, or of another cut. One that only ends late is kept as given.
+    """
+    ends = _last_seconds(store)
+    impossible: dict[str, str] = {}
+    for each in annotations:
+        end = ends.get(each.video_id, np.inf)
+        if len(each.moments) and (late := each.moments[each.moments[:, 0] > end]).size:
+            start, stop = late[0].tolist()
+            impossible[each.query_id] = (
+                f"{each.query!r} of {each.video_id!r}: the moment [{start:g}, {stop:g}] starts "
+                f"after the video's end at {_duration(store, each.video_id):.2f} s"
+            )
+    return [each for each in annotations if each.query_id not in impossible], impossible
+
+
 def warn_of_late_moments(store: FeatureStore, annotations: Sequence[Annotation]) -> None:
     """Count the queries with a moment that ends over a frame's slot after its video."""
-    table = store.videos
-    ends = table["duration_seconds"] + 1 / table["frame_rate_fps"]
-    last: dict[str, float] = dict(zip(table["video_id"], ends, strict=True))
+    last = _last_seconds(store)
     late = [
         each
         for each in annotations
@@ -102,3 +195,14 @@ def warn_of_late_moments(store: FeatureStore, annotations: Sequence[Annotation])
             AnnotationWarning,
             stacklevel=2,
         )
+
+
+def _last_seconds(store: FeatureStore) -> dict[str, float]:
+    """Return a frame's slot after the end of each video."""
+    table = store.videos
+    ends = table["duration_seconds"] + 1 / table["frame_rate_fps"]
+    return dict(zip(table["video_id"], ends, strict=True))
+
+
+def _duration(store: FeatureStore, video_id: str) -> float:
+    return float(store.index_row(video_id)["duration_seconds"])

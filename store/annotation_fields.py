@@ -9,58 +9,58 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.errors import AnnotationError
-from r2t.store.files import read_plain
+from r2t.store.json_lines import is_utf8
 
-MAX_FILE_BYTES = 1 << 30
 MAX_SECONDS = 1e6  # eleven days; anything longer is milliseconds or frames taken for seconds
 MAX_CLIPS = 43_200  # a day of two-second clips
 
 
-def read_text(path: Path) -> str:
-    """Read a whole UTF-8 file, with or without a byte order mark."""
-    try:
-        return read_plain(path, MAX_FILE_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(
-            f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
+class _IllegalJsonError(ValueError):
+    """JSON that the standard allows, or Python does, but no annotation file means."""
 
 
-def lines_of(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Yield (where, line) of every line that is not blank; only newlines end a line."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield f"{path}, line {number}", line.strip()
+def _no_constant(name: str) -> object:
+    raise _IllegalJsonError(f"{name} is not a legal number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise _IllegalJsonError(f"the key {twice!r} occurs twice in one object")
+    return fields
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique_keys)
 
 
 def parse_json(text: str, where: str) -> object:
     """Parse JSON strictly: no NaN, no infinity, no key twice in one object."""
+    with _json_errors(where):
+        return _DECODER.decode(text)
 
-    def constant(name: str) -> object:
-        raise AnnotationError(f"{where}: {name} is not a legal number")
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        fields = dict(pairs)
-        if len(fields) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise AnnotationError(f"{where}: the key {twice!r} occurs twice in one object")
-        return fields
+def parse_json_at(text: str, start: int, where: str) -> tuple[object, int]:
+    """Parse the JSON value that starts at a place, as strictly; return it and where it ends."""
+    with _json_errors(where):
+        return _DECODER.raw_decode(text, start)
 
+
+@contextmanager
+def _json_errors(where: str) -> Generator[None]:
     try:
-        return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
-    except AnnotationError:
-        raise
+        yield
+    except _IllegalJsonError as error:
+        raise AnnotationError(f"{where}: {error}") from error
     except (ValueError, RecursionError) as error:  # ValueError: also an integer of 4300 digits
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
         raise AnnotationError(f"{where}: not valid JSON ({reason})") from error
@@ -70,7 +70,7 @@ def check_text(value: object, where: str, *, empty: bool = False) -> str:
     """Return the text without surrounding blanks; refuse what UTF-8 cannot hold."""
     if not isinstance(value, str):
         raise AnnotationError(f"{where} is {shown(value)}; expected a text")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if not is_utf8(value):
         raise AnnotationError(f"{where} holds half a surrogate pair: {value!r}")
     text = value.strip()
     if not (text or empty):

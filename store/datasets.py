@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
-from r2t.store.annotation_fields import read_text
+from r2t.store.annotation_reading import Located, Reading
+from r2t.store.annotation_text import decode, marked_encoding, read_content
 from r2t.store.annotations import Annotation, Split
-from r2t.store.csv_format import read_csv
+from r2t.store.csv_format import read_csv, table_columns
 from r2t.store.errors import AnnotationError, AnnotationWarning
-from r2t.store.files import require_plain
 from r2t.store.jsonl_format import read_own_jsonl
 from r2t.store.moment_formats import (
-    Located,
-    Tally,
     parse_split,
     read_charades,
     read_ego4d,
@@ -25,14 +25,13 @@ from r2t.store.moment_formats import (
 )
 from r2t.store.saliency_formats import read_tvsum_json, read_tvsum_mat, read_youtube_highlights
 
-_SUFFIXES = frozenset({".jsonl", ".json", ".csv", ".txt", ".mat"})
-_HEAD_BYTES = 1 << 16
-_MAT_MAGIC = b"MATLAB "
+HEAD_BYTES = 1 << 16
+MAT_MAGIC = b"MATLAB "
 
-Reader = Callable[[Path, str, Split, Tally], Located]
+Reader = Callable[[Path, str, Split, Reading], Located]
 
-# Keys that must all occur in the first line of JSON lines, or near the start of one JSON document.
-_LINE_KEYS: dict[tuple[str, ...], Reader] = {
+# Keys that must all occur in the first object of JSON rows, or near the start of one document.
+_ROW_KEYS: dict[tuple[str, ...], Reader] = {
     ("query_id", "video_id"): read_own_jsonl,
     ("qid", "vid", "query"): read_released_jsonl,
 }
@@ -47,10 +46,15 @@ _KNOWN = (
     "duration, …), CSV (video,query,start,end), Charades-STA text, TACoS, Ego4D NLQ, "
     "YouTube Highlights and TVSum JSON, and TVSum's .mat"
 )
+PREDICTIONS = "these are predictions, not annotations"
 
 
 def read_annotations(
-    path: str | Path, *, split: Split | None = None, domain: str | None = None
+    path: str | Path,
+    *,
+    split: Split | None = None,
+    domain: str | None = None,
+    on_rows: Callable[[int, int], None] | None = None,
 ) -> list[Annotation]:
     """Read an annotation file of any known format, in file order.
 
@@ -58,95 +62,108 @@ def read_annotations(
     and TVSum; else train, val or test as a word of the file's stem; else train. `split` overrides
     it for every row, except where published lists decide: there it selects, as `domain` does.
     Moments past the video's end or without length are kept as given; one AnnotationWarning counts
-    them and whatever else the reader had to change.
+    them and whatever else the reader had to change. `on_rows` is told now and then how many rows
+    of about how many have been read.
     """
     path = Path(path)
     if split is not None:
         split = parse_split(split, "split")
-    tally = Tally()
+    reading = Reading(on_rows=on_rows)
     by_query: dict[str, tuple[str, Annotation]] = {}
-    located, listed = _open(path, split, tally)
+    located, listed = open_annotations(path, read_content(path), split, reading)
     for where, annotation in located:
         if annotation.query_id in by_query:
             raise AnnotationError(
                 f"{where}: query id {annotation.query_id!r} was used already "
                 f"({by_query[annotation.query_id][0]}); ids must be unique in a file"
             )
-        _note_moments(annotation, tally)
+        _note_moments(annotation, reading)
         by_query[annotation.query_id] = where, annotation
-    if tally.counts:
-        counts = "; ".join(f"{number} {what}" for what, number in tally.counts.items())
+    if reading.counts:
+        counts = "; ".join(f"{number} {what}" for what, number in reading.counts.items())
         warnings.warn(f"{path}: {counts}", AnnotationWarning, stacklevel=2)
     annotations = [annotation for _, annotation in by_query.values()]
     if split is not None and not listed:
-        annotations = [replace(annotation, split=split) for annotation in annotations]
+        annotations = [
+            annotation if annotation.split == split else replace(annotation, split=split)
+            for annotation in annotations
+        ]
     return _select(path, annotations, split, domain)
 
 
-def find_annotations(folder: str | Path) -> list[Path]:
-    """List the annotation files directly inside a folder of videos, sorted by name."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise AnnotationError(f"{folder} is not a folder")
-    files = (path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-    return sorted(path for path in files if path.is_file() and _is_known(path))
-
-
-def _open(path: Path, split: Split | None, tally: Tally) -> tuple[Located, bool]:
-    """Return the rows and whether published lists decide their splits."""
-    head = _head(path)
-    if head.startswith(_MAT_MAGIC):
-        return read_tvsum_mat(path, tally), True
-    text = read_text(path)
-    reader = find_reader(head)
+def open_annotations(
+    path: Path, content: bytes, split: Split | None, reading: Reading
+) -> tuple[Located, bool]:
+    """Return the rows of a file, and whether published lists decide their splits."""
+    if content.startswith(MAT_MAGIC):
+        return read_tvsum_mat(path, reading), True
+    text = decode(path, content).text
+    reader = find_reader(text[:HEAD_BYTES])
     if reader is None:
-        raise AnnotationError(f"{path}: {_unknown(text)}; known are {_KNOWN}")
+        raise AnnotationError(f"{path}: {why_unknown(text)}; known are {_KNOWN}")
     listed = reader in (read_youtube_highlights, read_tvsum_json)
     default = split or ("train" if listed else split_of_stem(path))
-    return reader(path, text, default, tally), listed
+    return reader(path, text, default, reading), listed
 
 
-def _is_known(path: Path) -> bool:
-    head = _head(path)
-    return head.startswith(_MAT_MAGIC) or find_reader(head) is not None
+def why_unread(path: Path) -> str | None:
+    """Say why a file holds no annotations that can be read, judged by its start; None if it may."""
+    head = read_content(path, HEAD_BYTES)
+    if head.startswith(MAT_MAGIC):
+        return None
+    text = head.decode(marked_encoding(head) or "utf-8", errors="replace")
+    return None if find_reader(text) is not None else why_unknown(text)
 
 
-def _head(path: Path) -> bytes:
-    try:
-        require_plain(path)
-        with path.open("rb") as file:
-            return file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise AnnotationError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def find_reader(head: bytes) -> Reader | None:
+def find_reader(text: str) -> Reader | None:
     """Return the reader for text that starts so; None where the format is unknown."""
-    text = head.decode("utf-8-sig", errors="replace").lstrip()
+    text = text.lstrip()
     first_line = text.partition("\n")[0]
+    if text.startswith("["):
+        return _row_reader(_first_keys(text, 1))
     if text.startswith("{"):
-        first_keys, keys = _keys(first_line), _keys(text)
-        if any(key.startswith("pred_") for key in first_keys):
-            return None
-        for needed, reader in _LINE_KEYS.items():
-            if first_keys.issuperset(needed):
-                return reader
+        pretty = first_line.strip() == "{"
+        reader = _row_reader(_first_keys(text, 0) if pretty else _keys(first_line))
+        if reader is not None or is_prediction(text):
+            return reader
+        keys = _keys(text)
         return next((r for needed, r in _DOCUMENT_KEYS.items() if keys.issuperset(needed)), None)
     if "##" in first_line:
         return read_charades
-    columns = {cell.strip(' "\r') for cell in first_line.split(",")}
-    return read_csv if {"video", "query"} <= columns else None
+    return None if table_columns(text) is None else read_csv
+
+
+def _row_reader(keys: set[str]) -> Reader | None:
+    if any(key.startswith("pred_") for key in keys):
+        return None
+    return next((reader for needed, reader in _ROW_KEYS.items() if keys.issuperset(needed)), None)
+
+
+def _first_keys(text: str, start: int) -> set[str]:
+    """Return the keys of the first object, or all near it where it does not end in this text."""
+    place = re.compile(r"\s*").match(text, start)
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, place.end() if place else start)
+    except (ValueError, RecursionError):
+        return _keys(text)
+    return set(cast("dict[str, Any]", value)) if isinstance(value, dict) else set()
+
+
+def is_prediction(text: str) -> bool:
+    """Whether a text's start is that of predictions."""
+    return '"pred_' in text[:HEAD_BYTES]
 
 
 def _keys(json_text: str) -> set[str]:
     return set(re.findall(r'"([A-Za-z_]+)"\s*:', json_text))
 
 
-def _unknown(text: str) -> str:
+def why_unknown(text: str) -> str:
+    """Say of a text that no reader takes what it is instead."""
     if not text.strip():
         return "the file is empty"
-    if '"pred_' in text[:_HEAD_BYTES]:
-        return "these are predictions, not annotations"
+    if is_prediction(text):
+        return PREDICTIONS
     return f"unknown format, it starts with {text.lstrip()[:40]!r}"
 
 
@@ -161,13 +178,13 @@ def split_of_stem(path: Path) -> Split:
     return parse_split(words.pop(), str(path)) if words else "train"
 
 
-def _note_moments(annotation: Annotation, tally: Tally) -> None:
-    moments, duration = annotation.moments, annotation.duration_seconds
-    for start, end in moments:
+def _note_moments(annotation: Annotation, reading: Reading) -> None:
+    duration = annotation.duration_seconds
+    for start, end in annotation.moments.tolist():
         if duration is not None and end > duration:
-            tally.add("moments end after their video (kept as given)")
+            reading.add("moments end after their video (kept as given)")
         if start == end:
-            tally.add("moments have no length (kept as given)")
+            reading.add("moments have no length (kept as given)")
 
 
 def _select(

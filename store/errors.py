@@ -57,6 +57,10 @@ class FeatureWarning(UserWarning):
     """Features differ slightly from those that a model was trained on, as the message says."""
 
 
+class VideoWarning(UserWarning):
+    """Files among the videos were passed over, which the message names."""
+
+
 class ReadingWarning(UserWarning):
     """Features are read less far ahead than was asked for, which the message explains."""
 

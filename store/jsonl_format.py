@@ -9,18 +9,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from r2t.store.annotation_fields import MAX_CLIPS, MAX_SECONDS, Fields, lines_of, parse_json
+from r2t.store.annotation_fields import MAX_CLIPS, MAX_SECONDS, Fields
+from r2t.store.annotation_reading import Located, Reading, json_rows
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
-from r2t.store.moment_formats import Located, Tally, parse_split
+from r2t.store.json_lines import to_json_lines
+from r2t.store.moment_formats import parse_split
 
 _FIELDS = (
     "query_id",
@@ -38,17 +39,22 @@ _MAX_SCORE = 1e6
 _Built = TypeVar("_Built")
 
 
-def read_own_jsonl(path: Path, text: str, default: Split, tally: Tally) -> Located:
-    """Read what `write_annotations` wrote, or rows written by hand in its form."""
-    for where, line in lines_of(path, text):
-        row = Fields(parse_json(line, where), where)
-        unknown = [key for key in row if key not in _FIELDS]
-        if unknown:
-            raise AnnotationError(f"{where}: unknown field {unknown[0]!r}; legal are {_FIELDS}")
-        yield where, _annotation(row, default)
+def read_own_jsonl(path: Path, text: str, default: Split, reading: Reading) -> Located:
+    """Read what `write_annotations` wrote, or rows written by hand in its form.
+
+    Video ids are taken as they are, so that what was written is read again.
+    """
+
+    def build(row: Fields) -> Annotation:
+        return _annotation(row, default)
+
+    return reading.each(json_rows(path, text, reading), build)
 
 
 def _annotation(row: Fields, default: Split) -> Annotation:
+    unknown = [key for key in row if key not in _FIELDS]
+    if unknown:
+        raise AnnotationError(f"{row.where}: unknown field {unknown[0]!r}; legal are {_FIELDS}")
     saliency = _saliency(row.child("saliency")) if "saliency" in row else None
     fields: dict[str, Any] = {
         "query_id": row.text("query_id"),
@@ -83,7 +89,4 @@ def _located(where: str, build: Callable[[], _Built]) -> _Built:
 
 def write_annotations(path: str | Path, annotations: Sequence[Annotation]) -> None:
     """Write annotations so that reading them gives equal ones; the file appears whole or not."""
-    lines = [
-        json.dumps(annotation.to_dict(), ensure_ascii=False) + "\n" for annotation in annotations
-    ]
-    write_whole(Path(path), "".join(lines))
+    write_whole(Path(path), to_json_lines(annotation.to_dict() for annotation in annotations))

@@ -1,15 +1,13 @@
 """Readers of the moment retrieval datasets' own files and of CSV.
 
 Each takes a file's text and yields (where, annotation) in file order; nothing is clamped to the
-video. What a reader had to change or leave out is counted in the Tally it is given.
+video. What a reader had to change or leave out is counted in the Reading it is
+given.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,33 +18,18 @@ from r2t.store.annotation_fields import (
     MAX_SECONDS,
     Fields,
     check_text,
-    lines_of,
     parse_json,
     parse_number,
     shown,
 )
+from r2t.store.annotation_reading import Located, Reading, json_rows, lines_of
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError
+from r2t.store.video_names import video_id_of, without_suffix
 
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"}
-)
 LABELLED_CLIP_SECONDS = 2.0  # of QVHighlights and TVSum
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
 _NO_MOMENTS = np.zeros((0, 2))
-
-
-@dataclass
-class Tally:
-    """How often a reader met what deserves a warning."""
-
-    counts: dict[str, int] = field(default_factory=dict[str, int])
-
-    def add(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
-
-
-Located = Iterator[tuple[str, Annotation]]
 
 
 def parse_split(value: object, where: str) -> Split:
@@ -65,36 +48,37 @@ def make_query_id(video_id: str, query: str) -> str:
     return hashlib.sha256(f"{video_id}\0{query}".encode()).hexdigest()[:12]
 
 
-def read_released_jsonl(path: Path, text: str, default: Split, tally: Tally) -> Located:
+def read_released_jsonl(path: Path, text: str, default: Split, reading: Reading) -> Located:
     """Read the JSON lines that QVHighlights introduced and others adopted.
 
     Rows are `qid`, `query`, `vid`, `duration` and, if labelled, `relevant_windows`, and for
     highlights `relevant_clip_ids` with three annotators' `saliency_scores` of those 2 s clips;
     clips that are not listed score 0. Other fields are ignored.
     """
-    for where, line in lines_of(path, text):
-        row = Fields(parse_json(line, where), where)
-        if "label" in row:
-            raise AnnotationError(
-                f"{where}: rows with a 'label' are one domain's highlights, whose clips another "
-                "file times; read the dataset's youtube_anno.json or tvsum_anno.json"
-            )
-        duration = row.number("duration")
-        moments = row.matrix("relevant_windows", 2) if "relevant_windows" in row else _NO_MOMENTS
-        yield (
-            where,
-            Annotation(
-                query_id=row.identifier("qid"),
-                video_id=row.identifier("vid"),
-                query=row.text("query"),
-                moments=_forward(moments, where),
-                saliency=_clip_saliency(row, duration),
-                split=parse_split(row.value("split"), row.at("split"))
-                if "split" in row
-                else default,
-                duration_seconds=duration,
-            ),
+
+    def build(row: Fields) -> Annotation:
+        return _released(row, default)
+
+    return reading.each(json_rows(path, text, reading), build)
+
+
+def _released(row: Fields, default: Split) -> Annotation:
+    if "label" in row:
+        raise AnnotationError(
+            f"{row.where}: rows with a 'label' are one domain's highlights, whose clips another "
+            "file times; read the dataset's youtube_anno.json or tvsum_anno.json"
         )
+    duration = row.number("duration")
+    moments = row.matrix("relevant_windows", 2) if "relevant_windows" in row else _NO_MOMENTS
+    return Annotation(
+        query_id=row.identifier("qid"),
+        video_id=without_suffix(row.identifier("vid")),
+        query=row.text("query"),
+        moments=_forward(moments, row.where),
+        saliency=_clip_saliency(row, duration),
+        split=parse_split(row.value("split"), row.at("split")) if "split" in row else default,
+        duration_seconds=duration,
+    )
 
 
 def _forward(moments: NDArray[np.float64], where: str) -> NDArray[np.float64]:
@@ -136,7 +120,7 @@ def _clip_saliency(row: Fields, duration: float) -> SaliencyLabels | None:
     return SaliencyLabels(scores, LABELLED_CLIP_SECONDS, lowest=0.0, highest=4.0)
 
 
-def read_charades(path: Path, text: str, default: Split, tally: Tally) -> Located:
+def read_charades(path: Path, text: str, default: Split, reading: Reading) -> Located:
     """Read Charades-STA's text lines `video start end##sentence`.
 
     Query ids count a video's queries, as in `AO8RW_0`. Reversed ends, of which the released
@@ -144,17 +128,15 @@ def read_charades(path: Path, text: str, default: Split, tally: Tally) -> Locate
     are in the JSON lines that others derived from these files.
     """
     num_queries: dict[str, int] = {}
-    for where, line in lines_of(path, text):
-        head, separator, sentence = line.partition("##")
-        parts = head.split()
-        if not separator or len(parts) != 3:
-            raise AnnotationError(f"{where}: expected 'video start end##sentence', got {line!r}")
-        video_id = check_text(parts[0], f"{where}, video")
-        start = parse_number(parts[1], f"{where}, start")
-        end = parse_number(parts[2], f"{where}, end")
-        if start > end:
-            start, end = end, start
-            tally.add("moments ended before they started (ends swapped)")
+    for where, line in lines_of(path, text, reading):
+        try:
+            video_id, moment, sentence = _charades_row(line, where)
+        except AnnotationError as error:
+            reading.refuse(where, error)
+            continue
+        if moment[0] > moment[1]:
+            moment.reverse()
+            reading.add("moments ended before they started (ends swapped)")
         index = num_queries.get(video_id, 0)
         num_queries[video_id] = index + 1
         yield (
@@ -162,14 +144,26 @@ def read_charades(path: Path, text: str, default: Split, tally: Tally) -> Locate
             Annotation(
                 query_id=f"{video_id}_{index}",
                 video_id=video_id,
-                query=check_text(sentence, f"{where}, sentence"),
-                moments=np.array([[start, end]]),
+                query=sentence,
+                moments=np.array([moment]),
                 split=default,
             ),
         )
 
 
-def read_tacos(path: Path, text: str, default: Split, tally: Tally) -> Located:
+def _charades_row(line: str, where: str) -> tuple[str, list[float], str]:
+    head, separator, sentence = line.partition("##")
+    parts = head.split()
+    if not separator or len(parts) != 3:
+        raise AnnotationError(f"{where}: expected 'video start end##sentence', got {line!r}")
+    return (
+        without_suffix(check_text(parts[0], f"{where}, video")),
+        [parse_number(parts[1], f"{where}, start"), parse_number(parts[2], f"{where}, end")],
+        check_text(sentence, f"{where}, sentence"),
+    )
+
+
+def read_tacos(path: Path, text: str, default: Split, reading: Reading) -> Located:
     """Read TACoS: file name → `timestamps` in frames, `sentences`, `fps`, `num_frames`."""
     videos = Fields(parse_json(text, str(path)), str(path))
     for name in videos:
@@ -198,7 +192,7 @@ def read_tacos(path: Path, text: str, default: Split, tally: Tally) -> Located:
             )
 
 
-def read_ego4d(path: Path, text: str, default: Split, tally: Tally) -> Located:
+def read_ego4d(path: Path, text: str, default: Split, reading: Reading) -> Located:
     """Read Ego4D's nested NLQ file; a video here is a clip of Ego4D (`clip_uid`).
 
     Query ids are `annotation_uid` and the query's index. Language queries without text, of which
@@ -208,7 +202,7 @@ def read_ego4d(path: Path, text: str, default: Split, tally: Tally) -> Located:
     split = parse_split(root.value("split"), root.at("split")) if "split" in root else default
     clips = (clip for video in root.children("videos") for clip in video.children("clips"))
     for clip in clips:
-        video_id = clip.text("clip_uid")
+        video_id = without_suffix(clip.text("clip_uid"))
         duration = None
         if "video_start_sec" in clip and "video_end_sec" in clip:
             duration = clip.number("video_end_sec") - clip.number("video_start_sec")
@@ -217,7 +211,7 @@ def read_ego4d(path: Path, text: str, default: Split, tally: Tally) -> Located:
             for index, query in enumerate(annotation.children("language_queries")):
                 sentence = query.text("query", empty=True) if "query" in query else ""
                 if not sentence:
-                    tally.add("language queries have no text (left out)")
+                    reading.add("language queries have no text (left out)")
                     continue
                 moments = _NO_MOMENTS
                 if "clip_start_sec" in query:
@@ -234,13 +228,3 @@ def read_ego4d(path: Path, text: str, default: Split, tally: Tally) -> Located:
                         duration_seconds=duration,
                     ),
                 )
-
-
-def video_id_of(name: str, where: str) -> str:
-    """Return a video file's name without its suffix; other names are ids already."""
-    if re.search(r"[/\\]", name):
-        raise AnnotationError(
-            f"{where}: {name!r} is a path; name the video by its file name, such as dog.mp4"
-        )
-    stem, dot, suffix = name.rpartition(".")
-    return stem if stem and f"{dot}{suffix}".lower() in VIDEO_SUFFIXES else name

@@ -22,6 +22,7 @@ from r2t.store.rewrite import drop_parts, replace_index, replace_queries
 from r2t.store.root import open_root
 from r2t.store.runs import RunFolder, maintenance
 from r2t.store.verify import KINDS
+from r2t.store.video_names import VideoNames
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ def remove(
     location: str | Path,
     video_ids: Collection[str],
     *,
+    query_ids: Collection[str] = (),
     keep_queries: bool = False,
     on_video: Callable[[int], None] | None = None,
 ) -> RemoveReport:
-    """Take videos, and the queries of them, out of a local store.
+    """Take videos, and the queries of them, out of a local store; and single queries by id.
 
     Raises `FeatureNotFoundError`, and changes nothing, if the store knows nothing of one of them.
     A hard link that another store has to the same features is not followed.
@@ -52,8 +54,10 @@ def remove(
         parts = {kind: [*live, *old] for kind in KINDS for live, old in [live_parts(root, kind)]}
         store = FeatureStore.open(location)
         asked = store.queries
-        asked = asked[asked["video_id"].isin(wanted)]
+        _require_known_queries(path, query_ids, set(asked["query_id"].tolist()))
+        of_videos = asked["video_id"].isin(() if keep_queries else wanted)
         _require_known(store, path, wanted, set(asked["video_id"].tolist()))
+        doomed = set(asked[of_videos]["query_id"].tolist()) | set(query_ids)
         num_videos = 0
         for number, video_id in enumerate(sorted(wanted), start=1):
             num_videos += _remove_node(path, run, video_id)
@@ -64,15 +68,43 @@ def remove(
         if len(rows) < len(table):
             replace_index(path, run, rows, parts["index"])
             drop_parts(path, run, "index", parts["index"])
-        if len(asked) and not keep_queries:
+        if doomed:
             kept = (
                 (each, store.read_query(each.query_id))
                 for each in store.annotations()
-                if each.video_id not in wanted
+                if each.query_id not in doomed
             )
             replace_queries(path, run, kept, (), parts["queries"])
             drop_parts(path, run, "queries", parts["queries"])
-    return RemoveReport(num_videos, 0 if keep_queries else len(asked))
+    return RemoveReport(num_videos, len(doomed))
+
+
+def sort_ids(location: str | Path, names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Tell the ids of videos, as files or as they are stored, from those of queries.
+
+    A name that means nothing in the store is taken for a video's, with what it may be meant for.
+    """
+    store = FeatureStore.open(location)
+    queries = store.queries
+    known = VideoNames([*store.videos["video_id"].tolist(), *queries["video_id"].tolist()])
+    query_ids = set(queries["query_id"].tolist())
+    videos: list[str] = []
+    asked: list[str] = []
+    unknown: list[str] = []
+    for name in dict.fromkeys(names):
+        if (video_id := known.find(name)) is not None:
+            videos.append(video_id)
+        elif name in query_ids:
+            asked.append(name)
+        elif Path(location, "videos", node_name(name)).is_dir():  # not in the index
+            videos.append(name)
+        else:
+            unknown.append(known.named(name))
+    if unknown:
+        raise FeatureNotFoundError(
+            f"{location} has no videos or queries {', '.join(unknown)}; nothing was removed"
+        )
+    return videos, asked
 
 
 def _require_known(
@@ -90,6 +122,14 @@ def _require_known(
     if unknown:
         raise FeatureNotFoundError(
             f"{path} has no videos {', '.join(map(repr, unknown))}; nothing was removed"
+        )
+
+
+def _require_known_queries(path: Path, wanted: Collection[str], known: Collection[str]) -> None:
+    unknown = sorted(set(wanted).difference(known))
+    if unknown:
+        raise FeatureNotFoundError(
+            f"{path} has no queries {', '.join(map(repr, unknown))}; nothing was removed"
         )
 
 

@@ -14,16 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.annotation_fields import MAX_CLIPS, MAX_SECONDS, Fields, check_text, parse_json
+from r2t.store.annotation_reading import Located, Reading
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError
-from r2t.store.moment_formats import LABELLED_CLIP_SECONDS, Located, Tally, parse_split
+from r2t.store.moment_formats import LABELLED_CLIP_SECONDS, parse_split
 from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS, split_of
 
 _MAX_FRAMES = 10_000_000
 _TVSUM_FIELDS = ("video", "category", "title", "length", "nframes", "user_anno")
 
 
-def read_youtube_highlights(path: Path, text: str, default: Split, tally: Tally) -> Located:
+def read_youtube_highlights(path: Path, text: str, default: Split, reading: Reading) -> Located:
     """Read youtube_anno.json: video id → `match` (-1, 0 borderline, 1) of equally spaced clips.
 
     One released title is empty and stays so. The clips overlap by half, yet count as
@@ -31,7 +32,7 @@ def read_youtube_highlights(path: Path, text: str, default: Split, tally: Tally)
     """
     listed = split_of(YOUTUBE_HIGHLIGHTS)
     for video_id, record in _records(path, text):
-        split = _split(record, video_id, listed, tally)
+        split = _split(record, video_id, listed, reading)
         if split is None:
             continue
         duration = _duration(record)
@@ -47,11 +48,11 @@ def read_youtube_highlights(path: Path, text: str, default: Split, tally: Tally)
         yield record.where, _whole_video(video_id, title, saliency, split, domain, duration)
 
 
-def read_tvsum_json(path: Path, text: str, default: Split, tally: Tally) -> Located:
+def read_tvsum_json(path: Path, text: str, default: Split, reading: Reading) -> Located:
     """Read tvsum_anno.json: video id → `anno` [clips][annotators] of 1 to 5, clips of 2 s."""
     listed = split_of(TVSUM)
     for video_id, record in _records(path, text):
-        split = _split(record, video_id, listed, tally)
+        split = _split(record, video_id, listed, reading)
         if split is None:
             continue
         scores = record.matrix("anno", low=1, high=5).astype(np.float32)
@@ -63,7 +64,7 @@ def read_tvsum_json(path: Path, text: str, default: Split, tally: Tally) -> Loca
         yield record.where, _whole_video(video_id, title, saliency, split, domain, duration)
 
 
-def read_tvsum_mat(path: Path, tally: Tally) -> Located:
+def read_tvsum_mat(path: Path, reading: Reading) -> Located:
     """Read TVSum's ydata-tvsum50.mat, whose scores are per frame.
 
     A clip takes the score of its middle frame, as in tvsum_anno.json. The file gives seconds and
@@ -76,7 +77,7 @@ def read_tvsum_mat(path: Path, tally: Tally) -> Located:
                 video_id = check_text(_mat_text(struct["video"]), f"{where}, video")
                 split = listed.get(video_id)
                 if split is None:
-                    tally.add("videos are in no split of the dataset (left out)")
+                    reading.add("videos are in no split of the dataset (left out)")
                     continue
                 duration = float(_mat_array(struct["length"], where).item())
                 saliency = _mat_saliency(struct, duration, where)
@@ -130,11 +131,13 @@ def _records(path: Path, text: str) -> Iterator[tuple[str, Fields]]:
         yield check_text(key, f"{path}, a video id"), videos.child(key)
 
 
-def _split(record: Fields, video_id: str, listed: dict[str, Split], tally: Tally) -> Split | None:
+def _split(
+    record: Fields, video_id: str, listed: dict[str, Split], reading: Reading
+) -> Split | None:
     if "split" in record:
         return parse_split(record.value("split"), record.at("split"))
     if video_id not in listed:
-        tally.add("videos are in no split of the dataset (left out)")
+        reading.add("videos are in no split of the dataset (left out)")
     return listed.get(video_id)
 
 

@@ -8,7 +8,6 @@ Highlight-only datasets have rows {"vid": …, "pred_saliency_scores": […]}.
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +19,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from r2t.store.annotation_fields import Fields, lines_of, parse_json, read_text
+from r2t.store.annotation_fields import Fields
+from r2t.store.annotation_reading import Reading, json_rows
+from r2t.store.annotation_text import read_text
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
+from r2t.store.json_lines import to_json_lines
 
 _MAX_SCORE = 1e30
 _LONGEST_LIST = 5  # examples a message names
@@ -59,10 +61,7 @@ class SubmissionRow:
 def read_submission(path: str | Path) -> list[SubmissionRow]:
     """Read predictions, in file order; extra fields are ignored."""
     path = Path(path)
-    rows = [
-        _parse(Fields(parse_json(line, where), where))
-        for where, line in lines_of(path, read_text(path))
-    ]
+    rows = [_parse(row) for row in json_rows(path, read_text(path), Reading())]
     if not rows:
         raise AnnotationError(f"{path} holds no predictions")
     return rows
@@ -109,7 +108,7 @@ def write_server_archive(
 
 
 def _encode(rows: Sequence[SubmissionRow]) -> bytes:
-    return "".join(json.dumps(_fields(row), ensure_ascii=False) + "\n" for row in rows).encode()
+    return to_json_lines(map(_fields, rows))
 
 
 def _fields(row: SubmissionRow) -> dict[str, Any]:

@@ -91,6 +91,12 @@ def parse_fps(text: str) -> float:
 # What is printed
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
+# Which videos
+FollowLinks = Annotated[
+    bool,
+    typer.Option("--follow-links", help="Follow links that lead out of the folder of videos."),
+]
+
 # Where features are
 Store = Annotated[str, typer.Option(help="Feature store: a folder, a zip or a URL.")]
 NewStore = Annotated[str, typer.Option("--store", help="Feature store to make or add to.")]

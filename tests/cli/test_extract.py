@@ -92,7 +92,7 @@ def test_random_weights_are_recorded_as_such(
         "--videos", video, "--model", clip_folder, "--pretrained", "none", "--store", store
     )
     assert status == 0, err
-    assert "no annotations" in err
+    assert "1 new query" in err  # the annotations beside the one video are found
     provenance = FeatureStore.open(store).provenance
     assert provenance["pretrained"] == "none"
     assert "random weights" in provenance["warning"]

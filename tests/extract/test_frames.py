@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import os
 import re
@@ -22,7 +21,7 @@ from r2t.extract.decoders import DecordRefusal, decord_name
 from r2t.extract.frames import FrameBatch, file_sha256, find_videos, stream_frames
 from r2t.extract.probe import exact_rate, probe
 from r2t.extract.resize import Orientation, resize_and_crop
-from r2t.store.errors import ConfigError, VideoError
+from r2t.store.errors import ConfigError, VideoError, VideoWarning
 
 NTSC = tuple(Fraction(1001 * frame, 30_000) for frame in range(150))
 UNEVEN = tuple(Fraction(frame * frame % 7 + 9 * frame, 100) for frame in range(60))
@@ -286,16 +285,25 @@ class TestFinding:
             find_videos(tmp_path / "missing")
 
     @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
-    def test_links_stay_inside(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        inside = tmp_path / "inside"
+    def test_links_out_are_named_and_followed_if_asked_for(self, tmp_path: Path) -> None:
+        inside, outside = tmp_path / "inside", tmp_path / "outside"
         inside.mkdir()
+        (outside / "deep").mkdir(parents=True)
+        (outside / "deep" / "d.mp4").touch()
+        (outside / "deep" / "round").symlink_to(tmp_path)  # leads back to all of it
         (tmp_path / "secret.mp4").touch()
         (inside / "a.mp4").touch()
         (inside / "b.mp4").symlink_to(inside / "a.mp4")
         (inside / "c.mp4").symlink_to(tmp_path / "secret.mp4")
-        with caplog.at_level(logging.WARNING):
+        (inside / "part").symlink_to(outside)
+        (inside / "again").symlink_to(inside)
+        with pytest.warns(
+            VideoWarning, match=r"links that lead .*: .*inside/c\.mp4, .*inside/part"
+        ):
             assert [path.name for path in find_videos(inside)] == ["a.mp4", "b.mp4"]
-        assert "c.mp4 leads out of" in caplog.text
+        followed = find_videos(inside, follow_links=True)
+        names = [str(path.relative_to(inside)) for path in followed]
+        assert names == ["a.mp4", "b.mp4", "c.mp4", "part/deep/d.mp4", "part/deep/round/secret.mp4"]
 
 
 def test_file_sha256(tmp_path: Path) -> None:

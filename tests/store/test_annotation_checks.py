@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from r2t.store.annotation_checks import (
-    ADVICE,
     check_against_videos,
     check_annotations,
     read_leniently,
 )
+from r2t.store.annotation_findings import ADVICE
 from r2t.store.annotations import Annotation
 from r2t.store.datasets import read_annotations
 

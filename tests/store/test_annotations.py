@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r2t.store.annotation_files import survey_folder
 from r2t.store.annotations import Annotation, SaliencyLabels
-from r2t.store.datasets import find_annotations, read_annotations
+from r2t.store.datasets import read_annotations
 from r2t.store.errors import AnnotationError, AnnotationWarning
 from r2t.store.jsonl_format import write_annotations
 from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS, split_of
@@ -195,9 +196,23 @@ def test_finds_annotations_beside_videos(save: Save, tmp_path: Path) -> None:
     (tmp_path / "dog.mp4").write_bytes(b"\x00\xff")
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "c.csv").write_text("video,query,start,end\n")
-    assert [path.name for path in find_annotations(tmp_path)] == ["a.csv", "b_val.jsonl"]
+    save("val.csv", "film;sentence\n")
+    (tmp_path / "more.xlsx").write_bytes(b"PK")
+    (tmp_path / "cover.jpg").write_bytes(b"\xff")
+    found = survey_folder(tmp_path)
+    assert [path.name for path in found.annotations] == ["a.csv", "b_val.jsonl"]
+    assert {path.name: reason for path, reason in found.passed_over.items()} == {
+        "more.xlsx": "a spreadsheet: save it as CSV",
+        "val.csv": "unknown format, it starts with 'film;sentence\\n'",
+    }
+    assert {path.name: reason for path, reason in found.others.items()} == {
+        "cover.jpg": "files ending in .jpg hold no annotations",
+        "dog.info.json": 'unknown format, it starts with \'{"title": "Dog", "duration": 3}\'',
+        "notes.txt": "unknown format, it starts with 'shopping list'",
+        "results.jsonl": "these are predictions, not annotations",
+    }
     with pytest.raises(AnnotationError, match="not a folder"):
-        find_annotations(tmp_path / "dog.mp4")
+        survey_folder(tmp_path / "dog.mp4")
 
 
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8).map(str.strip)

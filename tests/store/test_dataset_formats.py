@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Callable
@@ -9,6 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
+from r2t.store import annotation_text
+from r2t.store.annotation_checks import read_leniently
+from r2t.store.annotation_files import survey_folder
 from r2t.store.datasets import read_annotations
 from r2t.store.errors import AnnotationError, AnnotationWarning
 from r2t.store.moment_formats import make_query_id
@@ -238,3 +242,81 @@ def test_query_ids_are_part_of_the_format() -> None:
 def test_refuses_malformed_csv(save: Save, text: str, message: str) -> None:
     with pytest.raises(AnnotationError, match=message):
         read_annotations(save("a.csv", text))
+
+
+TABLE = "video,query,start,end\ndog.mts,one,1,2.5\ncow.3gp,zwei,3,4\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TABLE,
+        TABLE.replace(",", "\t"),
+        TABLE.replace(",", ";"),
+        "sep=;\r\n" + TABLE.replace(",", ";").replace("\n", "\r\n"),
+        TABLE.replace("video,query,start,end", ' Video ,"QUERY",Start,End'),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_tables_of_all_spreadsheets_are_one_table(
+    tmp_path: Path, text: str, encoding: str, packed: bool
+) -> None:
+    content = text.encode(encoding)
+    path = tmp_path / ("val.csv.gz" if packed else "val.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    dog, cow = read_annotations(path)
+    assert (dog.video_id, dog.query, dog.split) == ("dog", "one", "val")
+    assert dog.moments.tolist() == [[1, 2.5]]
+    assert (cow.video_id, cow.query_id) == ("cow", make_query_id("cow", "zwei"))
+    assert survey_folder(tmp_path).annotations == (path,)
+    assert len(read_leniently(path).located) == 2
+
+
+def test_decimal_commas_are_read_where_commas_do_not_divide(save: Save) -> None:
+    with pytest.warns(AnnotationWarning, match=r"2 numbers have a decimal comma"):
+        (row,) = read_annotations(save("a.csv", "video;query;start;end\nv;a;1,5;2,25\n"))
+    assert row.moments.tolist() == [[1.5, 2.25]]
+    with pytest.raises(AnnotationError, match="start is '1,5'"):
+        read_annotations(save("a.csv", 'video,query,start,end\nv,a,"1,5",2\n'))
+
+
+_ROWS = [
+    {"qid": number, "query": f"q{number}", "vid": "dog.M2TS", "duration": 9} for number in range(3)
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(map(json.dumps, _ROWS)),
+        json.dumps(_ROWS),
+        json.dumps(_ROWS, indent=2),
+        "\n".join(json.dumps(row, indent=4) for row in _ROWS),
+    ],
+)
+def test_json_rows_are_read_however_they_are_laid_out(save: Save, text: str) -> None:
+    path = save("val.json", text)
+    assert [row.query for row in read_annotations(path)] == ["q0", "q1", "q2"]
+    assert {row.video_id for row in read_annotations(path)} == {"dog"}
+    assert len(read_leniently(path).located) == 3
+
+
+def test_a_bad_object_is_named_by_its_place(save: Save) -> None:
+    bad = [*_ROWS, {"qid": 4, "query": "", "vid": "dog", "duration": 9}]
+    with pytest.raises(AnnotationError, match=r"a.json, item 4, field 'query' is empty"):
+        read_annotations(save("a.json", json.dumps(bad)))
+    pretty = "\n".join(json.dumps(row, indent=1) for row in bad)
+    with pytest.raises(AnnotationError, match=r"a.json, line 19, field 'query' is empty"):
+        read_annotations(save("a.json", pretty))
+
+
+def test_what_is_unpacked_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annotation_text, "MAX_FILE_BYTES", 1000)
+    path = tmp_path / "bomb.csv.gz"
+    path.write_bytes(gzip.compress(TABLE.encode() + b" " * 100_000))
+    with pytest.raises(AnnotationError, match="holds more than 1000 bytes"):
+        read_annotations(path)
+    path.write_bytes(gzip.compress(TABLE.encode())[:-9])
+    with pytest.raises(AnnotationError, match="cannot unpack"):
+        read_annotations(path)

@@ -53,7 +53,8 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("", "holds no predictions"),
-        ("[]", "line 1: a list where an object"),
+        ("[]", "holds no predictions"),
+        ("[[]]", "item 1: a list where an object"),
         ('{"qid": 1, "vid": "v"}', "not predictions"),
         ('{"pred_saliency_scores": [1]}', "'qid'"),
         ('{"qid": true, "pred_saliency_scores": [1]}', "'qid' is True"),

@@ -1,0 +1,99 @@
+"""What can be found wrong with annotations, and how to put each kind right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from r2t.store.annotations import Annotation
+from r2t.store.errors import AnnotationError
+
+Kind = Literal[
+    "passed_over",
+    "other_file",
+    "encoding",
+    "byte_order_mark",
+    "unreadable",
+    "empty_query",
+    "reversed",
+    "changed_on_reading",
+    "duplicate_id",
+    "duplicate_query",
+    "repeated_moment",
+    "overlap",
+    "too_short",
+    "no_length",
+    "unlabelled",
+    "two_splits",
+    "missing_video",
+    "damaged_video",
+    "unannotated_video",
+    "wrong_duration",
+    "out_of_range",
+]
+
+ADVICE: dict[Kind, str] = {
+    "passed_over": "put it right as its message says, or move it elsewhere if it is no annotation",
+    "other_file": "nothing to do, unless it holds annotations: then save them as CSV or JSON lines",
+    "encoding": "save the file as UTF-8, such as: iconv -f WINDOWS-1252 -t UTF-8 FILE > FIXED",
+    "byte_order_mark": "nothing to do: it is read; other programs may want it gone (UTF-8, no BOM)",
+    "unreadable": "correct the row as its message says",
+    "empty_query": "write the sentence, or remove the row",
+    "reversed": "swap start and end",
+    "changed_on_reading": "nothing to do, if the change is what you want",
+    "duplicate_id": "give each query its own query_id, or leave the column out of a CSV",
+    "duplicate_query": "join the rows of one sentence of one video into one query",
+    "repeated_moment": "keep the moment once",
+    "overlap": "join moments that overlap into one, or cut where one ends and the next begins",
+    "too_short": "widen the moment, or extract with more --fps, so that it lasts one sampled frame",
+    "no_length": "set an end after the start",
+    "unlabelled": "add moments, or call its split test: such a query teaches nothing",
+    "two_splits": "put all queries of a video into one split, or scores are of videos seen before",
+    "missing_video": "put the video into the folder, correct its name, or remove its rows",
+    "damaged_video": "replace the file: it cannot be decoded, so its queries will be left out",
+    "unannotated_video": "nothing to do: its features are stored, for `predict` and `search`",
+    "wrong_duration": "check that it is the same cut of the video; correct or remove the duration",
+    "out_of_range": "check the unit (seconds, not frames or ms) and the cut; end with the video",
+}
+"""How to put each kind right."""
+
+NOTES: frozenset[Kind] = frozenset(
+    {
+        "other_file",
+        "byte_order_mark",
+        "changed_on_reading",
+        "two_splits",
+        "too_short",
+        "unannotated_video",
+    }
+)
+"""Kinds that are worth knowing, where nothing need be wrong."""
+
+_REASONS: Mapping[str, Kind] = {
+    "ends before it starts": "reversed",
+    "is empty; expected a text": "empty_query",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found: its kind, the row or video, and what was seen there."""
+
+    kind: Kind
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file that can be read, each with its place, and what was found on the way."""
+
+    located: list[tuple[str, Annotation]] = field(default_factory=list[tuple[str, Annotation]])
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+    def complain(self, where: str, error: AnnotationError) -> None:
+        """Add what a reader said of one row."""
+        message = str(error)
+        kinds: list[Kind] = [kind for text, kind in _REASONS.items() if text in message]
+        self.findings.append(Finding(kinds[0] if kinds else "unreadable", where, message))
