@@ -135,7 +135,7 @@ def _durations(
                 if is_utf8(path.stem):
                     durations[path.stem] = str(error)
                 else:
-                    rows.findings.append(Finding("damaged_video", printable(path.name), str(error)))
+                    rows.findings.append(Finding("unusable_name", printable(path.name), str(error)))
             show_done(done)
     return durations
 

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +64,7 @@ EXAMPLES = examples(
 )
 
 DECODER_BYTES = 4 * 10**9
+_MOST_CHANGED = 20  # videos that are named
 
 
 def extract(  # noqa: PLR0913 - a parameter for each option
@@ -304,7 +306,8 @@ def _tell_wanting(report: ExtractReport) -> None:
     if report.changed:
         note(
             "changed since they were stored, add --update to extract them anew: "
-            f"{named(report.changed.values())}",
+            f"{'; '.join(islice(report.changed.values(), _MOST_CHANGED))}"
+            + (" …" if len(report.changed) > _MOST_CHANGED else ""),
             style="red",
         )
     if report.quarantined:

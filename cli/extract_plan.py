@@ -22,11 +22,13 @@ from r2t.cli.ui import (
 )
 from r2t.store.annotations import Annotation
 from r2t.store.errors import StoreError
+from r2t.store.video_names import VideoNames, match_videos
 
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
     from r2t.extract.config import ExtractConfig
     from r2t.extract.plan import Plan
+    from r2t.store.feature_store import FeatureStore
 
 
 def show_plan(
@@ -43,16 +45,19 @@ def show_plan(
     `clip` may have random weights.
     """
     from r2t.extract.decode_ahead import VideoJob
-    from r2t.extract.pipeline import frame_rates
+    from r2t.extract.pipeline import frame_rates, name_videos
     from r2t.extract.plan import plan, query_bytes
 
-    stored = _stored(config, clip, store, videos)
-    paths = {path.stem: path for path in videos if path.stem not in stored}
+    opened = _open(config, clip, store)
+    given, refused = name_videos(videos, VideoNames(opened.videos["video_id"] if opened else ()))
+    stored = {name for name in given if opened and opened.has_video(name)}
+    paths = {name: path for name, path in given.items() if name not in stored}
+    annotations = match_videos(annotations, VideoNames(given))
     rates, without_rate = frame_rates(config, annotations, list(paths))
     jobs = [VideoJob(name, paths[name], rate) for name, rate in rates.items()]
     with progress_bar("videos", len(jobs)) as show_done:
         found = plan(config, clip, jobs, show_done)
-    unreadable = {**without_rate, **found.unreadable}
+    unreadable = {**refused, **without_rate, **found.unreadable}
     free = shutil.disk_usage(_existing_parent(Path(store))).free
     num_query_bytes = query_bytes(clip, len(annotations))
     if json:
@@ -94,19 +99,17 @@ def show_plan(
     return not unreadable
 
 
-def _stored(
-    config: ExtractConfig, clip: FrozenClip, store: str, videos: Sequence[Path]
-) -> set[str]:
-    """Return the ids that the store holds, if there is one; its settings must be the same."""
+def _open(config: ExtractConfig, clip: FrozenClip, store: str) -> FeatureStore | None:
+    """Open the store, if there is one; its settings must be the same."""
     if not Path(store).exists():
-        return set()
+        return None
     from r2t.store.feature_store import FeatureStore
 
     opened = FeatureStore.open(store)
     ours = clip.spec(config.frame_rate, config.dtype)
     unknown = {name: getattr(opened.spec, name) for name in ("weights_sha256", "mean", "std")}
     opened.spec.require_equal(dataclasses.replace(ours, **unknown), action=f"add to {store}")
-    return {path.stem for path in videos if opened.has_video(path.stem)}
+    return opened
 
 
 def _existing_parent(path: Path) -> Path:

@@ -51,7 +51,7 @@ def note_rewordings(report: QueryReport, store: object) -> None:
     found = list(report.rewordings)
     if found:
         note(
-            f"{counted(len(found), 'sentence')} seem to be reworded, and both forms are stored: "
+            f"{counted(len(found), 'sentence')} reworded, it seems, and stored in both forms: "
             f"{named(map(str, found), 5)}. To keep the new ones alone: r2t store annotate {store} "
             "--annotations FILE --replace; to take out others: r2t store remove "
             f"{store} {found[0].query_id}",

@@ -98,3 +98,53 @@ def test_the_command_finds_the_clip_that_made_the_store(
     assert "1 query added, 0 replaced" in answer.stderr
     assert "videos are not stored: v9" in answer.stderr
     assert "a red ball" in texts(store).values()
+
+
+def test_a_reworded_sentence_takes_the_place_of_the_old_one(
+    clip: FrozenClip, store: FeatureStore, tmp_path: Path
+) -> None:
+    def given(text: str) -> str:
+        rows = tmp_path / "rows.csv"
+        rows.write_text(f"video,query,start,end\nv0.mp4,{text},0,2\nv1,a cow,1,2\n")
+        return str(rows)
+
+    command = ["annotate", store.location, "--offline", "--annotations"]
+    assert CliRunner().invoke(app, [*command, given("a bal")]).exit_code == 0
+    answer = CliRunner().invoke(app, [*command, given("a ball")])
+    assert answer.exit_code == 0
+    assert "'a bal' → 'a ball' of v0" in answer.stderr
+    assert {"a bal", "a ball"} <= set(texts(store).values())
+    answer = CliRunner().invoke(app, [*command, given("a ball"), "--replace"])
+    assert "reworded, and the old sentence taken out: 'a bal'" in answer.stderr
+    assert sorted(texts(store).values()) == ["a ball", "a cow", "a dog", "a dog"]
+    assert verify(store.location).faults == ()
+
+
+def test_what_differs_is_said_and_impossible_times_are_left_out(
+    clip: FrozenClip, store: FeatureStore
+) -> None:
+    with pytest.raises(StoreError, match=r"\(split 'train', now 'val'\); replace with --replace"):
+        annotate(clip, store, [replace(query("q0"), split="val")])
+    with pytest.raises(StoreError, match=r"\(moments \[\[1.0, 4.0\]\], now \[\[1.0, 5.0\]\]\)"):
+        annotate(clip, store, [query("q0", end=5.0)])
+    outside = Annotation("q7", "v0", "a cow", np.array([[100.0, 300.0]]))
+    report = annotate(clip, store, [outside, query("q8", text="a cat")])
+    assert not report.complete
+    assert "the video's end at 6.00 s" in report.impossible_queries["q7"]
+    assert "q7" not in texts(store)
+    assert texts(store)["q8"] == "a cat"
+
+
+def test_single_queries_are_removed_by_id(clip: FrozenClip, store: FeatureStore) -> None:
+    annotate(clip, store, [query("q2", text="a cat"), query("v1", "v1", text="a cow")])
+    answer = CliRunner().invoke(app, ["remove", store.location, "q0"])
+    assert (answer.exit_code, "removed 0 videos, 1 query" in answer.stderr) == (0, True)
+    assert texts(store).keys() == {"q1", "q2", "v1"}
+    answer = CliRunner().invoke(app, ["remove", store.location, "q1", "V0"])
+    assert answer.exit_code == 2
+    assert "no videos or queries V0 (there is 'v0', in other letters)" in answer.stderr
+    # An id of both is the video's.
+    answer = CliRunner().invoke(app, ["remove", store.location, "v1.mp4"])
+    assert "removed 1 video, 2 queries" in answer.stderr
+    assert texts(store).keys() == {"q2"}
+    assert verify(store.location).faults == ()

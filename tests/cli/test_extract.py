@@ -289,3 +289,22 @@ def test_killed_extractions_are_completed_by_the_next(
     assert process.returncode == 0
     assert verify(store).faults == ()
     assert len(FeatureStore.open(store).videos) == 13
+
+
+def test_one_video_is_extracted_with_its_own_rows(
+    folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "more.csv").write_text("video;query;start;end\nwall.mp4;a;0;1\nother;b;0;1\n")
+    (folder / "rows.xlsx").write_bytes(b"PK")
+    monkeypatch.chdir(folder)
+    options = ("--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    status, _, err = run("--videos", "wall.mp4", *options)
+    assert status == 0, err
+    assert "2 new queries" in err
+    assert "1 query of other videos than wall.mp4 left out" in err
+    assert "passed over: rows.xlsx: a spreadsheet: save it as CSV" in err
+    # The video lies here, and is no list of ids.
+    status, _, err = run("--videos", ".", "--only", "wall.mp4", *options)
+    assert status == 0, err
+    status, _, err = run("--videos", ".", "--only", "Wall", *options)
+    assert (status, "Wall (there is 'wall', in other letters)" in err) == (2, True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
+import sys
 import threading
+import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +32,8 @@ from r2t.store.errors import (
     StoreError,
 )
 from r2t.store.feature_store import FeatureStore
+from r2t.store.moment_formats import make_query_id
+from r2t.store.verify import verify
 from r2t.store.video_writer import VideoWriter
 
 CONFIG = ExtractConfig(frame_rate=1.0)
@@ -312,3 +317,97 @@ def test_a_damaged_quarantine_is_an_error(store: FeatureStore) -> None:
     quarantine.path.write_text('{"video_id": "one", "reason": "r"}\nnonsense\n')
     with pytest.raises(StoreError, match="line 2"):
         quarantine.read()
+
+
+class TestReplacedVideos:
+    UPDATE = ExtractConfig(frame_rate=1.0, update=True)
+
+    def test_another_size_is_named_and_extracted_anew_if_asked_for(
+        self, clip: FrozenClip, store: FeatureStore, videos: list[Path]
+    ) -> None:
+        queries = [annotation("q1", "one"), annotation("q2", "two")]
+        extract(CONFIG, clip, store, videos[:2], queries)
+        before = store.read_video("two").tokens
+        write_video(videos[1], seconds=9, shade=80)
+        report = extract(CONFIG, clip, store, videos[:2], queries)
+        assert not report.complete
+        assert (report.skipped, list(report.changed)) == (("one",), ["two"])
+        assert "was extracted with" in report.changed["two"]
+        np.testing.assert_array_equal(store.read_video("two").tokens, before)
+        report = extract(self.UPDATE, clip, store, videos[:2], queries)
+        assert report.complete
+        assert (report.done, report.skipped) == (("two",), ("one",))
+        assert store.read_video("two").num_frames == 9
+        assert len(store.annotations()) == 2
+        assert verify(store.location).faults == ()
+
+    def test_other_content_of_one_size_is_noticed(
+        self, clip: FrozenClip, store: FeatureStore, videos: list[Path]
+    ) -> None:
+        extract(CONFIG, clip, store, videos[:1], [])
+        content = videos[0].read_bytes()
+        videos[0].write_bytes(content)  # written again, and the same
+        assert extract(CONFIG, clip, store, videos[:1], []).complete
+        videos[0].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        report = extract(CONFIG, clip, store, videos[:1], [])
+        assert "other content" in report.changed["one"]
+
+
+def test_a_moment_wholly_outside_its_video_is_left_out_by_name(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    outside = Annotation("q2", "one", "a dog", np.array([[0.0, 2.0], [100.0, 300.0]]))
+    report = extract(CONFIG, clip, store, videos[:1], [annotation("q1", "one"), outside])
+    assert not report.complete
+    assert list(report.impossible_queries) == ["q2"]
+    assert "'a dog' of 'one': the moment [100, 300] starts after" in report.impossible_queries["q2"]
+    assert [each.query_id for each in store.annotations()] == ["q1"]
+
+
+def test_a_reworded_sentence_is_named(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    def row(text: str, end: float) -> Annotation:
+        return annotation(make_query_id("one", text), "one", text, end)
+
+    extract(CONFIG, clip, store, videos[:1], [row("a dgo", 2.0), row("a cat", 3.0)])
+    report = extract(CONFIG, clip, store, videos[:1], [row("a dog", 2.0), row("a cat", 3.0)])
+    assert [(each.before, each.after) for each in report.rewordings] == [("a dgo", "a dog")]
+    # Another sentence of the same moment is none, as long as both are given.
+    given = [row("a dog", 2.0), row("a cat", 3.0), row("a dgo", 2.0), row("one more", 2.0)]
+    assert extract(CONFIG, clip, store, videos[:1], given).rewordings == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf8_is_refused_and_the_others_go_on(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    odd = os.fsdecode(os.fsencode(videos[0].parent) + b"/caf\xe9.mp4")
+    shutil.copy(videos[0], odd)
+    line_end = videos[0].with_name("two\u2028lines.mp4")
+    line_end.write_bytes(b"no video")
+    report = extract(CONFIG, clip, store, [Path(odd), line_end, videos[0]], [])
+    assert not report.complete
+    assert report.done == ("one",)
+    assert report.refused.keys() == {r"caf\xe9.mp4"}
+    assert "the name is not UTF-8" in report.refused[r"caf\xe9.mp4"]
+    # A later run can read what was set aside, whatever ends a line elsewhere.
+    again = extract(CONFIG, clip, store, [line_end, videos[0]], [])
+    assert list(again.quarantined) == ["two\u2028lines"]
+
+
+def test_names_are_compared_by_their_normal_form(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    video = videos[0].with_name(f"{apart}.mp4")
+    shutil.copy(videos[0], video)
+    extract(CONFIG, clip, store, [video], [annotation("q1", f"{composed}.MTS")])
+    assert store.annotations()[0].video_id == apart
+    # Moved to a system that composes names, it is still the same video.
+    moved = video.rename(video.with_name(f"{composed}.mp4"))
+    report = extract(CONFIG, clip, store, [moved], [annotation("q1", composed)])
+    assert report.complete
+    assert (report.skipped, report.done) == ((apart,), ())
+    report = extract(CONFIG, clip, store, [moved], [annotation("q2", "Café")])
+    assert report.near_misses == {"Café": f"there is {apart!r}, in other letters"}
