@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, ask_model
+from r2t.cli.predictions import Strict, read_predictions
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Device, Domain, Json, OptionalSplit, QueryBatch
 from r2t.cli.ui import answers, cell, counted, handle_errors, note, print_json
@@ -71,6 +72,7 @@ def compare(  # noqa: PLR0913 - a parameter for each option
     latex: Annotated[
         bool, typer.Option("--latex", help="Print rows of a LaTeX table instead.")
     ] = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Score models on the same queries, and tell by how much each differs from the first.
@@ -87,7 +89,14 @@ def compare(  # noqa: PLR0913 - a parameter for each option
         if latex and json:
             raise ConfigError("give either --latex or --json")
         answered = _answers(
-            models, store, annotations, split, domain, batch_size=batch_size, device=device
+            models,
+            store,
+            annotations,
+            split,
+            domain,
+            strict=strict,
+            batch_size=batch_size,
+            device=device,
         )
         contenders = _contenders([str(model) for model in models], answered, samples)
         size = {
@@ -113,12 +122,12 @@ def _answers(
     split: str | None,
     domain: str | None,
     *,
+    strict: bool,
     batch_size: int,
     device: str,
 ) -> list[Answers]:
     """Return what each model predicts; runs are asked, files are read."""
     from r2t.cli.eval import read_answers
-    from r2t.train.submission import read_submission
 
     if (store is None) == (annotations is None):
         raise ConfigError("give either --store, or --annotations for files of predictions alone")
@@ -127,7 +136,9 @@ def _answers(
         folders = [str(model) for model in models if model.is_dir()]
         if folders:
             raise ConfigError(f"{folders[0]} is a run: give --store with the features to ask it on")
-        return [read_answers(model, annotations, None, split, domain) for model in models]
+        return [
+            read_answers(model, annotations, None, split, domain, strict=strict) for model in models
+        ]
     asked: dict[Path, Answers] = {}
     for model in models:
         if model.is_dir():
@@ -145,7 +156,11 @@ def _answers(
     return [
         asked[model]
         if model in asked
-        else Answers(read_submission(model), first.truth, first.evaluator)
+        else Answers(
+            read_predictions(model, first.truth, first.evaluator, strict=strict),
+            first.truth,
+            first.evaluator,
+        )
         for model in models
     ]
 

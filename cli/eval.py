@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from r2t.cli.predictions import Strict, read_predictions
 from r2t.cli.score_tables import score_tables
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
@@ -96,6 +97,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Resample the videos so often for 95 % intervals.")
     ] = 0,
+    strict: Strict = False,
     strict_official: Annotated[
         bool,
         typer.Option(
@@ -113,7 +115,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         given = (store, checkpoint, predictions, annotations)
         folder = None
         if predictions is not None and annotations is not None and given.count(None) == 2:
-            answered = read_answers(predictions, annotations, dataset, split, domain)
+            answered = read_answers(predictions, annotations, dataset, split, domain, strict=strict)
         elif store is not None and checkpoint is not None and given.count(None) == 2:
             split = split or "val"
             answered = ask_model(
@@ -142,20 +144,26 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
 
 
 def read_answers(
-    predictions: Path, annotations: Path, dataset: str | None, split: str | None, domain: str | None
+    predictions: Path,
+    annotations: Path,
+    dataset: str | None,
+    split: str | None,
+    domain: str | None,
+    *,
+    strict: bool,
 ) -> Answers:
-    """Read predictions and the annotations of a split and domain."""
+    """Read predictions and the annotations of a split and domain; warn of what looks wrong."""
     from r2t.store.datasets import read_annotations
-    from r2t.train.submission import read_submission
 
     evaluator = cast("Evaluator", dataset or "qvhighlights")
-    rows = read_annotations(annotations, domain=domain)
+    annotated = read_annotations(annotations, domain=domain)
     wanted = split or ("val" if evaluator in HIGHLIGHTS_ONLY else None)
-    truth = [row for row in rows if wanted in (None, row.split)]
+    truth = [row for row in annotated if wanted in (None, row.split)]
     if not truth:
-        offered = ", ".join(sorted({row.split for row in rows}))
+        offered = ", ".join(sorted({row.split for row in annotated}))
         raise AnnotationError(f"{annotations} has nothing of split {wanted!r}; it has {offered}")
-    return Answers(read_submission(predictions), truth, evaluator)
+    rows = read_predictions(predictions, truth, evaluator, strict=strict)
+    return Answers(rows, truth, evaluator)
 
 
 def ask_model(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from r2t.cli.inputs import read_annotation_options
+from r2t.cli.predictions import Strict
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Annotations, Json
 from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json
@@ -28,18 +30,23 @@ def submission(
     annotations: Annotations,
     val: Annotated[Path | None, typer.Option(help="Predictions for the val split.")] = None,
     test: Annotated[Path | None, typer.Option(help="Predictions for the test split.")] = None,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Check predictions against annotations and pack them for the QVHighlights server.
 
-    Nothing is written if anything is wrong; every problem is named.
+    What the official evaluator does not take is a problem: it is named, and nothing is written.
+    What it takes but looks wrong is a warning; with --strict, a problem too.
     """
     with handle_errors():
-        from r2t.train.submission import check_submission, read_submission, write_server_archive
+        from r2t.store.moment_formats import LABELLED_CLIP_SECONDS
+        from r2t.train.submission import read_submission, write_server_archive
+        from r2t.train.submission_check import check_submission
 
         truth = read_annotation_options(annotations)
         splits: dict[Literal["val", "test"], list[SubmissionRow]] = {}
         problems: list[str] = []
+        warnings: list[str] = []
         given: dict[Literal["val", "test"], Path | None] = {"val": val, "test": test}
         for split, path in given.items():
             if path is None:
@@ -48,18 +55,27 @@ def submission(
             if not expected:
                 raise AnnotationError(f"--annotations has no query of split {split}, as {path} is")
             splits[split] = read_submission(path)
-            problems += [f"{path}: {fault}" for fault in check_submission(splits[split], expected)]
+            found = check_submission(splits[split], expected, clip_seconds=LABELLED_CLIP_SECONDS)
+            problems += [f"{path}: {fault}" for fault in found.errors]
+            (problems if strict else warnings).extend(f"{path}: {it}" for it in found.warnings)
         if not splits:
             raise ConfigError("give the predictions to pack: --val FILE, --test FILE or both")
-        for problem in problems:
-            note(problem, style="red")
         if not problems:
             write_server_archive(out, splits)
         counts = {split: len(rows) for split, rows in splits.items()}
         if json:
-            print_json({"written": not problems, "queries": counts, "problems": problems})
-        elif not problems:
+            outcome = {"written": not problems, "queries": counts}
+            print_json({**outcome, "problems": problems, "warnings": warnings})
+        _tell(problems, warnings)
+        if not (json or problems):
             packed = ", ".join(f"{count} queries of {split}" for split, count in counts.items())
             note(f"packed: {out}: {packed}")
     if problems:
         raise typer.Exit(SOME_FAILED)
+
+
+def _tell(problems: Sequence[str], warnings: Sequence[str]) -> None:
+    for problem in problems:
+        note(problem, style="red")
+    for warning in warnings:
+        note(f"warning: {warning}", style="yellow")

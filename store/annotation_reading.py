@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from r2t.store.annotation_fields import Fields, parse_json, parse_json_at
+from r2t.store.annotation_fields import Fields, check_list, parse_json, parse_json_at
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.store.json_lines import numbered_lines
@@ -85,8 +85,7 @@ def _json_values(path: Path, text: str, reading: Reading) -> Iterator[tuple[str,
     start = text.lstrip()
     try:
         if start.startswith("["):
-            values = parse_json(text, str(path))
-            assert isinstance(values, list), "JSON that starts with a bracket is a list"
+            values = check_list(parse_json(text, str(path)), str(path))
             reading.begin(len(values))
             for number, value in enumerate(values, start=1):
                 yield f"{path}, item {number}", None if isinstance(value, str) else value

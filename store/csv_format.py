@@ -51,10 +51,10 @@ def header_cells(text: str, delimiter: str) -> list[str]:
     """Return the cells of a text's first line, in small letters."""
     line = _without_hint(text).lstrip().partition("\n")[0]
     try:
-        cells = next(csv.reader([line], delimiter=delimiter), [])
+        rows = list(csv.reader([line], delimiter=delimiter))
     except csv.Error:
         return []
-    return [cell.strip().lower() for cell in cells]
+    return [cell.strip().lower() for cells in rows for cell in cells]
 
 
 def read_csv(path: Path, text: str, default: Split, reading: Reading) -> Located:

@@ -9,8 +9,7 @@ Highlight-only datasets have rows {"vid": …, "pred_saliency_scores": […]}.
 from __future__ import annotations
 
 import zipfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,13 +21,11 @@ from jaxtyping import Float64
 from r2t.store.annotation_fields import Fields
 from r2t.store.annotation_reading import Reading, json_rows
 from r2t.store.annotation_text import read_text
-from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
 from r2t.store.json_lines import to_json_lines
 
 _MAX_SCORE = 1e30
-_LONGEST_LIST = 5  # examples a message names
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,48 +121,3 @@ def _fields(row: SubmissionRow) -> dict[str, Any]:
     if row.saliency is not None:
         fields["pred_saliency_scores"] = row.saliency.tolist()
     return fields
-
-
-def check_submission(rows: Sequence[SubmissionRow], annotations: Sequence[Annotation]) -> list[str]:
-    """Say in plain sentences what keeps predictions from being a fair answer to annotations.
-
-    An empty list means that nothing does.
-    """
-    counts = Counter(row.query_id for row in rows)
-    expected = {annotation.query_id: annotation for annotation in annotations}
-    problems = [
-        ("queries are predicted more than once", [q for q, n in counts.items() if n > 1]),
-        ("queries have no prediction", [q for q in expected if q not in counts]),
-        ("predictions are for unknown queries", [q for q in counts if q not in expected]),
-    ]
-    faults: dict[str, list[str]] = {}
-    for row in rows:
-        for fault in _faults(row, expected.get(row.query_id)):
-            faults.setdefault(fault, []).append(row.query_id)
-    return [
-        f"{len(ids)} {what}: {', '.join(ids[:_LONGEST_LIST])}"
-        + (", …" if len(ids) > _LONGEST_LIST else "")
-        for what, ids in (*problems, *faults.items())
-        if ids
-    ]
-
-
-def _faults(row: SubmissionRow, annotation: Annotation | None) -> Iterator[str]:
-    if annotation is not None and annotation.video_id != row.video_id:
-        yield "predictions name another video than the annotations"
-    if row.moments is not None:
-        start, end, score = row.moments.T
-        duration = np.inf
-        if annotation is not None and annotation.duration_seconds is not None:
-            duration = annotation.duration_seconds
-        if not len(row.moments):
-            yield "predictions have no moments"
-        if (start > end).any():
-            yield "predictions hold a moment that ends before it starts"
-        if (start < 0).any() or (end > duration).any():
-            yield "predictions hold a moment outside their video"
-        if (score[1:] > score[:-1]).any():
-            yield "predictions are not sorted by score (R1 judges the first listed)"
-    labels = None if annotation is None else annotation.saliency
-    if row.saliency is not None and labels is not None and len(row.saliency) != len(labels.scores):
-        yield "predictions have more or fewer saliency scores than clips"

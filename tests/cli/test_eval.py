@@ -65,6 +65,23 @@ def test_files_give_the_official_structure(
     assert set(rows["long"]) == {"-"}
 
 
+def test_an_order_that_lowers_the_scores_is_told_and_not_put_right(
+    run_command: RunCommand, files: tuple[Any, ...], tmp_path: Path
+) -> None:
+    unsorted = [
+        {**row, "pred_relevant_windows": [[35, 40, 0.1], [0, 30, 0.9]]} for row in PREDICTED
+    ]
+    write_lines(tmp_path / "predictions.jsonl", unsorted)
+    answer = run_command(evaluate, *files, "--json")
+    assert answer.exit_code == 0
+    assert json.loads(answer.stdout)["brief"]["MR-full-R1@0.5"] == 0
+    assert "2 of 2 predictions are not sorted by score" in answer.stderr
+    assert "listed best first, they would have R1@0.5 50.0, not 0.0" in answer.stderr
+    answer = run_command(evaluate, *files, "--strict")
+    assert answer.exit_code == 2
+    assert "2 of 2 predictions are not sorted by score" in answer.stderr
+
+
 def test_intervals_hold_their_score(run_command: RunCommand, files: tuple[Any, ...]) -> None:
     scores = json.loads(run_command(evaluate, *files, "--json", "--bootstrap", 200).stdout)
     assert scores["intervals"]["MR-full-mIoU"] == [50, 100]  # only one of the videos, or the other

@@ -64,6 +64,27 @@ def test_bad_predictions_are_named_and_not_packed(
     assert not out.exists()
 
 
+def test_what_only_looks_wrong_is_a_warning_unless_strict(
+    run_command: Callable[..., Result], truth: Path, tmp_path: Path
+) -> None:
+    odd = prediction(2) | {"pred_relevant_windows": [[0, 4, 0.1], [5, 12, 0.9]]}
+    odd["pred_saliency_scores"] = [0.0]
+    mine = write_rows(tmp_path / "mine.jsonl", [prediction(1), odd])
+    out = tmp_path / "mine.zip"
+    command = (submission, out, "--val", mine, "--annotations", truth)
+    result = run_command(*command, "--strict", "--json")
+    assert result.exit_code == 1
+    assert not out.exists()
+    problems = json.loads(result.stdout)["problems"]
+    result = run_command(*command, "--json")
+    assert (result.exit_code, out.exists()) == (0, True)
+    assert json.loads(result.stdout)["warnings"] == problems
+    told = " ".join(result.stderr.split())
+    assert "1 of 2 predictions hold a moment outside their video: 2" in told
+    assert "1 of 2 predictions are not sorted by score" in told
+    assert "(at worst 1 for 5): 2" in told
+
+
 def test_impossible_requests(
     run_command: Callable[..., Result], truth: Path, tmp_path: Path
 ) -> None:

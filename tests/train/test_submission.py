@@ -13,11 +13,11 @@ from r2t.store.annotations import Annotation, SaliencyLabels
 from r2t.store.errors import AnnotationError
 from r2t.train.submission import (
     SubmissionRow,
-    check_submission,
     read_submission,
     write_server_archive,
     write_submission,
 )
+from r2t.train.submission_check import SubmissionCheck, check_submission, sorted_by_score
 
 MOMENTS = np.array([[1.5, 4.0, 0.1 + 0.2], [0.0, 2.0, -1.0]])
 
@@ -118,7 +118,7 @@ def test_check_names_every_problem() -> None:
         Annotation(str(i), "v", "q", truth, human, "val", duration_seconds=10.0) for i in range(8)
     ]
     fine = [SubmissionRow(str(i), "v", "q", MOMENTS, np.ones(5)) for i in range(8)]
-    assert check_submission(fine, annotations) == []
+    assert check_submission(fine, annotations) == SubmissionCheck((), (), unsorted=False)
     bad = [
         *fine[:2],
         fine[1],
@@ -129,15 +129,34 @@ def test_check_names_every_problem() -> None:
         SubmissionRow("5", "v", "q", np.array([[4.0, 12.0, 1.0]])),
         SubmissionRow("6", "v", "q", MOMENTS[::-1].copy(), np.ones(4)),
     ]
-    assert [problem.split(":")[0] for problem in check_submission(bad, annotations)] == [
+    found = check_submission(bad, annotations)
+    assert [error.split(":")[0] for error in found.errors] == [
         "1 queries are predicted more than once",
         "1 queries have no prediction",
         "1 predictions are for unknown queries",
-        "1 predictions name another video than the annotations",
         "1 predictions have no moments",
-        "1 predictions hold a moment that ends before it starts",
-        "1 predictions hold a moment outside their video",
-        "1 predictions are not sorted by score (R1 judges the first listed)",
-        "1 predictions have more or fewer saliency scores than clips",
     ]
-    assert check_submission([], annotations) == ["8 queries have no prediction: 0, 1, 2, 3, 4, …"]
+    assert [warning.rpartition(":")[0] for warning in found.warnings] == [
+        "1 of 9 predictions name another video than the annotations",
+        "1 of 9 predictions hold a moment that ends before it starts",
+        "1 of 9 predictions hold a moment outside their video",
+        "1 of 9 predictions are not sorted by score (R1 judges the first listed, mAP the first "
+        "ten)",
+        "1 of 9 predictions have fewer saliency scores than their video has clips; those missing "
+        "count as 0 (at worst 4 for 5)",
+    ]
+    assert found.unsorted
+    assert check_submission([], annotations).errors == (
+        "8 queries have no prediction: 0, 1, 2, 3, 4, …",
+    )
+    ordered = sorted_by_score(bad)
+    np.testing.assert_array_equal(ordered[-1].moments, MOMENTS)
+    assert not check_submission(ordered, annotations).unsorted
+
+
+def test_clips_of_withheld_labels_are_counted_if_their_length_is_known() -> None:
+    row = Annotation("1", "v", "q", np.zeros((0, 2)), split="test", duration_seconds=150.0)
+    short = [SubmissionRow("1", "v.mp4", "q", MOMENTS, np.ones(10))]
+    assert check_submission(short, [row]).warnings == ()
+    (warning,) = check_submission(short, [row], clip_seconds=2.0).warnings
+    assert "at worst 10 for 75" in warning
