@@ -17,6 +17,7 @@ from jaxtyping import Float16, UInt8
 from r2t.extract.decode_pool import DecodePool
 from r2t.extract.frames import FrameBatch
 from r2t.store.frame_source import FrameSource, OnFrames
+from r2t.store.json_lines import is_utf8, printable
 from r2t.store.schema import VideoFeatures
 
 Encode = Callable[
@@ -35,15 +36,18 @@ def open_one_pass(
     encode: Encode,
     on_frames: OnFrames,
 ) -> Generator[FrameSource]:
-    """Open a video file; its id is its stem, and leaving the context stops its decoder.
+    """Open a video file; its id is its stem (bytes that are not UTF-8 as escapes).
+
+    Leaving the context stops its decoder.
 
     Holds the features between the start of the last slice read and the last frame decoded.
     """
     with closing(pool.stream(path, frame_rate_fps, size=image_size)) as batches:
         first = next(batches)
-        passed = _OnePass(path.stem, frame_rate_fps, encode, chain([first], batches), on_frames)
+        name = path.stem if is_utf8(path.stem) else printable(path.stem)
+        passed = _OnePass(name, frame_rate_fps, encode, chain([first], batches), on_frames)
         yield FrameSource(
-            path.stem, first.num_video_frames, first.duration_seconds, frame_rate_fps, passed.read
+            name, first.num_video_frames, first.duration_seconds, frame_rate_fps, passed.read
         )
 
 

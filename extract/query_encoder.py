@@ -25,6 +25,7 @@ from r2t.extract.weights import (
 )
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
+from r2t.store.json_lines import is_utf8, printable
 from r2t.store.schema import FeatureSpec, QueryFeatures
 
 _BATCH_SIZE = 64
@@ -154,7 +155,8 @@ class QueryEncoder:
 
     def encode_query(self, text: str) -> QueryFeatures:
         """Return the hidden states of one sentence; its id is 12 hex digits of its SHA-256."""
-        return self.encode_queries([text], [hashlib.sha256(text.encode()).hexdigest()[:12]])[0]
+        content = text.encode("utf-8", "surrogatepass")  # refused, if it is no UTF-8, with a reason
+        return self.encode_queries([text], [hashlib.sha256(content).hexdigest()[:12]])[0]
 
     def _encode(
         self, token_lists: list[list[int]]
@@ -169,6 +171,11 @@ class QueryEncoder:
 
     def _tokenize(self, text: str, query_id: str) -> tuple[list[int], bool]:
         """Return the tokens from start to end, and whether some were cut off."""
+        if not is_utf8(text):
+            raise AnnotationError(
+                f"query {query_id!r}: the sentence '{printable(text)}' holds bytes that are not "
+                "UTF-8; type it in a terminal whose encoding is UTF-8"
+            )
         words = self._tokenizer.encode(text)
         if not words:
             raise AnnotationError(f"query {query_id!r}: the sentence {text!r} is empty")

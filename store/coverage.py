@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from r2t.store.annotations import Annotation
 from r2t.store.feature_store import FeatureStore
+from r2t.store.video_names import VideoNames, match_videos
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def coverage(store: FeatureStore, annotations: Sequence[Annotation] | None = Non
             zip(queries["query_id"].tolist(), queries["video_id"].tolist(), strict=True)
         )
     else:
-        ids = [(each.query_id, each.video_id) for each in annotations]
+        names = VideoNames(store.videos["video_id"].tolist())
+        ids = [(each.query_id, each.video_id) for each in match_videos(annotations, names)]
     stored, known = set(store.videos["video_id"].tolist()), set(queries["query_id"].tolist())
     annotated = Counter(video_id for _, video_id in ids)
     return Coverage(

@@ -34,6 +34,7 @@ from r2t.store.schema import (
     QueryFeatures,
     VideoSource,
 )
+from r2t.store.video_names import VideoNames, match_videos
 from r2t.store.writer import StoreWriter
 
 Progress = Callable[[int], None]
@@ -99,6 +100,7 @@ def import_r2_npy(
     files = sorted(videos.glob("*.npy"))
     if not files:
         raise ConfigError(f"{videos} holds no .npy files; give the folder of the videos' features")
+    annotations = match_videos(annotations, VideoNames(file.stem for file in files))
     durations = {a.video_id: a.duration_seconds for a in annotations if a.duration_seconds}
     failures: dict[str, str] = {}
     num_skipped = 0
