@@ -16,7 +16,7 @@ import numpy as np
 
 from r2t.cli.plots import minutes, span
 from r2t.cli.verdict import presence_json, verdict
-from r2t.store.json_lines import printable, to_json
+from r2t.store.json_lines import as_utf8, to_json
 
 if TYPE_CHECKING:
     from r2t.train.decode import Grounding
@@ -58,7 +58,7 @@ def answers_html(video: str, answers: Sequence[Answer], top: int) -> str:
     content = to_json(answers_json(video, answers), indent=2)
     data = base64.b64encode(content.encode()).decode()
     link = (
-        f'<a class="r2t-download" download="{escape(printable(video))}.json" '
+        f'<a class="r2t-download" download="{escape(as_utf8(video))}.json" '
         f'href="data:application/json;base64,{data}">Download JSON</a>'
     )
     return link + "".join(_card(answer, top) for answer in reversed(answers))

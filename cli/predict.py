@@ -28,6 +28,7 @@ from r2t.cli.shared.options import (
 )
 from r2t.cli.ui import answers, cell, growing_bar, handle_errors, note, print_json
 from r2t.cli.verdict import presence_json, verdict
+from r2t.store.json_lines import as_utf8
 
 if TYPE_CHECKING:
     from r2t.cli.plots import FrameStrip
@@ -106,7 +107,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         if json:
             print_json(
                 {
-                    "video": str(video),
+                    "video": as_utf8(str(video)),
                     "query": query,
                     **grounding.to_dict(),
                     "num_windows": num_windows,
@@ -114,7 +115,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
                 }
             )
         else:
-            answers().print(grounding_table(grounding, video.name, query, top))
+            answers().print(grounding_table(grounding, as_utf8(video.name), query, top))
             if absent is not None:
                 answers().print(absent, style="yellow", soft_wrap=True)
         if plot is not None or report is not None:
@@ -227,7 +228,7 @@ def ask_file(
                         for frames in (plan.num_frames, plan.limit_frames)
                     )
                     note(
-                        f"note: {video.name} is longer than {limit}, so it is asked in "
+                        f"note: {as_utf8(video.name)} is longer than {limit}, so it is asked in "
                         f"{num_windows} overlapping windows of {length} and their answers are "
                         "merged"
                     )

@@ -34,6 +34,7 @@ from r2t.cli.ui import SOME_FAILED, counted, handle_errors, human_bytes, note
 from r2t.cli.verdict import verdict
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
+from r2t.store.json_lines import as_utf8
 
 if TYPE_CHECKING:
     from r2t.cli.eval import AskedStore
@@ -133,8 +134,9 @@ def write_video_report(
     verdict: str | None = None,
 ) -> None:
     """Write the page of one video and one query, with its `top` best moments."""
+    name = as_utf8(video.name)
     entry = query_entry(
-        grounding, query_id="query", video_id=video.name, query=query, top=top, verdict=verdict
+        grounding, query_id="query", video_id=name, query=query, top=top, verdict=verdict
     )
     shown = {
         "seconds": round(grounding.duration_seconds, 3),
@@ -142,11 +144,11 @@ def write_video_report(
         "source": file_source(video, path),
     }
     data: dict[str, Any] = {
-        "title": video.name,
+        "title": name,
         "facts": _facts({"run": run.resolve().name}),
         "summary": None,
         "tables": [],
-        "videos": {video.name: shown},
+        "videos": {name: shown},
         "queries": [entry],
     }
     _write(path, data, FILE_POLICY)

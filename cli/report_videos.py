@@ -78,18 +78,18 @@ def file_source(path: Path, page: Path) -> str:
     try:
         shared = Path(os.path.commonpath([path, folder]))
     except ValueError:  # on another drive
-        return quote(path.name)
+        return quote(os.fsencode(path.name))
     home = Path(os.path.expanduser("~")).resolve()
     if shared in (Path(shared.anchor), *home.parents):
-        return quote(path.name)
-    return quote(Path(os.path.relpath(path, folder)).as_posix())
+        return quote(os.fsencode(path.name))
+    return quote(os.fsencode(Path(os.path.relpath(path, folder)).as_posix()))
 
 
 def note_bare_names(videos: Iterable[Path], page: Path) -> None:
     """Say so if a page names videos that do not lie beside it."""
     folder = page.resolve().parent
     if any(
-        file_source(each, page) == quote(each.name)
+        file_source(each, page) == quote(os.fsencode(each.name))
         for each in videos
         if each.resolve().parent != folder
     ):

@@ -17,7 +17,7 @@ from jaxtyping import Float16, UInt8
 from r2t.extract.decode_pool import DecodePool
 from r2t.extract.frames import FrameBatch
 from r2t.store.frame_source import FrameSource, OnFrames
-from r2t.store.json_lines import is_utf8, printable
+from r2t.store.json_lines import as_utf8
 from r2t.store.schema import VideoFeatures
 
 Encode = Callable[
@@ -44,7 +44,7 @@ def open_one_pass(
     """
     with closing(pool.stream(path, frame_rate_fps, size=image_size)) as batches:
         first = next(batches)
-        name = path.stem if is_utf8(path.stem) else printable(path.stem)
+        name = as_utf8(path.stem)
         passed = _OnePass(name, frame_rate_fps, encode, chain([first], batches), on_frames)
         yield FrameSource(
             name, first.num_video_frames, first.duration_seconds, frame_rate_fps, passed.read

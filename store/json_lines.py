@@ -47,6 +47,11 @@ def is_utf8(text: str) -> bool:
     return text.isascii() or not _SURROGATES.search(text)
 
 
+def as_utf8(name: str) -> str:
+    """Return a name as it is, or with its bytes escaped if it is not UTF-8."""
+    return name if is_utf8(name) else printable(name)
+
+
 def _escaped(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # a byte of a file name
         return f"\\x{ord(character) - 0xDC00:02x}"

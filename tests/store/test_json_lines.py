@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2t.store.json_lines import (
+    as_utf8,
     id_line,
     is_utf8,
     numbered_lines,
@@ -52,3 +53,8 @@ def test_ids_of_everyday_are_written_as_they_are() -> None:
 def test_a_name_is_shown_with_its_bytes(tmp_path: Path) -> None:
     assert printable(BYTES) == r"caf\xe9.mp4"
     assert printable(tmp_path / "a\u2028b\x1b[31m") == rf"{tmp_path}/a\u2028b\x1b[31m"
+
+
+def test_a_name_that_is_utf8_stays_as_it_is() -> None:
+    assert as_utf8("é\u2028") == "é\u2028"
+    assert as_utf8(BYTES) == r"caf\xe9.mp4"
