@@ -10,7 +10,7 @@ from r2t.cli.inputs import (
     passed_over,
     read_annotation_file,
     read_annotation_options,
-    read_ids,
+    read_video_ids,
 )
 from r2t.cli.ui import counted, named, note
 from r2t.store.annotations import Annotation
@@ -35,16 +35,8 @@ def restrict(
     videos: list[Path], annotations: list[Annotation], only: list[str]
 ) -> tuple[list[Path], list[Annotation]]:
     """Keep the videos that `--only` names, and their annotations."""
-    given = dict.fromkeys(name for text in only for name in read_ids("--only", text))
     by_id = {path.stem: path for path in videos}
-    names = VideoNames(by_id)
-    found = {name: names.find(name) for name in given}
-    unknown = [names.named(name) for name, video_id in found.items() if video_id is None]
-    if unknown:
-        raise ConfigError(
-            f"--only: there is no video {named(unknown)} among the {len(by_id)} found"
-        )
-    wanted = {video_id: by_id[video_id] for video_id in found.values() if video_id is not None}
+    wanted = {name: by_id[name] for name in read_video_ids("--only", only, by_id, "found")}
     return list(wanted.values()), annotations_about(annotations, VideoNames(wanted))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -11,7 +11,7 @@ from r2t.store.annotations import Annotation, Split
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.json_lines import numbered_lines, parse_id_line, printable
 from r2t.store.schema import PER_VIDEO
-from r2t.store.video_names import VIDEO_SUFFIXES
+from r2t.store.video_names import VIDEO_SUFFIXES, VideoNames
 
 if TYPE_CHECKING:
     from r2t.store.annotation_files import FolderFiles
@@ -38,6 +38,20 @@ def read_ids(option: str, given: str) -> list[str]:
     if not ids:
         raise ConfigError(f"{option} {given}: the file lists no ids")
     return ids
+
+
+def read_video_ids(
+    option: str, given: Sequence[str], known: Iterable[str], where: str
+) -> list[str]:
+    """Return the ids of the videos that are named, or that files list; all must be known."""
+    names = VideoNames(known)
+    found = {name: names.find(name) for text in given for name in read_ids(option, text)}
+    unknown = [names.named(name) for name, video_id in found.items() if video_id is None]
+    if unknown:
+        raise ConfigError(
+            f"{option}: there is no video {named(unknown)} among the {len(names)} {where}"
+        )
+    return list(dict.fromkeys(each for each in found.values() if each is not None))
 
 
 def read_annotation_options(given: Sequence[str]) -> list[Annotation]:

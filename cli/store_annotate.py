@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from r2t.cli.downloads import announce_download
-from r2t.cli.inputs import read_annotation_options, read_ids
+from r2t.cli.inputs import read_annotation_options, read_video_ids
 from r2t.cli.query_notes import missing_names, note_impossible, note_rewordings
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
@@ -117,11 +117,13 @@ def licence(
 ) -> None:
     """Show under which licences a store's videos are, or record one."""
     with handle_errors():
+        from r2t.store.feature_store import FeatureStore
         from r2t.store.licence import licences, set_licence
 
         ids = None
         if videos is not None:
-            ids = [video_id for given in videos for video_id in read_ids("--videos", given)]
+            known = FeatureStore.open(store).videos["video_id"].tolist()
+            ids = read_video_ids("--videos", videos, known, "stored")
         if text is not None:
             if not text.strip():
                 raise ConfigError("--set: the licence is empty")
@@ -130,7 +132,7 @@ def licence(
             return
         found = licences(store)
         if ids is not None:
-            found = {video_id: found[video_id] for video_id in ids if video_id in found}
+            found = {video_id: found[video_id] for video_id in ids}
         if json:
             print_json({"licences": found})
             return

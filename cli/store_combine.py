@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2t.cli.inputs import read_ids
+from r2t.cli.inputs import read_video_ids
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
     Copy,
@@ -118,12 +118,14 @@ def subset(
 ) -> None:
     """Make a smaller store: some videos, a split, some layers, or CLS tokens alone."""
     with handle_errors():
+        from r2t.store.feature_store import FeatureStore
         from r2t.store.root import open_root
         from r2t.store.subset import subset as cut
 
         ids = None
         if videos is not None:
-            ids = [video_id for given in videos for video_id in read_ids("--videos", given)]
+            known = FeatureStore.open(store).videos["video_id"].tolist()
+            ids = read_video_ids("--videos", videos, known, "stored")
         with growing_bar("videos") as show_done:
             report = cut(
                 store,

@@ -67,6 +67,9 @@ class VideoNames:
     def __iter__(self) -> Iterator[str]:
         return iter(self._ids)
 
+    def __len__(self) -> int:
+        return len(self._ids)
+
     def find(self, name: str) -> str | None:
         """Return the id that a name means; None if there is none, or more than one."""
         if name in self._ids:

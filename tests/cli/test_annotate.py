@@ -148,3 +148,14 @@ def test_single_queries_are_removed_by_id(clip: FrozenClip, store: FeatureStore)
     assert "removed 1 video, 2 queries" in answer.stderr
     assert texts(store).keys() == {"q2"}
     assert verify(store.location).faults == ()
+
+
+def test_videos_of_a_store_are_named_as_files_and_none_is_left_out_silently(
+    store: FeatureStore,
+) -> None:
+    command = ["licence", store.location, "--videos"]
+    assert CliRunner().invoke(app, [*command, "v0.mp4", "--set", "MIT"]).exit_code == 0
+    answer = CliRunner().invoke(app, [*command, "v0", "--videos", "V1"])
+    assert answer.exit_code == 2
+    assert "there is no video V1 (there is 'v1', in other letters)" in answer.stderr
+    assert "MIT" in CliRunner().invoke(app, [*command, "v0.mkv"]).stdout
