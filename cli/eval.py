@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from r2t.cli.inputs import read_annotation_file
 from r2t.cli.predictions import Strict, read_predictions
 from r2t.cli.score_tables import score_tables
 from r2t.cli.shared.apps import examples
@@ -153,10 +154,8 @@ def read_answers(
     strict: bool,
 ) -> Answers:
     """Read predictions and the annotations of a split and domain; warn of what looks wrong."""
-    from r2t.store.datasets import read_annotations
-
     evaluator = cast("Evaluator", dataset or "qvhighlights")
-    annotated = read_annotations(annotations, domain=domain)
+    annotated = read_annotation_file(annotations, domain=domain)
     wanted = split or ("val" if evaluator in HIGHLIGHTS_ONLY else None)
     truth = [row for row in annotated if wanted in (None, row.split)]
     if not truth:

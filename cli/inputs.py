@@ -63,12 +63,14 @@ def read_annotation_options(given: Sequence[str]) -> list[Annotation]:
     return rows
 
 
-def read_annotation_file(path: Path, split: Split | None = None) -> list[Annotation]:
+def read_annotation_file(
+    path: Path, split: Split | None = None, domain: str | None = None
+) -> list[Annotation]:
     """Read a file of annotations, behind a progress bar if it is long."""
     from r2t.store.datasets import read_annotations
 
     with growing_bar(f"rows of {path.name}") as show_rows:
-        return read_annotations(path, split=split, on_rows=show_rows)
+        return read_annotations(path, split=split, domain=domain, on_rows=show_rows)
 
 
 def passed_over(survey: FolderFiles) -> str:

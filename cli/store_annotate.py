@@ -122,7 +122,7 @@ def licence(
 
         ids = None
         if videos is not None:
-            known = FeatureStore.open(store).videos["video_id"].tolist()
+            known: list[str] = FeatureStore.open(store).videos["video_id"].tolist()
             ids = read_video_ids("--videos", videos, known, "stored")
         if text is not None:
             if not text.strip():

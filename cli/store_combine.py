@@ -124,7 +124,7 @@ def subset(
 
         ids = None
         if videos is not None:
-            known = FeatureStore.open(store).videos["video_id"].tolist()
+            known: list[str] = FeatureStore.open(store).videos["video_id"].tolist()
             ids = read_video_ids("--videos", videos, known, "stored")
         with growing_bar("videos") as show_done:
             report = cut(

@@ -15,7 +15,7 @@ from r2t.store.annotation_findings import Finding, Rows
 from r2t.store.annotation_reading import Reading
 from r2t.store.annotation_text import marked_encoding, read_content
 from r2t.store.annotations import Annotation, Split
-from r2t.store.datasets import MAT_MAGIC, open_annotations
+from r2t.store.datasets import MAT_MAGIC, open_annotations, split_of_stem
 from r2t.store.errors import AnnotationError
 from r2t.store.video_names import VideoNames
 
@@ -58,11 +58,15 @@ def _open(
 ) -> tuple[Iterator[tuple[str, Annotation]], bool]:
     try:
         return open_annotations(path, content, split, reading)
-    except AnnotationError as error:
-        if split is not None or "rename the file" not in str(error):
+    except AnnotationError:
+        if split is not None:
             raise
-        rows.complain(str(path), error)  # of its name, which says two splits
-        return open_annotations(path, content, "train", reading)
+        try:
+            split_of_stem(path)
+        except AnnotationError as error:  # its name says two splits; its rows can be read
+            rows.complain(str(path), error)
+            return open_annotations(path, content, "train", reading)
+        raise
 
 
 def _readable(path: Path, content: bytes, rows: Rows) -> bytes:

@@ -120,3 +120,20 @@ def test_what_extraction_reads_is_read_the_same(name: str, text: str, tmp_path: 
     expected = [facts(row) for row in read_annotations(path, split="test")]
     assert [facts(row) for _, row in rows.located] == expected
     assert findings_of(path, dog=36.0)[0] == [("unlabelled", 1)] * (name == "val.jsonl")
+
+
+def test_a_name_that_says_two_splits_is_a_finding_and_the_rows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "train_val.csv"
+    path.write_text("video,query,start,end\ndog,one,1,9\n")
+    rows = read_leniently(path)
+    assert len(rows.located) == 1
+    assert "the name says train and val" in rows.findings[0].message
+    assert len(read_leniently(path, "val").findings) == 0
+
+
+def test_long_files_tell_how_far_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("video,query,start,end\n" + "dog,one,1,9\n" * 12_000)
+    told: list[tuple[int, int]] = []
+    read_leniently(path, on_rows=lambda done, total: told.append((done, total)))
+    assert told == [(5000, 12_001), (10_000, 12_001)]
