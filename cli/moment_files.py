@@ -10,6 +10,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
 
 if TYPE_CHECKING:
+    from r2t.extract.decode_pool import DecodePool
     from r2t.train.decode import Grounding
 
 Span = tuple[float, float]
@@ -21,18 +22,24 @@ def best_moments(grounding: Grounding, top: int) -> list[tuple[float, float, flo
     return [(start, end, score) for start, end, score in rows if end > start]
 
 
-def cut_moments(video: Path, grounding: Grounding, out: Path, top: int) -> None:
+def cut_moments(pool: DecodePool, video: Path, grounding: Grounding, out: Path, top: int) -> None:
     """Cut the best moments out of a video, behind a progress bar."""
-    from r2t.extract.cut import cut
-
     spans = [(start, end) for start, end, _ in best_moments(grounding, top)]
     with progress_bar("seconds cut", round(sum(end - start for start, end in spans))) as show_done:
-        for path in cut(video, spans, out, on_seconds=lambda seconds: show_done(round(seconds))):
+        for path in pool.cut(
+            video, spans, out, on_seconds=lambda seconds: show_done(round(seconds))
+        ):
             note(f"cut: {path}")
 
 
 def write_subtitles(grounding: Grounding, query: str, path: Path, top: int) -> None:
-    """Write the best moments as SubRip subtitles, in time order."""
+    """Write the best moments as SubRip subtitles."""
+    write_whole(path, subtitles(grounding, query, top))
+    note(f"subtitles: {path}")
+
+
+def subtitles(grounding: Grounding, query: str, top: int) -> str:
+    """Return the best moments as SubRip subtitles, in time order."""
     ranked = enumerate(best_moments(grounding, top), start=1)
     text = " ".join(query.split())  # a blank line would end the subtitle
     blocks = [
@@ -41,8 +48,7 @@ def write_subtitles(grounding: Grounding, query: str, path: Path, top: int) -> N
             sorted(ranked, key=lambda entry: entry[1]), start=1
         )
     ]
-    write_whole(path, "\n".join(blocks))
-    note(f"subtitles: {path}")
+    return "\n".join(blocks)
 
 
 def require_subtitle_path(path: Path) -> None:

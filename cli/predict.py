@@ -133,7 +133,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         if srt is not None:
             write_subtitles(grounding, query, srt, top)
         if cut is not None:
-            cut_moments(video, grounding, cut, top)
+            cut_moments(pool, video, grounding, cut, top)
 
 
 def _require_paths(

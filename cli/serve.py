@@ -106,7 +106,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 f"Up to {human_bytes(max_upload)} and {max_minutes:g} minutes. Everything stays on "
                 "this machine."
             )
-            blocks = Page(asker, top=top, rule=rule).build(title)
+            blocks = Page(asker, pool, top=top, rule=rule).build(title)
             try:
                 address = launch(blocks, port=port, max_upload_bytes=max_upload)
             except OSError as error:

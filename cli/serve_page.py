@@ -11,6 +11,9 @@ refused, so that a page on the web cannot reach this one through a name of its o
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -26,7 +29,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from r2t.cli.answer_page import Answer, answers_html
+from r2t.cli.plots import minutes
 from r2t.cli.video_asker import VideoAsker
+from r2t.extract.decode_pool import DecodePool
 from r2t.store.errors import R2TError
 from r2t.train.presence import PresenceRule
 
@@ -35,10 +40,35 @@ logger = logging.getLogger(__name__)
 MAX_ANSWERS = 50  # of one video, on one page
 CLEAN_EVERY_SECONDS, KEEP_SECONDS = 600, 12 * 3600
 FONTS = ("system-ui", "sans-serif")
+# Where the theme's own texts have too little contrast: the colours of assets/timeline.css.
+LEGIBLE: dict[str, Any] = {
+    f"{name}{scheme}": colour
+    for names, colours in (
+        (("body_text_color_subdued", "input_placeholder_color"), ("#5b636b", "#a3abb3")),
+        (("button_primary_background_fill",), ("#c24e17", "#c24e17")),
+        (("button_primary_background_fill_hover",), ("#a33f10", "#a33f10")),
+    )
+    for name in names
+    for scheme, colour in zip(("", "_dark"), colours, strict=True)
+}
 POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
 )
+ASK_FOR_CLIP = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-r2t-clip]");
+  if (!button) return;
+  const [answer, moment] = button.dataset.r2tClip.split(" ").map(Number);
+  trigger("download", { answer, moment });
+});
+"""
+SAVE_CLIP = """(file) => {
+  const link = document.createElement("a");
+  link.href = file.url;
+  link.download = file.orig_name;
+  link.click();
+}"""
 READY = "**{name}** is ready: {frames} frames of {seconds:.0f} s, read in {took:.1f} s."
 
 
@@ -48,6 +78,7 @@ class Session:
 
     video: Path | None = None
     answers: list[Answer] = field(default_factory=list[Answer])
+    clip: Path | None = None
 
 
 class PolicyMiddleware:
@@ -74,8 +105,16 @@ class PolicyMiddleware:
 class Page:
     """The page's parts and what happens when they are used."""
 
-    def __init__(self, asker: VideoAsker, *, top: int, rule: PresenceRule | None = None) -> None:
+    def __init__(
+        self,
+        asker: VideoAsker,
+        pool: DecodePool,
+        *,
+        top: int,
+        rule: PresenceRule | None = None,
+    ) -> None:
         self._asker = asker
+        self._pool = pool
         self._rule = rule
         self._top = top
 
@@ -85,8 +124,8 @@ class Page:
         with gr.Blocks(title="r2t", analytics_enabled=False, delete_cache=cleaning) as blocks:
             session = gr.State(Session())
             gr.Markdown(f"## Ask a video\n{title}")
-            with gr.Row():
-                with gr.Column(scale=3):
+            with gr.Row(elem_id="r2t-ask"):
+                with gr.Column(scale=3, elem_id="r2t-player"):
                     video = gr.Video(
                         label="Video", sources=["upload"], elem_id="r2t-video", height=360
                     )
@@ -99,7 +138,8 @@ class Page:
                     )
                     button = gr.Button("Find it", variant="primary", elem_id="r2t-find")
                     status = gr.Markdown("Drop a video to begin.", elem_id="r2t-status")
-            found = gr.HTML(elem_id="r2t-answers")
+            found = gr.HTML(elem_id="r2t-answers", js_on_load=ASK_FOR_CLIP, apply_default_css=False)
+            clip = gr.File(visible="hidden")
             quiet: dict[str, Any] = {"api_visibility": "private"}
             video.upload(
                 self._open,
@@ -117,6 +157,10 @@ class Page:
                     show_progress_on=found,
                     **quiet,
                 )
+            cut = found.download(
+                self._cut, [session], [clip, session], show_progress_on=found, **quiet
+            )
+            cut.success(None, [clip], None, js=SAVE_CLIP, **quiet)
         return blocks
 
     def _open(
@@ -154,15 +198,47 @@ class Page:
         session.answers = [*session.answers, answer][-MAX_ANSWERS:]
         return "", session, answers_html(session.video.stem, session.answers, self._top)
 
+    def _cut(
+        self,
+        session: Session,
+        event: gr.EventData,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> tuple[str, Session]:
+        """Cut out the moment whose clip was asked for, into a file that the next one replaces."""
+        place, rank = (getattr(event, name, None) for name in ("answer", "moment"))
+        if session.video is None or not isinstance(place, int) or not isinstance(rank, int):
+            raise gr.Error("There is no such moment.", print_exception=False)
+        moments = session.answers[place].shown(self._top).moments
+        start, end, _ = moments[rank].tolist()
+        self._drop_clip(session)
+        folder = Path(tempfile.mkdtemp(prefix="clip-", dir=os.environ["GRADIO_TEMP_DIR"]))
+        session.clip = folder / f"{session.video.stem} {minutes(start).replace(':', '.')}.mp4"
+        with _told(session.video):
+            self._pool.cut(
+                session.video,
+                [(start, end)],
+                session.clip,
+                on_seconds=lambda seconds: progress(
+                    (round(seconds, 1), round(end - start, 1)), desc="cutting", unit="seconds"
+                ),
+            )
+        return str(session.clip), session
+
     def _close(self, session: Session) -> tuple[str, Session, str]:
         self._drop(session)
         return "Drop a video to begin.", Session(), ""
 
     def _drop(self, session: Session) -> None:
         """Forget a video that its page no longer shows, and remove the file."""
+        self._drop_clip(session)
         if session.video is not None:
             self._asker.forget(session.video)
             session.video.unlink(missing_ok=True)
+
+    def _drop_clip(self, session: Session) -> None:
+        if session.clip is not None:
+            shutil.rmtree(session.clip.parent, ignore_errors=True)
+            session.clip = None
 
 
 @contextmanager
@@ -188,7 +264,11 @@ def _plain(text: str) -> str:
 def launch(blocks: gr.Blocks, *, port: int, max_upload_bytes: int) -> str:
     """Serve the page on this machine alone, in the background; return its address."""
     assets = files("r2t.cli") / "assets"
-    script = (assets / "serve.js").read_text(encoding="utf-8")
+
+    def read(*names: str) -> str:
+        return "\n".join((assets / name).read_text(encoding="utf-8") for name in names)
+
+    style, script = read("timeline.css", "serve.css"), read("timeline.js", "serve.js")
     hosts = ["127.0.0.1", "localhost"]
     blocks.queue(default_concurrency_limit=1, max_size=32, api_open=False)
     _, address, _ = blocks.launch(
@@ -204,9 +284,8 @@ def launch(blocks: gr.Blocks, *, port: int, max_upload_bytes: int) -> str:
         run_history=False,
         ssr_mode=False,
         enable_monitoring=False,
-        theme=Default(font=FONTS, font_mono=("ui-monospace", "monospace")),
-        css=(assets / "serve.css").read_text(encoding="utf-8"),
-        head=f"<script>{script}</script>",
+        theme=Default(font=FONTS, font_mono=("ui-monospace", "monospace")).set(**LEGIBLE),
+        head=f"<style>{style}</style><script>{script}</script>",
         app_kwargs={
             "docs_url": None,
             "redoc_url": None,

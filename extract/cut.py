@@ -51,6 +51,17 @@ def united(spans: Sequence[Span]) -> list[Span]:
     return joined
 
 
+def clips(out: Path, spans: Sequence[Span]) -> list[tuple[Path, list[Span]]]:
+    """Return the files that `cut` makes of spans, and what goes into each."""
+    if NUMBER not in out.name:
+        return [(out, united(spans))]
+    return [
+        (out.with_name(out.name.replace(NUMBER, str(place))), [span])
+        for place, span in enumerate(spans, start=1)
+        if span[1] > span[0]
+    ]
+
+
 def cut(
     video: Path,
     spans: Sequence[Span],
@@ -64,14 +75,7 @@ def cut(
     in time order, and what they share is shown once. A file appears whole or not at all.
     """
     require_clip_path(out)
-    if NUMBER in out.name:
-        plan = [
-            (out.with_name(out.name.replace(NUMBER, str(place))), [span])
-            for place, span in enumerate(spans, start=1)
-            if span[1] > span[0]
-        ]
-    else:
-        plan = [(out, united(spans))]
+    plan = clips(out, spans)
     if not any(chosen for _, chosen in plan):
         raise VideoError(f"{video}: no moment of any length was found to cut out")
     for path, chosen in plan:

@@ -10,7 +10,7 @@ pipe, which is small beside decoding.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,13 +18,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from r2t.extract.config import DEFAULT_MEMORY_BYTES
+from r2t.extract.cut import clips, require_clip_path
 from r2t.extract.decode_process import DecodeProcess, DecoderDeathError
 from r2t.extract.decoders import PYAV
 from r2t.extract.frames import Decoder, FrameBatch, handover_label, require_decoder
 from r2t.extract.probe import VideoLength, exact_rate
 from r2t.store.errors import ConfigError, VideoError
 
-_Answer = TypeVar("_Answer", FrameBatch, VideoLength)
+_Answer = TypeVar("_Answer", FrameBatch, VideoLength, float)
 
 
 class DecodePool:
@@ -130,6 +131,24 @@ class DecodePool:
         except DecoderDeathError as death:
             raise VideoError(f"{path}: its decoder {death}") from death
         return length
+
+    def cut(
+        self,
+        path: str | Path,
+        spans: Sequence[tuple[float, float]],
+        out: Path,
+        *,
+        on_seconds: Callable[[float], None] = lambda done: None,
+    ) -> list[Path]:
+        """Do what `cut.cut` does in a worker."""
+        require_clip_path(out)
+        request = {"path": str(path), "spans": [list(span) for span in spans], "out": str(out)}
+        try:
+            for seconds in self._attempt(request, DecodeProcess.cut):
+                on_seconds(seconds)
+        except DecoderDeathError as death:
+            raise VideoError(f"{path}: its decoder {death}") from death
+        return [clip for clip, _ in clips(out, spans)]
 
     def _attempt(
         self,

@@ -82,6 +82,11 @@ class DecodeProcess:
         for message in self._converse(request):
             yield VideoLength(**message["length"])
 
+    def cut(self, request: dict[str, Any]) -> Iterator[float]:
+        """Yield how many seconds are cut, of one video."""
+        for message in self._converse(request):
+            yield message["seconds"]
+
     def _converse(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         self._await_start()
         self._complaints.seek(0)

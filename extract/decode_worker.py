@@ -2,7 +2,8 @@
 
 Requests come as JSON lines on standard input. Answers go out as JSON lines: {"ready"} once, then
 for each request {"decoder"} while work goes on, {"batch"} with raw pixels of {"shape"} after it,
-and {"done"} or {"error"}. A request to "measure" is answered by {"length"} in place of batches.
+and {"done"} or {"error"}. A request to "measure" is answered by {"length"} in place of batches,
+one with "spans" to cut out by {"seconds"} as they are written.
 Writing blocks until the parent reads, so a slow parent slows the decoder
 down instead of filling memory. Standard input ending means that the parent is gone.
 """
@@ -19,11 +20,14 @@ import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from r2t.extract.cut import cut
 from r2t.extract.frames import FrameBatch, stream_frames
 from r2t.extract.probe import measure
 from r2t.store.errors import R2TError
+from r2t.store.files import explain
 
 _PROGRESS_SECONDS = 0.5
 
@@ -70,12 +74,13 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
             _answer(answers, {"decoder": decoder})
 
     try:
-        rate = Fraction(request.pop("fps"))
-        if request.pop("measure", False):
-            length = measure(request["path"], rate)
+        if "spans" in request:
+            _cut(answers, request)
+        elif request.pop("measure", False):
+            length = measure(request["path"], Fraction(request["fps"]))
             _answer(answers, {"length": dataclasses.asdict(length)})
         else:
-            _stream(answers, rate, request, on_progress)
+            _stream(answers, Fraction(request.pop("fps")), request, on_progress)
         _answer(answers, {"done": True})
     except R2TError as error:
         _answer(answers, {"error": str(error)})
@@ -83,6 +88,8 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
         _answer(answers, {"error": f"{request['path']}: it needs more memory than allowed"})
     except BrokenPipeError:
         os._exit(0)
+    except OSError as error:
+        _answer(answers, {"error": explain(error)})
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         _answer(answers, {"error": f"{request['path']}: {reason}"})
@@ -98,6 +105,18 @@ def _stream(
     for batch in stream_frames(fps=rate, **options, on_progress=on_progress):
         _answer_batch(answers, batch, time.monotonic() - began)
         began = time.monotonic()  # not before: waiting for the reader is no work
+
+
+def _cut(answers: BinaryIO, request: dict[str, Any]) -> None:
+    last_word = 0.0
+
+    def on_seconds(done: float) -> None:
+        nonlocal last_word
+        if (now := time.monotonic()) - last_word > _PROGRESS_SECONDS:
+            last_word = now
+            _answer(answers, {"seconds": done})
+
+    cut(Path(request["path"]), request["spans"], Path(request["out"]), on_seconds=on_seconds)
 
 
 def _answer_batch(answers: BinaryIO, batch: FrameBatch, decode_seconds: float) -> None:

@@ -35,6 +35,7 @@ function check(element, text, colour) {
   if (!text.trim() || element.closest(":disabled, .hidden, noscript, script, style, [hidden]")) return;
   const box = element.getBoundingClientRect();
   if (!box.width || !box.height || box.right < 0 || !element.checkVisibility({ visibilityProperty: true })) return;
+  if (!opacity(element)) return;
   const back = behind(element);
   const ink = bytes(colour);
   ink[3] *= opacity(element);

@@ -1,31 +1,37 @@
+// Draws the answers of `r2t serve` with the timeline that the report has too; one player, the
+// page's own, plays the moments of all of them.
 (() => {
-  const video = () => document.querySelector("#r2t-video video");
-  const seek = (seconds, play) => {
-    const film = video();
-    if (!film) return;
-    film.currentTime = seconds;
-    if (play) film.play().catch(() => {});
+  const film = () => document.querySelector("#r2t-video video");
+  const player = {
+    seek(at) {
+      const video = film();
+      if (!video) return;
+      video.currentTime = at;
+      video.play().catch(() => {});
+    },
   };
-  document.addEventListener("click", (event) => {
-    if (!(event.target instanceof Element)) return;
-    const moment = event.target.closest("[data-r2t-start]");
-    if (moment) {
-      seek(Number(moment.dataset.r2tStart), true);
-      return;
-    }
-    const line = event.target.closest(".r2t-line");
-    if (line) {
-      const box = line.getBoundingClientRect();
-      seek(((event.clientX - box.left) / box.width) * Number(line.dataset.r2tDuration), false);
-    }
+
+  const clipButton = (answer) => (place) => make("button", {
+    type: "button", class: "action", text: "clip", "data-r2t-clip": `${answer} ${place}`,
+    "aria-label": `download found moment ${place + 1} as a clip`,
   });
+
+  function draw() {
+    for (const place of document.querySelectorAll(".r2t-timeline:empty")) {
+      const query = JSON.parse(place.dataset.r2tQuery);
+      const options = { player, action: clipButton(place.dataset.r2tAnswer) };
+      const width = matchMedia("(max-width: 46rem)").matches ? place.clientWidth : place.clientWidth - 360;
+      place.append(timeline(query, { seconds: Number(place.dataset.r2tSeconds) }, width, options));
+    }
+  }
+  new MutationObserver(draw).observe(document, { childList: true, subtree: true });
+
   // Media events do not bubble, so they are caught on their way down.
   for (const name of ["timeupdate", "seeking", "seeked"]) {
     document.addEventListener(name, (event) => {
-      if (event.target !== video()) return;
-      for (const head of document.querySelectorAll(".r2t-playhead")) {
-        const duration = Number(head.parentElement.dataset.r2tDuration);
-        head.style.left = `${Math.min(100, (100 * event.target.currentTime) / duration)}%`;
+      if (event.target !== film()) return;
+      for (const place of document.querySelectorAll(".r2t-timeline")) {
+        point(place.firstChild, event.target.currentTime, Number(place.dataset.r2tSeconds));
       }
     }, true);
   }

@@ -11,13 +11,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
-from browsers import wait_for
+from browsers import look, low_contrasts, wait_for
 from demo_run import make_demo_run
 
 from r2t.cli.answer_page import Answer, answers_html
@@ -80,7 +82,12 @@ def test_what_people_type_is_text_on_the_page() -> None:
     html = answers_html('"><b>film', [Answer("<script>alert(1)</script>", grounding, 0.1)], top=5)
     assert "<script" not in html
     assert "<b>film" not in html
-    assert html.count("data-r2t-start") == 2  # one moment, as a bar and in the list
+    [data] = re.findall('data-r2t-query="([^"]*)"', html)
+    entry = json.loads(unescape(data))
+    assert entry["query"] == "<script>alert(1)</script>"
+    assert entry["moments"] == [[1, 2, 0.9]]  # what has no score is not shown
+    [link] = re.findall('href="data:application/x-subrip;base64,([^"]*)"', html)
+    assert "00:00:01,000 --> 00:00:02,000" in base64.b64decode(link).decode()
     assert answers_html("film", [], top=5) == ""
 
 
@@ -149,15 +156,19 @@ def test_a_person_asks_a_video_in_the_browser(address: str, browser: Any, tmp_pa
     saved = json.loads(base64.b64decode(link.partition("base64,")[2]))
     assert [each["query"] for each in saved["answers"]] == ["a <b>ball</b>", "a cat"]
 
-    moment = find_all(".r2t-answer")[0].find_element("css selector", "li button")
-    start = float(moment.get_attribute("data-r2t-start"))
+    wait_for(lambda: len(find_all(".r2t-answer .timeline")) == 2)
+    moment = find_all(".r2t-answer")[0].find_elements("css selector", "button.block")[-1]
+    found = re.fullmatch(
+        r"play found moment \d, score \d\.\d\d, 0:0(\d\.\d) \u2013 0:0\d\.\d",
+        moment.get_attribute("aria-label"),
+    )
+    assert found is not None
+    start = float(found[1])
     moment.click()
     position = "return document.querySelector('#r2t-video video').currentTime"
     wait_for(lambda: start <= browser.execute_script(position) <= start + 2)
-    line = find(".r2t-line svg")
-    browser.execute_script("document.querySelector('#r2t-video video').pause()")
-    line.click()  # in its middle
-    wait_for(lambda: browser.execute_script(position) == pytest.approx(2.5, abs=0.1))
+    find(".r2t-answer .saliency").click()  # in its middle
+    wait_for(lambda: 2.4 <= browser.execute_script(position) <= 4.5)
 
     requests = [
         json.loads(entry["message"])["message"]["params"]["request"]["url"]
@@ -166,6 +177,49 @@ def test_a_person_asks_a_video_in_the_browser(address: str, browser: Any, tmp_pa
     ]
     local = (address, "data:", "blob:", "chrome:")
     assert [url for url in requests if not url.startswith(local)] == []
+
+
+def test_the_page_can_be_read_and_used_by_day_by_night_and_on_a_phone(
+    address: str, browser: Any, tmp_path: Path
+) -> None:
+    video = write_video(tmp_path / "a film", Recipe())
+    downloads = tmp_path / "downloads"
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)}
+    )
+
+    def find(selector: str) -> Any:
+        return browser.find_element("css selector", selector)
+
+    look(browser)
+    browser.get(address)
+    wait_for(lambda: find("#r2t-video input[type=file]")).send_keys(str(video))
+    wait_for(lambda: "is ready" in find("#r2t-status").text)
+    find("#r2t-query textarea, #r2t-query input").send_keys("a ball")
+    find("#r2t-find").click()
+    wait_for(lambda: find(".r2t-answer .timeline"))
+    for night in (False, True):
+        for width, height in ((1280, 900), (390, 844), (844, 390)):
+            look(browser, night=night, width=width, height=height)
+            wait_for(lambda: low_contrasts(browser) == [])
+            last = browser.find_elements("css selector", ".timeline button.block")[-1]
+            browser.execute_script("arguments[0].scrollIntoView({block: 'end'})", last)
+            last.click()
+            top, bottom, window = browser.execute_script(
+                "const box = document.querySelector('#r2t-video video').getBoundingClientRect();"
+                "return [box.top, box.bottom, innerHeight]"
+            )
+            assert 0 <= top < bottom <= window
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+    look(browser)
+    find(".timeline .action").click()
+    clip = wait_for(lambda: next(downloads.glob("*.mp4")))
+    assert clip.name.startswith("a film 0.0")
+    label = find(".timeline button.block").get_attribute("aria-label")
+    start, end = (float(each) for each in re.findall(r"0:0(\d\.\d)", label))
+    with av.open(str(clip)) as container:
+        assert container.duration == pytest.approx(1e6 * (end - start), abs=2e5)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from r2t.extract.cut import cut, united
+from r2t.extract.decode_pool import DecodePool
 from r2t.store.errors import ConfigError, VideoError
 
 RATE = 10
@@ -114,3 +115,22 @@ def test_what_cannot_be_cut_is_refused_and_leaves_nothing(film: Path, tmp_path: 
 
 def test_overlapping_spans_are_united() -> None:
     assert united([(5, 6), (1, 3), (2, 4), (8, 8), (4, 4.5)]) == [(1, 4.5), (5, 6)]
+
+
+def test_a_pool_cuts_in_a_process_that_may_die_of_the_video(film: Path, tmp_path: Path) -> None:
+    spans = [(1.0, 2.0), (0.0, 0.5)]
+    seconds: list[float] = []
+    with DecodePool(timeout_seconds=60) as pool:
+        out = tmp_path / "pool-{n}.mp4"
+        files = pool.cut(film, spans, out, on_seconds=seconds.append)
+        assert [path.name for path in files] == ["pool-1.mp4", "pool-2.mp4"]
+        for ours, theirs in zip(files, cut(film, spans, tmp_path / "{n}.mp4"), strict=True):
+            assert shown(ours) == shown(theirs)
+        assert seconds
+        assert max(seconds) <= 1
+        bad = tmp_path / "bad.mp4"
+        bad.write_bytes(b"no video" * 99)
+        with pytest.raises(VideoError, match="cannot be cut"):
+            pool.cut(bad, spans, out)
+        with pytest.raises(ConfigError, match="nowhere does not exist"):
+            pool.cut(film, spans, tmp_path / "nowhere" / "clip.mp4")
