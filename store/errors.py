@@ -61,6 +61,10 @@ class VideoWarning(UserWarning):
     """Files among the videos were passed over, which the message names."""
 
 
+class ServerWarning(UserWarning):
+    """A server answers late, or has others answer, which the message names."""
+
+
 class ReadingWarning(UserWarning):
     """Features are read less far ahead than was asked for, which the message explains."""
 

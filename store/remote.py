@@ -1,9 +1,7 @@
 """Files behind a URL, through fsspec: bounded, retried, and with errors that say what to do.
 
-Over http(s) requests are made here, on fsspec's session: fsspec reads a whole file where a server
-ignores the range that was asked for, and takes whatever number of bytes is sent. Listing needs a
-server whose folders answer with a page of links, such as nginx with `autoindex on`; a packed store
-needs none.
+Over http(s) the requests are our own (`http`). Listing needs a server whose folders answer with a
+page of links, such as nginx with `autoindex on`; a packed store needs none.
 """
 
 from __future__ import annotations
@@ -12,15 +10,16 @@ import asyncio
 import random
 import re
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
 
-import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
 import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
 
-from r2t.store.errors import ServerError, StoreError
+from r2t.store.errors import ServerError, ServerWarning, StoreError
+from r2t.store.http import CONNECT_SECONDS, IDLE_SECONDS, HttpClient, TransientError
 from r2t.store.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
 
 T = TypeVar("T")
@@ -31,9 +30,8 @@ _url_to_fs = cast(
 )
 
 _ATTEMPTS = 5
+_ATTEMPTS_IN_SILENCE = 3
 _FIRST_PAUSE_SECONDS = 0.2
-_AS_IT_IS = ("", "identity")
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"'?#]+)["']""", re.IGNORECASE)
 # Errors of clients that are no dependency of ours, by name.
 _TRANSIENT = {
@@ -48,10 +46,6 @@ _TRANSIENT = {
 }
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}
 _EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
-
-
-class _TransientError(Exception):
-    """A request that may succeed if it is made again."""
 
 
 class RemoteFolder:
@@ -72,9 +66,9 @@ class RemoteFolder:
         except Exception as error:  # each protocol has its own
             raise StoreError(f"cannot open {url}: {error!r}") from error
         self._path = path.rstrip("/")
-        self._is_http = "http" in (
-            (self._fs.protocol,) if isinstance(self._fs.protocol, str) else self._fs.protocol
-        )
+        protocols = self._fs.protocol
+        is_http = "http" in ((protocols,) if isinstance(protocols, str) else protocols)
+        self._http = HttpClient(self._fs, self._path) if is_http else None
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """Return the bytes from start to stop, fewer where the file ends; None if there is none."""
@@ -86,7 +80,7 @@ class RemoteFolder:
             key,
             lambda: (
                 self._http_get(key, span)
-                if self._is_http
+                if self._http is not None
                 else cast("bytes", self._fs.cat_file(self._join(key), start=start, end=end))
             ),
         )
@@ -96,8 +90,9 @@ class RemoteFolder:
 
     def size(self, key: str) -> int | None:
         """Return the size of a file in bytes; None if there is none."""
-        if self._is_http:
-            return self._try(key, lambda: self._http_size(key))
+        http = self._http
+        if http is not None:
+            return self._try(key, lambda: http.length(self._join(key)))
         info = self._try(key, lambda: cast("dict[str, Any]", self._fs.info(self._join(key))))
         if info is None or info.get("type") == "directory":
             return None
@@ -107,7 +102,7 @@ class RemoteFolder:
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; those of folders end with a slash."""
-        if self._is_http:
+        if self._http is not None:
             return self._http_names(folder)
 
         def listed() -> list[dict[str, Any]]:
@@ -129,7 +124,7 @@ class RemoteFolder:
         return None
 
     def _join(self, key: str) -> str:
-        if self._is_http:  # a node name may hold %, and must arrive as it is
+        if self._http is not None:  # a node name may hold %, and must arrive as it is
             key = quote(key)
         return f"{self._path}/{key}" if key else self._path
 
@@ -146,7 +141,16 @@ class RemoteFolder:
             except StoreError:
                 raise
             except Exception as error:
-                if attempt < _ATTEMPTS and _is_transient(error):
+                silent = isinstance(error, TimeoutError | asyncio.TimeoutError)
+                attempts = _ATTEMPTS_IN_SILENCE if silent else _ATTEMPTS
+                if attempt < attempts and _is_transient(error):
+                    if silent:
+                        warnings.warn(
+                            f"{_host(self.location)} does not answer; asked again, "
+                            f"{attempts - attempt} more times",
+                            ServerWarning,
+                            stacklevel=2,
+                        )
                     pause = _FIRST_PAUSE_SECONDS * 2 ** (attempt - 1)
                     time.sleep(pause * random.uniform(0.5, 1.5))
                     continue
@@ -168,69 +172,16 @@ class RemoteFolder:
                 "credentials in use may read and list it"
             )
         times = f" after {attempts} attempts" if attempts > 1 else ""
+        if self._http is not None and isinstance(error, TimeoutError | asyncio.TimeoutError):
+            return ServerError(
+                f"cannot read {name}{times}: the server took no connection for "
+                f"{CONNECT_SECONDS:g} s, or sent nothing for {IDLE_SECONDS:g} s; try again later"
+            )
         return ServerError(f"cannot read {name}{times}: {str(error) or repr(error)}")
 
     def _http_get(self, key: str, span: tuple[int, int] | None) -> bytes:
-        return cast(
-            "bytes",
-            fsspec.asyn.sync(self._fs.loop, self._http_request, self._join(key), span),  # pyright: ignore[reportUnknownMemberType]
-        )
-
-    async def _http_request(self, url: str, span: tuple[int, int] | None) -> bytes:
-        headers = {"Accept-Encoding": "identity"}
-        limit = MAX_READ_BYTES
-        if span is not None:
-            headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
-            limit = span[1] - span[0]
-        session: Any = await self._fs.set_session()
-        async with session.get(_exactly(url), headers=headers, **self._fs.kwargs) as response:
-            status = cast("int", response.status)
-            _require_status(status, url)
-            if status == 416:  # the file ends before the range begins
-                return b""
-            if span is not None and status != 206:
-                raise ServerError(
-                    f"{url}: the server ignores ranges (it answers {status}, not 206), so reading "
-                    "a part would move the whole; serve the store with one that knows them, such "
-                    "as nginx, or copy it here"
-                )
-            body = bytearray()
-            async for piece in response.content.iter_chunked(2**20):
-                body += piece
-                if len(body) > limit:
-                    kind = StoreError if span is None else ServerError
-                    raise kind(f"{url}: the server sends more than the {limit} bytes asked")
-            told = response.headers.get("Content-Length")
-            if told is not None and told.isdigit() and len(body) != int(told):
-                raise _TransientError(f"{len(body)} of {told} bytes arrived")
-            return bytes(body)
-
-    def _http_size(self, key: str) -> int:
-        return cast(
-            "int",
-            fsspec.asyn.sync(self._fs.loop, self._http_length, self._join(key)),  # pyright: ignore[reportUnknownMemberType]
-        )
-
-    async def _http_length(self, url: str) -> int:
-        """Ask how long a file is; fsspec takes whatever fails here for a file that is missing."""
-        session: Any = await self._fs.set_session()
-        headers = {"Accept-Encoding": "identity"}
-        for method in ("HEAD", "GET"):  # not every server, or signed URL, allows the former
-            async with session.request(
-                method,
-                _exactly(url),
-                headers=headers,
-                allow_redirects=True,
-                **self._fs.kwargs,
-            ) as response:
-                status = cast("int", response.status)
-                if method == "HEAD" and status >= 400 and status not in (404, 410, *_BUSY):
-                    continue
-                _require_status(status, url)
-                told = response.headers.get("Content-Length", "")
-                if told.isdigit() and response.headers.get("Content-Encoding", "") in _AS_IT_IS:
-                    return int(told)
-        raise ServerError(f"{url}: the server does not say how large it is")
+        assert self._http is not None
+        return self._http.get(self._join(key), span)
 
     def _http_names(self, folder: str) -> list[str]:
         try:
@@ -257,25 +208,11 @@ class RemoteFolder:
         return sorted(names)
 
 
-def _exactly(url: str) -> Any:
-    """Return what aiohttp asks for as it is; of a plain text it would undo some escapes."""
-    import yarl  # comes with aiohttp, which only an extra brings
-
-    return yarl.URL(url, encoded=True)
-
-
-def _require_status(status: int, url: str) -> None:
-    if status in (404, 410):
-        raise FileNotFoundError(url)
-    if status in (401, 403):
-        raise PermissionError(f"the server answers {status}")
-    if status in _BUSY:
-        raise _TransientError(f"the server answers {status}")
-    if status >= 400 and status != 416:
-        raise ServerError(f"{url}: the server answers {status}")
+def _host(location: str) -> str:
+    return urlsplit(location.split("::")[-1]).hostname or location
 
 
 def _is_transient(error: Exception) -> bool:
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    network = (ConnectionError, TimeoutError, asyncio.TimeoutError, _TransientError)
+    network = (ConnectionError, TimeoutError, asyncio.TimeoutError, TransientError)
     return isinstance(error, network) or bool(kinds & _TRANSIENT)

@@ -16,7 +16,7 @@ from features import columns, pack, random_tokens, small_query, small_spec, writ
 from fsspec.registry import _registry
 from servers import NGINX, Nginx, nginx, scripted_server
 
-from r2t.store import FeatureStore, remote
+from r2t.store import FeatureStore, http, remote
 from r2t.store.cache import ByteCache
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.layout import node_name
@@ -154,8 +154,13 @@ def test_a_folder_that_is_not_listed_says_what_the_server_needs(home: Path, tmp_
         FeatureStore.open(f"{server.url}/feats.zarr")
 
 
-def test_a_server_that_ignores_ranges_is_named(home: Path) -> None:
+def test_a_server_that_ignores_ranges_serves_small_files_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with scripted_server(home) as (url, plan):
+        require_readable(FeatureStore.open(f"{url}/feats.zarr"))
+        monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 1000)
+        assert FeatureStore.open(f"{url}/feats.zarr").videos["video_id"].tolist() == list(TOKENS)
         for name in ("feats.zarr", "feats.zip"):
             with pytest.raises(StoreError, match="ignores ranges"):
                 FeatureStore.open(f"{url}/{name}").read_video("long")
@@ -202,6 +207,7 @@ def test_what_a_server_does_is_no_fault_of_the_store(
         return answered(self, key, None)[slice(*span or (None, None))]
 
     with scripted_server(home) as (url, _):
+        monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 1000)
         with pytest.raises(ServerError, match="ignores ranges"):
             verify(f"{url}/feats.zarr")
         monkeypatch.setattr(remote.RemoteFolder, "_http_get", get)
