@@ -11,6 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
+import socket
+from asyncio import CancelledError
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -20,6 +23,7 @@ from typing import Any, cast
 
 import torch
 from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster
+from distributed.comm.core import CommClosedError
 
 from r2t.extract.cluster_worker import (
     PLUGIN,
@@ -32,11 +36,19 @@ from r2t.extract.config import ExtractConfig, available_cores
 from r2t.extract.decode_ahead import VideoJob
 from r2t.extract.local_run import Progress
 from r2t.extract.stages import Stage, StageClock
-from r2t.store.errors import ConfigError
+from r2t.store.errors import ConfigError, R2TError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.writer import StoreWriter
 
 LOCAL = "local:"
+_LEGAL = "give local:N with N workers, or tcp://HOST:PORT"
+_LOST = (
+    "the connection to the cluster's scheduler was lost; what was finished is safe: run the same "
+    "command again"
+)
+_ADDRESS = re.compile(
+    r"([a-z]+://)?(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})/?"
+)
 _TASK = "extract"  # what the dashboard groups tasks by; each is ("extract", video id)
 _CONNECT_SECONDS = 20.0
 _NO_WORKER_SECONDS = 60.0
@@ -75,6 +87,7 @@ def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[C
     arguments = _portable(clip_arguments)
     with _quiet_distributed():
         if not address.startswith(LOCAL):
+            _require_answer(address)
             with _client(address) as client:
                 yield Cluster(client, arguments)
             return
@@ -86,10 +99,10 @@ def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[C
 
 @contextmanager
 def _quiet_distributed() -> Generator[None]:
-    """Silence what distributed logs of its comings and goings."""
+    """Silence what distributed logs of its comings and goings; what matters is raised."""
     logger = logging.getLogger("distributed")
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
@@ -112,8 +125,27 @@ def visible_devices(
 def _num_local(address: str) -> int:
     text = address.removeprefix(LOCAL)
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"cluster {address!r}: give local:N with N workers, or tcp://HOST:PORT")
+        raise ConfigError(f"cluster {address!r}: {_LEGAL}")
     return int(text)
+
+
+def _require_answer(address: str) -> None:
+    """Raise `ConfigError` unless something listens there; a client would try on for long."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise ConfigError(f"cluster {address!r}: {_LEGAL}")
+    try:
+        host, port = found["host"].strip("[]"), int(found["port"])
+        socket.create_connection((host, port), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(target: object, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"cluster {target}: cannot be reached, or has no workers: {error}; start them with "
+        "`dask scheduler` and `dask worker tcp://HOST:8786`"
+    )
 
 
 def _portable(clip_arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,16 +185,18 @@ def _local_cluster(num_workers: int, share: int) -> Generator[SpecCluster]:
 
 @contextmanager
 def _client(target: str | SpecCluster) -> Generator[Client]:
+    client: Client | None = None
     try:
-        client = Client(target, timeout=_CONNECT_SECONDS, set_as_default=False)
-        client.wait_for_workers(1, timeout=_NO_WORKER_SECONDS)
-    except (OSError, ValueError) as error:  # TimeoutError is an OSError
-        raise ConfigError(
-            f"cluster {target}: cannot be reached, or has no workers: {error}; start them with "
-            "`dask scheduler` and `dask worker tcp://HOST:8786`"
-        ) from error
-    with client:
+        try:
+            client = Client(target, timeout=_CONNECT_SECONDS, set_as_default=False)
+            client.wait_for_workers(1, timeout=_NO_WORKER_SECONDS)
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+            raise _unreachable(target, error) from error
         yield client
+    finally:
+        if client is not None:
+            with suppress(Exception, CancelledError):  # of a scheduler that is gone
+                client.close()
 
 
 class ClusterRun:
@@ -207,20 +241,22 @@ class ClusterRun:
         )
         futures: list[Future] = []
         try:
-            self._client.register_plugin(worker, name=PLUGIN)
-            lanes = self._client.run(num_encoding_lanes)
+            with self._asking():
+                self._client.register_plugin(worker, name=PLUGIN)
+                lanes = self._client.run(num_encoding_lanes)
             self._clock.set_lanes("encode", sum(lanes.values()))
             finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
             for job in jobs:
                 portable = replace(job, path=job.path.absolute())
                 key = (_TASK, job.video_id)
-                future = self._client.submit(extract_one, portable, key=key, pure=False)
+                with self._asking():
+                    future = self._client.submit(extract_one, portable, key=key, pure=False)
                 future.add_done_callback(finished.put)
                 futures.append(future)
             for _ in jobs:
                 self._take(self._next(finished))
         finally:
-            with suppress(OSError, TimeoutError):  # the scheduler may be what is gone
+            with suppress(Exception, CancelledError):  # the scheduler may be what is gone
                 self._client.cancel(futures)
                 self._client.unregister_worker_plugin(PLUGIN)
             # A worker that died took its index rows along.
@@ -233,13 +269,28 @@ class ClusterRun:
         while True:
             with suppress(queue.Empty):
                 return finished.get(timeout=_LOOK_EVERY_SECONDS)
-            if self._client.nthreads():
+            with self._asking():
+                num_workers = len(self._client.nthreads())
+            if num_workers:
                 last_seen = monotonic()
             elif monotonic() - last_seen > _NO_WORKER_SECONDS:
                 raise ConfigError(
                     f"the cluster has had no worker for {_NO_WORKER_SECONDS:.0f} s; what was "
                     "finished is safe: start workers and run the same command again"
                 )
+
+    @contextmanager
+    def _asking(self) -> Generator[None]:
+        """Tell the loss of the scheduler from all else that may go wrong with a request to it."""
+        try:
+            yield
+        except R2TError:  # what a worker found wrong
+            raise
+        except (Exception, CancelledError) as error:
+            gone = isinstance(error, ConnectionError | CommClosedError | TimeoutError)
+            if gone or self._client.status != "running":
+                raise ConfigError(_LOST) from error
+            raise
 
     def _take(self, future: Future) -> None:
         _, video_id = cast("tuple[str, str]", future.key)
@@ -259,10 +310,7 @@ class ClusterRun:
             workers = "the worker" if num_dead == 1 else f"{num_dead} workers, one after another,"
             failure = (video_id, f"{workers} died while extracting it")
         else:
-            raise ConfigError(
-                "the connection to the cluster's scheduler was lost; what was "
-                "finished is safe: run the same command again"
-            )
+            raise ConfigError(_LOST)
         if failure is None:
             self.done.append(video_id)
         else:

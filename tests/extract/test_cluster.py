@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import signal
 import sys
@@ -14,11 +15,14 @@ import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
 from distributed import Client, LocalCluster
+from distributed.comm.core import CommClosedError
+from features import small_spec
 
 from r2t.extract import cluster as cluster_module
 from r2t.extract.clip import FrozenClip
-from r2t.extract.cluster import Cluster, open_cluster, visible_devices
+from r2t.extract.cluster import Cluster, ClusterRun, open_cluster, visible_devices
 from r2t.extract.config import ExtractConfig
+from r2t.extract.decode_ahead import VideoJob
 from r2t.extract.local_run import Progress
 from r2t.extract.pipeline import ExtractReport, extract
 from r2t.store.errors import ConfigError
@@ -37,7 +41,10 @@ def test_local_workers_take_the_gpus_in_turn() -> None:
     [
         ("local:", "give local:N"),
         ("local:0", "give local:N"),
-        ("localhost", "cannot be reached"),
+        ("localhost", "tcp://HOST:PORT"),
+        ("tcp://localhost", "tcp://HOST:PORT"),
+        ("tcp://localhost:99999", "cannot be reached"),
+        ("127.0.0.1:9", "cannot be reached"),
         ("tcp://127.0.0.1:9", "start them with `dask scheduler`"),
     ],
 )
@@ -47,6 +54,41 @@ def test_a_cluster_that_is_not_there(
     monkeypatch.setattr(cluster_module, "_CONNECT_SECONDS", 0.5)
     with pytest.raises(ConfigError, match=message), open_cluster(address, {}):
         pytest.fail("nothing to connect to")
+
+
+class LostScheduler:
+    """A client whose scheduler goes away as soon as anything is asked."""
+
+    status = "closed"
+
+    def nthreads(self) -> dict[str, int]:
+        if self.status == "closed":
+            raise CommClosedError("in <TCP (closed)>: Stream is closed")
+        return {"tcp://worker": 1}
+
+    def register_plugin(self, *_: object, **__: object) -> None:
+        raise CommClosedError("in <TCP (closed)>: Stream is closed")
+
+    def cancel(self, _: object) -> None:
+        raise RuntimeError("the client is closed")
+
+
+@pytest.mark.parametrize("step", ["register", "wait"])
+def test_a_scheduler_that_is_lost_is_one_error(step: str, tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
+    client = LostScheduler()
+    client.status = "running"
+    run = ClusterRun(Cluster(client, {}), ExtractConfig(frame_rate=1.0), store, print, num_videos=1)
+    client.status = "closed"
+    with store.writer() as writer:
+        steps = {
+            "register": lambda: run.extract_videos(
+                writer, [VideoJob("dog", tmp_path / "dog.mp4", 1.0)]
+            ),
+            "wait": lambda: run._next(queue.SimpleQueue()),
+        }
+        with pytest.raises(ConfigError, match="scheduler was lost"):
+            steps[step]()
 
 
 @pytest.fixture
