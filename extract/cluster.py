@@ -296,14 +296,16 @@ class ClusterRun:
         _, video_id = cast("tuple[str, str]", future.key)
         failure: tuple[str, str] | None = None
         if future.status == "finished":
-            outcome: Outcome = future.result()
+            with self._asking():
+                outcome: Outcome = future.result()
             for name, seconds in outcome.seconds.items():
                 self._clock.add(name, outcome.num_frames, seconds)
             self.num_frames += outcome.num_frames
             if outcome.failure is not None:
                 failure = (video_id, outcome.failure)
         elif future.status == "error":
-            error = cast("BaseException", future.exception())
+            with self._asking():
+                error = cast("BaseException", future.exception())
             if not isinstance(error, KilledWorker):
                 raise error
             num_dead = error.allowed_failures + 1

@@ -9,12 +9,13 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import dask.config
 import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
-from distributed import Client, LocalCluster
+from distributed import Client, Future, LocalCluster
 from distributed.comm.core import CommClosedError
 from features import small_spec
 
@@ -73,7 +74,24 @@ class LostScheduler:
         raise RuntimeError("the client is closed")
 
 
-@pytest.mark.parametrize("step", ["register", "wait"])
+class LostResult(Future):
+    """A task that was done, whose outcome cannot be fetched any more."""
+
+    @property
+    def status(self) -> Literal["finished"]:
+        return "finished"
+
+    def __init__(self) -> None:
+        self.key = ("extract", "dog")
+
+    def __del__(self) -> None:
+        pass
+
+    def result(self, timeout: object = None) -> Any:
+        raise CommClosedError("in <TCP (closed) ConnectionPool.gather>: Stream is closed")
+
+
+@pytest.mark.parametrize("step", ["register", "wait", "take"])
 def test_a_scheduler_that_is_lost_is_one_error(step: str, tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
     client = LostScheduler()
@@ -86,6 +104,7 @@ def test_a_scheduler_that_is_lost_is_one_error(step: str, tmp_path: Path) -> Non
                 writer, [VideoJob("dog", tmp_path / "dog.mp4", 1.0)]
             ),
             "wait": lambda: run._next(queue.SimpleQueue()),
+            "take": lambda: run._take(LostResult()),
         }
         with pytest.raises(ConfigError, match="scheduler was lost"):
             steps[step]()
