@@ -100,13 +100,16 @@ def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[C
 @contextmanager
 def _quiet_distributed() -> Generator[None]:
     """Silence what distributed logs of its comings and goings; what matters is raised."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    # The client's own logger has a level of its own.
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def visible_devices(
