@@ -27,6 +27,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from r2t.cli.shared.memory import explain_shortage, is_shortage
 from r2t.store.errors import R2TError
 from r2t.store.files import explain, write_whole
 from r2t.store.json_lines import to_json
@@ -76,8 +77,15 @@ def handle_errors() -> Generator[None]:
         except KeyboardInterrupt as error:
             note("interrupted; run the same command to resume", style="yellow")
             raise typer.Exit(INTERRUPTED) from error
-        except OSError as error:
-            if error.errno is None or isinstance(error, BrokenPipeError):
+        except (MemoryError, RuntimeError, ImportError, OSError) as error:
+            if is_shortage(error):
+                note(f"error: {explain_shortage(error)}", style="red")
+                raise typer.Exit(CANNOT) from error
+            if (
+                not isinstance(error, OSError)
+                or error.errno is None
+                or isinstance(error, BrokenPipeError)
+            ):
                 raise  # no word of a disk's; the reader of our answers has gone, as with `head`
             note(f"error: {explain(error)}", style="red")
             raise typer.Exit(CANNOT) from error
@@ -138,24 +146,38 @@ def progress_bar(label: str, total: int) -> Generator[ShowDone]:
     """Yield a function that is told how many are done: a bar on a terminal, else a few lines."""
     console = notes()
     if not console.is_terminal:
-        yield _line_printer(label, total)
+        with _named(label):
+            yield _line_printer(label, total)
         return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
-        console=console,
-        transient=True,
-    ) as progress:
+    with (
+        _named(label),
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            transient=True,
+        ) as progress,
+    ):
         task = progress.add_task(label, total=total, detail="")
 
         def show_done(completed: float, detail: str = "") -> None:
             progress.update(task, completed=completed, detail=detail)
 
         yield show_done
+
+
+@contextmanager
+def _named(label: str) -> Generator[None]:
+    """Let an error say what was being done."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(label)
+        raise
 
 
 @contextmanager
