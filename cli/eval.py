@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -25,6 +25,7 @@ from r2t.cli.shared.options import (
 from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar, write_json
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.files import require_writable
 
 if TYPE_CHECKING:
     from r2t.store.annotations import Annotation
@@ -51,6 +52,18 @@ class Answers:
     rows: Sequence[SubmissionRow]
     truth: Sequence[Annotation]
     evaluator: Evaluator
+
+    def with_labels(self) -> Answers:
+        """Return the answers to queries that can be scored, and warn of the others, if any can."""
+        from r2t.store.annotations import labelled
+
+        if not self.labelled:
+            return self
+        truth = labelled(self.truth)
+        left_out = {row.query_id for row in self.truth} - {row.query_id for row in truth}
+        return replace(
+            self, truth=truth, rows=[row for row in self.rows if row.query_id not in left_out]
+        )
 
     @property
     def labelled(self) -> bool:
@@ -115,14 +128,17 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     with handle_errors():
         given = (store, checkpoint, predictions, annotations)
         folder = None
+        if json_file is not None:
+            require_writable(json_file.parent)
         if predictions is not None and annotations is not None and given.count(None) == 2:
             answered = read_answers(predictions, annotations, dataset, split, domain, strict=strict)
         elif store is not None and checkpoint is not None and given.count(None) == 2:
             split = split or "val"
+            folder = out or checkpoint / "-".join(filter(None, ("eval", split, domain)))
+            require_writable(folder)
             answered = ask_model(
                 store, checkpoint, dataset, split, domain, batch_size=batch_size, device=device
             )
-            folder = out or checkpoint / "-".join(filter(None, ("eval", split, domain)))
             save_answers(answered, folder, split)
             note(f"predictions: {folder}")
             if not answered.labelled:
@@ -260,6 +276,8 @@ def score(
     """
     from r2t.train import metrics
     from r2t.train.metrics_bootstrap import bootstrap
+
+    answered = answered.with_labels()
 
     if answered.evaluator in HIGHLIGHTS_ONLY:
         if num_resamples:

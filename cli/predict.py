@@ -143,6 +143,7 @@ def _require_paths(
     from r2t.cli.plots import require_picture_path
     from r2t.cli.report import require_page_path
     from r2t.extract.cut import require_clip_path
+    from r2t.store.files import require_writable
 
     checks = (
         (plot, require_picture_path),
@@ -153,6 +154,7 @@ def _require_paths(
     for path, require in checks:
         if path is not None:
             require(path)
+            require_writable(path.parent)
 
 
 def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:

@@ -33,7 +33,7 @@ from r2t.cli.shared.options import Checkpoint, Device, Domain, QueryBatch, Query
 from r2t.cli.ui import SOME_FAILED, counted, handle_errors, human_bytes, note
 from r2t.cli.verdict import verdict
 from r2t.store.errors import ConfigError
-from r2t.store.files import write_whole
+from r2t.store.files import require_writable, write_whole
 from r2t.store.json_lines import as_utf8
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
         from r2t.train.presence import load_rule
 
         require_page_path(out)
+        require_writable(out.parent)
         place = VideoPlace.parse(videos)
         rule = load_rule(checkpoint)
         asked = ask_store(store, checkpoint, split, domain, batch_size=batch_size, device=device)
@@ -201,6 +202,7 @@ def _scores(
     if not answers.labelled:
         note("the queries have no labels to score with")
         return None, [], {}
+    answers = answers.with_labels()
     if evaluator in HIGHLIGHTS_ONLY:
         found = score(answers)
         domains = found.get("domains", {})

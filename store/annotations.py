@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r2t.store.errors import AnnotationError
+from r2t.store.errors import AnnotationError, AnnotationWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,3 +139,19 @@ def moments_frame(annotations: Iterable[Annotation]) -> pd.DataFrame:
         for start, end in each.moments.tolist() or unknown
     ]
     return pd.DataFrame(rows, columns=[*names, "start_seconds", "end_seconds"])
+
+
+def labelled(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """Return the queries that say anything to learn from or to score with; warn of the others."""
+    kept = [row for row in annotations if len(row.moments) or row.saliency is not None]
+    unlabelled = [row for row in annotations if not len(row.moments) and row.saliency is None]
+    if unlabelled and kept:
+        first = unlabelled[0]
+        warnings.warn(
+            f"{len(unlabelled)} of {len(annotations)} queries are left out: they have neither "
+            f"moments nor saliency, such as {first.query!r} of {first.video_id}; give them seconds "
+            "with r2t store annotate --replace",
+            AnnotationWarning,
+            stacklevel=2,
+        )
+    return kept

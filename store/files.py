@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import tempfile
 import uuid
 from collections.abc import Generator
 from pathlib import Path
@@ -88,6 +89,19 @@ def write_whole(path: Path, content: bytes | str, *, beside: Path | None = None)
     data = content.encode() if isinstance(content, str) else content
     with appearing(path, beside=beside) as unfinished:
         unfinished.write_bytes(data)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise `OSError` if no file can be made in a folder, before work is spent on one.
+
+    Of a folder that is still to be made, the nearest one above it is tried.
+    """
+    place = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def require_plain(path: str | Path) -> None:

@@ -16,7 +16,6 @@ import contextlib
 import itertools
 import json
 import reprlib
-import tempfile
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ import safetensors.torch
 from torch import Tensor
 
 from r2t.store.errors import ConfigError, RunWarning
-from r2t.store.files import read_plain, require_plain, write_whole
+from r2t.store.files import explain, read_plain, require_plain, require_writable, write_whole
 from r2t.store.runs import exclusive
 from r2t.store.schema import FeatureSpec
 from r2t.train.config import TrainConfig
@@ -88,8 +87,7 @@ class RunFolder:
     def require_writable(self) -> None:
         """Raise `ConfigError` if nothing can be written here, before work is spent on it."""
         try:
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            require_writable(self.path)
         except OSError as error:
             raise ConfigError(
                 f"cannot write into {self.path}: {error.strerror or error}; give another folder"
@@ -139,8 +137,9 @@ class RunFolder:
         try:
             content = json.loads(read_plain(path, _MAX_RECORD_BYTES))
         except (OSError, ValueError) as error:
+            why = explain(error) if isinstance(error, OSError) else error
             raise ConfigError(
-                f"{self.path} holds no training run: {error}; give a folder that r2t train wrote"
+                f"{self.path} holds no training run: {why}; give a folder that r2t train wrote"
             ) from error
         if not isinstance(content, dict) or not {"config", "trained_on"} <= set(content):
             raise ConfigError(f"{path} was not written by r2t train: it lacks config or trained_on")

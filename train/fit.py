@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from r2t.store.annotations import Annotation
+from r2t.store.annotations import Annotation, labelled
 from r2t.store.errors import ConfigError, SpecMismatchError
 from r2t.store.feature_store import FeatureStore
 from r2t.train.checkpoint import RunFolder
@@ -30,7 +30,6 @@ from r2t.train.processes import Processes
 from r2t.train.reader import FeatureReader, Reading
 from r2t.train.records import Evaluation
 from r2t.train.sampling import EpochOrder
-from r2t.train.selection import labelled
 from r2t.train.trainer import train
 from r2t.train.windows import LONGEST_TRAINED
 

@@ -66,22 +66,6 @@ def select_items(
     return items
 
 
-def labelled(annotations: Sequence[Annotation]) -> list[Annotation]:
-    """Return the queries that say anything to learn from or to score with; warn of the others."""
-    kept = [row for row in annotations if len(row.moments) or row.saliency is not None]
-    unlabelled = [row for row in annotations if not len(row.moments) and row.saliency is None]
-    if unlabelled and kept:
-        first = unlabelled[0]
-        warnings.warn(
-            f"{len(unlabelled)} of {len(annotations)} queries are left out: they have neither "
-            f"moments nor saliency, such as {first.query!r} of {first.video_id}; give them seconds "
-            "with r2t store annotate --replace",
-            AnnotationWarning,
-            stacklevel=2,
-        )
-    return kept
-
-
 def _names(annotations: list[Annotation], shown: int = 3) -> str:
     videos = list(dict.fromkeys(annotation.video_id for annotation in annotations))
     more = f" and {len(videos) - shown} more" if len(videos) > shown else ""

@@ -172,3 +172,35 @@ def test_half_a_question_is_refused(options: tuple[str, ...], run_command: RunCo
     answer = run_command(evaluate, *options)
     assert answer.exit_code == 2
     assert "either --store and --checkpoint, or --predictions and --annotations" in answer.stderr
+
+
+@pytest.mark.filterwarnings("default::r2t.store.errors.AnnotationWarning")
+def test_queries_without_labels_are_left_out_of_the_scores(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
+    unlabelled = {"qid": 3, "query": "c", "vid": "v", "duration": 40}
+    guessed = {"qid": 3, "query": "c", "vid": "v", "pred_relevant_windows": [[0, 5, 0.5]]}
+    asked = (
+        "--predictions",
+        write_lines(tmp_path / "predicted.jsonl", [*PREDICTED, guessed]),
+        "--annotations",
+        write_lines(tmp_path / "val.jsonl", [*TRUTH, unlabelled]),
+        "--json",
+    )
+    answer = run_command(evaluate, *asked)
+    assert answer.exit_code == 0, answer.stderr
+    assert json.loads(answer.stdout)["brief"]["MR-full-R1@0.5"] == 100.0
+    assert "1 of 3 queries are left out" in answer.stderr
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for asked in (
+        ("--store", "none", "--checkpoint", tmp_path, "--out", tmp_path / "file" / "scores"),
+        ("--predictions", "a", "--annotations", "b", "--json-file", tmp_path / "file" / "x.json"),
+    ):
+        answer = run_command(evaluate, *asked)
+        assert answer.exit_code == 2
+        assert f"{tmp_path / 'file'}: a file stands where a folder is needed" in answer.stderr
