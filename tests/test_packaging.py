@@ -56,7 +56,8 @@ def test_what_is_imported_with_a_module_needs_no_extra() -> None:
 def test_the_tested_versions_are_allowed_and_complete() -> None:
     """A constraints file that holds less, or other versions, would be of no use."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    pins = {canonicalize_name(name): version for name, version in pairs}
     for requirement in map(Requirement, requires("r2-tuning") or []):
         name = canonicalize_name(requirement.name)
         if name != "r2-tuning":
