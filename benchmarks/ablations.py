@@ -39,10 +39,10 @@ from r2t.cli import demo
 from r2t.cli.demo_scores import OURS, SHUFFLED, score_model, score_untrained
 from r2t.cli.ui import note, progress_bar
 from r2t.extract.clip import FrozenClip
-from r2t.extract.config import available_cores
 from r2t.extract.demo.world import Level
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
+from r2t.store.machine import allowed_cores
 from r2t.train.checkpoint import RunFolder
 from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--preset", default=DEMO)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--jobs", type=int, default=available_cores())
+    parser.add_argument("--jobs", type=int, default=allowed_cores())
     parser.add_argument("--out", type=Path, default=Path("r2t-ablations"))
     parser.add_argument("--only", nargs="*", help="variants, or words in the titles of tables")
     parser.add_argument("--report", action="store_true", help="train nothing, show what there is")

@@ -30,13 +30,14 @@ import torch
 from PIL import Image
 
 from r2t.extract.clip import FrozenClip
-from r2t.extract.config import ExtractConfig, available_cores, default_num_workers
+from r2t.extract.config import ExtractConfig, default_num_workers
 from r2t.extract.decode_ahead import VideoJob, decode_ahead
 from r2t.extract.decode_pool import DecodePool
 from r2t.extract.encoding import encoding_lanes, encoding_pool
 from r2t.extract.frames import FrameBatch, find_videos
 from r2t.extract.pipeline import ExtractReport, extract
 from r2t.store.feature_store import FeatureStore
+from r2t.store.machine import allowed_cores
 
 MODEL = "ViT-B-32-quickgelu"
 FIELD_BATCH = 64
@@ -209,7 +210,7 @@ def main() -> None:
     config = ExtractConfig(frame_rate=chosen.fps, num_workers=chosen.workers)
     windows = decode_alone(clip, config, videos)
     num_frames = sum(len(window) for video in windows for window in video)
-    cores = available_cores()
+    cores = allowed_cores()
     lanes, threads = encoding_lanes(clip.device)
     print(
         f"{MODEL} in {clip.precision} on {clip.device}, batches of {clip.batch_size}; {cores} "

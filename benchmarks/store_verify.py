@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import shutil
 import statistics
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from r2t.store import FeatureSpec, FeatureStore
+from r2t.store.machine import allowed_cores
 from r2t.store.merge import merge
 from r2t.store.pack import pack
 from r2t.store.verify import verify
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=40)
     parser.add_argument("--frames", type=int, default=75)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=allowed_cores())
     parser.add_argument("--folder", type=Path, help="where to work; by default the system's")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Json, Seed
 from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar, write_json
 from r2t.store.errors import StoreError
+from r2t.store.machine import allowed_cores
 
 if TYPE_CHECKING:
     from r2t.cli.demo_scores import Scores
@@ -111,7 +111,7 @@ def make_videos(
 ) -> None:
     from r2t.extract.demo.world import make_world
 
-    processes = min(4, os.cpu_count() or 1)
+    processes = min(4, allowed_cores())
     wanted: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
     with progress_bar("videos", sum(wanted.values())) as bar:
         before = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import time
@@ -21,6 +20,7 @@ from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Json
 from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, human_bytes, note, print_json
 from r2t.store.errors import R2TError
+from r2t.store.machine import allowed_cores
 
 State = Literal["ok", "note", "problem"]
 
@@ -93,8 +93,7 @@ def _attempt(
 
 def _system() -> Iterator[Check]:
     yield Check("system", "python", "ok", f"{platform.python_version()}, {platform.platform()}")
-    granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check("system", "cores", "ok", str(granted))
+    yield Check("system", "cores", "ok", str(allowed_cores()))
 
 
 def _devices() -> Iterator[Check]:

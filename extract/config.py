@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from r2t.extract.frames import Decoder, require_decoder
 from r2t.store.errors import ConfigError
+from r2t.store.machine import allowed_cores
 from r2t.store.schema import PER_VIDEO, StorageDtype
 
 DEFAULT_MODEL = "ViT-B-32-quickgelu"
@@ -62,14 +62,7 @@ class ExtractConfig:
 
 def default_num_workers() -> int:
     """Decoding processes that leave a core to the model: at least 1, at most 8."""
-    return max(1, min(8, available_cores() - 1))
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    # Containers grant fewer cores than the machine has; only Linux can say so.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return cores or 1
+    return max(1, min(8, allowed_cores() - 1))
 
 
 def parse_layers(choice: LayerChoice) -> int | tuple[int, ...]:

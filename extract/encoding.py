@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float16
 
 from r2t.extract.clip import FrozenClip
-from r2t.extract.config import available_cores
 from r2t.extract.decode_ahead import Decoded, VideoJob
 from r2t.extract.frames import FrameBatch
 from r2t.extract.stages import StageClock
+from r2t.store.machine import allowed_cores
 
 _MOST_LANES = 16
 _AHEAD = 4  # windows a lane may be ahead of the oldest: none idles behind a neighbour's long one
@@ -29,7 +29,7 @@ Tokens = Float16[np.ndarray, "layers frames tokens width"]
 
 def encoding_lanes(device: torch.device, cores: int | None = None) -> tuple[int, int]:
     """Return how many windows to encode at a time, and with how many threads of torch each."""
-    cores = cores or available_cores()
+    cores = cores or allowed_cores()
     if device.type != "cpu":
         return 1, cores
     lanes = min(_MOST_LANES, cores)

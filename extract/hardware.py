@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from open_clip.model import convert_weights_to_lp
 from torch import nn
 
 from r2t.store.errors import ConfigError
+from r2t.store.machine import available_bytes
 
 AUTO = "auto"
 _DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -78,25 +78,4 @@ def free_bytes(device: torch.device) -> int | None:
     """Return how much memory can still be had on a device, or None where nobody says."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    known = [_available_bytes(), _cgroup_room()]
-    return min((each for each in known if each is not None), default=None)
-
-
-def _available_bytes() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    text = fields.get("MemAvailable", "").split()
-    return int(text[0]) * 1024 if text else None
-
-
-def _cgroup_room() -> int | None:
-    """Return what a container may still take; its limit may lie far below the machine's memory."""
-    try:
-        folder = Path("/sys/fs/cgroup")
-        limit = int((folder / "memory.max").read_text())
-        return max(0, limit - int((folder / "memory.current").read_text()))
-    except (OSError, ValueError):  # no control group, or "max"
-        return None
+    return available_bytes()

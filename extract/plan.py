@@ -15,12 +15,13 @@ from itertools import islice
 import numpy as np
 
 from r2t.extract.clip import FrozenClip
-from r2t.extract.config import ExtractConfig, available_cores
+from r2t.extract.config import ExtractConfig
 from r2t.extract.decode_ahead import VideoJob
 from r2t.extract.decode_pool import DecodePool
 from r2t.extract.probe import VideoLength
 from r2t.store.errors import VideoError
 from r2t.store.layout import frame_runs
+from r2t.store.machine import allowed_cores
 from r2t.store.schema import StorageDtype
 
 _NUM_SAMPLES = 3  # videos decoded for the estimate, the shortest and the longest avoided
@@ -160,7 +161,7 @@ def _total_seconds(
     encoding = num_frames * encode
     if clip.device.type != "cpu":
         return decoding, encoding, max(decoding, encoding)
-    shared = encoding + num_frames * decode / available_cores()
+    shared = encoding + num_frames * decode / allowed_cores()
     return decoding, encoding, max(decoding, shared)
 
 

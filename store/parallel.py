@@ -5,12 +5,13 @@ Threads suffice, because what takes the time, reading and hashing, releases Pyth
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import dask
 from dask.callbacks import Callback
+
+from r2t.store.machine import allowed_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,5 +42,5 @@ def map_threads(
     tasks = [_delayed(function, pure=False)(item) for item in items]
     with Callback(posttask=count):
         return list(
-            _compute(*tasks, scheduler="threads", num_workers=num_threads or os.cpu_count())
+            _compute(*tasks, scheduler="threads", num_workers=num_threads or allowed_cores())
         )

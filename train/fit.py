@@ -21,6 +21,7 @@ from r2t.store.feature_store import FeatureStore
 from r2t.train.checkpoint import RunFolder
 from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
+from r2t.train.cpu_threads import product_work, threads_for
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import evaluate_groundings
 from r2t.train.ground_store import ground_all, longest_video
@@ -151,25 +152,27 @@ def _fit(
         order=EpochOrder(seed=config.seed, sampling=config.sampling, repeats=config.repeats),
         reading=reading,
     )
-    return train(
-        config,
-        batches,
-        run_folder,
-        evaluate=_validation(config, store, splits.val, reading, processes),
-        trained_on={
-            "store": store.location,
-            "content": store.content_digest(),
-            "identity": store.spec.to_dict(),
-            "provenance": store.provenance,
-            "num_train_queries": len(batches.annotations),
-            "num_val_queries": len(splits.val),
-            "queries": _digest([*batches.annotations, *splits.val]),
-            LONGEST_TRAINED: longest_video(store, batches.annotations),
-            "held_out_videos": sorted(splits.held_out_videos),
-            **beginning,
-        },
-        conduct=conduct,
-    )
+    evaluate = _validation(config, store, splits.val, reading, processes)
+    with threads_for(product_work(*batches.largest_batch, config.model.width)):
+        return train(
+            config,
+            batches,
+            run_folder,
+            evaluate=evaluate,
+            trained_on={
+                "store": store.location,
+                "content": store.content_digest(),
+                "identity": store.spec.to_dict(),
+                "provenance": store.provenance,
+                "num_train_queries": len(batches.annotations),
+                "num_val_queries": len(splits.val),
+                "queries": _digest([*batches.annotations, *splits.val]),
+                LONGEST_TRAINED: longest_video(store, batches.annotations),
+                "held_out_videos": sorted(splits.held_out_videos),
+                **beginning,
+            },
+            conduct=conduct,
+        )
 
 
 def _digest(annotations: Sequence[Annotation]) -> str:

@@ -7,7 +7,6 @@ epoch to epoch, so a batch is valid until the next is asked for: `Batch.clone` k
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, ReadingWarning
 from r2t.store.feature_store import FeatureStore
+from r2t.store.machine import allowed_cores
 from r2t.store.schema import VideoFeatures
 from r2t.store.video_reader import StoredVideo
 from r2t.train.batch import (
@@ -38,7 +38,7 @@ from r2t.train.sampling import EpochOrder, Row, Step, share_of, share_sizes
 from r2t.train.selection import Item, select_items
 from r2t.train.video_cache import VideoCache
 
-_READ_THREADS = min(8, max(2, os.cpu_count() or 2))
+_READ_THREADS = min(8, max(2, allowed_cores()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,11 @@ class FeatureReader:
     def annotations(self) -> list[Annotation]:
         """What is read, in the order given."""
         return [item.annotation for item in self._items]
+
+    @property
+    def largest_batch(self) -> tuple[int, int]:
+        """Number of queries of a full batch, and of frames of the longest video."""
+        return self._batch_size, max((row.num_frames for row in self._rows), default=0)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield an epoch, or the rest of it from batch `start`; it depends on seed and number."""

@@ -13,9 +13,9 @@ With y = dropout(norm(relu(input_linear(…)))), so that a mapped patch is v = W
 
 It goes through tiles of frames small enough to stay in a processor's cache. The backward pass
 starts from the tile's features, read and normalised again, from the hidden layer after the ReLU and
-from dropout as bits; nothing else as long as the patches is kept. On a processor each core works on
-tiles of its own and adds to a gradient of its own; which tiles those are is fixed, and each draws
-from a seed of its own, so equal seeds give equal bits.
+from dropout as bits; nothing else as long as the patches is kept. On a processor the tiles are
+dealt out in parts, which cores work on side by side; a part adds to a gradient of its own, and a
+tile draws from a seed of its own, so equal seeds give equal bits on however many cores.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from r2t.train.padding import Extents
-from r2t.train.tile_lanes import count_lanes, in_lanes
+from r2t.train.tile_lanes import count_parts, in_lanes
 from r2t.train.tile_pooling import Kept, MapWeights, Setting, Sums, TilePooling
 from r2t.train.video_tiles import VideoTokens, frames_in_tile, plan_tiles
 
@@ -98,14 +98,14 @@ class PoolPatches(torch.autograd.Function):
             TilePooling(setting, weights, layer, tile, seed)
             for (layer, tile), seed in zip(places, seeds, strict=True)
         ]
-        num_lanes = count_lanes(words.device, len(works))
+        num_parts = count_parts(words.device, len(works))
 
-        def pool(lane: int) -> list[Kept]:
-            kept = (work.pool(words, probes, cls_tokens, pooled) for work in works[lane::num_lanes])
+        def pool(part: int) -> list[Kept]:
+            kept = (work.pool(words, probes, cls_tokens, pooled) for work in works[part::num_parts])
             return [each for each in kept if setting.keep]
 
         with torch.autocast(words.device.type, enabled=False):  # the setting's dtype decides
-            ctx.kept = in_lanes(num_lanes, pool)
+            ctx.kept = in_lanes(num_parts, pool)
         ctx.setting, ctx.works = setting, works
         ctx.save_for_backward(words, probes, *parameters)
         return cls_tokens, pooled
@@ -116,15 +116,14 @@ class PoolPatches(torch.autograd.Function):
         d_cls_tokens, d_pooled = grad_outputs
         words, probes, *parameters = ctx.saved_tensors
         weights = MapWeights(*parameters)
-        num_lanes = len(ctx.kept)
+        num_parts = len(ctx.kept)
 
-        def add_gradients(lane: int) -> Sums:
+        def add_gradients(part: int) -> Sums:
             sums = Sums.zero(words, weights)
-            for work, kept in zip(ctx.works[lane::num_lanes], ctx.kept[lane], strict=True):
-                d_patches = work.pool_backward(probes, kept, d_cls_tokens, d_pooled, sums)
-                work.map_backward(d_patches, kept, sums)
+            for work, kept in zip(ctx.works[part::num_parts], ctx.kept[part], strict=True):
+                work.backward(probes, kept, d_cls_tokens, d_pooled, sums)
             return sums
 
         with torch.autocast(words.device.type, enabled=False):
-            sums = reduce(Sums.add_, in_lanes(num_lanes, add_gradients))
+            sums = reduce(Sums.add_, in_lanes(num_parts, add_gradients))
             return (None, sums.words, sums.probes, *sums.finish(weights, ctx.setting.dropout))

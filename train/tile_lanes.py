@@ -1,42 +1,69 @@
 """Threads that work on tiles side by side, each with one thread of torch.
 
 The threads of one product or sum wait for each other at its end, many times in a tile; tiles share
-nothing until they are done.
+nothing until they are done. Tiles are dealt out in parts, whose number depends on nothing but how
+many tiles there are: which lane takes a part, and how many lanes there are, changes no result.
 """
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
 
-MOST_LANES = 16  # Python itself lets one thread run at a time
+from r2t.train.cpu_threads import lanes_for
+
+MOST_PARTS = 16  # Python itself lets one thread run at a time
 
 _T = TypeVar("_T")
 
 
-def count_lanes(device: torch.device, num_tiles: int) -> int:
-    """Return how many tiles to work on at a time: one on a GPU, which is wide by itself."""
-    return min(MOST_LANES, torch.get_num_threads(), num_tiles) if device.type == "cpu" else 1
+def count_parts(device: torch.device, num_tiles: int) -> int:
+    """Return in how many parts to work on tiles: one on a GPU, which is wide by itself."""
+    return min(MOST_PARTS, num_tiles) if device.type == "cpu" else 1
 
 
-def in_lanes(num_lanes: int, work: Callable[[int], _T]) -> list[_T]:
-    """Call `work` with the number of each lane, in threads that compute without gradients.
+def in_lanes(num_parts: int, work: Callable[[int], _T]) -> list[_T]:
+    """Call `work` with the number of each part, in threads that compute without gradients.
 
-    A single lane is the calling thread.
+    The calling thread is one of them. A single part has all of torch's threads.
     """
-    if num_lanes == 1:
+    if num_parts == 1:
         return [work(0)]
-    # Torch keeps these for each thread.
-    num_threads = torch.get_num_threads() // num_lanes
+    lanes, num_threads = lanes_for(num_parts)
     inference = torch.is_inference_mode_enabled()
+    waiting = deque(range(num_parts))
+    found: dict[int, _T] = {}
 
-    def enter(lane: int) -> _T:
-        torch.set_num_threads(num_threads)
+    def lane() -> None:
+        torch.set_num_threads(num_threads)  # torch keeps it for each thread
         with torch.inference_mode(inference), torch.no_grad():
-            return work(lane)
+            while waiting:
+                try:
+                    part = waiting.popleft()
+                except IndexError:  # another lane was faster
+                    return
+                found[part] = work(part)
 
-    with ThreadPoolExecutor(num_lanes, "r2t-tiles") as pool:
-        return list(pool.map(enter, range(num_lanes)))
+    before = torch.get_num_threads()
+    others = [_pool(os.getpid()).submit(lane) for _ in range(lanes - 1)]
+    try:
+        lane()
+    finally:
+        for other in others:
+            other.exception()  # waits
+        torch.set_num_threads(before)
+    for other in others:
+        other.result()
+    return [found[part] for part in range(num_parts)]
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Return the lanes of a process; a forked one has lost those of its parent."""
+    return ThreadPoolExecutor(MOST_PARTS, f"r2t-tiles-{process}")

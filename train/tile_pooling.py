@@ -141,11 +141,26 @@ class TilePooling:
         )
         return Kept(hidden, input_kept, output_kept, attention, winners)
 
-    def pool_backward(
+    def backward(
         self, probes: Tensor, kept: Kept, d_cls_tokens: Tensor, d_pooled: Tensor, sums: Sums
+    ) -> None:
+        """Add the gradients of words, probes and map."""
+        patches, mean, deviation = self._patches(kept.hidden, kept.output_kept)
+        d_patches = self._pool_backward(patches, probes, kept, (d_cls_tokens, d_pooled), sums)
+        del patches  # as large as the gradient
+        self._map_backward(d_patches, kept, (mean, deviation), sums)
+
+    def _pool_backward(
+        self,
+        patches: Tensor,
+        probes: Tensor,
+        kept: Kept,
+        d_outputs: tuple[Tensor, Tensor],
+        sums: Sums,
     ) -> Tensor:
-        """Return the gradient of y."""
+        """Return the gradient of y, which `patches` is."""
         weights, product = self.weights, self.setting.product
+        d_cls_tokens, d_pooled = d_outputs
         here = (self.layer, self.rows, self.tile.frames)
         d_best = d_pooled[here].unflatten(0, self.asked).transpose(1, 2)
         d_mapped = d_cls_tokens[here].unflatten(0, self.asked).sum(dim=1)
@@ -153,7 +168,6 @@ class TilePooling:
         d_found.scatter_(3, kept.winners[:, :, :, None], d_best[:, :, :, None])
         sums.words[self.layer, self.rows, : self.tile.num_words] += d_found.sum(1).flatten(0, 1)
 
-        patches = self._patches(kept.hidden, kept.output_kept)[0]
         d_found = d_found.flatten(2, 3)
         seen = product(kept.attention.transpose(2, 3), patches)
         cls_patches = patches[:, :, 0]
@@ -174,17 +188,20 @@ class TilePooling:
         d_patches[:, :, 0] += product(d_mapped, weights.output_weight)
         return d_patches
 
-    def map_backward(self, d_patches: Tensor, kept: Kept, sums: Sums) -> None:
-        """Add the gradients of the map, whose input needs none."""
+    def _map_backward(
+        self, d_patches: Tensor, kept: Kept, statistics: tuple[Tensor, Tensor], sums: Sums
+    ) -> None:
+        """Add the gradients of the map, whose input needs none.
+
+        `statistics` of the hidden layer are its mean and inverse deviation.
+        """
         weights, product = self.weights, self.setting.product
-        _, mean, inverse_deviation = self._patches(kept.hidden, kept.output_kept)
         gain, shift = weights.output_gain * self.scale, weights.output_shift * self.scale
         d_hidden, d_gain, d_shift = torch.ops.aten.native_layer_norm_backward(
             keep_(d_patches, _spread(kept.output_kept, d_patches)).flatten(0, 2),
             kept.hidden,
             gain.shape,
-            mean,
-            inverse_deviation,
+            *statistics,
             gain,
             shift,
             [True, True, True],

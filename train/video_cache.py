@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
+from r2t.store.machine import available_bytes
 from r2t.train.sampling import Row
 
 CacheKind = Literal["ram", "gpu"]
@@ -63,8 +63,7 @@ class VideoCache:
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return 1024 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError):  # not Linux: what is free there is not told, so take half
+    found = available_bytes()
+    if found is None:  # nobody says, so take half of all there is
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return found

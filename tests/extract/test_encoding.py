@@ -68,7 +68,7 @@ def decoded(events: list[Decoded]) -> Iterator[tuple[VideoJob, Decoded]]:
 
 @pytest.fixture(autouse=True)
 def two_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "available_cores", lambda: 2)
+    monkeypatch.setattr(encoding, "allowed_cores", lambda: 2)
 
 
 def encode(clip: FrozenClip, events: list[Decoded], clock: StageClock) -> list[Any]:

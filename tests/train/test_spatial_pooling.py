@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from r2t.train import spatial_pooling, tile_lanes, tile_pooling, video_tiles
+from r2t.train import tile_lanes, tile_pooling, video_tiles
 from r2t.train.batch import Batch, Sample, collate
 from r2t.train.dropout_bits import as_numbers_, draw_kept, keep_, spread
 from r2t.train.losses import LossConfig, compute_losses
@@ -186,7 +186,7 @@ def test_dropout_drops_the_same_forward_and_backward(
         return drawn[-1]
 
     monkeypatch.setattr(tile_pooling, "draw_kept", draw)
-    monkeypatch.setattr(tile_lanes, "MOST_LANES", 1)  # draws tile after tile
+    monkeypatch.setattr(tile_lanes, "lanes_for", lambda parts: (1, 1))  # draws tile after tile
     model.block.query_map.eval()
     plain.block.query_map.eval()
     batch = collate([make_sample(11, 7)])
@@ -196,32 +196,30 @@ def test_dropout_drops_the_same_forward_and_backward(
     assert_same(ours, gradients(plain, batch))
 
 
-def test_lanes_draw_and_compute_what_one_lane_does(
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_number_of_lanes_changes_no_bit(
     pair: Callable[..., tuple[R2Model, R2Model]],
     make_sample: Callable[..., Sample],
     monkeypatch: pytest.MonkeyPatch,
+    dropout: float,
 ) -> None:
     monkeypatch.setattr(video_tiles, "ROWS_IN_TILE", 20)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    model, _ = pair(dropout=0.5)
+    model, _ = pair(dropout=dropout)
     batch = collate([make_sample(*shape) for shape in SHAPES])
+    parts: list[int] = []
     found: list[dict[str, Tensor]] = []
-    lanes: list[int] = []
-    in_lanes = tile_lanes.in_lanes
+    for num_lanes in (1, 2, 5):
 
-    def counted(num_lanes: int, work: Callable[[int], Any]) -> list[Any]:
-        lanes.append(num_lanes)
-        return in_lanes(num_lanes, work)
+        def lanes_for(num_parts: int, num_lanes: int = num_lanes) -> tuple[int, int]:
+            parts.append(num_parts)
+            return num_lanes, 1
 
-    monkeypatch.setattr(spatial_pooling, "in_lanes", counted)
-    for most in (16, 16, 1):
-        monkeypatch.setattr(tile_lanes, "MOST_LANES", most)
+        monkeypatch.setattr(tile_lanes, "lanes_for", lanes_for)
         torch.manual_seed(7)
         found.append(gradients(model, batch))
-    assert lanes == [3, 3, 3, 3, 1, 1]  # forward and backward
+    assert parts == [tile_lanes.MOST_PARTS] * 6  # forward and backward
     for name, tensor in found[0].items():
-        assert torch.equal(tensor, found[1][name]), name
-    assert_same(found[0], found[2])
+        assert all(torch.equal(tensor, other[name]) for other in found[1:]), name
 
 
 def test_evaluation_draws_nothing(
