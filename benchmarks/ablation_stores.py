@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ablation_grid import Tier, Variant
 
-from r2t.cli import demo
+from r2t.cli import demo_steps
 from r2t.extract.demo.world import Level
 from r2t.store.feature_store import FeatureStore
 from r2t.store.subset import subset
@@ -21,8 +21,8 @@ from r2t.store.subset import subset
 def make_demo(out: Path, level: Level, num_train: int, num_test: int) -> Path:
     """Make a demo world and extract all six layers of its small CLIP."""
     folder, store = out / "videos", out / "feats.zarr"
-    demo.make_videos(folder, num_train, num_test, num_val=40, level=level)
-    demo.extract_features(folder, store, layers=6)
+    demo_steps.make_videos(folder, num_train, num_test, num_val=40, level=level)
+    demo_steps.extract_features(folder, store, layers=6)
     return store
 
 

@@ -35,7 +35,7 @@ from ablation_grid import TABLES, VARIANTS, Variant
 from ablation_scores import METRICS, Scores, by_group, markdown, plot, rows, write_csv
 from ablation_stores import make_demo, make_tier, read_groups, tiers_table
 
-from r2t.cli import demo
+from r2t.cli import demo_steps
 from r2t.cli.demo_scores import OURS, SHUFFLED, score_model, score_untrained
 from r2t.cli.ui import note, progress_bar
 from r2t.extract.clip import FrozenClip
@@ -76,7 +76,9 @@ class Job:
     def config(self, store: FeatureStore) -> TrainConfig:
         """Return the run's settings; the demo's with the paper's weights of the losses."""
         if self.preset == DEMO:
-            config = demo.demo_config(store, epochs=self.epochs or demo.NUM_EPOCHS, seed=self.seed)
+            config = demo_steps.demo_config(
+                store, epochs=self.epochs or demo_steps.USUAL.epochs, seed=self.seed
+            )
             weights = {"saliency_weight": 0.1, "video_weight": 0.1, "layer_weight": 0.1}
             config = replace(config, losses=replace(config.losses, **weights))
         else:

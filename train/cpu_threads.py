@@ -11,21 +11,23 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
-from r2t.store.machine import CoreWatch, allowed_cores
+from r2t.store.machine import CoreWatch
 
 # Multiplications and additions that keep a core busy for a millisecond or two.
 WORTH_SPLITTING = 1e8
 _FIXED_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _watch = CoreWatch()
-_most_threads: int | None = None  # while `threads_for` holds torch to fewer
+# Of each thread, as is torch's own number: what that was before `threads_for` changed it.
+_most_threads: ContextVar[int | None] = ContextVar("most_threads", default=None)
 
 
-def product_work(num_queries: int, num_frames: int, width: int) -> float:
-    """Return the operations of a linear layer on the frames of a batch."""
-    return 2.0 * num_queries * num_frames * width**2
+def linear_work(num_rows: int, in_width: int, out_width: int) -> float:
+    """Return the operations of a linear layer on so many rows."""
+    return 2.0 * num_rows * in_width * out_width
 
 
 def fitting_threads(most: int, free_cores: float, work: float) -> int:
@@ -42,10 +44,11 @@ def fitting_lanes(most: int, free_cores: float, num_parts: int) -> tuple[int, in
 
 def lanes_for(num_parts: int) -> tuple[int, int]:
     """Return lanes, and threads of each, for parts of some work at this moment."""
-    own = torch.get_num_threads()
-    most = own if _most_threads is None else _most_threads
+    own, most = torch.get_num_threads(), _most_threads.get()
+    if most is None:
+        return fitting_lanes(own, _free_cores(own), num_parts)
     lanes, threads = fitting_lanes(most, _free_cores(most), num_parts)
-    return lanes, threads if _most_threads is None else min(threads, own)
+    return lanes, min(threads, own)
 
 
 @contextmanager
@@ -55,21 +58,20 @@ def threads_for(work: float) -> Generator[None]:
     The number stays for as long as the context, since sums in another number of threads round
     otherwise; lanes follow what is free, since they don't.
     """
-    global _most_threads
-    outer, own = _most_threads, torch.get_num_threads()
-    most = own if outer is None else outer
-    _most_threads = most
+    own = torch.get_num_threads()
+    most = _most_threads.get() or own
+    token = _most_threads.set(most)
     if not _is_fixed():
         torch.set_num_threads(fitting_threads(most, _free_cores(most), work))
     try:
         yield
     finally:
-        _most_threads = outer
+        _most_threads.reset(token)
         torch.set_num_threads(own)
 
 
 def _free_cores(most: int) -> float:
-    return float(most) if _is_fixed() else min(_watch.free_cores(), allowed_cores())
+    return float(most) if _is_fixed() else _watch.free_cores()
 
 
 def _is_fixed() -> bool:

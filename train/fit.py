@@ -21,7 +21,7 @@ from r2t.store.feature_store import FeatureStore
 from r2t.train.checkpoint import RunFolder
 from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
-from r2t.train.cpu_threads import product_work, threads_for
+from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import evaluate_groundings
 from r2t.train.ground_store import ground_all, longest_video
@@ -153,7 +153,8 @@ def _fit(
         reading=reading,
     )
     evaluate = _validation(config, store, splits.val, reading, processes)
-    with threads_for(product_work(*batches.largest_batch, config.model.width)):
+    width = config.model.width
+    with threads_for(linear_work(batches.most_frames, width, width)):
         return train(
             config,
             batches,

@@ -9,7 +9,7 @@ import torch
 from r2t.store.annotations import Annotation
 from r2t.store.feature_store import FeatureStore
 from r2t.store.frame_source import stored_video
-from r2t.train.cpu_threads import product_work, threads_for
+from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.decode import DecodeConfig, Grounding, decode
 from r2t.train.grounder import Grounder
 from r2t.train.model import R2Model
@@ -43,7 +43,7 @@ def ground_all(
     """
     device = next(model.parameters()).device
     groundings: dict[str, Grounding] = {}
-    work = product_work(*reader.largest_batch, model.config.width)
+    work = linear_work(reader.most_frames, model.config.width, model.config.width)
     with torch.inference_mode(), threads_for(work):
         for batch in reader.in_order():
             found = decode(model(batch.to(device)), batch, decoding)

@@ -19,6 +19,7 @@ from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoFeature
 from r2t.train.batch import pad_second_axis
 from r2t.train.checkpoint import RunFolder
 from r2t.train.config import TrainConfig
+from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.decode import Grounding, decode_rows
 from r2t.train.model import R2Model
 from r2t.train.windows import ground_source
@@ -116,6 +117,10 @@ class Grounder:
         return float(self.spec.frame_rate)
 
     @property
+    def _width(self) -> int:
+        return self.model.config.width
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
@@ -157,7 +162,8 @@ class Grounder:
         affine = None
         if video.scale is not None and video.offset is not None:
             affine = torch.from_numpy(np.stack([video.scale, video.offset])).to(self.device)
-        with torch.inference_mode():
+        work = linear_work(video.tokens.shape[1] * video.tokens.shape[2], width, self._width)
+        with torch.inference_mode(), threads_for(work):
             patches = self.model.prepare(tokens, affine)
         return PreparedVideo(video.video_id, patches, video.duration_seconds, video.frame_rate_fps)
 
@@ -180,7 +186,8 @@ class Grounder:
     def _ground(self, video: PreparedVideo, queries: Sequence[QueryFeatures]) -> list[Grounding]:
         tokens = pad_second_axis([torch.from_numpy(query.tokens) for query in queries])
         num_words = torch.tensor([query.tokens.shape[1] for query in queries])
-        with torch.inference_mode():
+        work = linear_work(len(queries) * video.num_frames, self._width, self._width)
+        with torch.inference_mode(), threads_for(work):
             predictions = self.model.answer(
                 video.patches, tokens.to(self.device), num_words.to(self.device)
             )

@@ -123,9 +123,9 @@ class FeatureReader:
         return [item.annotation for item in self._items]
 
     @property
-    def largest_batch(self) -> tuple[int, int]:
-        """Number of queries of a full batch, and of frames of the longest video."""
-        return self._batch_size, max((row.num_frames for row in self._rows), default=0)
+    def most_frames(self) -> int:
+        """Frames of a full batch, padded to the longest video."""
+        return self._batch_size * max((row.num_frames for row in self._rows), default=0)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Yield an epoch, or the rest of it from batch `start`; it depends on seed and number."""

@@ -10,12 +10,12 @@ from r2t.train.cpu_threads import (
     fitting_lanes,
     fitting_threads,
     lanes_for,
-    product_work,
+    linear_work,
     threads_for,
 )
 
-NARROW = product_work(32, 36, 64)  # the demo's
-WIDE = product_work(32, 75, 256)  # ViT-B/32 on QVHighlights
+NARROW = linear_work(32 * 36, 64, 64)  # the demo's
+WIDE = linear_work(32 * 75, 256, 256)  # ViT-B/32 on QVHighlights
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,6 @@ def free_to_choose(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     threads = [4]
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda num: threads.__setitem__(0, num))
-    monkeypatch.setattr(cpu_threads, "allowed_cores", lambda: 4)
     monkeypatch.setattr(cpu_threads._watch, "free_cores", lambda: 4.0)
     return monkeypatch
 
