@@ -93,12 +93,13 @@ def demo(
         first = _show_first(out, json)
         note(f"first answer after {time.monotonic() - began:.0f} s; now the same from scratch")
         result = _from_scratch(out, size, seed, json)
-        result = {**result, "seconds": round(time.monotonic() - began), "first_answer": first}
+        seconds = round(time.monotonic() - began)
+        result = {**result, "seconds": seconds, "first_answer": first}
         write_json(result, out / "scores.json")
         if json:
             print_json(result)
         else:
-            note(f"took {result['seconds'] / 60:.1f} minutes; ask a video yourself:")
+            note(f"took {seconds / 60:.1f} minutes; ask a video yourself:")
             asked = f'{first["video"]} "{first["query"]}"'
             note(f"  r2t predict --checkpoint {result['run']} {asked}")
 

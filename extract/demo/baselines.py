@@ -108,7 +108,9 @@ def sentences_of_others(video_ids: Sequence[str], rng: Generator) -> Int[ndarray
 
 
 def _smoothed(curve: Float[ndarray, " frames"], width: int) -> Float[ndarray, " frames"]:
-    padded = np.pad(curve, width // 2, mode="edge")
+    if width == 1:
+        return curve
+    padded = np.concatenate([curve[:1].repeat(width // 2), curve, curve[-1:].repeat(width // 2)])
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
 
 
