@@ -32,8 +32,8 @@ class FirstAnswer:
 
     def table(self) -> Group:
         """Return the best moments, and what was annotated, for a terminal."""
-        from r2t.cli.plots import span
         from r2t.cli.predict import grounding_table
+        from r2t.cli.times import span
 
         found = grounding_table(self.grounding, self.video.name, self.question.query, NUM_MOMENTS)
         truth = ", ".join(span(start, end) for start, end in self.question.moments.tolist())
@@ -77,8 +77,8 @@ def ask_and_draw(
     grounder: Grounder, clip: FrozenClip, folder: Path, question: Annotation, picture: Path
 ) -> FirstAnswer:
     """Ask a video of a folder, and draw the answer as `r2t predict --plot` does."""
+    from r2t.cli.frame_strip import frame_strip
     from r2t.cli.plots import plot_grounding
-    from r2t.cli.predict import frame_strip
     from r2t.extract.decode_pool import DecodePool
 
     video = folder / f"{question.video_id}.mp4"

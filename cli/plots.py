@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
+from r2t.cli.frame_strip import FrameStrip
+from r2t.cli.times import minutes, span
 from r2t.store.errors import ConfigError
 from r2t.store.files import appearing
 
@@ -29,36 +29,11 @@ if TYPE_CHECKING:
     from r2t.train.decode import Grounding
 
 INK, FAINT, CURVE, TRUTH, FOUND = "#1c2024", "#c9ced6", "#41669c", "#1d7557", "#c24e17"
-NUM_STRIP_FRAMES = 10
 WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, LANE_INCHES = 10.0, 0.62, 1.6, 0.27
 TITLE_CHARACTERS, TITLE_INCHES, MARGIN_INCHES, PAD_INCHES = 88, 0.26, 0.5, 0.09
 LABEL_SHARE = 0.2  # of the axis, what a label takes
 TICK_STEPS_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MAX_TICKS = 10
-
-
-@dataclass(frozen=True, eq=False)
-class FrameStrip:
-    """Pictures uint8 [frames, height, width, 3], evenly spaced over the whole video."""
-
-    pictures: NDArray[np.uint8]
-
-
-def minutes(seconds: float) -> str:
-    """Write a time as m:ss, or h:mm:ss from an hour on; rounds down to whole seconds."""
-    whole = int(seconds)
-    hours, rest = divmod(whole, 3600)
-    if hours:
-        return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
-    return f"{rest // 60}:{rest % 60:02d}"
-
-
-def span(start_seconds: float, end_seconds: float) -> str:
-    """Write a moment as m:ss.s - m:ss.s, rounded to tenths."""
-    return " - ".join(
-        f"{minutes(tenths // 10)}.{tenths % 10}"
-        for tenths in (round(10 * start_seconds), round(10 * end_seconds))
-    )
 
 
 def require_picture_path(path: Path) -> None:

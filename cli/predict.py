@@ -26,12 +26,13 @@ from r2t.cli.shared.options import (
     RunPretrained,
     TopMoments,
 )
+from r2t.cli.times import minutes, span
 from r2t.cli.ui import answers, cell, growing_bar, handle_errors, note, print_json
 from r2t.cli.verdict import presence_json, verdict
+from r2t.store.files import require_writable
 from r2t.store.json_lines import as_utf8
 
 if TYPE_CHECKING:
-    from r2t.cli.plots import FrameStrip
     from r2t.extract.clip import FrozenClip
     from r2t.extract.decode_pool import DecodePool
     from r2t.train.decode import Grounding
@@ -46,7 +47,6 @@ EXAMPLES = examples(
 )
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_COLUMNS = 60
-STRIP_PIXELS = 160
 
 
 def predict(  # noqa: PLR0913 - a parameter for each option
@@ -84,6 +84,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     """
     with handle_errors(), started_pool() as pool:
         _require_paths(plot, report, cut, srt)
+        from r2t.cli.frame_strip import frame_strip
         from r2t.extract.clip import FrozenClip
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
@@ -140,27 +141,26 @@ def _require_paths(
     plot: Path | None, report: Path | None, cut: Path | None, srt: Path | None
 ) -> None:
     """Refuse what cannot be written before anything is computed."""
-    from r2t.cli.plots import require_picture_path
-    from r2t.cli.report import require_page_path
-    from r2t.extract.cut import require_clip_path
-    from r2t.store.files import require_writable
+    if plot is not None:
+        from r2t.cli.plots import require_picture_path
 
-    checks = (
-        (plot, require_picture_path),
-        (report, require_page_path),
-        (cut, require_clip_path),
-        (srt, require_subtitle_path),
-    )
-    for path, require in checks:
-        if path is not None:
-            require(path)
-            require_writable(path.parent)
+        require_picture_path(plot)
+    if report is not None:
+        from r2t.cli.report import require_page_path
+
+        require_page_path(report)
+    if cut is not None:
+        from r2t.extract.cut import require_clip_path
+
+        require_clip_path(cut)
+    if srt is not None:
+        require_subtitle_path(srt)
+    for path in filter(None, (plot, report, cut, srt)):
+        require_writable(path.parent)
 
 
 def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:
     """Lay out the best moments, and the saliency over time."""
-    from r2t.cli.plots import minutes, span
-
     table = Table(title=Text.assemble((query, "bold"), f"  in {video}"), title_justify="left")
     table.add_column("", justify="right")
     table.add_column("moment", justify="right")
@@ -213,7 +213,6 @@ def ask_file(
 
     Also returns in how many windows it was asked; more than one are noted.
     """
-    from r2t.cli.plots import minutes
     from r2t.train.windows import WindowPlan
 
     plan = WindowPlan.of_run(grounder.trained_on)
@@ -240,12 +239,3 @@ def ask_file(
             clip, video, query, frame_rate_fps=frame_rate_fps, on_frames=on_frames
         )
     return grounding, num_windows
-
-
-def frame_strip(pool: DecodePool, video: Path, duration_seconds: float) -> FrameStrip:
-    """Decode a few pictures, evenly spaced over a video."""
-    from r2t.cli.plots import NUM_STRIP_FRAMES, FrameStrip
-
-    batches = pool.stream(video, NUM_STRIP_FRAMES / duration_seconds, size=STRIP_PIXELS)
-    pixels = np.concatenate([batch.pixels for batch in batches])
-    return FrameStrip(pixels.transpose(0, 2, 3, 1))

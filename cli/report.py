@@ -38,7 +38,7 @@ from r2t.store.json_lines import as_utf8
 
 if TYPE_CHECKING:
     from r2t.cli.eval import AskedStore
-    from r2t.cli.plots import FrameStrip
+    from r2t.cli.frame_strip import FrameStrip
     from r2t.train.decode import Grounding
 
 TOP = 5  # found moments of each query

@@ -15,7 +15,7 @@ from r2t.cli.ui import note, progress_bar
 from r2t.store.errors import ConfigError, VideoError
 
 if TYPE_CHECKING:
-    from r2t.cli.plots import FrameStrip
+    from r2t.cli.frame_strip import FrameStrip
 
 URL_FIELD = "{video_id}"
 FILE_POLICY = ("'self'", "file:", "blob:")  # from beside the page, or chosen by its reader
@@ -126,7 +126,7 @@ def video_entries(
 
     Pictures stop once all together reach `MAX_STRIP_BYTES`, which is noted.
     """
-    from r2t.cli.predict import frame_strip
+    from r2t.cli.frame_strip import frame_strip
     from r2t.extract.decode_pool import DecodePool
 
     entries: dict[str, Any] = {}

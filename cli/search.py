@@ -15,6 +15,7 @@ from r2t.cli.downloads import announce_download
 from r2t.cli.eval import note_long_videos
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Checkpoint, Device, Json, Offline, RunModel, RunPretrained, Store
+from r2t.cli.times import minutes, span
 from r2t.cli.ui import (
     SOME_FAILED,
     answers,
@@ -161,8 +162,6 @@ def peak_seconds(answer: Answer) -> float:
 def _table(
     best: Sequence[Answer], query: str, num_moments: int, rule: PresenceRule | None
 ) -> Table:
-    from r2t.cli.plots import minutes, span
-
     table = Table(title=Text(query, style="bold"), title_justify="left")
     for name in ("", "score"):
         table.add_column(name, justify="right")

@@ -85,6 +85,9 @@ def _imported_with(body: list[ast.stmt]) -> Iterator[str]:
         ("import r2t.cli.main", "torch"),
         ("import r2t.cli.main", "zarr"),
         ("import r2t.cli.main", "pandas"),
+        ("import r2t.cli.main", "matplotlib"),
+        ("import r2t.train.grounder, r2t.train.presence", "zarr"),
+        ("import r2t.train.grounder, r2t.train.presence", "pandas"),
         ("import r2t.extract.frames", "torch"),
     ],
 )

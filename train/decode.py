@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float32, Float64
 
 from r2t.store.errors import ConfigError
 from r2t.store.html import html_table
 from r2t.train.batch import Batch
 from r2t.train.model import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Suppression = Literal["hard", "linear", "gaussian", "none"]
 _SHOWN_MOMENTS = 10
@@ -103,10 +105,14 @@ class Grounding:
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row for each moment, best first."""
+        import pandas as pd
+
         return pd.DataFrame(self.moments, columns=["start_seconds", "end_seconds", "score"])
 
     def saliency_frame(self) -> pd.DataFrame:
         """Return a row for each sampled frame: the middle of its slot in seconds, and its score."""
+        import pandas as pd
+
         times = (np.arange(len(self.saliency)) + 0.5) / self.frame_rate_fps
         return pd.DataFrame({"time_seconds": times, "saliency": self.saliency})
 

@@ -17,13 +17,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, RunWarning
-from r2t.store.feature_store import FeatureStore
 from r2t.store.files import read_plain, require_plain, write_whole
 from r2t.store.frame_source import stored_video
 from r2t.train.checkpoint import WEIGHTS
@@ -31,6 +30,9 @@ from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
 from r2t.train.presence_scores import CHANCE, PresenceScores, auc, best_threshold, held_out_right
 from r2t.train.windows import WindowPlan, ground_source
+
+if TYPE_CHECKING:
+    from r2t.store.feature_store import FeatureStore
 
 PRESENCE = "presence.json"
 _MAX_BYTES = 1 << 20  # of that file

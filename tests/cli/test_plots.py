@@ -15,15 +15,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
+from r2t.cli.frame_strip import FrameStrip
 from r2t.cli.plots import (
     FOUND,
-    FrameStrip,
     grounding_figure,
-    minutes,
     plot_grounding,
     require_picture_path,
-    span,
 )
+from r2t.cli.times import minutes, span
 from r2t.store.errors import ConfigError
 from r2t.train.decode import Grounding
 
