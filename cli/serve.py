@@ -7,9 +7,11 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,9 +29,11 @@ from r2t.cli.shared.options import (
     parse_size,
 )
 from r2t.cli.ui import handle_errors, human_bytes, note
+from r2t.cli.uploads import Uploads
 from r2t.store.errors import ConfigError
 
 LARGEST_UPLOAD_BYTES = 2 * 10**9
+SWEEP_EVERY_SECONDS = 30.0
 EXAMPLES = examples(
     "pip install 'r2-tuning[serve]'",
     "r2t serve --checkpoint runs/x",
@@ -44,7 +48,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     max_upload: Annotated[
         int,
         typer.Option(
-            help="Largest video to accept; by default 2GB.",
+            help="Largest video to accept; by default 2GB. All at once may take --keep times that.",
             parser=parse_size,
             metavar="SIZE",
             show_default=False,
@@ -65,10 +69,10 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     """Open a page on this machine: drop a video, type sentences, click the moments found.
 
     A video is encoded once, so that every sentence after is answered at once. Nobody else on the
-    network can reach the page, and it loads nothing from there. Uploads lie in a private folder
-    that goes when the page is closed with Ctrl-C.
+    network can reach the page, and it loads nothing from there. An upload lies in a private folder
+    until its page lets go of it; the folder goes when the server is ended with Ctrl-C.
     """
-    with handle_errors(), _private_folder():
+    with handle_errors(), _private_folder() as folder:
         if find_spec("gradio") is None:
             raise ConfigError("the page needs Gradio: pip install 'r2-tuning[serve]'")
         from r2t.cli.predict import pick_frame_rate, started_pool
@@ -106,35 +110,69 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 f"Up to {human_bytes(max_upload)} and {max_minutes:g} minutes. Everything stays on "
                 "this machine."
             )
-            blocks = Page(asker, pool, top=top, rule=rule).build(title)
+            total = keep * max_upload
+            uploads = Uploads(folder, max_bytes=total)
+            blocks = Page(asker, uploads, pool, top=top, rule=rule).build(title)
             try:
-                address = launch(blocks, port=port, max_upload_bytes=max_upload)
+                address = launch(
+                    blocks,
+                    uploads,
+                    port=port,
+                    max_upload_bytes=max_upload,
+                    max_total_bytes=total,
+                )
             except OSError as error:
                 raise ConfigError(f"--port {port} is taken: give another --port") from error
             note(f"ask videos at {address} (Ctrl-C ends it)", style="bold")
-            _wait_for_the_end()
+            _wait_for_the_end(uploads)
             blocks.close(verbose=False)
 
 
 @contextmanager
-def _private_folder() -> Generator[None]:
-    """Give Gradio a folder for uploads that only this user can read, and remove it at the end."""
-    folder = tempfile.mkdtemp(prefix="r2t-serve-")
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+def _private_folder() -> Generator[Path]:
+    """Give Gradio a folder for uploads that only this user can read, and remove it at the end.
+
+    SIGTERM ends the program in order from here on; it would otherwise leave the folder behind.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    folder = Path(tempfile.mkdtemp(prefix="r2t-serve-"))
+    try:
+        with _environment(
+            GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED="False", **_no_proxy()
+        ):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _no_proxy() -> dict[str, str]:
+    """Name this machine among those that no proxy serves: Gradio asks whether its page is there."""
+    spared = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = ",".join(filter(None, [*spared, "127.0.0.1", "localhost"]))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
+
+
+@contextmanager
+def _environment(**changes: str) -> Generator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if before is None:
-            del os.environ["GRADIO_TEMP_DIR"]
-        else:
-            os.environ["GRADIO_TEMP_DIR"] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
-def _wait_for_the_end() -> None:
-    """Return on Ctrl-C, and on SIGTERM, which would otherwise leave uploads behind."""
+def _wait_for_the_end(uploads: Uploads) -> None:
+    """Return on Ctrl-C and on SIGTERM; until then remove uploads that nobody needs any longer."""
     ended = threading.Event()
 
     def end(_number: int, _frame: object) -> None:
@@ -142,5 +180,8 @@ def _wait_for_the_end() -> None:
 
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, end)
+    swept = time.monotonic()
     while not ended.wait(1.0):
-        pass
+        if time.monotonic() - swept > SWEEP_EVERY_SECONDS:
+            uploads.sweep()
+            swept = time.monotonic()

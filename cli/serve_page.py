@@ -2,7 +2,8 @@
 
 The page loads nothing from elsewhere: a content security policy forbids it, fonts are the system's,
 and Gradio's analytics, sharing and run history are off. Requests that name another host are
-refused, so that a page on the web cannot reach this one through a name of its own.
+refused, so that a page on the web cannot reach this one through a name of its own, and so are those
+of other pages (`serve_guard`).
 """
 
 # pyright: reportUnknownMemberType=false
@@ -29,7 +30,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from r2t.cli.answer_page import Answer, answers_html
-from r2t.cli.plots import minutes
+from r2t.cli.serve_guard import OriginMiddleware, UploadLimitMiddleware
+from r2t.cli.times import minutes
+from r2t.cli.uploads import Uploads
 from r2t.cli.video_asker import VideoAsker
 from r2t.extract.decode_pool import DecodePool
 from r2t.store.errors import R2TError
@@ -38,7 +41,6 @@ from r2t.train.presence import PresenceRule
 logger = logging.getLogger(__name__)
 
 MAX_ANSWERS = 50  # of one video, on one page
-CLEAN_EVERY_SECONDS, KEEP_SECONDS = 600, 12 * 3600
 FONTS = ("system-ui", "sans-serif")
 # Where the theme's own texts have too little contrast: the colours of assets/timeline.css.
 LEGIBLE: dict[str, Any] = {
@@ -108,6 +110,7 @@ class Page:
     def __init__(
         self,
         asker: VideoAsker,
+        uploads: Uploads,
         pool: DecodePool,
         *,
         top: int,
@@ -116,12 +119,12 @@ class Page:
         self._asker = asker
         self._pool = pool
         self._rule = rule
+        self._uploads = uploads
         self._top = top
 
     def build(self, title: str) -> gr.Blocks:
         """Lay the page out and wire it."""
-        cleaning = (CLEAN_EVERY_SECONDS, KEEP_SECONDS)
-        with gr.Blocks(title="r2t", analytics_enabled=False, delete_cache=cleaning) as blocks:
+        with gr.Blocks(title="r2t", analytics_enabled=False) as blocks:
             session = gr.State(Session())
             gr.Markdown(f"## Ask a video\n{title}")
             with gr.Row(elem_id="r2t-ask"):
@@ -161,18 +164,23 @@ class Page:
                 self._cut, [session], [clip, session], show_progress_on=found, **quiet
             )
             cut.success(None, [clip], None, js=SAVE_CLIP, **quiet)
+            blocks.unload(self._leave)
         return blocks
 
     def _open(
         self,
         video: str | None,
         session: Session,
+        request: gr.Request,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[str, Session, str]:
-        self._drop(session)
         if video is None:
-            return "Drop a video to begin.", Session(), ""
+            return self._close(session, request)
         path = Path(video)
+        self._drop_clip(session)
+        if path != session.video:
+            self._drop(session, request)
+        self._uploads.show(_page(request), path)
         began = time.perf_counter()
         with _told(path):
             prepared = self._asker.prepare(
@@ -186,9 +194,10 @@ class Page:
         )
         return text, Session(path), ""
 
-    def _ask(self, query: str, session: Session) -> tuple[str, Session, str]:
+    def _ask(self, query: str, session: Session, request: gr.Request) -> tuple[str, Session, str]:
         if session.video is None:
             raise gr.Error("There is no video yet: drop one first.", print_exception=False)
+        self._uploads.show(_page(request), session.video)
         began = time.perf_counter()
         with _told(session.video):
             grounding, remarks = self._asker.ask(session.video, query)
@@ -224,21 +233,29 @@ class Page:
             )
         return str(session.clip), session
 
-    def _close(self, session: Session) -> tuple[str, Session, str]:
-        self._drop(session)
+    def _close(self, session: Session, request: gr.Request) -> tuple[str, Session, str]:
+        self._drop(session, request)
         return "Drop a video to begin.", Session(), ""
 
-    def _drop(self, session: Session) -> None:
-        """Forget a video that its page no longer shows, and remove the file."""
+    def _drop(self, session: Session, request: gr.Request) -> None:
+        """Forget a video that no page shows any longer, and remove the file."""
         self._drop_clip(session)
-        if session.video is not None:
-            self._asker.forget(session.video)
-            session.video.unlink(missing_ok=True)
+        gone = self._uploads.release(_page(request))
+        if gone is not None:
+            self._asker.forget(gone)
+
+    def _leave(self, request: gr.Request) -> None:
+        self._uploads.leave(_page(request))
 
     def _drop_clip(self, session: Session) -> None:
         if session.clip is not None:
             shutil.rmtree(session.clip.parent, ignore_errors=True)
             session.clip = None
+
+
+def _page(request: gr.Request) -> str:
+    """Return what tells open pages apart."""
+    return str(request.session_hash)
 
 
 @contextmanager
@@ -261,7 +278,9 @@ def _plain(text: str) -> str:
     return "".join(f"\\{each}" if each in "\\`*_{}[]()#+-.!<>|&~" else each for each in text)
 
 
-def launch(blocks: gr.Blocks, *, port: int, max_upload_bytes: int) -> str:
+def launch(
+    blocks: gr.Blocks, uploads: Uploads, *, port: int, max_upload_bytes: int, max_total_bytes: int
+) -> str:
     """Serve the page on this machine alone, in the background; return its address."""
     assets = files("r2t.cli") / "assets"
 
@@ -291,6 +310,8 @@ def launch(blocks: gr.Blocks, *, port: int, max_upload_bytes: int) -> str:
             "redoc_url": None,
             "middleware": [
                 Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
+                Middleware(OriginMiddleware),
+                Middleware(UploadLimitMiddleware, uploads=uploads, max_bytes=max_total_bytes),
                 Middleware(PolicyMiddleware),
             ],
         },

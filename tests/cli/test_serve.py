@@ -104,7 +104,8 @@ def address(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[st
         [sys.executable, "-m", "r2t.cli", "serve", *options, "--max-upload", "100kB"],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(folder)},
+        # A proxy that nobody serves: this machine's own page must not be asked for through it.
+        env={**os.environ, "TMPDIR": str(folder), "HTTP_PROXY": "http://127.0.0.1:9"},
     )
     assert process.stderr is not None
     try:
@@ -124,6 +125,19 @@ def address(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[st
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_a_start_that_is_broken_off_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    with subprocess.Popen(
+        [sys.executable, "-m", "r2t.cli", "serve", "--checkpoint", str(run), "--device", "cpu"],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        wait_for(lambda: list(tmp_path.glob("r2t-serve-*")))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(90) == 128 + signal.SIGTERM
+    assert list(tmp_path.glob("r2t-serve-*")) == []
 
 
 def test_a_person_asks_a_video_in_the_browser(address: str, browser: Any, tmp_path: Path) -> None:
@@ -220,6 +234,32 @@ def test_the_page_can_be_read_and_used_by_day_by_night_and_on_a_phone(
     start, end = (float(each) for each in re.findall(r"0:0(\d\.\d)", label))
     with av.open(str(clip)) as container:
         assert container.duration == pytest.approx(1e6 * (end - start), abs=2e5)
+
+
+def test_two_tabs_with_one_video_do_not_disturb_each_other(
+    address: str, browser: Any, tmp_path: Path
+) -> None:
+    video = write_video(tmp_path / "one film", Recipe())
+    first = browser.current_window_handle
+
+    def find(selector: str) -> Any:
+        return browser.find_element("css selector", selector)
+
+    def open_page() -> None:
+        browser.get(address)
+        wait_for(lambda: find("#r2t-video input[type=file]")).send_keys(str(video))
+        wait_for(lambda: "is ready" in find("#r2t-status").text)
+
+    open_page()
+    browser.switch_to.new_window("tab")
+    open_page()
+    find("#r2t-video button[aria-label=Clear]").click()
+    wait_for(lambda: "Drop a video" in find("#r2t-status").text)
+    browser.close()
+    browser.switch_to.window(first)
+    find("#r2t-query textarea, #r2t-query input").send_keys("a cat")
+    find("#r2t-find").click()
+    wait_for(lambda: browser.find_elements("css selector", ".r2t-answer"))
 
 
 @pytest.mark.parametrize(
