@@ -15,7 +15,8 @@ from barcode_videos import Recipe, write_video
 from browsers import look, low_contrasts, wait_for
 
 from r2t.cli import plots
-from r2t.cli.plots import MAX_TICKS, FrameStrip, tick_seconds
+from r2t.cli.frame_strip import FrameStrip
+from r2t.cli.plots import MAX_TICKS, tick_seconds
 from r2t.cli.report import write_video_report
 from r2t.train.decode import Grounding
 

@@ -20,7 +20,7 @@ from tiny_store import make_store, tiny_config
 from typer.testing import Result
 
 from r2t.cli.eval import evaluate
-from r2t.cli.plots import FrameStrip
+from r2t.cli.frame_strip import FrameStrip
 from r2t.cli.report import last_name, report, write_video_report
 from r2t.cli.report_page import breakdown_table, json_for_html, query_entry, render_page
 from r2t.store.annotations import Annotation
