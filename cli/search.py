@@ -74,9 +74,9 @@ def search(  # noqa: PLR0913 - a parameter for each option
         grounder = Grounder.load(checkpoint, device=processor)
         rule = load_rule(checkpoint)
         require_compatible(grounder.spec, features.spec, action=f"search {store}")
-        if not len(features.videos):
+        if not len(features):
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
-        note_long_videos(features, grounder.trained_on, set(features.videos["video_id"]))
+        note_long_videos(features, grounder.trained_on, set(features))
         encoder = QueryEncoder.matching(
             grounder,
             model=model,
@@ -89,7 +89,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
         began = time.perf_counter()
         best, failed = _best_answers(grounder, features, asked, top, batch_size)
         seconds = time.perf_counter() - began
-        count = len(features.videos)
+        count = len(features)
         if json:
             print_json(
                 {
@@ -126,7 +126,7 @@ def _best_answers(
 
     best: list[tuple[float, str, Answer]] = []
     failed: list[Answer] = []
-    with progress_bar("videos", len(store.videos)) as show_done:
+    with progress_bar("videos", len(store)) as show_done:
         for done, answer in enumerate(ask(grounder, store, query, batch_size=batch_size), start=1):
             if answer.grounding is None:
                 failed.append(answer)

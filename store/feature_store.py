@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 import zarr
 
 from r2t.store.annotations import Annotation
@@ -32,6 +31,9 @@ from r2t.store.tables import Table
 from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
 from r2t.store.writer import StoreWriter
 from r2t.store.zipped import ZippedFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ALL = slice(None)
 _QUERY_FIELDS = (
@@ -126,6 +128,11 @@ class FeatureStore:
         """A row for each query: ids, sentence, split, domain, number of words and moments."""
         frame = self._queries.frame(_QUERY_FIELDS)
         return frame.rename(columns={"text": "query", "num_tokens": "num_words"})
+
+    def lengths(self) -> dict[str, int]:
+        """Return the number of frames of each indexed video by id."""
+        ids, counts = (self._videos.column(name).tolist() for name in ("video_id", "num_frames"))
+        return dict(zip(map(str, ids), counts, strict=True))
 
     def annotations(self, split: str | None = None, domain: str | None = None) -> list[Annotation]:
         """Return the annotations of a split and domain (default: all), in order of writing."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from r2t.store.errors import StoreError
 from r2t.store.parts import Part
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Table:
@@ -61,6 +63,8 @@ class Table:
 
     def frame(self, names: Sequence[str]) -> pd.DataFrame:
         """Return columns as a data frame."""
+        import pandas as pd
+
         if not self._parts:
             return pd.DataFrame({name: pd.Series(dtype=object) for name in names})
         columns = {name: self.column(name) for name in names}

@@ -20,14 +20,14 @@ from r2t.train.windows import WindowPlan, ground_source
 def longest_video(store: FeatureStore, annotations: Sequence[Annotation]) -> int:
     """Return the frames of the longest annotated video that the store has, 0 without any."""
     wanted = {annotation.video_id for annotation in annotations}
-    table = store.videos
-    return int(table["num_frames"][table["video_id"].isin(wanted)].max()) if wanted else 0
+    lengths = store.lengths()
+    return max((lengths[video_id] for video_id in wanted if video_id in lengths), default=0)
 
 
 def long_videos(store: FeatureStore, plan: WindowPlan) -> set[str]:
     """Return the videos of a store that are asked in windows."""
-    table = store.videos
-    return set(table["video_id"][table["num_frames"] > plan.limit_frames])
+    lengths = store.lengths().items()
+    return {video_id for video_id, num_frames in lengths if num_frames > plan.limit_frames}
 
 
 def ground_all(

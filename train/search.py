@@ -43,13 +43,14 @@ def search(
     windows, one at a time. Answers are the ones that a video gives alone.
     """
     plan = WindowPlan.of_run(grounder.trained_on)
-    table = store.videos.sort_values(["num_frames", "video_id"])
-    whole = table["num_frames"] <= plan.limit_frames
-    for videos, failures in _batches(store, table["video_id"][whole].tolist(), batch_size):
+    lengths = store.lengths()
+    ordered = sorted(lengths, key=lambda video_id: (lengths[video_id], video_id))
+    whole = [video_id for video_id in ordered if lengths[video_id] <= plan.limit_frames]
+    for videos, failures in _batches(store, whole, batch_size):
         yield from failures
         if videos:
             yield from _ask(grounder, videos, query)
-    for video_id in table["video_id"][~whole].tolist():
+    for video_id in ordered[len(whole) :]:
         try:
             source = stored_video(store, video_id)
             (grounding,) = ground_source(grounder, source, [query], plan=plan)

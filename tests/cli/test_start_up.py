@@ -58,4 +58,4 @@ def test_predict_needs_no_store_and_no_pictures(folder: Path) -> None:
 def test_search_needs_no_videos(folder: Path) -> None:
     options = ("--checkpoint", "run", "--store", "own.zarr")
     loaded = loaded_by("search", "a ball", *options, cwd=folder, status=2)  # the store is empty
-    assert loaded & (NEVER | {"av", "decord", "r2t.extract.decode_pool"}) == set()
+    assert loaded & (NEVER | {"pandas", "av", "decord", "r2t.extract.decode_pool"}) == set()
