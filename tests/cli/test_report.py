@@ -16,6 +16,7 @@ import av
 import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
+from demo_run import presence_rule
 from tiny_store import make_store, tiny_config
 from typer.testing import Result
 
@@ -28,6 +29,7 @@ from r2t.train.decode import Grounding
 from r2t.train.fit import fit, split_annotations
 from r2t.train.metrics import score_queries
 from r2t.train.metrics_breakdown import COLUMNS, breakdown
+from r2t.train.presence import save_rule
 from r2t.train.submission import SubmissionRow
 
 RunCommand = Callable[..., Result]
@@ -80,6 +82,7 @@ def test_the_page_holds_the_scores_that_eval_prints(
     text = page.read_text()
     assert "http" not in re.sub(r"http://www.w3.org/2000/svg|http-equiv", "", text)
     data = page_data(text)
+    assert {query["verdict"] for query in data["queries"]} == {None}
     scores = json.loads(run_command(evaluate, *options, "--json").stdout)
     rows = {row["name"]: row["cells"][0] for row in data["tables"][0]["rows"]}
     known = {name: value for name, value in scores["brief"].items() if value is not None}
@@ -288,3 +291,17 @@ def test_highlight_datasets_have_a_table_of_domains(
     assert data["summary"] is None
     assert [row["name"] for row in data["tables"][0]["rows"]] == ["mAP"]
     assert data["queries"][0]["moments"] == []
+
+
+def test_the_page_says_what_is_probably_not_in_its_video(
+    run_command: RunCommand, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store, run = trained
+    shutil.copytree(run, tmp_path / "run")
+    save_rule(tmp_path / "run", presence_rule(2.0), {})
+    asked = ("--store", store, "--checkpoint", tmp_path / "run", "--device", "cpu")
+    page = tmp_path / "page.html"
+    answer = run_command(report, *asked, "--out", page, "--bootstrap", 50)
+    assert answer.exit_code == 0, answer.stderr
+    verdicts = [query["verdict"] for query in page_data(page.read_text())["queries"]]
+    assert all(verdict.startswith("probably not in this video (saliency ") for verdict in verdicts)

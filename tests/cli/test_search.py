@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from demo_run import presence_rule
 from open_clip.transformer import VisionTransformer
 from tiny_store import tiny_config
 from typer.testing import Result
@@ -22,6 +23,7 @@ from r2t.train.checkpoint import RunFolder
 from r2t.train.grounder import Grounder
 from r2t.train.model import R2Model
 from r2t.train.model_config import R2Config
+from r2t.train.presence import save_rule
 
 RunCommand = Callable[..., Result]
 
@@ -96,6 +98,25 @@ def test_every_video_answers_as_it_would_alone_and_no_picture_is_looked_at(
     best = found["videos"][0]["video"]
     assert best in table.stdout
     assert found["videos"][2]["video"] not in table.stdout
+
+
+def test_a_calibrated_run_says_which_videos_probably_lack_it(
+    run_command: RunCommand, searchable: dict[str, Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(searchable["run"], run)
+    asked = ("a ball", "--store", searchable["store"], "--checkpoint", run, "--device", "cpu")
+    before = json.loads(run_command(search, *asked, "--json").stdout)["videos"]
+    assert {video["presence"]["probably_absent"] for video in before} == {None}
+    scores = [video["score"] for video in before]
+    for threshold, num_absent in (((scores[1] + scores[2]) / 2, 3), (scores[0] + 0.1, 5)):
+        save_rule(run, presence_rule(threshold), {})
+        after = json.loads(run_command(search, *asked, "--json").stdout)["videos"]
+        absent = [video["presence"]["probably_absent"] for video in after]
+        assert absent == [False] * (5 - num_absent) + [True] * num_absent
+        text = run_command(search, *asked).stdout
+        assert ("probably in none of these videos" in text) is (num_absent == 5)
+        assert "probably" in text
 
 
 def test_a_damaged_video_is_named_and_the_others_answer(

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
 from browsers import look, low_contrasts, wait_for
-from demo_run import make_demo_run
+from demo_run import make_demo_run, presence_rule
 
-from r2t.cli.answer_page import Answer, answers_html
+from r2t.cli.answer_page import Answer, answers_html, answers_json
 from r2t.cli.video_asker import VideoAsker
 from r2t.extract.clip import FrozenClip
 from r2t.store.errors import AnnotationError, VideoError
@@ -89,6 +89,15 @@ def test_what_people_type_is_text_on_the_page() -> None:
     [link] = re.findall('href="data:application/x-subrip;base64,([^"]*)"', html)
     assert "00:00:01,000 --> 00:00:02,000" in base64.b64decode(link).decode()
     assert answers_html("film", [], top=5) == ""
+    for threshold, denied in ((0.5, True), (-0.5, False)):
+        answer = Answer("a ball", grounding, 0.1, presence_rule(threshold))
+        html = answers_html("film", [answer], top=5)
+        assert ("probably not in this video (saliency 0.000 &lt; 0.500)" in html) is denied
+        assert answers_json("film", [answer])["answers"][0]["presence"] == {
+            "score": 0.0,
+            "threshold": threshold,
+            "probably_absent": denied,
+        }
 
 
 @pytest.fixture(scope="module")
