@@ -98,6 +98,7 @@ class Extractor(WorkerPlugin):
                 window=self._clip.batch_size,
                 timeout_seconds=self._config.timeout_seconds,
                 memory_bytes=self._config.memory_bytes,
+                max_hours=self._config.max_hours,
             )
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r2t.extract.frames import Decoder, require_decoder
+from r2t.extract.probe import DEFAULT_MAX_HOURS, require_hours
 from r2t.store.errors import ConfigError
 from r2t.store.machine import allowed_cores
 from r2t.store.schema import PER_VIDEO, StorageDtype
@@ -27,8 +28,9 @@ class ExtractConfig:
 
     `frame_rate` is sampled frames per second, or "per-video": one frame for each clip that the
     video's saliency labels have. A decoder is killed after `timeout_seconds` without progress, and
-    may take `memory_bytes` (Linux). `retry_failed` tries again what earlier runs have quarantined,
-    `update` extracts anew the stored videos whose files have changed.
+    may take `memory_bytes` (Linux). A video of over `max_hours` fails. `retry_failed` tries again
+    what earlier runs have quarantined, `update` extracts anew the stored videos whose files have
+    changed.
     """
 
     frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS
@@ -37,6 +39,7 @@ class ExtractConfig:
     num_workers: int = 1
     timeout_seconds: float = 60.0
     memory_bytes: int = DEFAULT_MEMORY_BYTES
+    max_hours: float = DEFAULT_MAX_HOURS
     retry_failed: bool = False
     update: bool = False
 
@@ -53,6 +56,7 @@ class ExtractConfig:
             raise ConfigError(f"{self.num_workers} workers: give at least 1")
         if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):
             raise ConfigError(f"time limit {self.timeout_seconds} s: must be > 0")
+        require_hours(self.max_hours)
         if self.memory_bytes < MIN_MEMORY_BYTES:
             raise ConfigError(
                 f"memory limit {self.memory_bytes / 1e9:g} GB: a decoder needs at least "

@@ -8,20 +8,28 @@ at its own frames, some 20 ms long. Other streams are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Stream
 from av.video.frame import PictureType
+from av.video.stream import VideoStream
 
+from r2t.extract.clock import on_one_clock
+from r2t.extract.container import open_video
+from r2t.extract.probe import VideoInfo, probe
 from r2t.extract.resize import Orientation
 from r2t.store.errors import ConfigError, VideoError
-from r2t.store.files import DISK_FULL, appearing
+from r2t.store.files import appearing
 
-SUFFIXES = (".mp4", ".mkv", ".mov")
+_FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
+SUFFIXES = tuple(_FORMATS)
 NUMBER = "{n}"  # in a name: a file for each moment, counted from 1
 
 _CLOCK = Fraction(1, 90_000)
@@ -81,76 +89,115 @@ def cut(
     for path, chosen in plan:
         if path.exists() and path.samefile(video):
             raise ConfigError(f"{path} is the video itself: give the clip another name")
-        try:
-            with appearing(path) as unfinished:
-                _write(video, chosen, unfinished, on_seconds)
-        except FFmpegError as error:
-            if error.errno in DISK_FULL:
-                raise OSError(error.errno, error.strerror, str(path)) from error
-            raise VideoError(f"{video}: cannot be cut: {error.strerror or error}") from error
+        with appearing(path) as unfinished:
+            _write(video, chosen, unfinished, _FORMATS[path.suffix.lower()], on_seconds)
     return [path for path, _ in plan]
 
 
 def _write(
-    video: Path, spans: Sequence[Span], path: Path, on_seconds: Callable[[float], None]
+    video: Path,
+    spans: Sequence[Span],
+    path: Path,
+    container_format: str,
+    on_seconds: Callable[[float], None],
 ) -> None:
-    with av.open(str(video)) as source, av.open(str(path), "w") as target:
-        picture = source.streams.best("video")
-        if picture is None:
-            raise VideoError(f"{video}: holds no pictures")
-        sound = source.streams.best("audio")
-        writer = _Writer(target, picture, sound)
+    info = probe(video)
+    # An absolute path cannot be mistaken for a protocol, as "a:b.mp4" can.
+    with (
+        _reported_as_os_error(),
+        av.open(str(path.absolute()), "w", format=container_format) as target,
+    ):
+        writer: _Writer | None = None
         shift = 0.0
         for start, end in spans:
-            for frame, seconds in _frames(source, picture, sound, start, end):
-                if isinstance(frame, av.VideoFrame):
-                    writer.add_picture(frame, seconds - start + shift)
-                    on_seconds(seconds - start + shift)
-                else:
-                    writer.add_sound(frame, seconds - start + shift)
+            with open_video(video) as (source, picture):
+                sound = source.streams.best("audio")
+                if writer is None:
+                    writer = _Writer(target, picture, sound)
+                for frame, seconds in _frames(_decoded(info, source, picture, start, end), start):
+                    with _reported_as_os_error():
+                        writer.add(frame, seconds - start + shift)
+                    if isinstance(frame, av.VideoFrame):
+                        on_seconds(seconds - start + shift)
             shift += end - start
+        if writer is None or not writer.num_pictures:
+            raise VideoError(f"{video}: no picture lies in the moments to cut out")
         writer.close()
-    if not writer.num_pictures:
-        raise VideoError(f"{video}: no picture lies in the moments to cut out")
 
 
-def _frames(
-    source: Any, picture: Any, sound: Any, start: float, end: float
-) -> Iterator[tuple[Any, float]]:
-    """Yield pictures and sound of [start, end) with their times from the video's own start."""
-    before = None  # the picture on show as the span begins
+@contextmanager
+def _reported_as_os_error() -> Iterator[None]:
+    """Turn FFmpeg's errors in writing into an `OSError`; those in reading are a `VideoError`."""
+    try:
+        yield
+    except FFmpegError as error:
+        raise OSError(error.errno, error.strerror or str(error)) from error
+
+
+def _frames(decoded: Iterator[tuple[Any, float]], start: float) -> Iterator[tuple[Any, float]]:
+    """Yield pictures and sound from `start` on, with their times, the picture then on show first.
+
+    Before a video's first picture the first is on show, as it is where frames are sampled.
+    """
+    before = None
     shown = False
-    for frame, seconds in _decoded(source, picture, sound, start, end):
+    for frame, seconds in decoded:
         is_picture = isinstance(frame, av.VideoFrame)
-        if seconds >= start:
-            if is_picture and not shown and before is not None and seconds > start:
-                yield before, start
-            shown = shown or is_picture
+        if seconds < start:
+            before = frame if is_picture else before
+        elif not is_picture or shown:
             yield frame, seconds
-        elif is_picture:
-            before = frame
+        else:
+            shown = True
+            on_show = frame if before is None or seconds == start else before
+            yield on_show, start
+            if on_show is not frame:
+                yield frame, seconds
     if not shown and before is not None:
         yield before, start
 
 
 def _decoded(
-    source: Any, picture: Any, sound: Any, start: float, end: float
+    info: VideoInfo, source: InputContainer, picture: VideoStream, start: float, end: float
 ) -> Iterator[tuple[Any, float]]:
-    """Yield what is decoded from the key frame before `start` until all streams reach `end`."""
-    zero = Fraction(picture.start_time or 0) * picture.time_base
-    source.seek(int((zero + Fraction(start)) / picture.time_base), stream=picture, backward=True)
-    unfinished = {stream.index for stream in (picture, sound) if stream is not None}
-    for packet in source.demux([stream for stream in (picture, sound) if stream is not None]):
+    """Yield what is shown and heard from the key frame before `start` until `end`, and its time.
+
+    Counts seconds from the start of the container, as everything else does. One picture is yielded
+    in any case.
+    """
+    zero = info.start_ticks * info.time_base
+    sound = source.streams.best("audio")
+    streams = [picture] if sound is None else [picture, sound]
+    if info.timeline is None or not info.timeline.joints:
+        _seek(source, picture, sound, zero + Fraction(start))
+    unfinished = {stream.index for stream in streams}
+    any_picture = False
+    for packet in on_one_clock(source, streams, info.timeline, str(info.path)):
         for frame in packet.decode():
-            if frame.pts is None:
+            if frame.pts is None or not isinstance(frame, (av.VideoFrame, av.AudioFrame)):
                 continue
             seconds = float(frame.pts * frame.time_base - zero)
-            if seconds < end:
+            first = isinstance(frame, av.VideoFrame) and not any_picture
+            any_picture = any_picture or first
+            if seconds < end or first:
                 yield frame, seconds
-            else:
+            if seconds >= end:
                 unfinished.discard(packet.stream.index)
         if not unfinished:
             return
+
+
+def _seek(
+    source: InputContainer, picture: VideoStream, sound: Stream | None, seconds: Fraction
+) -> None:
+    """Go to the last key frame before a time on the stream's own clock."""
+    by: Stream = picture
+    time_base = picture.time_base or Fraction(1)
+    # Where sound starts before the pictures, their first key frame is too late.
+    first = Fraction(picture.start_time or 0) * time_base
+    if sound is not None and sound.time_base and seconds < first:
+        by, time_base = sound, sound.time_base
+    source.seek(int(seconds / time_base), stream=by, backward=True)
 
 
 class _Writer:
@@ -167,7 +214,14 @@ class _Writer:
             self._sound.layout = "mono" if sound.channels == 1 else "stereo"
             self._resampler = av.AudioResampler("fltp", self._sound.layout, sound.rate)
 
-    def add_picture(self, frame: av.VideoFrame, seconds: float) -> None:
+    def add(self, frame: av.VideoFrame | av.AudioFrame, seconds: float) -> None:
+        """Encode a picture or sound at a time of the clip."""
+        if isinstance(frame, av.VideoFrame):
+            self._add_picture(frame, seconds)
+        else:
+            self._add_sound(frame, seconds)
+
+    def _add_picture(self, frame: av.VideoFrame, seconds: float) -> None:
         upright = _upright(frame)
         if self._picture is None:
             self._picture = self._target.add_stream("libx264", rate=self._rate, options=_QUALITY)
@@ -184,7 +238,7 @@ class _Writer:
         self._target.mux(self._picture.encode(even))
         self.num_pictures += 1
 
-    def add_sound(self, frame: av.AudioFrame, seconds: float) -> None:
+    def _add_sound(self, frame: av.AudioFrame, seconds: float) -> None:
         if self._picture is None:
             self._early.append((frame, seconds))
         else:

@@ -22,7 +22,7 @@ from r2t.extract.cut import clips, require_clip_path
 from r2t.extract.decode_process import DecodeProcess, DecoderDeathError
 from r2t.extract.decoders import PYAV
 from r2t.extract.frames import Decoder, FrameBatch, handover_label, require_decoder
-from r2t.extract.probe import VideoLength, exact_rate
+from r2t.extract.probe import DEFAULT_MAX_HOURS, VideoLength, exact_rate, require_hours
 from r2t.store.errors import ConfigError, VideoError
 
 _Answer = TypeVar("_Answer", FrameBatch, VideoLength, float)
@@ -32,7 +32,8 @@ class DecodePool:
     """A fixed number of decoding processes, started when needed; safe to use from many threads.
 
     `timeout_seconds` limits the time in which a worker shows no progress, not a video's whole time.
-    `memory_bytes` limits the data of each worker where the system can (Linux).
+    `memory_bytes` limits the data of each worker where the system can (Linux). Videos that last
+    over `max_hours` are refused.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class DecodePool:
         threads_per_worker: int = 1,
         timeout_seconds: float = 60.0,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        max_hours: float = DEFAULT_MAX_HOURS,
     ) -> None:
         require_decoder(decoder)
+        require_hours(max_hours)
         if min(num_workers, size, window, threads_per_worker, memory_bytes) < 1:
             raise ConfigError(
                 f"{num_workers = }, {size = }, {window = }, {threads_per_worker = }, "
@@ -57,6 +60,7 @@ class DecodePool:
         self._num_workers = num_workers
         self._decoder = decoder
         self._options = {"size": size, "window": window, "num_threads": threads_per_worker}
+        self._max_hours = max_hours
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
@@ -109,6 +113,7 @@ class DecodePool:
                 "fps": str(rate),
                 "decoder": decoder,
                 "first_frame": first_frame,
+                "max_hours": self._max_hours,
                 **self._options,
                 "size": self._options["size"] if size is None else size,
             }
@@ -125,7 +130,12 @@ class DecodePool:
 
     def measure(self, path: str | Path, fps: float | Fraction) -> VideoLength:
         """Return what `probe.measure` returns, found out in a worker."""
-        request = {"path": str(path), "fps": str(exact_rate(fps)), "measure": True}
+        request = {
+            "path": str(path),
+            "fps": str(exact_rate(fps)),
+            "max_hours": self._max_hours,
+            "measure": True,
+        }
         try:
             [length] = self._attempt(request, DecodeProcess.measure)
         except DecoderDeathError as death:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import numpy as np
 from r2t.extract.frames import FrameBatch
 from r2t.extract.probe import VideoLength
 from r2t.store.errors import VideoError
+
+logger = logging.getLogger(__name__)
 
 # -P: modules in the working directory do not take the place of installed ones.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "r2t.extract.decode_worker")
@@ -102,6 +105,9 @@ class DecodeProcess:
                     raise VideoError(message["error"])
                 if "done" in message:
                     return
+                if "warning" in message:
+                    logger.warning("%s", message["warning"])
+                    continue
                 if "shape" in message:
                     message["pixels"] = self._read_pixels(tuple(message["shape"]))
                 if "decoder" not in message:

@@ -2,16 +2,17 @@
 
 Requests come as JSON lines on standard input. Answers go out as JSON lines: {"ready"} once, then
 for each request {"decoder"} while work goes on, {"batch"} with raw pixels of {"shape"} after it,
-and {"done"} or {"error"}. A request to "measure" is answered by {"length"} in place of batches,
-one with "spans" to cut out by {"seconds"} as they are written.
-Writing blocks until the parent reads, so a slow parent slows the decoder
-down instead of filling memory. Standard input ending means that the parent is gone.
+{"warning"} for what is logged, and {"done"} or {"error"}. A request to "measure" is answered by
+{"length"} in place of batches, one with "spans" to cut out by {"seconds"} as they are written.
+Writing blocks until the parent reads, so a slow parent slows the decoder down instead of filling
+memory. Standard input ending means that the parent is gone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import queue
 import signal
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from r2t.extract.cut import cut
+from r2t.extract.decoders import PYAV
 from r2t.extract.frames import FrameBatch, stream_frames
 from r2t.extract.probe import measure
 from r2t.store.errors import R2TError
@@ -42,9 +44,21 @@ def main() -> None:
     os.dup2(2, 1)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests,), daemon=True).start()
+    logging.getLogger("r2t").addHandler(_Warnings(answers))
     _answer(answers, {"ready": True})
     while True:
         _serve(requests.get(), answers)
+
+
+class _Warnings(logging.Handler):
+    """Hands over what is logged, for the parent to log."""
+
+    def __init__(self, answers: BinaryIO) -> None:
+        super().__init__(logging.WARNING)
+        self._answers = answers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _answer(self._answers, {"warning": record.getMessage()})
 
 
 def _receive(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
@@ -77,7 +91,12 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
         if "spans" in request:
             _cut(answers, request)
         elif request.pop("measure", False):
-            length = measure(request["path"], Fraction(request["fps"]))
+            length = measure(
+                request["path"],
+                Fraction(request["fps"]),
+                max_hours=request["max_hours"],
+                tick=lambda: on_progress(PYAV),
+            )
             _answer(answers, {"length": dataclasses.asdict(length)})
         else:
             _stream(answers, Fraction(request.pop("fps")), request, on_progress)

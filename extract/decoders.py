@@ -13,20 +13,28 @@ patch up inside a picture it does not tell: PyAV does both.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
-from r2t.extract.probe import VideoInfo, open_video
+from r2t.extract.clock import on_one_clock
+from r2t.extract.container import open_video
+from r2t.extract.probe import VideoInfo
 from r2t.extract.resize import Orientation, resize_and_crop
+from r2t.extract.timeline import frame_ticks
 from r2t.store.errors import VideoError
+
+logger = logging.getLogger(__name__)
 
 PYAV = f"pyav {av.__version__}"
 
@@ -64,7 +72,7 @@ def pyav_pictures(
 ) -> Iterator[Picture]:
     """Decode from the start with PyAV; `tick` is called once for every frame decoded."""
     rate, slot = sampling.rate, sampling.first_slot
-    num_slots = video.num_slots(rate)
+    num_slots, gap_limit = video.num_slots(rate), video.gap_limit_ticks(rate)
     shown: av.VideoFrame | None = None  # the last frame before the next slot's centre
     shown_ticks, gap = 0, 0
     # One for all pictures: each starts threads, which a frame's own would leave to the collector.
@@ -72,27 +80,67 @@ def pyav_pictures(
     with open_video(video.path) as (container, stream):
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = sampling.num_threads
-        for frame in container.decode(stream):
+        packets = on_one_clock(container, stream, video.timeline, str(video.path))
+        _tell_joints(video)
+        for frame in (frame for packet in packets for frame in packet.decode()):
+            assert isinstance(frame, av.VideoFrame)
             tick()
             ticks = frame.pts if frame.pts is not None else shown_ticks + gap
-            _require_sound(video, frame, shown_ticks if shown is not None else ticks, ticks, rate)
+            if shown is not None:
+                ticks = max(ticks, shown_ticks)
+            _require_sound(video, frame, ticks)
+            if shown is not None and ticks - shown_ticks > gap_limit:
+                video.tell_gap(shown_ticks, ticks)
             picture: Picture | None = None
             while slot < num_slots and video.slot_ticks(slot, rate) <= ticks:
                 if picture is None:
                     chosen = (frame, ticks) if shown is None else (shown, shown_ticks)
                     picture = _picture(video, *chosen, to_rgb, sampling.size)
-                yield picture
                 slot += 1
+                if slot == num_slots:  # before the last is handed out, which may end the reading
+                    _require_no_more(video, packets, ticks, rate, tick)
+                yield picture
             if slot == num_slots:
                 return
-            gap = ticks - shown_ticks if shown is not None else (frame.duration or 0)
+            steps = (0 if shown is None else ticks - shown_ticks, gap, frame.duration)
+            gap = next((step for step in steps if step), frame_ticks(stream))
             shown, shown_ticks = frame, ticks
         if shown is None:
             raise VideoError(f"{video.path}: its video stream holds no decodable pictures")
-        video.require_whole(video.seconds(shown_ticks + (shown.duration or 0)), rate)
+        video.require_whole(shown_ticks, rate)
         picture = _picture(video, shown, shown_ticks, to_rgb, sampling.size)
         for _ in range(slot, num_slots):
             yield picture
+
+
+def _require_no_more(
+    video: VideoInfo,
+    packets: Iterator[Packet],
+    last: int,
+    rate: Fraction,
+    tick: Callable[[], None],
+) -> None:
+    """Raise `VideoError` where more or less follows on the last slot than should."""
+    video.require_end(last, rate)
+    try:
+        for packet in packets:
+            tick()
+            ticks = packet.dts if packet.pts is None else packet.pts
+            if packet.size and ticks is not None:
+                last = max(last, ticks)
+                video.require_end(last, rate)
+    except FFmpegError:  # junk, or where the file is cut off
+        pass
+    video.require_whole(last, rate)
+
+
+def _tell_joints(video: VideoInfo) -> None:
+    for joint in video.timeline.joints if video.timeline is not None else ():
+        logger.warning(
+            "%s: its clock starts anew at %.3f s; what follows is counted on from there",
+            video.path,
+            video.seconds(joint.ticks),
+        )
 
 
 def _picture(
@@ -102,21 +150,11 @@ def _picture(
     return Picture(resize_and_crop(Orientation.of(frame).apply(rgb), size), video.seconds(ticks))
 
 
-def _require_sound(
-    video: VideoInfo, frame: av.VideoFrame, before: int, ticks: int, rate: Fraction
-) -> None:
-    """Raise `VideoError` for a frame that is patched up, or that follows a hole in a stream.
-
-    A file's table tells what is missing; in a stream made for broadcast only a gap does.
-    """
+def _require_sound(video: VideoInfo, frame: av.VideoFrame, ticks: int) -> None:
+    """Raise `VideoError` for a frame that is patched up."""
     if frame.is_corrupt:
         raise VideoError(
             f"{video.path}: the picture at {float(video.seconds(ticks)):.3f} s is damaged"
-        )
-    if video.streamed and (ticks - before) * video.time_base > 2 / rate:
-        raise VideoError(
-            f"{video.path}: there are no pictures from {float(video.seconds(before)):.3f} s to "
-            f"{float(video.seconds(ticks)):.3f} s: the file is damaged"
         )
 
 
@@ -127,7 +165,12 @@ def decord_pictures(
     _require_seekable(video)
     table = _FrameTable.read(video, tick)
     rate = sampling.rate
-    video.require_whole(video.seconds(table.end_ticks), rate)
+    video.require_whole(table.ticks[-1], rate)
+    video.require_end(table.ticks[-1], rate)
+    gap_limit = video.gap_limit_ticks(rate)
+    for before, ticks in pairwise(table.ticks):
+        if ticks - before > gap_limit:
+            video.tell_gap(before, ticks)
     reader = _open_decord(video, table, sampling.num_threads)
     last_index, picture = -1, None
     for slot in range(sampling.first_slot, video.num_slots(rate)):
@@ -160,14 +203,12 @@ class _FrameTable(NamedTuple):
     """Timestamps of all frames in the order shown, and which of them a decoder can start at."""
 
     ticks: list[int]
-    end_ticks: int
     clean_keys: frozenset[int]
 
     @classmethod
     def read(cls, video: VideoInfo, tick: Callable[[], None]) -> _FrameTable:
         ticks: list[int] = []
         clean: set[int] = set()
-        end_ticks = video.start_ticks
         with open_video(video.path) as (container, stream):
             extradata = stream.codec_context.extradata or b""
             for packet in container.demux(stream):
@@ -177,14 +218,15 @@ class _FrameTable(NamedTuple):
                 if packet.pts is None or packet.is_discard:
                     raise DecordRefusal("frames that are not shown, or without a time")
                 ticks.append(packet.pts)
-                end_ticks = max(end_ticks, packet.pts + (packet.duration or 0))
                 if packet.is_keyframe and (video.codec == "vp9" or _holds_idr(packet, extradata)):
                     clean.add(packet.pts)
+        if not ticks:
+            raise DecordRefusal("no packets of pictures")
         ticks.sort()
         if len(set(ticks)) < len(ticks):
             raise DecordRefusal("frames of equal time")
         keys = frozenset(index for index, stamp in enumerate(ticks) if stamp in clean)
-        return cls(ticks, end_ticks, keys)
+        return cls(ticks, keys)
 
 
 def _holds_idr(packet: Packet, extradata: bytes) -> bool:

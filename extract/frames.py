@@ -30,7 +30,7 @@ from r2t.extract.decoders import (
     decord_pictures,
     pyav_pictures,
 )
-from r2t.extract.probe import VideoInfo, exact_rate, probe
+from r2t.extract.probe import DEFAULT_MAX_HOURS, VideoInfo, exact_rate, probe
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
 from r2t.store.json_lines import printable
 from r2t.store.video_names import VIDEO_SUFFIXES
@@ -163,7 +163,7 @@ def require_decoder(decoder: str) -> None:
         raise ConfigError("decoder = 'decord': it is not installed here; use 'auto' or 'pyav'")
 
 
-def stream_frames(
+def stream_frames(  # noqa: PLR0913 - a parameter for each choice
     path: str | Path,
     fps: float | Fraction,
     *,
@@ -172,19 +172,22 @@ def stream_frames(
     window: int = 64,
     first_frame: int = 0,
     num_threads: int = 1,
+    max_hours: float = DEFAULT_MAX_HOURS,
     on_progress: Callable[[str], None] = lambda decoder: None,
 ) -> Iterator[FrameBatch]:
     """Yield the frames of a video from `first_frame` on, sampled at `fps`, `window` at a time.
 
     Frame i is the last source frame presented before (i + 1/2) / fps. Memory holds one window
     besides the decoder's own. "auto" is decord where it is installed and right, else PyAV, which
-    also takes over at the frame where decord fails. `on_progress` hears the decoder's name with
-    every step of work. Raises `VideoError`, before the first batch or after any.
+    also takes over at the frame where decord fails. A video of more than `max_hours` is refused.
+    `on_progress` hears the decoder's name with every step of work. Raises `VideoError`, before the
+    first batch or after any.
     """
     require_decoder(decoder)
     if size < 1 or window < 1 or num_threads < 1:
         raise ConfigError(f"{size = }, {window = }, {num_threads = }: each must be at least 1")
-    video, rate = probe(path), exact_rate(fps)
+    rate = exact_rate(fps)
+    video = probe(path, max_hours=max_hours, tick=lambda: on_progress(PYAV))
     name = None if decoder == "pyav" else decord_name()
     label = PYAV
     if name is not None:

@@ -1,30 +1,38 @@
 """What a video file says of itself: one picture stream, its clock, its duration, its orientation.
 
-Everything that needs FFmpeg's view of a container starts at `open_video`, which turns each way of
-being no usable video into a `VideoError`. Times are exact rationals in seconds after the
-container's start; floats appear only where they leave this package.
+Times are exact rationals in seconds after the container's start; floats appear only where they
+leave this package.
+
+The duration is when the last picture ends, and the file's last packets must bear out what its
+header says of it. Where they do not, and in formats whose header says nothing, all packets are
+read, without decoding.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import InputContainer
-from av.error import FFmpegError
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
+from r2t.extract.container import open_video
+from r2t.extract.length import find_length
 from r2t.extract.resize import Orientation
+from r2t.extract.timeline import RARE, Timeline, starts_anew
 from r2t.store.errors import ConfigError, VideoError
+
+DEFAULT_MAX_HOURS = 12.0
+
+logger = logging.getLogger(__name__)
 
 # The largest denominator of a frame rate: lets 0.1 mean 1/10 and 29.97002997 mean 30000/1001.
 _RATE_DENOMINATOR = 100_000
+
+_LONG_GAP_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +40,9 @@ class VideoInfo:
     """The picture stream of one file, as FFmpeg's choice of best stream finds it.
 
     `width` and `height` are those on the screen, after `orientation`. A timestamp of `ticks` lies
-    (ticks - start_ticks) · time_base seconds after the start of the container.
+    (ticks - start_ticks) · time_base seconds after the start of the container. `duration` is when
+    the last picture ends, which is shown for `last_picture`; by the header the pictures end at
+    `stated_duration`. `timeline` is known of a file whose packets were all read.
     """
 
     path: Path
@@ -47,21 +57,20 @@ class VideoInfo:
     time_base: Fraction
     start_ticks: int
     duration: Fraction
+    last_picture: Fraction
+    stated_duration: Fraction
+    timeline: Timeline | None
+    clock_starts_anew: bool
 
     @property
     def duration_seconds(self) -> float:
-        """Duration of the picture stream in seconds."""
+        """Seconds from the start of the container to the end of the last picture."""
         return float(self.duration)
 
     @property
     def rotation(self) -> int:
         """Clockwise degrees by which the stored pictures are turned for the screen."""
         return self.orientation.rotation
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the container is one of broadcasting, which holds no table of its frames."""
-        return self.container in ("mpegts", "mpeg")
 
     def num_slots(self, fps: float | Fraction) -> int:
         """Return how many frames are sampled at `fps`: the duration rounded half up, at least 1."""
@@ -75,13 +84,54 @@ class VideoInfo:
         """Return the centre of a slot, which its frame must precede, on the stream's clock."""
         return (slot + Fraction(1, 2)) / rate / self.time_base + self.start_ticks
 
-    def require_whole(self, end_seconds: Fraction, rate: Fraction) -> None:
+    def require_whole(self, last_ticks: int, rate: Fraction) -> None:
         """Raise `VideoError` where the last picture ends over two slots before the video does."""
-        if end_seconds < self.duration - 2 / rate:
+        end = self.seconds(last_ticks) + self.last_picture
+        expected = max(self.duration, self.stated_duration)
+        if end < expected - 2 / rate:
             raise VideoError(
-                f"{self.path}: its pictures end at {float(end_seconds):.3f} s of "
-                f"{self.duration_seconds:.3f} s: the file is truncated or damaged"
+                f"{self.path}: its pictures end at {float(end):.3f} s of "
+                f"{float(expected):.3f} s: the file is truncated or damaged"
             )
+
+    def require_end(self, ticks: int, rate: Fraction) -> None:
+        """Raise `VideoError` for a picture so late that it would fill one more slot."""
+        if ticks > self.slot_ticks(self.num_slots(rate), rate):
+            raise VideoError(
+                f"{self.path}: there are pictures at {float(self.seconds(ticks)):.3f} s, past its "
+                f"end at {self.duration_seconds:.3f} s: write it anew, as "
+                "`ffmpeg -i FILE -c copy NEW.mkv` does"
+            )
+
+    def gap_limit_ticks(self, rate: Fraction) -> int:
+        """Return the longest gap between two pictures that nobody needs to hear of."""
+        limit = _LONG_GAP_SECONDS / self.time_base
+        if self._rare_gap_ticks:
+            limit = min(limit, max(Fraction(self._rare_gap_ticks), 2 / rate / self.time_base))
+        return int(limit)
+
+    def tell_gap(self, before: int, ticks: int) -> None:
+        """Log that one picture stands for long; raise `VideoError` where others are lost.
+
+        A transport stream counts its packets, and so tells a hole from a picture that stands. A
+        program stream does not, but its pictures are of a steady rate.
+        """
+        where = (
+            f"{self.path}: there are no pictures from {float(self.seconds(before)):.3f} s to "
+            f"{float(self.seconds(ticks)):.3f} s"
+        )
+        if self.timeline is not None and 0 < self._rare_gap_ticks < ticks - before:
+            counted = self.container == "mpegts"
+            if not counted or self.timeline.lost_between(before, ticks):
+                raise VideoError(f"{where}: the file is damaged")
+        logger.warning("%s: the one before is taken for all of that time", where)
+
+    @property
+    def _rare_gap_ticks(self) -> int:
+        """A gap that may be a hole in a stream, which has no table of its pictures; 0 if none."""
+        if not self.clock_starts_anew or self.timeline is None or self.timeline.sound_runs_on:
+            return 0
+        return RARE * self.timeline.usual_gap_ticks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +145,15 @@ class VideoLength:
     codec: str
 
 
-def measure(path: str | Path, fps: float | Fraction) -> VideoLength:
-    """Return how much a video is at a frame rate, from its header alone where that says so."""
-    video = probe(path)
+def measure(
+    path: str | Path,
+    fps: float | Fraction,
+    *,
+    max_hours: float = DEFAULT_MAX_HOURS,
+    tick: Callable[[], None] = lambda: None,
+) -> VideoLength:
+    """Return how much a video is at a frame rate, without decoding more than a picture."""
+    video = probe(path, max_hours=max_hours, tick=tick)
     return VideoLength(
         num_frames=video.num_slots(fps),
         duration_seconds=video.duration_seconds,
@@ -115,11 +171,24 @@ def exact_rate(fps: float | Fraction) -> Fraction:
     return rate or Fraction(fps)
 
 
-def probe(path: str | Path) -> VideoInfo:
-    """Read a video's header and first picture; raise `VideoError` where there is none.
+def require_hours(max_hours: float) -> None:
+    """Raise `ConfigError` for a limit that is none."""
+    if not max_hours > 0:
+        raise ConfigError(f"{max_hours = }: give hours above 0")
 
-    A file that states no duration is read through once, without decoding, to find its last picture.
+
+def probe(
+    path: str | Path,
+    *,
+    max_hours: float = DEFAULT_MAX_HOURS,
+    tick: Callable[[], None] = lambda: None,
+) -> VideoInfo:
+    """Read a video's header, first picture and last packets; `tick` is called for each packet.
+
+    Raises `VideoError` where it holds no pictures, or lasts over `max_hours`, as a file does whose
+    clock is damaged.
     """
+    require_hours(max_hours)
     path = Path(path)
     with open_video(path) as (container, stream):
         first = next(container.decode(stream), None)
@@ -134,7 +203,12 @@ def probe(path: str | Path) -> VideoInfo:
             raise VideoError(f"{path}: its video stream has no clock")
         start = Fraction(container.start_time or 0, av.time_base)
         rate = stream.average_rate or stream.guessed_rate
-        stated = _stated_duration(container, stream, start)
+        length = find_length(path, container, stream, start, tick)
+        if length.duration > max_hours * 3600:
+            raise VideoError(
+                f"{path}: its pictures end after {float(length.duration) / 3600:.1f} hours, and "
+                f"the limit is {max_hours:g}: if they truly do, raise it (--max-hours)"
+            )
         return VideoInfo(
             path=path,
             container=container.format.name,
@@ -148,70 +222,9 @@ def probe(path: str | Path) -> VideoInfo:
             time_base=time_base,
             # FFmpeg states the start in microseconds, so the stream's own tick is the nearest one.
             start_ticks=math.floor(start / time_base + Fraction(1, 2)),
-            duration=stated or _measured_duration(path, start, rate),
+            duration=length.duration,
+            last_picture=length.last_picture,
+            stated_duration=length.stated,
+            timeline=length.timeline,
+            clock_starts_anew=starts_anew(container),
         )
-
-
-@contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file at its best picture stream; errors of FFmpeg become `VideoError`, then and later.
-
-    The best stream is av_find_best_stream's, which is also decord's choice. A cover image is none.
-    """
-    if not path.exists():
-        raise VideoError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise VideoError(f"{path}: this is not a file")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path}: the file is empty")
-    try:
-        # An absolute path cannot be mistaken for a protocol, as "a:b.mp4" can.
-        with av.open(str(path.absolute()), metadata_errors="replace") as container:
-            stream = container.streams.best("video")
-            if stream is None or stream.disposition & Disposition.attached_pic:
-                kinds = ", ".join(sorted({each.type for each in container.streams})) or "none"
-                raise VideoError(f"{path}: it has no video stream (streams: {kinds})")
-            if not isinstance(stream, VideoStream) or stream.codec_context is None:
-                raise VideoError(f"{path}: there is no decoder for its video stream")
-            yield container, stream
-    except FFmpegError as error:
-        raise VideoError(f"{path}: cannot be decoded: {error.strerror or error}") from error
-
-
-def _stated_duration(
-    container: InputContainer, stream: VideoStream, start: Fraction
-) -> Fraction | None:
-    if stream.duration and stream.time_base:
-        return stream.duration * stream.time_base
-    whole = Fraction(container.duration or 0, av.time_base)
-    if "matroska" not in container.format.name:
-        return whole or None
-    # Matroska states when things end, not how long they are; a track's end is a tag, and a stale
-    # tag betrays itself by passing the end of all.
-    tagged = _clock_time(stream.metadata.get("DURATION", ""))
-    end = tagged if tagged and tagged <= whole else whole
-    return end - start if end > start else None
-
-
-def _clock_time(text: str) -> Fraction | None:
-    """Read "00:01:02.500000000"; None if it is anything else."""
-    try:
-        hours, minutes, seconds = text.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    except ValueError:
-        return None
-
-
-def _measured_duration(path: Path, start: Fraction, rate: Fraction | None) -> Fraction:
-    """Return the last timestamp plus the last gap, over all packets."""
-    with open_video(path) as (container, stream):
-        time_base = stream.time_base or Fraction(1)
-        stamps = (
-            packet.dts if packet.pts is None else packet.pts for packet in container.demux(stream)
-        )
-        ticks = sorted({stamp for stamp in stamps if stamp is not None})
-    if len(ticks) > 1:
-        gap = (ticks[-1] - ticks[-2]) * time_base
-    else:
-        gap = 1 / rate if rate else Fraction(0)
-    return max(Fraction(0), ticks[-1] * time_base - start if ticks else Fraction(0)) + gap
