@@ -21,12 +21,14 @@ from r2t.cli.extract_plan import show_plan
 from r2t.cli.extract_report import as_json, tell
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
+    DEFAULT_MAX_HOURS,
     AnnotationsBeside,
     Decoder,
     Device,
     ExtractPrecision,
     FollowLinks,
     Json,
+    MaxHours,
     NewStore,
     Offline,
     OptionalPreset,
@@ -140,6 +142,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             show_default=False,
         ),
     ] = DECODER_BYTES,
+    max_hours: MaxHours = DEFAULT_MAX_HOURS,
     offline: Offline = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again the videos that failed before.")
@@ -180,6 +183,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             num_workers=default_num_workers() if workers is None else workers,
             timeout_seconds=timeout,
             memory_bytes=memory_limit,
+            max_hours=max_hours,
             retry_failed=retry_failed,
             update=update,
         )

@@ -17,9 +17,11 @@ from r2t.cli.downloads import announce_download
 from r2t.cli.moment_files import cut_moments, require_subtitle_path, write_subtitles
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
+    DEFAULT_MAX_HOURS,
     Checkpoint,
     Device,
     Json,
+    MaxHours,
     Offline,
     RunFps,
     RunModel,
@@ -73,6 +75,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     model: RunModel = None,
     pretrained: RunPretrained = None,
     fps: RunFps = None,
+    max_hours: MaxHours = DEFAULT_MAX_HOURS,
     offline: Offline = False,
     device: Device = "auto",
     json: Json = False,
@@ -82,7 +85,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     A video much longer than those of the training is asked in overlapping windows. After `r2t
     calibrate` the answer also says whether the sentence is in the video at all.
     """
-    with handle_errors(), started_pool() as pool:
+    with handle_errors(), started_pool(max_hours) as pool:
         _require_paths(plot, report, cut, srt)
         from r2t.cli.frame_strip import frame_strip
         from r2t.extract.clip import FrozenClip
@@ -189,11 +192,11 @@ def sparkline(scores: np.ndarray, num_columns: int) -> str:
 
 
 @contextmanager
-def started_pool() -> Generator[DecodePool]:
+def started_pool(max_hours: float = DEFAULT_MAX_HOURS) -> Generator[DecodePool]:
     """Start a process to decode videos of strangers, which gets ready while CLIP is loaded."""
     from r2t.extract.decode_pool import DecodePool
 
-    with DecodePool() as pool:
+    with DecodePool(max_hours=max_hours) as pool:
         pool.start()
         yield pool
 

@@ -7,6 +7,7 @@ at its own frames, some 20 ms long. Other streams are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,6 +18,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
@@ -33,6 +35,7 @@ SUFFIXES = tuple(_FORMATS)
 NUMBER = "{n}"  # in a name: a file for each moment, counted from 1
 
 _CLOCK = Fraction(1, 90_000)
+_SOUND_AHEAD_SECONDS = 1  # from which on sound is decoded, as its decoders need a few frames
 _QUALITY = {"crf": "20", "preset": "veryfast"}
 
 Span = tuple[float, float]
@@ -101,7 +104,8 @@ def _write(
     container_format: str,
     on_seconds: Callable[[float], None],
 ) -> None:
-    info = probe(video)
+    # However long it is: whoever asked for the moments has said how long is too long.
+    info = probe(video, max_hours=math.inf, tick=lambda: on_seconds(0.0))
     # An absolute path cannot be mistaken for a protocol, as "a:b.mp4" can.
     with (
         _reported_as_os_error(),
@@ -168,15 +172,16 @@ def _decoded(
     zero = info.start_ticks * info.time_base
     sound = source.streams.best("audio")
     streams = [picture] if sound is None else [picture, sound]
-    if info.timeline is None or not info.timeline.joints:
+    if not info.clock_starts_anew:
         _seek(source, picture, sound, zero + Fraction(start))
+    packets = on_one_clock(source, streams, info.timeline, str(info.path))
     unfinished = {stream.index for stream in streams}
     any_picture = False
-    for packet in on_one_clock(source, streams, info.timeline, str(info.path)):
+    for packet in _from_key_frame(packets, picture, zero + Fraction(start)):
         for frame in packet.decode():
             if frame.pts is None or not isinstance(frame, (av.VideoFrame, av.AudioFrame)):
                 continue
-            seconds = float(frame.pts * frame.time_base - zero)
+            seconds = float(frame.pts * (frame.time_base or packet.time_base) - zero)
             first = isinstance(frame, av.VideoFrame) and not any_picture
             any_picture = any_picture or first
             if seconds < end or first:
@@ -185,6 +190,29 @@ def _decoded(
                 unfinished.discard(packet.stream.index)
         if not unfinished:
             return
+
+
+def _from_key_frame(
+    packets: Iterator[Packet], picture: VideoStream, seconds: Fraction
+) -> Iterator[Packet]:
+    """Pass over pictures before the last key frame that is no later than `seconds`, and sound.
+
+    Streams have no table of their key frames, and FFmpeg's search may land between two.
+    """
+    held: list[Packet] = []
+    for packet in packets:
+        at = None if packet.pts is None else packet.pts * packet.time_base
+        if packet.stream.index != picture.index:
+            if at is None or at > seconds - _SOUND_AHEAD_SECONDS:
+                held.append(packet)
+            continue
+        if packet.is_keyframe and at is not None and at <= seconds:
+            held = [each for each in held if each.stream.index != picture.index]
+        held.append(packet)
+        if at is not None and at > seconds:
+            break
+    yield from held
+    yield from packets
 
 
 def _seek(

@@ -79,12 +79,13 @@ def _limit_memory(num_bytes: int) -> None:
 
 
 def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
-    last_word = 0.0
+    last_word, last_decoder = 0.0, ""
 
     def on_progress(decoder: str) -> None:
-        nonlocal last_word
-        if (now := time.monotonic()) - last_word > _PROGRESS_SECONDS:
-            last_word = now
+        nonlocal last_word, last_decoder
+        now = time.monotonic()
+        if decoder != last_decoder or now - last_word > _PROGRESS_SECONDS:
+            last_word, last_decoder = now, decoder
             _answer(answers, {"decoder": decoder})
 
     try:

@@ -31,6 +31,7 @@ _JOINT_BACK_SECONDS = Fraction(1, 10)
 _JOINT_AHEAD_SECONDS = Fraction(10)
 
 _BACK_SECONDS = Fraction(1)  # that time may go back by in other formats
+_SHORTEST_FRAME_SECONDS = Fraction(1, 1000)  # by a rate that is one, and no unit of time
 _FAR_SECONDS = 10**9
 _MARKED_LATE = 3  # pictures by which a mark of loss may be off
 
@@ -80,6 +81,7 @@ class Stamp(NamedTuple):
     dts: int
     duration: int
     lossy: bool
+    untimed: bool = False
 
 
 class _Sound(NamedTuple):
@@ -121,9 +123,15 @@ def read_timeline(
     else:
         for earlier, later in pairwise(stamps):
             require_forward(name, earlier.dts * time_base, later.dts * time_base)
+    num_untimed = sum(stamp.untimed for stamp in stamps)
     sound_end = max((each.end for each in sound), default=Fraction(0))
     stamps = _shifted(stamps, joints)
     lossy = tuple(stamp.pts for stamp in stamps if stamp.lossy)
+    if num_untimed and frame_ticks(stream) * time_base < _SHORTEST_FRAME_SECONDS:
+        raise VideoError(
+            f"{name}: {num_untimed} of {len(stamps)} pictures carry no time, and the file states "
+            "no frame rate: give them times, as `ffmpeg -r 25 -i FILE -c copy NEW.mkv` does"
+        )
     ending = _ending(stamps, stream, sound_end)
     return Timeline(ending, usual, sound_runs_on, tuple(joints), lossy)
 
@@ -157,8 +165,9 @@ def _in_turn(
 ) -> Stamp:
     """Fill in what a packet does not say of its time, as program streams do not of small ones."""
     if stamp is None:
-        ticks = before[0].dts + (before[0].duration or frame_ticks(stream)) if before else 0
-        return Stamp(ticks, ticks, packet.duration or 0, packet.is_corrupt)
+        step = packet.duration or frame_ticks(stream)
+        ticks = before[0].dts + step if before else 0
+        return Stamp(ticks, ticks, packet.duration or 0, packet.is_corrupt, untimed=True)
     if packet.dts is None and before:  # reordered pictures have no order of their own
         return stamp._replace(dts=before[0].dts)
     return stamp

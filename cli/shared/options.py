@@ -182,6 +182,16 @@ Offline = Annotated[
     bool, typer.Option("--offline", help="Download nothing; CLIP's weights must be there.")
 ]
 
+MaxHours = Annotated[
+    float,
+    typer.Option(
+        "--max-hours",
+        help="Refuse a video whose timestamps say that it lasts longer, as a damaged clock makes "
+        "them say.",
+    ),
+]
+DEFAULT_MAX_HOURS = 12.0
+
 # How a training starts and what decides chance
 PresetOption = Annotated[
     PresetName, typer.Option(help="The dataset whose settings are used.", **one_of(PresetName))

@@ -110,9 +110,11 @@ def test_choices_are_those_of_the_library(choice: str, module: str, name: str) -
 
 def test_choices_that_the_library_has_no_type_for() -> None:
     from r2t.extract.hardware import pick_device, pick_precision
+    from r2t.extract.probe import DEFAULT_MAX_HOURS
     from r2t.train.presets import PRESETS
     from r2t.train.video_cache import CacheKind
 
+    assert options.DEFAULT_MAX_HOURS == DEFAULT_MAX_HOURS
     assert get_args(options.PresetName) == tuple(PRESETS)
     assert get_args(options.Cache) == ("none", *get_args(CacheKind))
     for name in get_args(options.ExtractPrecision):

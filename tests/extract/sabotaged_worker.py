@@ -38,10 +38,10 @@ def crash_if_told(path: str) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def sabotaged_measure(path: str, fps: Fraction) -> VideoLength:
+def sabotaged_measure(path: str, fps: Fraction, **options: Any) -> VideoLength:
     """Crash over the header where the name says so."""
     crash_if_told(path)
-    return honest_measure(path, fps)
+    return honest_measure(path, fps, **options)
 
 
 def sabotaged_stream(path: str, fps: Fraction, **options: Any) -> Iterator[FrameBatch]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from barcode_videos import Recipe, read_barcode, write_video
 
 from r2t.extract.cut import cut, united
 from r2t.extract.decode_pool import DecodePool
@@ -81,6 +83,50 @@ def test_a_pattern_gives_each_span_its_file_in_the_order_given(film: Path, tmp_p
 def test_a_span_between_two_frames_shows_the_one_on_screen(film: Path, tmp_path: Path) -> None:
     cut(film, [(2.03, 2.07), (5.97, 9.0)], tmp_path / "clips.mp4")
     assert shown(tmp_path / "clips.mp4")[1] == [20, 59]
+
+
+def barcodes(path: Path) -> list[int]:
+    with av.open(str(path)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return [read_barcode(picture[:, 16:80].transpose(2, 0, 1)) for picture in pictures]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_seconds_are_those_of_the_frames_sampled(tmp_path: Path, suffix: str) -> None:
+    late = tuple(3 + Fraction(frame, 5) for frame in range(20))
+    video = write_video(tmp_path / "late", Recipe(suffix, times=late, sound_seconds=7))
+    out = tmp_path / "clip.mp4"
+    cut(video, [(5.0, 6.0)], out)
+    assert barcodes(out) in ([10, 11, 12, 13, 14], [9, 10, 11, 12, 13, 14])
+    cut(video, [(1.0, 4.0)], out)  # the first picture stands for what is before it
+    assert barcodes(out) == [0, 1, 2, 3, 4]
+    assert shown(out)[0][:2] == pytest.approx([0, 2.2], abs=0.1)
+    assert len(loudness(out)) == pytest.approx(6, abs=1)
+    cut(video, [(1.0, 2.0)], out)
+    assert barcodes(out) == [0]
+
+
+def test_a_second_recording_in_one_file_is_cut_too(tmp_path: Path) -> None:
+    times = tuple(Fraction(frame, 30) for frame in range(60))
+    video = write_video(tmp_path / "two", Recipe(".ts", times=times))
+    video.write_bytes(video.read_bytes() * 2)
+    cut(video, [(0.5, 0.6), (2.5, 2.6)], tmp_path / "clip.mp4")
+    assert barcodes(tmp_path / "clip.mp4") == [15, 16, 17] * 2
+
+
+def test_odd_names_are_names(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("http:x.mp4", "-v x.mp4", "50%d ü.mp4", "a,b|c.mp4", "x.mp4?y.mp4"):
+        shutil.copy(film, name)
+        for pattern in (f"cut:{name}", f"cut %03d {{n}} {name}", f"-cut {name}"):
+            [path] = cut(Path(name), [(1.0, 1.5)], Path(pattern))
+            assert shown(path.absolute())[1] == list(range(10, 15))
+
+
+def test_a_clip_that_cannot_be_written_names_itself(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(OSError, match=r"folder\.mp4"):
+        cut(film, [(0, 1)], tmp_path / "folder.mp4")
 
 
 def test_silent_videos_and_odd_sides(tmp_path: Path) -> None:

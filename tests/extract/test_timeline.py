@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -121,9 +121,12 @@ class TestClock:
     def test_two_recordings_in_one_file_are_both_read(
         self, tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        codec = "mpeg4" if suffix == ".avi" else "libx264"
         times = tuple(Fraction(frame, 30) for frame in range(60))
-        path = write_video(tmp_path / "a", Recipe(suffix, codec, times=times))
+        if suffix == ".mpg":
+            path = program_stream(tmp_path, 60)
+        else:
+            codec = "mpeg4" if suffix == ".avi" else "libx264"
+            path = write_video(tmp_path / "a", Recipe(suffix, codec, times=times))
         once = sampled(path, fps=2)
         assert len(once) == 4
         assert sampled(twice(path), fps=2) == once * 2
@@ -149,6 +152,21 @@ class TestClock:
         over = 2**33 / Fraction(90_000)
         times = tuple(over - 2 + seconds for seconds in SECONDS)
         assert sampled(write_video(tmp_path / "over", Recipe(".ts", times=times))) == MIDDLES
+
+    def test_pictures_without_times_are_refused(self, tmp_path: Path) -> None:
+        # Small H.264 pictures share a packet of a program stream, which has a time for one.
+        path = write_video(tmp_path / "a", Recipe(".mpg", times=SECONDS))
+        with pytest.raises(VideoError, match=r"\d+ of 60 pictures carry no time"):
+            probe(path)
+
+    def test_a_hole_in_a_program_stream_is_damage(self, tmp_path: Path) -> None:
+        path = program_stream(tmp_path, 300)
+        data = path.read_bytes()
+        pack = b"\0\0\1\xba"
+        first, second = (data.index(pack, len(data) * part // 10) for part in (3, 7))
+        path.write_bytes(data[:first] + data[second:])
+        with pytest.raises(VideoError, match=r"no pictures from|is damaged|cannot be decoded"):
+            list(stream_frames(path, 1))
 
     @pytest.mark.parametrize("gap", [5, 15])
     def test_slides_in_a_stream_are_no_damage(self, tmp_path: Path, gap: int) -> None:
@@ -203,6 +221,19 @@ def with_cover(folder: Path) -> Path:
     return path
 
 
+def program_stream(folder: Path, num_frames: int) -> Path:
+    path = folder / "program.mpg"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=30)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(num_frames):
+            picture = av.VideoFrame.from_ndarray(barcode(number, 96, 64), "rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
 def animated(folder: Path) -> Path:
     path = folder / "animated.gif"
     with av.open(str(path), "w") as container:
@@ -226,12 +257,12 @@ def of_two_sizes(folder: Path) -> Path:
 
 
 def written(**fields: object) -> Callable[[Path], Path]:
-    return lambda folder: write_video(folder / "video", Recipe(times=SECONDS, **fields))  # type: ignore[arg-type]
+    recipe = Recipe(**({"times": SECONDS} | fields))  # type: ignore[arg-type]
+    return lambda folder: write_video(folder / "video", recipe)
 
 
-def fragmented(flags: Iterable[str], sound_seconds: int = 0) -> Callable[[Path], Path]:
-    options = {"movflags": "+".join(flags)}
-    return written(container_options=options, sound_seconds=sound_seconds)
+def fragmented(flags: str) -> Callable[[Path], Path]:
+    return written(container_options={"movflags": flags})
 
 
 SAMPLED = {
@@ -248,10 +279,17 @@ SAMPLED = {
     "mjpeg": (written(suffix=".avi", codec="mjpeg", pixel_format="yuvj420p"), MIDDLES),
     "gif": (animated, [4, 14, 24, 34]),
     "sizes": (of_two_sizes, [7, 22, 7, 22]),
-    "fragments": (fragmented(["frag_keyframe", "empty_moov"]), MIDDLES),
-    "fragments-moof": (fragmented(["frag_keyframe", "default_base_moof"], 4), MIDDLES),
-    "fragments-cut": (fragmented(["frag_keyframe", "empty_moov", "skip_trailer"]), MIDDLES),
-    "fragments-index": (fragmented(["dash", "frag_keyframe", "global_sidx"]), MIDDLES),
+    "fragments": (fragmented("frag_keyframe+empty_moov"), MIDDLES),
+    "fragments-sound": (
+        written(
+            times=FIFTHS,
+            sound_seconds=4,
+            container_options={"movflags": "frag_keyframe+default_base_moof"},
+        ),
+        MIDDLE_FIFTHS,
+    ),
+    "fragments-cut": (fragmented("frag_keyframe+empty_moov+skip_trailer"), MIDDLES),
+    "fragments-index": (fragmented("dash+frag_keyframe+global_sidx"), MIDDLES),
 }
 
 
