@@ -176,7 +176,7 @@ def test_a_pool_cuts_in_a_process_that_may_die_of_the_video(film: Path, tmp_path
         assert max(seconds) <= 1
         bad = tmp_path / "bad.mp4"
         bad.write_bytes(b"no video" * 99)
-        with pytest.raises(VideoError, match="cannot be cut"):
+        with pytest.raises(VideoError, match="cannot be decoded"):
             pool.cut(bad, spans, out)
         with pytest.raises(ConfigError, match="nowhere does not exist"):
             pool.cut(film, spans, tmp_path / "nowhere" / "clip.mp4")
