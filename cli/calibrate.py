@@ -9,7 +9,7 @@ import typer
 
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Checkpoint, Device, Json, QuerySplit, Seed, Store
-from r2t.cli.ui import SOME_FAILED, answers, handle_errors, note, print_json, progress_bar
+from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar, say
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 
@@ -51,7 +51,10 @@ def calibrate(
         features = FeatureStore.open(store)
         grounder = Grounder.load(checkpoint, device=pick_device(device))
         require_compatible(
-            grounder.spec, features.spec, action=f"calibrate {checkpoint} on {store}"
+            grounder.spec,
+            features.spec,
+            action=f"calibrate {checkpoint} on {store}",
+            names=(checkpoint, store),
         )
         rows = [
             row
@@ -80,7 +83,7 @@ def calibrate(
         if json:
             print_json({**asdict(rule), "beats_chance": rule.beats_chance, **facts})
         else:
-            answers().print(rule_line(rule), highlight=False, soft_wrap=True)
+            say(rule_line(rule))
         path = checkpoint / PRESENCE
         if rule.beats_chance:
             note(f"written: {path}")

@@ -14,8 +14,9 @@ from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, ask_model
 from r2t.cli.predictions import Strict, read_predictions
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Device, Domain, Json, OptionalSplit, QueryBatch
-from r2t.cli.ui import answers, cell, counted, handle_errors, note, print_json
+from r2t.cli.ui import answers, cell, handle_errors, note, print_json, say
 from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.train.metrics import QueryScores
@@ -35,6 +36,8 @@ METRICS = {
     "HL-min-VeryGood-Hit1": "HL Hit1",
 }
 SIGNIFICANT = 0.05
+_METRIC_COLUMNS = 15  # of a terminal, that a metric and its interval take
+_NAME_BORDERS = 4
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -65,7 +68,7 @@ def compare(  # noqa: PLR0913 - a parameter for each option
     split: OptionalSplit = None,
     domain: Domain = None,
     samples: Annotated[
-        int, typer.Option(min=100, help="Resample and swap the videos so often.")
+        int, typer.Option(min=100, help="How often to resample and swap the videos.")
     ] = 10_000,
     batch_size: QueryBatch = 16,
     device: Device = "auto",
@@ -107,12 +110,11 @@ def compare(  # noqa: PLR0913 - a parameter for each option
             print_json({**size, "models": [asdict(each) for each in contenders]})
         elif latex:
             for line in latex_rows(contenders):
-                typer.echo(line)
+                say(line)
         else:
             queries = counted(size["queries"], "query")
-            note(f"{queries} of {counted(size['videos'], 'video')}, percent")
-            for table in _tables(contenders):
-                answers().print(table)
+            say(f"{queries} of {counted(size['videos'], 'video')}, percent")
+            print_comparison(contenders)
 
 
 def _answers(
@@ -212,25 +214,47 @@ def latex_rows(contenders: Sequence[Contender]) -> list[str]:
     return rows
 
 
-def _tables(contenders: Sequence[Contender]) -> list[Table]:
+def print_comparison(contenders: Sequence[Contender]) -> None:
+    """Print tables; where the models' names leave the scores no room, numbers stand for them."""
+    names = short_names([each.name for each in contenders])
+    room = answers().width - _METRIC_COLUMNS * len(contenders[0].scores) - _NAME_BORDERS
+    if max(map(len, names)) > room:
+        names = [str(number) for number in range(1, len(names) + 1)]
+        for name, each in zip(names, contenders, strict=True):
+            say(f"{name}  {each.name}")
+    for table in _tables(contenders, names):
+        answers().print(table)
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Return the ends of paths by which they differ: a/run and b/run, or run and other."""
+    parts = [Path(path).parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
+
+
+def _tables(contenders: Sequence[Contender], names: Sequence[str]) -> list[Table]:
     metrics = list(contenders[0].scores)
     scores = Table(title="scores, with 95 % intervals", title_justify="left")
-    lead = Table(title=f"differences from {contenders[0].name}", title_justify="left")
+    lead = Table(title=cell(f"differences from {names[0]}"), title_justify="left")
     for table in (scores, lead):
         table.add_column("", overflow="fold")
         for name in metrics:
             table.add_column(METRICS[name], justify="right")
-    for each in contenders:
+    for name, each in zip(names, contenders, strict=True):
         cells = [
             f"{found.value:.1f}\n{found.low:.1f} to {found.high:.1f}"
             for found in each.scores.values()
         ]
-        scores.add_row(*map(cell, [each.name, *cells]))
+        scores.add_row(*map(cell, [name, *cells]))
         if each.difference is not None:
             cells = [
                 f"{found.interval.value:+.1f}\n{found.interval.low:+.1f} to "
                 f"{found.interval.high:+.1f}\np = {found.p_value:.2g}"
                 for found in each.difference.values()
             ]
-            lead.add_row(*map(cell, [each.name, *cells]))
+            lead.add_row(*map(cell, [name, *cells]))
     return [scores, lead]

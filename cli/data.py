@@ -12,25 +12,27 @@ from rich.text import Text
 
 from r2t.cli.inputs import passed_over, split_option
 from r2t.cli.shared.apps import examples, new_app
-from r2t.cli.shared.options import AnnotationsBeside, FollowLinks, Json
+from r2t.cli.shared.options import AnnotationsBeside, FollowLinks, Json, parse_fps
 from r2t.cli.ui import (
     SOME_FAILED,
     answers,
     cell,
     growing_bar,
     handle_errors,
-    note,
     print_json,
     progress_bar,
+    say,
 )
-from r2t.store.errors import AnnotationError, ConfigError, VideoError
+from r2t.store.errors import AnnotationError, VideoError
 from r2t.store.json_lines import is_utf8, printable
 from r2t.store.video_names import require_utf8_name
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.store.annotation_findings import Finding, Rows
 
 NUM_EXAMPLES = 3
+COUNTED = {"videos": "video", "queries": "query", "moments": "moment"}
 CHECK_EXAMPLES = examples(
     "r2t data check --videos ./mine",
     "r2t data check --videos ./mine --annotations a.csv --annotations val=b.csv --fps 1",
@@ -45,12 +47,17 @@ def data() -> None:
     """Look after your own videos and annotations."""
 
 
-@app.command(short_help="Hold annotations against videos.", epilog=CHECK_EXAMPLES)
+@app.command(short_help="Compare annotations with their videos.", epilog=CHECK_EXAMPLES)
 def check(
     videos: Annotated[Path, typer.Option(help="Folder of videos.")],
     annotations: AnnotationsBeside = None,
     fps: Annotated[
-        float, typer.Option(help="Frames a second that will be sampled; tells what is too short.")
+        float,
+        typer.Option(
+            help="Frames a second that will be sampled; tells what is too short.",
+            parser=parse_fps,
+            metavar="FPS",
+        ),
     ] = 0.5,
     examples: Annotated[
         int, typer.Option(min=1, help="How many of each finding to show.")
@@ -58,7 +65,7 @@ def check(
     follow_links: FollowLinks = False,
     json: Json = False,
 ) -> None:
-    """Hold annotations against their videos, and say how to put right what does not fit.
+    """Compare annotations with their videos, and say how to mend what does not fit.
 
     Reads each video's header and first picture; nothing is changed. Exits with 1 if there are
     problems; notes alone are none.
@@ -67,8 +74,6 @@ def check(
         from r2t.store.annotation_checks import check_against_videos, check_annotations
         from r2t.store.annotation_findings import NOTES
 
-        if not fps > 0:
-            raise ConfigError(f"--fps {fps:g}: give frames per second above 0")
         rows = _read(videos, annotations)
         durations = _durations(videos, rows, fps, follow_links=follow_links)
         rows.findings.extend(check_annotations(rows.located, fps))
@@ -177,9 +182,9 @@ def _print(
             if len(found) > num_examples:
                 console.print(f"  … and {len(found) - num_examples:,} more")
             console.print(Padding(cell(f"→ {ADVICE[found[0].kind]}"), (0, 0, 0, 2)), style="dim")
-    summary = ", ".join(f"{number:,} {name}" for name, number in counts.items())
+    summary = ", ".join(counted(counts[name], noun) for name, noun in COUNTED.items())
     number = sum(map(len, problems.values()))
-    note(f"{summary}: {f'{number:,} problems' if number else 'no problems'}")
+    say(f"{summary}: {counted(number, 'problem') if number else 'no problems'}")
 
 
 def _line(finding: Finding) -> str:

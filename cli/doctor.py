@@ -15,12 +15,14 @@ from typing import Literal
 import typer
 from packaging.requirements import Requirement
 from rich.table import Table
+from rich.text import Text
 
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Json
-from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, human_bytes, note, print_json
+from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, human_bytes, print_json, say
 from r2t.store.errors import R2TError
 from r2t.store.machine import allowed_cores
+from r2t.store.wording import counted, how_to_install
 
 State = Literal["ok", "note", "problem"]
 
@@ -49,8 +51,8 @@ def doctor(
 ) -> None:
     """Look at this machine: devices, decoders, CLIP's weights, disk, packages, extras.
 
-    Decodes a small generated video and runs the embedded CLIP; asks no network. Exits with 1 if
-    something that r2t needs does not work. Notes are about what it can do without.
+    Decodes a small generated video and runs the embedded CLIP; uses no network. Exits with 1 if
+    something that r2t needs does not work. Notes are about things that it can do without.
     """
     with handle_errors():
         areas = (_system, _devices, _decoders, _clip, _disk, _packages, _extras)
@@ -60,7 +62,7 @@ def doctor(
             print_json({"ok": not problems, "checks": [vars(check) for check in checks]})
         else:
             answers().print(_table(checks))
-            note(f"{len(problems)} problems" if problems else "all that r2t needs works")
+            say(counted(len(problems), "problem") if problems else "all that r2t needs works")
     if problems:
         raise typer.Exit(SOME_FAILED)
 
@@ -73,7 +75,7 @@ def _table(checks: list[Check]) -> Table:
     table.add_column(overflow="fold")
     area = ""
     for check in checks:
-        state = f"[{STYLES[check.state]}]{check.state}[/]"
+        state = Text(check.state, STYLES[check.state])
         found = f"{check.found}\n→ {check.advice}" if check.advice else check.found
         title = "" if check.area == area else check.area
         table.add_row(title, state, cell(check.name), cell(found))
@@ -219,7 +221,7 @@ def _extras() -> Iterator[Check]:
         missing = [check for check in checks if check.state != "ok"]
         if missing:
             found = ", ".join(f"{check.name} {check.found}" for check in missing)
-            advice = f"pip install '{DISTRIBUTION}[{extra}]' if you want it"
+            advice = f"{how_to_install(extra)}, if you want it"
             yield Check("extras", extra, "note", found, advice)
         else:
             found = ", ".join(f"{check.name} {check.found}" for check in checks)

@@ -26,6 +26,7 @@ from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar, w
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.files import require_writable
+from r2t.store.wording import counted, counted_of
 
 if TYPE_CHECKING:
     from r2t.store.annotations import Annotation
@@ -109,7 +110,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     json_file: Annotated[Path | None, typer.Option(help="Write the scores there, as JSON.")] = None,
     json: Json = False,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Resample the videos so often for 95 % intervals.")
+        int, typer.Option(min=0, help="How often to resample the videos for 95 % intervals.")
     ] = 0,
     strict: Strict = False,
     strict_official: Annotated[
@@ -212,7 +213,9 @@ def ask_store(
 
     store = FeatureStore.open(location)
     grounder = Grounder.load(run, device=pick_device(device))
-    require_compatible(grounder.spec, store.spec, action=f"evaluate {run} on {location}")
+    require_compatible(
+        grounder.spec, store.spec, action=f"evaluate {run} on {location}", names=(run, location)
+    )
     queries = evaluation_queries(store, split, domain, grounder.trained_on)
     reader = FeatureReader(store, queries, batch_size=batch_size)
     truth = reader.annotations
@@ -247,9 +250,9 @@ def note_long_videos(
     plan = WindowPlan.of_run(trained_on)
     if count := len(long_videos(store, plan).intersection(video_ids)):
         note(
-            f"note: {count} of {len(video_ids)} videos have more than {plan.limit_frames} frames, "
-            f"so they are asked in overlapping windows of {plan.num_frames} and their answers are "
-            "merged"
+            f"note: more than {plan.limit_frames} frames are in "
+            f"{counted_of(count, len(video_ids), 'video')}, so these are asked in overlapping "
+            f"windows of {plan.num_frames} and their answers are merged"
         )
 
 
@@ -306,8 +309,8 @@ def _score_domains(answered: Answers) -> dict[str, Any]:
     unknown = [row.query_id for row in answered.rows if row.query_id not in domain_of]
     if unknown:
         raise AnnotationError(
-            f"{len(unknown)} predictions, such as {unknown[0]!r}, are for none of the "
-            f"{len(domain_of)} annotated videos; is this the right split and domain?"
+            f"{counted(len(unknown), 'prediction')} for none of the annotated videos, such as "
+            f"{unknown[0]!r}; is this the right split and domain?"
         )
     tables = {
         domain: score_videos(

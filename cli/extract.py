@@ -36,16 +36,9 @@ from r2t.cli.shared.options import (
     parse_rate,
     parse_size,
 )
-from r2t.cli.ui import (
-    INTERRUPTED,
-    SOME_FAILED,
-    counted,
-    handle_errors,
-    note,
-    print_json,
-    progress_bar,
-)
+from r2t.cli.ui import INTERRUPTED, SOME_FAILED, handle_errors, note, print_json, progress_bar, say
 from r2t.store.schema import StorageDtype
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.extract.cluster import Cluster
@@ -115,7 +108,8 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = "auto",
     workers: Annotated[
-        int | None, typer.Option(help="Decoding processes; by default by the number of cores.")
+        int | None,
+        typer.Option(min=1, help="Decoding processes; by default by the number of cores."),
     ] = None,
     device: Device = "auto",
     precision: Annotated[
@@ -128,7 +122,8 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = "auto",
     batch_size: Annotated[
-        int | None, typer.Option(help="Frames the model sees at a time; by default by free memory.")
+        int | None,
+        typer.Option(min=1, help="Frames the model sees at a time; by default by free memory."),
     ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds without progress after which a decoder is killed.")
@@ -233,7 +228,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
                 cluster=cluster,
                 on_checked=show_checked,
             )
-        tell(report, store)
+        tell(report, store, note if json else say)
         if json:
             print_json(as_json(report, store))
     if report.interrupted:

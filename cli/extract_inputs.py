@@ -12,11 +12,12 @@ from r2t.cli.inputs import (
     read_annotation_options,
     read_video_ids,
 )
-from r2t.cli.ui import counted, named, note
+from r2t.cli.ui import note
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.json_lines import printable
 from r2t.store.video_names import VideoNames
+from r2t.store.wording import counted, named
 
 
 def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-video"]:

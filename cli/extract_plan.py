@@ -10,19 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from r2t.cli.ui import (
-    answers,
-    cell,
-    counted,
-    human_bytes,
-    human_seconds,
-    note,
-    print_json,
-    progress_bar,
-)
+from r2t.cli.ui import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
 from r2t.store.annotations import Annotation
 from r2t.store.errors import StoreError
 from r2t.store.video_names import VideoNames, match_videos
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
@@ -82,7 +74,7 @@ def show_plan(
     answers().print(
         cell(
             f"{counted(len(found.lengths), 'video')}, {human_seconds(found.duration_seconds)}: "
-            f"{found.num_frames} frames; {queries}; {len(stored)} stored already"
+            f"{counted(found.num_frames, 'frame')}; {queries}; {len(stored)} stored already"
         ),
         _table(found, config.dtype, len(clip.vision_layers)),
         cell(_time_line(found, clip, config.num_workers)),
@@ -108,7 +100,9 @@ def _open(config: ExtractConfig, clip: FrozenClip, store: str) -> FeatureStore |
     opened = FeatureStore.open(store)
     ours = clip.spec(config.frame_rate, config.dtype)
     unknown = {name: getattr(opened.spec, name) for name in ("weights_sha256", "mean", "std")}
-    opened.spec.require_equal(dataclasses.replace(ours, **unknown), action=f"add to {store}")
+    opened.spec.require_equal(
+        dataclasses.replace(ours, **unknown), action=f"add to {store}", names=(store, "this run")
+    )
     return opened
 
 
@@ -140,7 +134,7 @@ def _time_line(found: Plan, clip: FrozenClip, num_workers: int) -> str:
         return "no video could be decoded, so there is no estimate of the time"
     return (
         f"about {human_seconds(found.seconds)} on {clip.device} in {clip.precision}; alone, "
-        f"decoding ({num_workers} processes) takes {human_seconds(found.decode_seconds)} "
+        f"decoding ({counted(num_workers, 'process')}) takes {human_seconds(found.decode_seconds)} "
         f"and CLIP {human_seconds(found.encode_seconds)}"
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2t.cli.query_notes import missing_names, note_impossible, note_rewordings
-from r2t.cli.ui import counted, named, note
+from r2t.cli.ui import note
+from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:
     from r2t.extract.pipeline import ExtractReport
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 _MOST_CHANGED = 20  # videos that are named
 
 
-def tell(report: ExtractReport, store: str) -> None:
-    """Print what was done, and everything that is wanting by name."""
+def tell(report: ExtractReport, store: str, show: Callable[[str], None]) -> None:
+    """Print what was done with `show`, and everything that is wanting by name."""
     counts = {
         "skipped (stored already)": report.skipped,
         "changed since they were stored": report.changed,
@@ -30,15 +32,16 @@ def tell(report: ExtractReport, store: str) -> None:
     queries = counted(report.num_new_queries, "new query")
     if report.num_known_queries:
         queries += f", {report.num_known_queries} stored already"
-    note(
+    show(
         f"{store}: videos: {', '.join(parts)}; {queries}; "
-        f"{report.num_frames} frames in {report.seconds:.1f} s"
+        f"{counted(report.num_frames, 'frame')} in {report.seconds:.1f} s"
     )
     _tell_stages(report)
     _tell_wanting(report)
     if report.num_withheld_queries:
         note(
-            f"{report.num_withheld_queries} queries were not stored, because their videos are not",
+            "not stored, because their videos are not: "
+            f"{counted(report.num_withheld_queries, 'query')}",
             style="yellow",
         )
     if report.missing_videos:

@@ -11,8 +11,9 @@ import typer
 
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Json, NumTokens, PresetOption
-from r2t.cli.ui import handle_errors, note, print_json
+from r2t.cli.ui import handle_errors, print_json, say
 from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.store.schema import FeatureSpec
@@ -60,7 +61,8 @@ def import_checkpoint(
         if json:
             print_json({"run": str(out), "preset": chosen.name, "parameters": _count(network)})
         else:
-            note(f"imported: {out}, {_count(network):,} parameters of {checkpoint.name}")
+            parameters = counted(_count(network), "parameter")
+            say(f"imported: {out}, {parameters} of {checkpoint.name}")
 
 
 def _spec(network: R2Model, preset: Preset, model: str, num_tokens: int) -> FeatureSpec:

@@ -58,5 +58,10 @@ def continue_from(
             f"{store.spec.frame_rate}"
         )
     same_rate = replace(spec, frame_rate=store.spec.frame_rate)
-    require_compatible(same_rate, store.spec, action=f"fine-tune {run} on {store.location}")
+    require_compatible(
+        same_rate,
+        store.spec,
+        action=f"fine-tune {run} on {store.location}",
+        names=(run, store.location),
+    )
     return replace(config, model=wanted)

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from r2t.cli.ui import growing_bar, named
+from r2t.cli.ui import growing_bar
 from r2t.store.annotations import Annotation, Split
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.json_lines import numbered_lines, parse_id_line, printable
 from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VIDEO_SUFFIXES, VideoNames
+from r2t.store.wording import named
 
 if TYPE_CHECKING:
     from r2t.store.annotation_files import FolderFiles
     from r2t.store.feature_store import FeatureStore
 
 _MOST_PASSED_OVER = 10
+
+
+@contextmanager
+def fields_as_typed(options: Mapping[str, str]) -> Generator[None]:
+    """Let errors about a field, `name = value: …`, name the option that sets it."""
+    try:
+        yield
+    except ConfigError as error:
+        name, equals, rest = str(error).partition(" = ")
+        if not equals or name not in options:
+            raise
+        raise ConfigError(f"{options[name]} {rest}") from error
 
 
 def parse_frame_rate(text: str) -> float | Literal["per-video"]:

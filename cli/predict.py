@@ -60,7 +60,8 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         Path | None, typer.Option(help="Draw frames, saliency and moments into this file.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page to look at, with the video playing in it.")
+        Path | None,
+        typer.Option(help="Write a web page that plays the video at the moments found."),
     ] = None,
     cut: Annotated[
         Path | None,

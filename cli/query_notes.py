@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from r2t.cli.ui import counted, named, note
+from r2t.cli.ui import note
+from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:
     from r2t.extract.queries import Rewording

@@ -30,11 +30,12 @@ from r2t.cli.report_videos import (
 )
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Checkpoint, Device, Domain, QueryBatch, QuerySplit, Store
-from r2t.cli.ui import SOME_FAILED, counted, handle_errors, human_bytes, note
+from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, note
 from r2t.cli.verdict import verdict
 from r2t.store.errors import ConfigError
 from r2t.store.files import require_writable, write_whole
 from r2t.store.json_lines import as_utf8
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.cli.eval import AskedStore
@@ -64,7 +65,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=1, help="Resample the videos so often for the 95 % intervals.")
+        int, typer.Option(min=1, help="How often to resample the videos for 95 % intervals.")
     ] = 1000,
     batch_size: QueryBatch = 16,
     device: Device = "auto",

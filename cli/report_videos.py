@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from r2t.cli.ui import note, progress_bar
 from r2t.store.errors import ConfigError, VideoError
+from r2t.store.wording import counted_of
 
 if TYPE_CHECKING:
     from r2t.cli.frame_strip import FrameStrip
@@ -154,7 +155,7 @@ def video_entries(
     left_out = len(place.paths.keys() & durations.keys()) - num_strips - len(failed)
     if num_bytes >= MAX_STRIP_BYTES and left_out > 0:
         note(
-            f"note: {num_strips} of {len(durations)} videos have pictures: together they may take "
-            f"{MAX_STRIP_BYTES / 1e6:.0f} MB of a page"
+            f"note: pictures of {counted_of(num_strips, len(durations), 'video')}: together they "
+            f"may take {MAX_STRIP_BYTES / 1e6:.0f} MB of a page"
         )
     return entries, failed

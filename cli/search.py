@@ -16,19 +16,11 @@ from r2t.cli.eval import note_long_videos
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Checkpoint, Device, Json, Offline, RunModel, RunPretrained, Store
 from r2t.cli.times import minutes, span
-from r2t.cli.ui import (
-    SOME_FAILED,
-    answers,
-    cell,
-    counted,
-    handle_errors,
-    note,
-    print_json,
-    progress_bar,
-)
+from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, note, print_json, progress_bar
 from r2t.cli.verdict import ABSENT, presence_json
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -48,7 +40,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
     query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
     store: Store,
     checkpoint: Checkpoint,
-    top: Annotated[int, typer.Option(min=1, help="Number of videos to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Videos to show.")] = 10,
     moments: Annotated[int, typer.Option(min=1, help="Moments to show of each video.")] = 1,
     model: RunModel = None,
     pretrained: RunPretrained = None,
@@ -73,7 +65,9 @@ def search(  # noqa: PLR0913 - a parameter for each option
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
         rule = load_rule(checkpoint)
-        require_compatible(grounder.spec, features.spec, action=f"search {store}")
+        require_compatible(
+            grounder.spec, features.spec, action=f"search {store}", names=(checkpoint, store)
+        )
         if not len(features):
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
         note_long_videos(features, grounder.trained_on, set(features))

@@ -31,11 +31,12 @@ from r2t.cli.shared.options import (
 from r2t.cli.ui import handle_errors, human_bytes, note
 from r2t.cli.uploads import Uploads
 from r2t.store.errors import ConfigError
+from r2t.store.wording import how_to_install
 
 LARGEST_UPLOAD_BYTES = 2 * 10**9
 SWEEP_EVERY_SECONDS = 30.0
 EXAMPLES = examples(
-    "pip install 'r2-tuning[serve]'",
+    "pip install '.[serve]'",
     "r2t serve --checkpoint runs/x",
     "r2t serve --checkpoint runs/x --port 8000 --max-upload 5GB --max-minutes 120",
 )
@@ -74,7 +75,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     """
     with handle_errors(), _private_folder() as folder:
         if find_spec("gradio") is None:
-            raise ConfigError("the page needs Gradio: pip install 'r2-tuning[serve]'")
+            raise ConfigError(f"the page needs Gradio: {how_to_install('serve')}")
         from r2t.cli.predict import pick_frame_rate, started_pool
         from r2t.cli.serve_page import Page, launch
         from r2t.cli.video_asker import VideoAsker

@@ -33,7 +33,8 @@ from r2t.cli.store_combine import (
     unpack,
 )
 from r2t.cli.store_transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
-from r2t.cli.ui import answers, cell, counted, handle_errors, human_bytes, named, note, print_json
+from r2t.cli.ui import answers, cell, handle_errors, human_bytes, note, print_json
+from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -147,8 +148,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     for split, counts in summary["splits"].items():
         table.add_row(
             split,
-            f"{counts['queries']:,} queries of {counts['videos']:,} videos, "
-            f"{counts['moments']:,} moments",
+            f"{counted(counts['queries'], 'query')} of {counted(counts['videos'], 'video')}, "
+            f"{counted(counts['moments'], 'moment')}",
         )
     if summary["domains"]:
         table.add_row("domains", cell(", ".join(summary["domains"])))

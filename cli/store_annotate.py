@@ -20,15 +20,9 @@ from r2t.cli.shared.options import (
     StoreFolder,
     VideoIds,
 )
-from r2t.cli.ui import (
-    SOME_FAILED,
-    counted,
-    handle_errors,
-    json_ready,
-    note,
-    print_json,
-)
+from r2t.cli.ui import SOME_FAILED, handle_errors, json_ready, note, print_json, say
 from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     pass
@@ -86,15 +80,15 @@ def annotate(
         if json:
             print_json(json_ready(report))
         else:
-            note(
+            say(
                 f"{store}: {counted(report.num_new, 'query')} added, "
                 f"{report.num_replaced} replaced, "
-                f"{report.num_unchanged} as they were"
+                f"{report.num_unchanged} unchanged"
             )
         if report.missing_videos:
             note(
-                f"{sum(report.missing_videos.values())} queries were left out, because their "
-                f"videos are not stored: {missing_names(report)}",
+                f"left out {counted(sum(report.missing_videos.values()), 'query')} of videos that "
+                f"are not stored: {missing_names(report)}",
                 style="yellow",
             )
         note_impossible(report)
@@ -128,7 +122,7 @@ def licence(
             if not text.strip():
                 raise ConfigError("--set: the licence is empty")
             count = set_licence(store, text.strip(), ids)
-            note(f"{store}: recorded for {counted(count, 'video')}")
+            say(f"{store}: recorded for {counted(count, 'video')}")
             return
         found = licences(store)
         if ids is not None:
@@ -138,4 +132,4 @@ def licence(
             return
         counts: Counter[Any] = Counter(found.values())
         for name, count in counts.most_common():
-            typer.echo(f"{count}\t{name or 'not recorded'}")
+            say(f"{count}\t{name or 'not recorded'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,18 +15,18 @@ from r2t.cli.shared.options import Json, Quick, StoreArgument, StoreFolder, Thre
 from r2t.cli.ui import (
     SOME_FAILED,
     answers,
-    counted,
     growing_bar,
     handle_errors,
     human_bytes,
     json_ready,
-    named,
     note,
     print_json,
     progress_bar,
+    say,
 )
 from r2t.store.files import write_whole
 from r2t.store.json_lines import id_line
+from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:
     from r2t.store.coverage import Coverage
@@ -71,7 +72,7 @@ def verify(
             print_json(json_ready(report))
         else:
             for fault in report.faults:
-                typer.echo(str(fault))
+                say(str(fault))
             _sum_up(report, quick=quick)
     if report.faults:
         raise typer.Exit(SOME_FAILED)
@@ -79,10 +80,10 @@ def verify(
 
 def _sum_up(report: VerifyReport, *, quick: bool) -> None:
     how = "whose sizes fit" if quick else f"whose digests hold ({human_bytes(report.num_bytes)})"
-    note(
+    say(
         f"{report.location}: {counted(report.num_videos, 'video')} {how}, "
         f"{counted(report.num_queries, 'sound query')}, "
-        f"{report.num_parts} parts; {report.seconds:.1f} s"
+        f"{counted(report.num_parts, 'part')}; {report.seconds:.1f} s"
     )
     if report.num_replaced_parts:
         note(f"replaced parts, which repair removes: {report.num_replaced_parts}")
@@ -92,7 +93,9 @@ def _sum_up(report: VerifyReport, *, quick: bool) -> None:
         note(f"a killed run left unfinished work in {folder}: the next run clears it")
     if report.faults:
         faults = counted(len(report.faults), "fault")
-        note(f"{faults}; `r2t store repair` mends what can be mended", "red")
+        say(f"{faults}; `r2t store repair` mends what can be mended", "red")
+    else:
+        say("no faults")
 
 
 def show_stats(store: str, *, json: bool) -> None:
@@ -118,7 +121,7 @@ def show_stats(store: str, *, json: bool) -> None:
         table.add_row(str(layer), *(f"{value:.2g}" for value in row))
     answers().print(table)
     videos = counted(found.num_videos, "video")
-    note(f"{videos}; {found.num_videos_without} do not record their error")
+    say(f"{videos}; without a recorded error: {found.num_videos_without}")
 
 
 def repair(
@@ -135,7 +138,7 @@ def repair(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Set aside what is damaged, make the index anew, join parts, and list what must be extracted.
+    """Set aside what is damaged, rebuild the index, join its parts, list what to extract again.
 
     Damaged and foreign things move to STORE.damaged; only what killed runs left is deleted. Exits
     with 1 if videos or queries must be made again.
@@ -158,26 +161,26 @@ def repair(
 
 def _tell_repair(report: RepairReport, target: Path) -> None:
     for fault in report.faults:
-        typer.echo(str(fault))
+        say(str(fault))
     for place in report.set_aside:
-        note(f"moved: {place} to {report.aside / place}")
+        say(f"moved: {place} to {report.aside / place}")
     for folder in report.removed_runs:
-        note(f"removed what a killed run left: {folder}")
+        say(f"removed what a killed run left: {folder}")
     if report.num_parts_after != report.num_parts_before:
-        note(f"parts: {report.num_parts_before} before, {report.num_parts_after} now")
+        say(f"parts: {report.num_parts_before} before, {report.num_parts_after} now")
     if report.lost_queries:
-        note(
-            f"{len(report.lost_queries)} queries were lost; `r2t store annotate` brings them back: "
+        say(
+            f"lost {counted(len(report.lost_queries), 'query')}; `r2t store annotate` brings back: "
             f"{named(report.lost_queries)}",
-            style="yellow",
+            "yellow",
         )
     if report.extract_again:
-        note(
-            f"{len(report.extract_again)} videos must be extracted again, listed in {target}; "
-            f"`r2t extract --only {target}` with the options of the first time does it",
-            style="yellow",
+        say(
+            f"to be extracted again: {counted(len(report.extract_again), 'video')}, listed in "
+            f"{target}; `r2t extract --only {target}` with the options of the first time does it",
+            "yellow",
         )
-    note("the store is whole" if not report.extract_again else "what is left of it is whole")
+    say("the store is whole" if not report.extract_again else "the rest of the store is whole")
 
 
 def coverage(
@@ -199,7 +202,7 @@ def coverage(
 ) -> None:
     """Tell which annotated videos lack features, and which features nobody annotated.
 
-    Exits with 1 if there are such.
+    Exits with 1 if there are any.
     """
     with handle_errors():
         from r2t.store.coverage import coverage as compare
@@ -213,23 +216,24 @@ def coverage(
         if json:
             print_json({"complete": found.complete, **json_ready(found)})
         else:
-            _tell_coverage(found)
+            _tell_coverage(found, {row.query_id: row.name for row in rows or ()})
     if not found.complete:
         raise typer.Exit(SOME_FAILED)
 
 
-def _tell_coverage(found: Coverage) -> None:
+def _tell_coverage(found: Coverage, names: Mapping[str, str]) -> None:
     for video_id, num_queries in found.annotated_without_features.items():
-        typer.echo(f"no features: {video_id} ({num_queries} queries)")
+        say(f"no features: {video_id} ({counted(num_queries, 'query')})")
     for video_id in found.features_without_annotations:
-        typer.echo(f"no annotations: {video_id}")
+        say(f"no annotations: {video_id}")
     for query_id in found.queries_without_features:
-        typer.echo(f"query not stored: {query_id}")
-    note(
-        f"{found.num_annotated_videos} annotated videos with {found.num_queries} queries, "
-        f"{found.num_stored_videos} stored: {len(found.annotated_without_features)} lack features, "
-        f"{len(found.features_without_annotations)} lack annotations, "
-        f"{len(found.queries_without_features)} queries are not stored"
+        say(f"query not stored: {names[query_id]}")
+    say(
+        f"{counted(found.num_annotated_videos, 'annotated video')} with "
+        f"{counted(found.num_queries, 'query')}, {found.num_stored_videos} stored; without "
+        f"features: {len(found.annotated_without_features)}, without annotations: "
+        f"{len(found.features_without_annotations)}, queries not stored: "
+        f"{len(found.queries_without_features)}"
     )
 
 
@@ -265,4 +269,4 @@ def remove(
             print_json(json_ready(report))
         else:
             removed = counted(report.num_videos, "video")
-            note(f"{store}: removed {removed}, {counted(report.num_queries, 'query')}")
+            say(f"{store}: removed {removed}, {counted(report.num_queries, 'query')}")

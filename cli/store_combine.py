@@ -23,7 +23,6 @@ from r2t.cli.shared.options import (
 )
 from r2t.cli.ui import (
     SOME_FAILED,
-    counted,
     growing_bar,
     handle_errors,
     human_bytes,
@@ -31,8 +30,10 @@ from r2t.cli.ui import (
     note,
     print_json,
     progress_bar,
+    say,
 )
 from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.store.merge import MergeReport
@@ -111,7 +112,7 @@ def subset(
         typer.Option(help="2: the last 2 stored; 9,12 or =12: the layers of these numbers."),
     ] = None,
     cls_only: Annotated[
-        bool, typer.Option("--cls-only", help="Of each frame only the CLS token.")
+        bool, typer.Option("--cls-only", help="Keep only the CLS token of each frame.")
     ] = False,
     copy: Copy = False,
     json: Json = False,
@@ -164,8 +165,8 @@ def pack(
             print_json(json_ready(report))
         else:
             for archive in report.archives:
-                typer.echo(str(archive))
-            note(
+                say(str(archive))
+            say(
                 f"{counted(report.num_videos, 'video')}, {counted(report.num_queries, 'query')}, "
                 f"{human_bytes(report.num_bytes)}"
             )
@@ -198,10 +199,11 @@ def _tell(what: str, report: MergeReport, into: Path, *, json: bool) -> None:
     else:
         linked = f", {report.num_linked} of them by links" if report.num_linked else ""
         present = f" ({report.num_present} were there)" if report.num_present else ""
-        note(
+        say(
             f"{into}: {what}: {counted(report.num_videos, 'video')}{linked}{present}, "
             f"{counted(report.num_queries, 'query')}"
         )
     if report.failures:
-        note(f"{len(report.failures)} are damaged where they come from and were left out")
+        damaged = counted(len(report.failures), "item")
+        note(f"left out, because the source is damaged: {damaged}")
         raise typer.Exit(SOME_FAILED)

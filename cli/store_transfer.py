@@ -21,8 +21,9 @@ from r2t.cli.shared.options import (
     one_of,
     parse_rate,
 )
-from r2t.cli.ui import SOME_FAILED, counted, handle_errors, note, print_json, progress_bar
+from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar, say
 from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.store.transfer import TransferReport
@@ -154,7 +155,7 @@ def _tell(what: str, report: TransferReport, target: str, *, json: bool) -> None
     else:
         skipped = f" ({report.num_skipped} were there)" if report.num_skipped else ""
         videos, queries = counted(report.num_videos, "video"), counted(report.num_queries, "query")
-        note(f"{what}: {target}: {videos}{skipped}, {queries}")
+        say(f"{what}: {target}: {videos}{skipped}, {queries}")
     if report.failures:
-        note(f"{counted(len(report.failures), 'file')} could not be used")
+        note(f"could not be used: {counted(len(report.failures), 'file')}")
         raise typer.Exit(SOME_FAILED)

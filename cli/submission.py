@@ -12,8 +12,9 @@ from r2t.cli.inputs import read_annotation_options
 from r2t.cli.predictions import Strict
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import Annotations, Json
-from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json
+from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json, say
 from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.train.submission import SubmissionRow
@@ -68,8 +69,10 @@ def submission(
             print_json({**outcome, "problems": problems, "warnings": warnings})
         _tell(problems, warnings)
         if not (json or problems):
-            packed = ", ".join(f"{count} queries of {split}" for split, count in counts.items())
-            note(f"packed: {out}: {packed}")
+            packed = ", ".join(
+                f"{counted(count, 'query')} of {split}" for split, count in counts.items()
+            )
+            say(f"packed: {out}: {packed}")
     if problems:
         raise typer.Exit(SOME_FAILED)
 

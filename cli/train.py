@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
+from difflib import get_close_matches
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from r2t.cli.initial_run import begun_with, continue_from
-from r2t.cli.inputs import open_store
+from r2t.cli.inputs import fields_as_typed, open_store
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
     DEFAULT_CACHE_BYTES,
@@ -32,7 +33,7 @@ from r2t.cli.shared.options import (
     one_of,
 )
 from r2t.cli.train_run import TrainRun, quiet_unless_leading
-from r2t.cli.ui import handle_errors, note, print_json
+from r2t.cli.ui import handle_errors, note, print_json, say
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ if TYPE_CHECKING:
     from r2t.train.processes import Processes
     from r2t.train.reader import Reading
 
+FIELD_OPTIONS = {
+    "learning_rate": "--lr",
+    "warmup_iterations": "--warmup",
+    "width": "--hidden-width",
+    "dropout": "--dropout",
+    "ema_decay": "--ema-decay",
+    "patience": "--patience",
+    "val_fraction": "--val-fraction",
+    "buffer_gb": "--buffer-gb",
+}
 EXAMPLES = examples(
     "r2t train --store feats.zarr",
     "r2t train --store charades.zarr --preset charades --recipe official --out runs/charades",
@@ -78,8 +89,8 @@ def train(  # noqa: PLR0913 - a parameter for each option
         Recipe | None,
         typer.Option(help="Loss weights; by default those of the paper.", **one_of(Recipe)),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Queries in a batch.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Queries in a batch.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     warmup: Annotated[
         int | None, typer.Option(help="Iterations over which the learning rate rises.")
@@ -110,7 +121,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
             **one_of(Sampling),
         ),
     ] = None,
-    prefetch: Annotated[int, typer.Option(help="Batches to read ahead.")] = 2,
+    prefetch: Annotated[int, typer.Option(min=1, help="Batches to read ahead.")] = 2,
     buffer_gb: Annotated[
         float, typer.Option(help="Most memory for batches, read ahead or in use, in GB.")
     ] = 8.0,
@@ -135,7 +146,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
     json: Json = False,
 ) -> None:
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
-    with handle_errors():
+    with handle_errors(), fields_as_typed(FIELD_OPTIONS):
         from r2t.train.fit import split_annotations
         from r2t.train.own_data import OWN_DATA
         from r2t.train.processes import joined
@@ -188,7 +199,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
             print_json(result)
         else:
             best = result["best_epoch"] or "unknown"
-            note(f"trained: {folder}, best epoch {best} of {result['epochs']}")
+            say(f"trained: {folder}, best epoch {best} of {result['epochs']}")
 
 
 def with_changes(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
@@ -211,9 +222,10 @@ def with_settings(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
         part, _, field = name.rpartition(".")
         target: dict[str, Any] = values if not part else _part(values, part)
         if not equals or field not in target or _part(target, field):
-            raise ConfigError(
-                f"--set {text}: give NAME=VALUE; names are {', '.join(_setting_names(values))}"
-            )
+            names = list(_setting_names(values))
+            near = get_close_matches(name, names, 1)
+            meant = f"; did you mean {near[0]}?" if near and name not in names else ""
+            raise ConfigError(f"--set {text}: give NAME=VALUE; names are {', '.join(names)}{meant}")
         with suppress(ValueError):
             value = loads(value)
         target[field] = value
@@ -302,7 +314,7 @@ def _base_config(
     chosen = OWN_PRESET if preset is None else find_preset(preset)
     if chosen is not OWN_PRESET and chosen.frame_rate != store.spec.frame_rate:
         note(
-            f"note: the preset {chosen.name} is for features at {chosen.frame_rate} fps, "
+            f"note: the preset {chosen.name} is for features at --fps {chosen.frame_rate}, "
             f"the store has {store.spec.frame_rate}"
         )
     return chosen.train_config(

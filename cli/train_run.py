@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from r2t.cli.ui import INTERRUPTED, ShowDone, counted, human_bytes, note, progress_bar
+from r2t.cli.ui import INTERRUPTED, ShowDone, human_bytes, note, progress_bar
 from r2t.store.schema import PER_VIDEO
+from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -138,8 +139,9 @@ class TrainRun:
             note(f"warning: {each}", style="yellow")
         if splits.held_out:
             note(
-                f"the store has no labelled val split: {num_videos[1]} of {sum(num_videos)} videos "
-                f"({len(splits.val)} queries), drawn with seed {config.seed}, are held out"
+                "the store has no labelled val split, so some videos are held out, drawn with seed "
+                f"{config.seed}: {num_videos[1]} of {sum(num_videos)} "
+                f"({counted(len(splits.val), 'query')})"
             )
         elif not splits.val:
             note("no validation: the last weights count as the best")
@@ -213,7 +215,7 @@ def epoch_line(record: EpochRecord, num_epochs: int, seconds_per_epoch: float) -
     if record.is_best and record.score is not None:
         words.append("best so far")
     if record.skipped_steps:
-        words.append(f"{record.skipped_steps} steps overflowed")
+        words.append(f"{counted(record.skipped_steps, 'step')} overflowed")
     return "  ".join(words)
 
 

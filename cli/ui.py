@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,9 +26,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
 from r2t.cli.shared.memory import explain_shortage, is_shortage
+from r2t.cli.shared.text import encodable, json_text, on_one_line, visible
 from r2t.store.errors import R2TError
 from r2t.store.files import explain, write_whole
 from r2t.store.json_lines import to_json
@@ -36,38 +39,54 @@ SOME_FAILED, CANNOT, INTERRUPTED = 1, 2, 130
 _LINE_EVERY_SECONDS = 10.0
 
 
+class _Terminal(Console):
+    """A console on which no text can steer the terminal, whatever its encoding.
+
+    Brackets are brackets and colons are colons. All that is printed passes through `render`.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__(file=file, markup=False, emoji=False, highlight=False)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render an object, with its texts made fit to print."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                text = encodable(visible(segment.text), self.encoding)
+                yield Segment(text, segment.style)
+
+
 def answers() -> Console:
     """Return the console for what was asked."""
-    return Console(file=sys.stdout)
+    return _Terminal(sys.stdout)
 
 
 def notes() -> Console:
     """Return the console for progress, notices and errors."""
-    return Console(file=sys.stderr, highlight=False)
+    return _Terminal(sys.stderr)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: 1 video, 2 videos, 0 queries."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
-def named(names: Iterable[str], most: int = 20) -> str:
-    """Spell out names, or the first of many."""
-    listed = list(names)
-    rest = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
+def say(answer: str, style: str = "") -> None:
+    """Print a line of an answer, however narrow the terminal is."""
+    if style:
+        answers().print(on_one_line(answer), style=style, soft_wrap=True)
+    else:  # tabs stay tabs
+        typer.echo(encodable(on_one_line(answer), sys.stdout.encoding or "utf-8"))
 
 
 def note(message: str, style: str = "") -> None:
     """Print a notice on one line, however narrow the terminal is."""
-    notes().print(message, style=style, markup=False, soft_wrap=True)
+    notes().print(on_one_line(message), style=style, soft_wrap=True)
 
 
 @contextmanager
 def handle_errors() -> Generator[None]:
     """Turn what a user can cause into one line and an exit status, and warnings into one line."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _noted_logs():
         warnings.showwarning = _show_warning
         try:
             yield
@@ -91,13 +110,29 @@ def handle_errors() -> Generator[None]:
             raise typer.Exit(CANNOT) from error
 
 
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"{record.levelname.lower()}: {record.getMessage()}", style="yellow")
+
+
+@contextmanager
+def _noted_logs() -> Generator[None]:
+    """Print what libraries log to nobody in particular as notes."""
+    before = logging.lastResort
+    logging.lastResort = _Notes(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.lastResort = before
+
+
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     note(f"warning: {message}", style="yellow")
 
 
 def cell(value: object) -> Text:
-    """Wrap a value for a table, where brackets would be read as markup."""
-    return Text(str(value))
+    """Wrap a value for a table, fit to print before its width is measured."""
+    return Text(visible(str(value)))
 
 
 def human_bytes(num_bytes: float) -> str:
@@ -127,12 +162,13 @@ def json_ready(report: Any) -> dict[str, Any]:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print JSON on stdout."""
-    typer.echo(to_json(value, indent=2))
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(json_text(value, ascii_only=not encoding.lower().startswith("utf")))
 
 
 def write_json(value: Mapping[str, Any], path: Path) -> None:
     """Write JSON to a file that the user named."""
-    write_whole(path, to_json(value, indent=2) + "\n")
+    write_whole(path, json_text(value) + "\n")
 
 
 class ShowDone(Protocol):
@@ -152,12 +188,12 @@ def progress_bar(label: str, total: int) -> Generator[ShowDone]:
     with (
         _named(label),
         Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=console,
             transient=True,
         ) as progress,

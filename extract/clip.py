@@ -192,6 +192,7 @@ class FrozenClip:
             spec,
             self.spec(spec.frame_rate, spec.dtype),
             action=f"use {self.model}/{self.pretrained} for features of another CLIP",
+            names=("the features", f"{self.model}/{self.pretrained}"),
         )
 
     def spec(

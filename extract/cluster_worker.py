@@ -84,7 +84,11 @@ class Extractor(WorkerPlugin):
         self._clip = FrozenClip.load(**self._clip_arguments)
         store = FeatureStore.open(self._location)
         ours = self._clip.spec(self._spec.frame_rate, self._spec.dtype)
-        store.spec.require_equal(ours, action=f"add to {self._location} from a worker")
+        store.spec.require_equal(
+            ours,
+            action=f"add to {self._location} from a worker",
+            names=(self._location, "this worker"),
+        )
         # As `encoding` has it: on a CPU each thread encodes on a core of its own.
         self.num_lanes = num_threads if self._clip.device.type == "cpu" else 1
         self._lane = threading.Semaphore(self.num_lanes)

@@ -70,7 +70,7 @@ def default_num_workers() -> int:
 
 
 def parse_layers(choice: LayerChoice) -> int | tuple[int, ...]:
-    """Read a choice of layers: `4` is the last 4, `9,10,12` and `=12` are those very layers."""
+    """Read a choice of layers: `4` is the last 4; `9,10,12` and `=12` name layers."""
     if isinstance(choice, int):
         return choice
     if not isinstance(choice, str):

@@ -111,7 +111,9 @@ def extract(
     """
     began = time.monotonic()
     store.spec.require_equal(
-        clip.spec(config.frame_rate, config.dtype), action=f"add to {store.location}"
+        clip.spec(config.frame_rate, config.dtype),
+        action=f"add to {store.location}",
+        names=(store.location, "this run"),
     )
     stored_names = VideoNames(store.videos["video_id"].tolist())
     paths, refused = name_videos(videos, stored_names)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from r2t.extract.clip import FrozenClip
-from r2t.store.annotations import Annotation
+from r2t.store.annotations import Annotation, make_query_id
 from r2t.store.errors import AnnotationError, AnnotationWarning, StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.moment_formats import make_query_id
+from r2t.store.wording import counted_of
 from r2t.store.writer import StoreWriter
 
 _QUERIES_AT_A_TIME = 4096  # one part of the store each
@@ -60,7 +60,7 @@ def without_repetitions(annotations: Sequence[Annotation]) -> list[Annotation]:
     seen: dict[str, Annotation] = {}
     for each in annotations:
         if not each.query.strip():
-            raise AnnotationError(f"query {each.query_id!r} of {each.video_id!r} is empty")
+            raise AnnotationError(f"the sentence of {each.name} is empty")
         first = seen.setdefault(each.query_id, each)
         if first is not each and (fields := differing_fields(first, each)):
             raise AnnotationError(
@@ -189,9 +189,9 @@ def warn_of_late_moments(store: FeatureStore, annotations: Sequence[Annotation])
     ]
     if late:
         warnings.warn(
-            f"{len(late)} of {len(annotations)} queries have a moment past the end of their video; "
-            f"it was kept as given. The first is query {late[0].query_id!r} of "
-            f"{late[0].video_id!r}, to {late[0].moments.max():g} s",
+            f"moments past the end of the video, kept as given: in "
+            f"{counted_of(len(late), len(annotations), 'query')}; the first is {late[0].name}, "
+            f"to {late[0].moments.max():g} s",
             AnnotationWarning,
             stacklevel=2,
         )

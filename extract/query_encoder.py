@@ -27,8 +27,10 @@ from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
 from r2t.store.json_lines import is_utf8, printable
 from r2t.store.schema import FeatureSpec, QueryFeatures
+from r2t.store.wording import counted_of
 
 _BATCH_SIZE = 64
+_SHOWN_LENGTH = 80  # characters of a sentence in a message
 
 
 class QueryEncoder:
@@ -120,7 +122,8 @@ class QueryEncoder:
             text_width=encoder.text_width,
         )
         action = f"use {encoder.model}/{origin.pretrained} for features of another CLIP"
-        require_compatible(spec, given, action=action)
+        names = ("the features", f"{encoder.model}/{origin.pretrained}")
+        require_compatible(spec, given, action=action, names=names)
         return encoder
 
     @torch.inference_mode()
@@ -134,11 +137,12 @@ class QueryEncoder:
         """
         tokenized = [self._tokenize(text, id_) for text, id_ in zip(texts, ids, strict=True)]
         token_lists = [tokens for tokens, _ in tokenized]
-        too_long = [id_ for id_, (_, cut) in zip(ids, tokenized, strict=True) if cut]
+        too_long = [text for text, (_, cut) in zip(texts, tokenized, strict=True) if cut]
         if too_long:
             warnings.warn(
-                f"{len(too_long)} of {len(ids)} sentences are longer than {self.context_length} "
-                f"tokens and were cut off, the first is that of query {too_long[0]!r}",
+                f"longer than {self.context_length} tokens, and cut off there: "
+                f"{counted_of(len(too_long), len(ids), 'sentence')}; the first begins with "
+                f"{too_long[0][:_SHOWN_LENGTH]!r}",
                 AnnotationWarning,
                 stacklevel=2,
             )

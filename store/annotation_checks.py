@@ -95,9 +95,7 @@ def check_annotations(
     splits: dict[str, set[str]] = {}
     for where, row in located:
         if row.query_id in ids:
-            yield Finding(
-                "duplicate_id", where, f"{row.query_id!r} was used at {ids[row.query_id]}"
-            )
+            yield Finding("duplicate_id", where, f"{row.name} was given at {ids[row.query_id]}")
         elif (row.video_id, row.query) in sentences:
             earlier = sentences[row.video_id, row.query]
             yield Finding("duplicate_query", where, f"{row.query!r} was asked at {earlier}")

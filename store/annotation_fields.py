@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from r2t.store.errors import AnnotationError
 from r2t.store.json_lines import is_utf8
+from r2t.store.wording import counted
 
 MAX_SECONDS = 1e6  # eleven days; anything longer is milliseconds or frames taken for seconds
 MAX_CLIPS = 43_200  # a day of two-second clips
@@ -186,7 +187,7 @@ class Fields:
         for index, row in enumerate(rows):
             if len(row) != width:
                 raise AnnotationError(
-                    f"{self.at(key)}[{index}] has {len(row)} numbers; expected {width}"
+                    f"{self.at(key)}[{index}] has {counted(len(row), 'number')}; expected {width}"
                 )
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 

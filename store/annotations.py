@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Split = Literal["train", "val", "test"]
+_NAME_LENGTH = 80  # characters of a sentence that messages show
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,20 @@ class SaliencyLabels:
         }
 
 
+def make_query_id(video_id: str, query: str) -> str:
+    """Name a query that has no id: 12 hex digits of SHA-256 over video id, a zero byte and query.
+
+    Both texts are UTF-8 without surrounding blanks, so the id survives moves between files.
+    """
+    return hashlib.sha256(f"{video_id}\0{query}".encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+def query_name(query_id: str, video_id: str, query: str) -> str:
+    """Write what a person knows a query by; an id that `make_query_id` made is not shown."""
+    name = f"{shorten(query, _NAME_LENGTH, placeholder=' …')!r} of {video_id!r}"
+    return name if query_id == make_query_id(video_id, query) else f"query {query_id!r}, {name}"
+
+
 @dataclass(frozen=True, eq=False)
 class Annotation:
     """One query of one video, with its ground truth if that is known.
@@ -84,34 +101,35 @@ class Annotation:
 
     def __post_init__(self) -> None:
         if not (self.query_id and self.video_id):
-            raise AnnotationError(f"{self._name}: both ids must be non-empty strings")
+            raise AnnotationError(f"{self.name}: both ids must be non-empty strings")
         if self.moments.ndim != 2 or self.moments.shape[1] != 2:
             raise AnnotationError(
-                f"{self._name}: moments have shape {self.moments.shape}, expected [n, 2]"
+                f"{self.name}: moments have shape {self.moments.shape}, expected [n, 2]"
             )
         # Python's own numbers: most queries have one moment, and arrays cost more than they save.
         for start, end in self.moments.tolist():
             if not 0 <= start < math.inf or not 0 <= end < math.inf:
                 raise AnnotationError(
-                    f"{self._name}: moments must be finite and not negative: {self.moments}"
+                    f"{self.name}: moments must be finite and not negative: {self.moments}"
                 )
             if start > end:
                 raise AnnotationError(
-                    f"{self._name}: a moment ends before it starts: {self.moments.tolist()}; "
+                    f"{self.name}: a moment ends before it starts: {self.moments.tolist()}; "
                     "swap its ends"
                 )
         if self.split not in ("train", "val", "test"):
             raise AnnotationError(
-                f"{self._name}: split {self.split!r}; legal are train, val and test"
+                f"{self.name}: split {self.split!r}; legal are train, val and test"
             )
-
-    @property
-    def _name(self) -> str:
-        return f"query {self.query_id!r} of video {self.video_id!r}"
 
     def __repr__(self) -> str:
         moments: list[Any] = self.moments.tolist()
         return f"Annotation({self.query_id!r}, {self.video_id!r}, {self.query!r}, {moments})"
+
+    @property
+    def name(self) -> str:
+        """What a person knows a query by: its sentence and video, and an id that somebody gave."""
+        return query_name(self.query_id, self.video_id, self.query)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the annotation as JSON values: a row of our own annotation files."""

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from r2t.store.annotations import query_name
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.faults import Fault
 from r2t.store.inventory import files_in, names_in
@@ -98,8 +99,10 @@ def check_part(root: StoreRoot, kind: PartKind, name: str) -> CheckedPart:
                 if problem is None:
                     rows.append(row)
                 else:
-                    query_id = str(part.columns["query_id"][row])
-                    faults.append(Fault("query", place, f"query {query_id!r}: {problem}"))
+                    named = (part.columns[key][row] for key in ("query_id", "video_id", "text"))
+                    faults.append(
+                        Fault("query", place, f"{query_name(*map(str, named))}: {problem}")
+                    )
             computed = digest.finish()
     except ServerError:
         raise

@@ -13,9 +13,9 @@ import numpy as np
 
 from r2t.store.annotation_fields import check_text, parse_number
 from r2t.store.annotation_reading import Located, Reading
-from r2t.store.annotations import Annotation, Split
+from r2t.store.annotations import Annotation, Split, make_query_id
 from r2t.store.errors import AnnotationError
-from r2t.store.moment_formats import make_query_id, parse_split
+from r2t.store.moment_formats import parse_split
 from r2t.store.video_names import video_id_of
 
 REQUIRED_COLUMNS = ("video", "query", "start", "end")

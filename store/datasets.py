@@ -74,8 +74,8 @@ def read_annotations(
     for where, annotation in located:
         if annotation.query_id in by_query:
             raise AnnotationError(
-                f"{where}: query id {annotation.query_id!r} was used already "
-                f"({by_query[annotation.query_id][0]}); ids must be unique in a file"
+                f"{where}: {annotation.name} was given already at "
+                f"{by_query[annotation.query_id][0]}; ids must be unique in a file"
             )
         _note_moments(annotation, reading)
         by_query[annotation.query_id] = where, annotation

@@ -29,6 +29,7 @@ from r2t.store.runs import RunFolder
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
 from r2t.store.tables import Table
 from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
+from r2t.store.wording import counted
 from r2t.store.writer import StoreWriter
 from r2t.store.zipped import ZippedFolder
 
@@ -94,7 +95,11 @@ class FeatureStore:
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             _make(root, spec, provenance or {})
         store = cls.open(path)
-        store.spec.require_equal(spec, action=f"add to {path}, which was made with other settings")
+        store.spec.require_equal(
+            spec,
+            action=f"add to {path}, which was made with other settings",
+            names=(path, "this run"),
+        )
         return store
 
     def writer(self) -> StoreWriter:
@@ -232,7 +237,7 @@ class FeatureStore:
         return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
     def __repr__(self) -> str:
-        counts = f"{len(self._videos)} videos, {len(self._queries)} queries"
+        counts = f"{counted(len(self._videos), 'video')}, {counted(len(self._queries), 'query')}"
         return f"FeatureStore({self.location!r}, {counts})"
 
     def _repr_html_(self) -> str:

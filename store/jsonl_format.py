@@ -22,6 +22,7 @@ from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
 from r2t.store.json_lines import to_json_lines
 from r2t.store.moment_formats import parse_split
+from r2t.store.wording import counted
 
 _FIELDS = (
     "query_id",
@@ -71,7 +72,7 @@ def _annotation(row: Fields, default: Split) -> Annotation:
 def _saliency(fields: Fields) -> SaliencyLabels:
     scores = fields.matrix("scores", low=-_MAX_SCORE, high=_MAX_SCORE).astype(np.float32)
     if len(scores) > MAX_CLIPS:
-        raise AnnotationError(f"{fields.at('scores')} has {len(scores)} clips")
+        raise AnnotationError(f"{fields.at('scores')} has {counted(len(scores), 'clip')}")
     clip_seconds = fields.number("clip_seconds", high=MAX_SECONDS)
     lowest, highest = (fields.number(k, low=-_MAX_SCORE, high=_MAX_SCORE) for k in _SCALE)
     return _located(

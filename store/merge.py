@@ -78,11 +78,17 @@ def merge(
     opened = [Source.open(location) for location in sources]
     for other in opened[1:]:
         opened[0].store.spec.require_equal(
-            other.store.spec, action=f"merge {other.root.location} with {opened[0].root.location}"
+            other.store.spec,
+            action="merge these stores",
+            names=(opened[0].root.location, other.root.location),
         )
     if Path(into).exists():
         present = FeatureStore.open(into)
-        present.spec.require_equal(opened[0].store.spec, action=f"merge into {into}")
+        present.spec.require_equal(
+            opened[0].store.spec,
+            action=f"merge into {into}",
+            names=(into, opened[0].root.location),
+        )
         require_agreement([present, *(source.store for source in opened)])
     else:
         require_agreement([source.store for source in opened])
@@ -184,7 +190,7 @@ def read_queries(
         except ServerError:
             raise
         except R2TError as error:
-            failures[f"query {annotation.query_id}"] = f"{store.location}: {error}"
+            failures[annotation.name] = f"{store.location}: {error}"
         else:
             yield annotation, features
 

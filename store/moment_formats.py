@@ -7,7 +7,6 @@ given.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from r2t.store.annotation_reading import Located, Reading, json_rows, lines_of
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError
 from r2t.store.video_names import video_id_of, without_suffix
+from r2t.store.wording import counted
 
 LABELLED_CLIP_SECONDS = 2.0  # of QVHighlights and TVSum
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
@@ -38,14 +38,6 @@ def parse_split(value: object, where: str) -> Split:
     if text not in _SPLITS:
         raise AnnotationError(f"{where} is {shown(text)}; legal are train, val and test")
     return _SPLITS[text]
-
-
-def make_query_id(video_id: str, query: str) -> str:
-    """Name a query that has no id: 12 hex digits of SHA-256 over video id, a zero byte and query.
-
-    Both texts are UTF-8 without surrounding blanks, so the id survives moves between files.
-    """
-    return hashlib.sha256(f"{video_id}\0{query}".encode()).hexdigest()[:12]
 
 
 def read_released_jsonl(path: Path, text: str, default: Split, reading: Reading) -> Located:
@@ -173,7 +165,8 @@ def read_tacos(path: Path, text: str, default: Split, reading: Reading) -> Locat
         sentences = record.items("sentences")
         if len(sentences) != len(frames):
             raise AnnotationError(
-                f"{record.where}: {len(frames)} timestamps but {len(sentences)} sentences"
+                f"{record.where}: {counted(len(frames), 'timestamp')} but "
+                f"{counted(len(sentences), 'sentence')}"
             )
         video_id = video_id_of(name, record.where)
         duration = record.count("num_frames") / fps

@@ -21,6 +21,7 @@ import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
 from r2t.store.errors import ServerError, ServerWarning, StoreError
 from r2t.store.http import CONNECT_SECONDS, IDLE_SECONDS, HttpClient, TransientError
 from r2t.store.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
+from r2t.store.wording import how_to_install
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class RemoteFolder:
             self._fs, path = _url_to_fs(url)
         except ImportError as error:
             extra = _EXTRAS.get(protocol)
-            advice = f"pip install 'r2-tuning[{extra}]'" if extra else str(error)
+            advice = how_to_install(extra) if extra else str(error)
             raise StoreError(
                 f"cannot open {url}: {protocol} needs a package that is not installed; {advice}"
             ) from error

@@ -19,6 +19,7 @@ from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError
 from r2t.store.moment_formats import LABELLED_CLIP_SECONDS, parse_split
 from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS, split_of
+from r2t.store.wording import counted
 
 _MAX_FRAMES = 10_000_000
 _TVSUM_FIELDS = ("video", "category", "title", "length", "nframes", "user_anno")
@@ -38,10 +39,12 @@ def read_youtube_highlights(path: Path, text: str, default: Split, reading: Read
         duration = _duration(record)
         match = np.array([record.numbers("match", low=-1, high=1)], dtype=np.float32).T
         if not 0 < len(match) <= MAX_CLIPS:
-            raise AnnotationError(f"{record.at('match')} has {len(match)} clips")
+            raise AnnotationError(f"{record.at('match')} has {counted(len(match), 'clip')}")
         info = record.items("info")
         if len(info) < 6:
-            raise AnnotationError(f"{record.at('info')} has {len(info)} entries; [5] is the title")
+            raise AnnotationError(
+                f"{record.at('info')} has {counted(len(info), 'entry')}; [5] is the title"
+            )
         saliency = SaliencyLabels(match, duration / len(match), lowest=-1.0, highest=1.0)
         title = check_text(info[5], f"{record.at('info')}[5]", empty=True)
         domain = record.text("domain")
@@ -57,7 +60,7 @@ def read_tvsum_json(path: Path, text: str, default: Split, reading: Reading) -> 
             continue
         scores = record.matrix("anno", low=1, high=5).astype(np.float32)
         if not 0 < len(scores) <= MAX_CLIPS:
-            raise AnnotationError(f"{record.at('anno')} has {len(scores)} clips")
+            raise AnnotationError(f"{record.at('anno')} has {counted(len(scores), 'clip')}")
         saliency = SaliencyLabels(scores, LABELLED_CLIP_SECONDS, lowest=1.0, highest=5.0)
         domain, title = record.text("domain"), record.text("title")
         duration = _duration(record)
@@ -120,7 +123,9 @@ def _mat_saliency(struct: dict[str, Any], duration: float, where: str) -> Salien
     frames_per_second = float(_mat_array(struct["nframes"], where).item()) / duration
     middle = ((2 * np.arange(num_clips) + 1) * frames_per_second).astype(np.int64)
     if middle[-1] >= scores.shape[1]:
-        raise AnnotationError(f"{where}: scores of {scores.shape[1]} frames end before the video")
+        raise AnnotationError(
+            f"{where}: scores of {counted(scores.shape[1], 'frame')} end before the video"
+        )
     clips = scores[:, middle].T.astype(np.float32)
     return SaliencyLabels(clips, LABELLED_CLIP_SECONDS, lowest=1.0, highest=5.0)
 

@@ -21,6 +21,15 @@ FORMAT_VERSION = 1
 PER_VIDEO = "per-video"
 UNKNOWN_WEIGHTS = "r2-npy"  # in place of a digest: the released features say nothing of them
 StorageDtype = Literal["float16", "int8"]
+# What a person types to choose a field of the spec.
+OPTIONS = {
+    "frame_rate": "--fps",
+    "dtype": "--dtype",
+    "model": "--model",
+    "weights_sha256": "--pretrained (weights_sha256)",
+    "vision_layers": "--layers (vision)",
+    "text_layers": "--layers (text)",
+}
 
 MAX_COUNT = 2**31 - 1
 """The most of anything that can be counted, such as frames of a video."""
@@ -136,14 +145,17 @@ class FeatureSpec:
         except (TypeError, ValueError) as error:
             raise StoreError(f"the store's identity is not legal: {error}") from error
 
-    def require_equal(self, other: FeatureSpec, *, action: str) -> None:
+    def require_equal(
+        self, other: FeatureSpec, *, action: str, names: tuple[object, object]
+    ) -> None:
         """Raise `SpecMismatchError` naming every field in which `other` differs.
 
-        `action` completes the sentence "cannot …", such as "resume this store".
+        `action` completes the sentence "cannot …", such as "resume this store"; `names` says whose
+        settings these are, and whose the other's.
         """
         mine, theirs = self.to_dict(), other.to_dict()
         differing = [
-            f"{key}: {mine[key]!r} here, {theirs[key]!r} there"
+            f"{OPTIONS.get(key, key)}: {mine[key]!r} in {names[0]}, {theirs[key]!r} in {names[1]}"
             for key in mine
             if mine[key] != theirs[key]
         ]

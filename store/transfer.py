@@ -35,6 +35,7 @@ from r2t.store.schema import (
     VideoSource,
 )
 from r2t.store.video_names import VideoNames, match_videos
+from r2t.store.wording import counted
 from r2t.store.writer import StoreWriter
 
 Progress = Callable[[int], None]
@@ -170,7 +171,9 @@ def _import_video(
         raise VideoError("its frame rate is its own, but no annotation says how long it lasts")
     covered = num_frames / frame_rate_fps
     if duration is not None and abs(covered - duration) > max(2 / frame_rate_fps, 0.05 * duration):
-        odd.append(f"{file.stem} ({num_frames} frames are {covered:g} s, not {duration:g} s)")
+        odd.append(
+            f"{file.stem} ({counted(num_frames, 'frame')}: {covered:g} s, not {duration:g} s)"
+        )
     with writer.video(
         file.stem,
         num_frames=num_frames,
@@ -256,8 +259,8 @@ def _noting_odd_durations() -> Generator[list[str]]:
     yield odd
     if odd:
         warnings.warn(
-            f"{len(odd)} videos have far more or fewer frames than the annotated durations and "
-            f"this frame rate give, such as {odd[0]}: was another rate used?",
+            "far more or fewer frames than the annotated durations and --fps give: in "
+            f"{counted(len(odd), 'video')}, such as {odd[0]}: was another rate used?",
             AnnotationWarning,
             stacklevel=2,
         )

@@ -105,7 +105,7 @@ def _frame_saliency(
     mismatch = abs(len(scores) - (int(clips[-1]) + 1))
     if mismatch >= MAX_LENGTH_MISMATCH_CLIPS:
         raise AnnotationError(
-            f"query {annotation.query_id!r}: {len(scores)} clips of {labels.clip_seconds:g} s are "
+            f"{annotation.name}: {len(scores)} clips of {labels.clip_seconds:g} s are "
             f"scored, but the frames of video {annotation.video_id!r} reach into clip {clips[-1]}: "
             "the annotation belongs to another cut of the video, or the video is incomplete"
         )

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
+from r2t.store.wording import counted_of
 from r2t.train.config import Evaluator, TrainConfig
 from r2t.train.decode import Grounding
 from r2t.train.ground_store import ground_all
@@ -53,8 +54,9 @@ def evaluate_groundings(
     unlabelled = [a for a in annotations if not len(a.moments) and a.saliency is None]
     if unlabelled:
         raise AnnotationError(
-            f"{len(unlabelled)} of {len(annotations)} queries, such as {unlabelled[0]!r}, have "
-            "neither moments nor saliency to compare with: evaluate a labelled split"
+            "neither moments nor saliency to compare with: in "
+            f"{counted_of(len(unlabelled), len(annotations), 'query')}, such as "
+            f"{unlabelled[0].name}: evaluate a labelled split"
         )
     rows = submission_rows(groundings, annotations)
     metrics = evaluate(rows, annotations, evaluator=evaluator)

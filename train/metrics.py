@@ -13,7 +13,7 @@ AnnotationErrors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from jaxtyping import Float64
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
+from r2t.store.wording import counted, counted_of
 from r2t.train.metrics_highlights import (
     HIGHLIGHT_LEVELS,
     HighlightValues,
@@ -226,6 +227,7 @@ def _align(
     if not annotations:
         raise AnnotationError("no annotations to score predictions against")
     by_query = {row.query_id: row for row in submission}
+    rows = (*submission, *annotations)
     expected = {annotation.query_id for annotation in annotations}
     for what, ids in (
         ("predicted", [row.query_id for row in submission]),
@@ -233,20 +235,21 @@ def _align(
     ):
         if len(set(ids)) < len(ids):
             twice = [query_id for query_id, count in Counter(ids).items() if count > 1]
-            raise AnnotationError(f"queries are {what} more than once: {_examples(twice)}")
+            raise AnnotationError(f"{what} more than once: {_examples(twice, rows)}")
     missing, unknown = expected - by_query.keys(), by_query.keys() - expected
     if missing or unknown:
         raise AnnotationError(
             f"predictions and annotations are of different queries: {len(missing)} without "
-            f"prediction ({_examples(sorted(missing))}), {len(unknown)} unknown "
-            f"({_examples(sorted(unknown))}); is this the right split?"
+            f"prediction ({_examples(sorted(missing), rows)}), {len(unknown)} unknown "
+            f"({_examples(sorted(unknown), rows)}); is this the right split?"
         )
     return [by_query[annotation.query_id] for annotation in annotations]
 
 
 def _predicted(what: str, present: list[bool], *, required: bool = False) -> bool:
     if any(present) != all(present) or (required and not all(present)):
-        raise AnnotationError(f"{present.count(False)} of {len(present)} predictions lack {what}")
+        lacking = counted_of(present.count(False), len(present), "prediction")
+        raise AnnotationError(f"without {what}: {lacking}")
     return all(present)
 
 
@@ -255,12 +258,12 @@ def _score_moments(
 ) -> MomentValues:
     predictions = [row.moments for row in rows if row.moments is not None and len(row.moments)]
     if len(predictions) < len(rows):
-        empty = [row.query_id for row in rows if row.moments is None or not len(row.moments)]
-        raise AnnotationError(f"no moment is predicted for queries {_examples(empty)}")
-    unlabelled = [a.query_id for a in annotations if not len(a.moments)]
+        empty = [row.name for row in rows if row.moments is None or not len(row.moments)]
+        raise AnnotationError(f"no moment is predicted for {_examples(empty)}")
+    unlabelled = [a.name for a in annotations if not len(a.moments)]
     if unlabelled:
         raise AnnotationError(
-            f"{len(unlabelled)} annotations have no moments ({_examples(unlabelled)}): "
+            f"without moments: {counted(len(unlabelled), 'annotation')} ({_examples(unlabelled)}): "
             "there is no ground truth to score against"
         )
     truths = [annotation.moments for annotation in annotations]
@@ -275,14 +278,16 @@ def _saliency(
     saliencies = [row.saliency for row in rows if row.saliency is not None and len(row.saliency)]
     if len(labels) < len(annotations) or len(saliencies) < len(rows):
         raise AnnotationError(
-            f"{len(annotations) - len(labels)} annotations and {len(rows) - len(saliencies)} "
-            "predictions have no saliency; either all or none must"
+            f"without saliency: {counted(len(annotations) - len(labels), 'annotation')} and "
+            f"{counted(len(rows) - len(saliencies), 'prediction')}; either all or none must be"
         )
     if len({label.shape[1] for label in labels}) > 1 or min(map(len, labels)) == 0:
         raise AnnotationError("saliency must be scored by the same number of annotators everywhere")
     return saliencies, labels
 
 
-def _examples(query_ids: Sequence[str]) -> str:
-    shown = ", ".join(query_ids[:_EXAMPLES]) or "none"
-    return f"{shown}, …" if len(query_ids) > _EXAMPLES else shown
+def _examples(queries: Sequence[str], rows: Iterable[SubmissionRow | Annotation] = ()) -> str:
+    """Write the first of some queries, given by name, or by id where their rows are given."""
+    names = {row.query_id: row.name for row in rows}
+    shown = "; ".join(names.get(each, each) for each in queries[:_EXAMPLES]) or "none"
+    return f"{shown}; …" if len(queries) > _EXAMPLES else shown

@@ -21,6 +21,7 @@ from jaxtyping import Float64
 from r2t.store.annotation_fields import Fields
 from r2t.store.annotation_reading import Reading, json_rows
 from r2t.store.annotation_text import read_text
+from r2t.store.annotations import query_name
 from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
 from r2t.store.json_lines import to_json_lines
@@ -48,6 +49,11 @@ class SubmissionRow:
         for values in (self.moments, self.saliency):
             if values is not None and not np.isfinite(values).all():
                 raise AnnotationError(f"{self!r}: predictions must be finite numbers")
+
+    @property
+    def name(self) -> str:
+        """What a person knows the query by."""
+        return query_name(self.query_id, self.video_id, self.query)
 
     def __repr__(self) -> str:
         moments = "-" if self.moments is None else len(self.moments)

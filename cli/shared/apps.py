@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
+
+from r2t.cli.shared.text import let_all_be_written
+
+
+class _Commands(TyperGroup):
+    """A group whose help and answers can be written to a terminal of any encoding."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            let_all_be_written(stream)
+        return super().main(*args, **settings)
 
 
 def new_app(**settings: Any) -> typer.Typer:
@@ -14,6 +27,7 @@ def new_app(**settings: Any) -> typer.Typer:
     and `--help` print it.
     """
     return typer.Typer(
+        cls=_Commands,
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,

@@ -81,8 +81,10 @@ def parse_rate(text: str) -> str:
     return text
 
 
-def parse_fps(text: str) -> float:
-    """Read frames per second, the same for every video."""
+def parse_fps(text: str | float) -> float:
+    """Read frames per second, the same for every video; a default is passed through."""
+    if isinstance(text, float):
+        return text
     if parse_rate(text) == PER_VIDEO:
         raise typer.BadParameter(f"{text!r}: give frames per second above 0, such as 0.5")
     return float(text)
@@ -132,18 +134,20 @@ DEFAULT_CACHE_BYTES = 20 * 10**9
 
 # What is asked of which videos
 Annotations = Annotated[
-    list[str], typer.Option(help="Annotation file, or split=FILE; may be repeated.")
+    list[str], typer.Option(metavar="FILE", help="Annotation file, or split=FILE; may be repeated.")
 ]
 AnnotationsBeside = Annotated[
     list[str] | None,
     typer.Option(
-        help="Annotation file, or split=FILE; may be repeated. By default those beside the videos."
+        metavar="FILE",
+        help="Annotation file, or split=FILE; may be repeated. By default those beside the videos.",
     ),
 ]
 VideoIds = Annotated[
     list[str] | None,
     typer.Option(
-        help="Id of a video, or a file of ids, one a line; may be repeated. By default all."
+        metavar="ID",
+        help="Id of a video, or a file of ids, one a line; may be repeated. By default all.",
     ),
 ]
 QuerySplit = Annotated[Split, typer.Option(help="Only the queries of this split.", **one_of(Split))]

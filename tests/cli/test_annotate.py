@@ -59,7 +59,7 @@ def test_other_content_is_refused_unless_asked_for(clip: FrozenClip, store: Feat
     before = FeatureStore.open(store.location)
     old = before.read_query("q0").tokens.copy()
     changed = [query("q0", text="a cat"), query("q1", "v1", end=5.0), query("q2", text="a cow")]
-    with pytest.raises(StoreError, match=r"2 queries are in .*--replace"):
+    with pytest.raises(StoreError, match=r"other content: 2 queries.*--replace"):
         annotate(clip, store, changed)
     assert texts(store) == {"q0": "a dog", "q1": "a dog"}
     report = annotate(clip, store, changed, replace=True)
@@ -95,8 +95,8 @@ def test_the_command_finds_the_clip_that_made_the_store(
         app, ["annotate", store.location, "--annotations", str(rows), "--offline"]
     )
     assert answer.exit_code == 1, answer.stderr
-    assert "1 query added, 0 replaced" in answer.stderr
-    assert "videos are not stored: v9" in answer.stderr
+    assert "1 query added, 0 replaced" in answer.stdout
+    assert "of videos that are not stored: v9" in answer.stderr
     assert "a red ball" in texts(store).values()
 
 

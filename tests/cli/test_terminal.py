@@ -12,9 +12,17 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from r2t.cli.compare import METRICS, Contender, print_comparison, short_names
 from r2t.cli.main import app
 from r2t.cli.shared import options
 from r2t.cli.shared.options import parse_fps, parse_rate, parse_size
+from r2t.cli.train import with_settings
+from r2t.store.annotations import make_query_id, query_name
+from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
+from r2t.train.metrics_bootstrap import Interval
+from r2t.train.metrics_paired import Difference
+from r2t.train.presets import preset
 
 # One name for things that are rightly several: what to make, what to read, what a batch holds.
 SEVERAL_MEANINGS = {
@@ -30,6 +38,7 @@ SEVERAL_MEANINGS = {
     "--model",
     "--out",
     "--precision",
+    "--preset",
     "--pretrained",
     "--set",
     "--store",
@@ -167,3 +176,64 @@ def test_what_is_no_frame_rate_is_refused(text: str) -> None:
     assert parse_rate("per-video") == "per-video"
     with pytest.raises(typer.BadParameter, match="per-video"):
         parse_fps("per-video")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("model.direcion=forward", "model.direction"),
+        ("loses.layer_weight=0", "losses.layer_weight"),
+    ],
+)
+def test_a_setting_nearly_named_is_suggested(given: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"; did you mean {meant}\?$"):
+        with_settings(preset("qvhighlights").train_config(), [given])
+
+
+@pytest.mark.parametrize(
+    ("paths", "short"),
+    [
+        (["runs/a", "runs/b"], ["a", "b"]),
+        (["a/run", "b/run"], ["a/run", "b/run"]),
+        (["x/a/best.jsonl", "y/a/best.jsonl"], ["x/a/best.jsonl", "y/a/best.jsonl"]),
+        (["runs/a", "a"], ["runs/a", "a"]),
+    ],
+)
+def test_compared_models_are_named_by_what_differs(paths: list[str], short: list[str]) -> None:
+    assert short_names(paths) == short
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_comparison_of_long_paths_wraps_no_path(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    interval = Interval(50.1, 45.0, 55.2)
+    scores = dict.fromkeys(METRICS, interval)
+    difference = dict.fromkeys(METRICS, Difference(interval, 0.03))
+    paths = [f"/home/somebody/experiments/{name}-of-the-long-name/run" for name in ("one", "two")]
+    print_comparison([Contender(paths[0], scores, None), Contender(paths[1], scores, difference)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"1  {paths[0]}", f"2  {paths[1]}"]
+    assert all(len(line) <= columns for line in lines[2:])
+    assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "words"),
+    [
+        (1, "query", "1 query"),
+        (0, "query", "0 queries"),
+        (2, "process", "2 processes"),
+        (1234, "video", "1,234 videos"),
+    ],
+)
+def test_things_are_counted_as_people_count(number: int, noun: str, words: str) -> None:
+    assert counted(number, noun) == words
+
+
+def test_a_query_is_named_by_its_sentence_and_an_id_only_if_somebody_gave_it() -> None:
+    made = make_query_id("dog", "a dog digs")
+    assert query_name(made, "dog", "a dog digs") == "'a dog digs' of 'dog'"
+    assert query_name("7", "dog", "a dog digs") == "query '7', 'a dog digs' of 'dog'"
+    assert len(query_name(made, "dog", "a dog digs " * 100)) < 130

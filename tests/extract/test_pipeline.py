@@ -23,7 +23,7 @@ from r2t.extract.config import ExtractConfig
 from r2t.extract.local_run import Progress
 from r2t.extract.pipeline import ExtractReport, extract
 from r2t.extract.quarantine import Quarantine
-from r2t.store.annotations import Annotation, SaliencyLabels
+from r2t.store.annotations import Annotation, SaliencyLabels, make_query_id
 from r2t.store.errors import (
     AnnotationError,
     AnnotationWarning,
@@ -32,7 +32,6 @@ from r2t.store.errors import (
     StoreError,
 )
 from r2t.store.feature_store import FeatureStore
-from r2t.store.moment_formats import make_query_id
 from r2t.store.verify import verify
 from r2t.store.video_writer import VideoWriter
 
@@ -177,7 +176,7 @@ def test_moments_past_the_end_are_counted(
     clip: FrozenClip, store: FeatureStore, videos: list[Path]
 ) -> None:
     queries = [annotation("q1", "one", end=6.9), annotation("q2", "one", end=7.1)]
-    with pytest.warns(AnnotationWarning, match=r"1 of 2 queries .*'q2' of 'one', to 7.1 s"):
+    with pytest.warns(AnnotationWarning, match=r"1 of 2 queries; .*'q2', .* of 'one', to 7.1 s"):
         extract(CONFIG, clip, store, videos[:1], queries)
     assert store.annotations()[1].moments[0, 1] == 7.1
 
@@ -185,13 +184,13 @@ def test_moments_past_the_end_are_counted(
 @pytest.mark.parametrize(
     ("queries", "error", "message"),
     [
-        ([annotation("q1", "one", " ")], AnnotationError, "'q1' of 'one' is empty"),
+        ([annotation("q1", "one", " ")], AnnotationError, "query 'q1', '' of 'one' is empty"),
         (
             [annotation("q1", "one"), annotation("q1", "one", end=1.0)],
             AnnotationError,
             "two different annotations have the id 'q1'",
         ),
-        ([annotation("q0", "one", "another text")], StoreError, "'q0' is in .* already"),
+        ([annotation("q0", "one", "another text")], StoreError, "query 'q0', .* is in .* already"),
     ],
 )
 def test_annotations_that_cannot_be_stored_stop_the_run_before_it_begins(
@@ -214,7 +213,7 @@ def test_a_store_of_another_model_is_refused(
     other = FrozenClip.load(str(clip_folder), "none", layers=2, device="cpu")
     with pytest.raises(SpecMismatchError, match="weights_sha256"):
         extract(CONFIG, other, store, videos, [])
-    with pytest.raises(SpecMismatchError, match=r"frame_rate: 1\.0 here, 2\.0 there"):
+    with pytest.raises(SpecMismatchError, match=r"--fps: 1\.0 in .*, 2\.0 in this run"):
         extract(ExtractConfig(frame_rate=2.0), clip, store, videos, [])
 
 

@@ -137,7 +137,7 @@ def test_refuses_what_is_no_text(tmp_path: Path) -> None:
 
 def test_refuses_duplicate_ids(save: Save) -> None:
     row = json.dumps(RELEASED)
-    with pytest.raises(AnnotationError, match=r"line 3: query id '7' was used already .*line 1"):
+    with pytest.raises(AnnotationError, match=r"line 3: query '7', .* was given already .*line 1"):
         read_annotations(save("a.jsonl", f"{row}\n\n{row}"))
 
 

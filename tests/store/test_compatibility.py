@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tiny_store import tiny_spec
@@ -13,18 +14,25 @@ from r2t.store.schema import UNKNOWN_WEIGHTS
 
 
 def test_the_same_features_are_taken_without_a_word() -> None:
-    require_compatible(tiny_spec(), tiny_spec(), action="ask")
+    require_compatible(tiny_spec(), tiny_spec(), action="ask", names=("a", "b"))
 
 
 def test_slight_differences_are_told() -> None:
-    with pytest.warns(FeatureWarning, match="dtype 'float16', these have 'int8'"):
-        require_compatible(tiny_spec(), tiny_spec("int8"), action="ask")
+    with pytest.warns(FeatureWarning, match="--dtype was 'float16' in a, and is 'int8' in b"):
+        require_compatible(tiny_spec(), tiny_spec("int8"), action="ask", names=("a", "b"))
     unknown = replace(tiny_spec(), weights_sha256=UNKNOWN_WEIGHTS)
     with pytest.warns(FeatureWarning, match="weights_sha256"):
-        require_compatible(unknown, tiny_spec(), action="ask")
+        require_compatible(unknown, tiny_spec(), action="ask", names=("a", "b"))
 
 
 def test_other_features_are_refused() -> None:
-    for other in ({"weights_sha256": "1" * 64}, {"vision_layers": (2, 3)}, {"frame_rate": 1.0}):
-        with pytest.raises(SpecMismatchError, match=f"cannot ask: {next(iter(other))}"):
-            require_compatible(tiny_spec(), replace(tiny_spec(), **other), action="ask")
+    cases: dict[str, dict[str, Any]] = {
+        "--pretrained": {"weights_sha256": "1" * 64},
+        "--layers": {"vision_layers": (2, 3)},
+        "--fps: 0.5 in a, 1.0 in b": {"frame_rate": 1.0},
+    }
+    for option, other in cases.items():
+        with pytest.raises(SpecMismatchError, match=f"cannot ask: {option}"):
+            require_compatible(
+                tiny_spec(), replace(tiny_spec(), **other), action="ask", names=("a", "b")
+            )

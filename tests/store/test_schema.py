@@ -63,12 +63,12 @@ def test_a_damaged_identity_is_a_store_error(change: dict[str, Any]) -> None:
 def test_a_mismatch_names_every_differing_field_and_no_other() -> None:
     other = small_spec(model="large", frame_rate=1.0)
     with pytest.raises(SpecMismatchError) as error:
-        small_spec().require_equal(other, action="resume this store")
+        small_spec().require_equal(other, action="resume this store", names=("a.zarr", "b.zarr"))
     assert str(error.value) == (
-        "cannot resume this store: model: 'small' here, 'large' there; "
-        "frame_rate: 0.5 here, 1.0 there"
+        "cannot resume this store: --model: 'small' in a.zarr, 'large' in b.zarr; "
+        "--fps: 0.5 in a.zarr, 1.0 in b.zarr"
     )
-    small_spec().require_equal(small_spec(), action="resume this store")
+    small_spec().require_equal(small_spec(), action="resume this store", names=("a.zarr", "b.zarr"))
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("float16", 144), ("int8", 72)])

@@ -193,7 +193,7 @@ def test_nothing_to_import_is_an_error(store: FeatureStore, tmp_path: Path) -> N
 
 def test_a_wrong_frame_rate_is_noticed(store: FeatureStore, released: Released) -> None:
     rows = [replace(row, duration_seconds=6.0) for row in released.annotations[:1]]
-    with pytest.warns(AnnotationWarning, match=r"1 videos.*-dog \(6 frames are 12 s, not 6 s\)"):
+    with pytest.warns(AnnotationWarning, match=r"1 video,.*-dog \(6 frames: 12 s, not 6 s\)"):
         report = bring_in(store, released, annotations=rows)
     assert report.num_videos == 3
 
@@ -334,7 +334,7 @@ def test_the_commands(released: Released, tmp_path: Path) -> None:
     for wrong, message in (
         ((*asked, "--layers", "last"), "--layers 'last'"),
         ((*asked, "--layers", "10,11,12", "--fps", "fast"), "Invalid value for '--fps'"),
-        ((*asked, "--layers", "9,10,11"), "vision_layers: "),
+        ((*asked, "--layers", "9,10,11"), "--layers (vision): "),
         (("export", feats, "--out", out, "--format", "csv"), "legal are r2-npy, hdf5"),
         (("import", *given[2:], "--videos", out / "no", *asked[-2:]), "there is no folder"),
     ):

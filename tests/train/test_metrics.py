@@ -229,10 +229,10 @@ TRUTHS = [_annotation(1, [[0, 5]]), _annotation(2, [[0, 5]])]
 @pytest.mark.parametrize(
     ("rows", "annotations", "message"),
     [
-        ([*ROWS, ROWS[0]], TRUTHS, "predicted more than once: 1"),
-        (ROWS, [*TRUTHS, TRUTHS[1]], "annotated more than once: 2"),
-        (ROWS[:1], TRUTHS, r"1 without prediction \(2\)"),
-        (ROWS, TRUTHS[:1], r"1 unknown \(2\)"),
+        ([*ROWS, ROWS[0]], TRUTHS, "predicted more than once: query '1'"),
+        (ROWS, [*TRUTHS, TRUTHS[1]], "annotated more than once: query '2'"),
+        (ROWS[:1], TRUTHS, r"1 without prediction \(query '2'"),
+        (ROWS, TRUTHS[:1], r"1 unknown \(query '2'"),
         (ROWS, [], "no annotations"),
         (
             [_row(1, [[0, 5, 1]]), SubmissionRow("2", "v2", moments=np.zeros((0, 3)))],
@@ -242,7 +242,7 @@ TRUTHS = [_annotation(1, [[0, 5]]), _annotation(2, [[0, 5]])]
         (
             [ROWS[0], SubmissionRow("2", "v2", saliency=np.ones(2))],
             TRUTHS,
-            "predictions lack moments",
+            "without moments: 1 of 2 predictions",
         ),
         (ROWS, [TRUTHS[0], _annotation(2, [])], "no ground truth"),
         ([SubmissionRow(q, q, saliency=np.ones(2)) for q in "12"], TRUTHS, "nothing to score"),
