@@ -83,8 +83,8 @@ def parse_rate(text: str) -> str:
 
 def parse_fps(text: str | float) -> float:
     """Read frames per second, the same for every video; a default is passed through."""
-    if isinstance(text, float):
-        return text
+    if not isinstance(text, str):
+        return float(text)
     if parse_rate(text) == PER_VIDEO:
         raise typer.BadParameter(f"{text!r}: give frames per second above 0, such as 0.5")
     return float(text)
