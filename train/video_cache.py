@@ -38,6 +38,7 @@ class VideoCache:
         self._videos: dict[Row, Tensor] = {}
         self._reserved: set[Row] = set()
         self._lock = threading.Lock()
+        self._reading: dict[Row, threading.Lock] = {}
 
     def reserve(self, num_bytes: dict[Row, int]) -> None:
         """Make sure that these rows fit beside those that are reserved already."""
@@ -51,13 +52,13 @@ class VideoCache:
             )
 
     def get(self, row: Row, read: Callable[[], Tensor]) -> Tensor:
-        """Return a video's features, reading them on the first call."""
-        found = self._videos.get(row)
-        if found is None:
-            found = read().to(self.device)
-            with self._lock:
-                found = self._videos.setdefault(row, found)
-        return found
+        """Return a video's features, read once, whoever else asks for them meanwhile."""
+        with self._lock:
+            lock = self._reading.setdefault(row, threading.Lock())
+        with lock:
+            if row not in self._videos:
+                self._videos[row] = read().to(self.device)
+            return self._videos[row]
 
 
 def _free_memory(device: torch.device) -> int:
