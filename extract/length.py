@@ -73,7 +73,11 @@ def _agreed(
     duration = max(ending.pictures_end - start, Fraction(0))
     if stated is None:
         return Length(duration, ending.last_gap, duration, timeline)
-    if abs(duration - stated.end) <= ending.last_gap / 2:  # they differ in rounding
+    # They may differ in rounding; and a header that ends while the last picture is shown says how
+    # long that is, if its packet does not.
+    rounding = ending.last_gap / 2
+    earliest = duration - (rounding if ending.gap_is_stated else ending.last_gap)
+    if earliest < stated.end <= duration + rounding:
         return Length(stated.end, ending.last_gap, stated.end, timeline)
     sound_ends = ending.end - start > stated.end - _ENDS_TOGETHER_SECONDS
     should_end = duration if sound_ends and not stated.own else stated.end

@@ -44,6 +44,7 @@ class Ending(NamedTuple):
 
     pictures_end: Fraction
     last_gap: Fraction
+    gap_is_stated: bool
     end: Fraction
 
 
@@ -252,9 +253,10 @@ def _ending(stamps: Sequence[Stamp], stream: VideoStream, end_of_others: Fractio
     gap = frame_ticks(stream)
     if len(ticks) > 1:
         gap = ticks[-1] - ticks[-2]
-    if last.duration > 1 or (last.duration == 1 and gap <= 2):
+    stated = last.duration > 1 or (last.duration == 1 and gap <= 2)
+    if stated:
         gap = last.duration
     elif len(ticks) > 1:
         gap = min(gap, RARE * (_usual_gap(stamps) or gap))
     pictures_end = (last.pts + gap) * time_base
-    return Ending(pictures_end, gap * time_base, max(pictures_end, end_of_others))
+    return Ending(pictures_end, gap * time_base, stated, max(pictures_end, end_of_others))

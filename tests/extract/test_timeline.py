@@ -76,6 +76,17 @@ class TestDuration:
         patched(path, b"strh", 36, struct.pack("<I", 12))
         assert sampled(path) == MIDDLES
 
+    def test_a_header_says_how_long_the_last_picture_is_shown(self, tmp_path: Path) -> None:
+        # Of an AVI every tick is a frame: most are skipped here, and the last picture has one.
+        path = write_video(tmp_path / "skips", Recipe(".avi", "mpeg4", times=SECONDS[:58:3]))
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stamps = [packet.dts for packet in container.demux(stream) if packet.dts is not None]
+            tick = stream.time_base or Fraction(0)
+        last = stamps[-1] * tick
+        patched(path, b"strh", 36, struct.pack("<I", stamps[-1] + 1))
+        assert probe(path).duration == last + tick
+
     def test_an_avi_without_its_index(self, tmp_path: Path) -> None:
         path = write_video(tmp_path / "cut", Recipe(".avi", "mpeg4", times=SECONDS))
         data = path.read_bytes()
