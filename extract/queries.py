@@ -75,12 +75,11 @@ def conflict(
 ) -> str:
     """Say of queries that are stored with other content which they are and what differs."""
     first = changed[0]
-    name = f"query {first.query_id!r}"
     fields = "; ".join(differing_fields(stored[first.query_id], first))
     content = f"{store.location} already with other content"
     if len(changed) == 1:
-        return f"{name} is in {content} ({fields})"
-    return f"{len(changed)} queries are in {content}, the first is {name} ({fields})"
+        return f"{first.name} is in {content} ({fields})"
+    return f"{len(changed)} queries are in {content}, the first is {first.name} ({fields})"
 
 
 def differing_fields(before: Annotation, after: Annotation) -> list[str]:

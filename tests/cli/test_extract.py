@@ -88,11 +88,11 @@ def test_random_weights_are_recorded_as_such(
 ) -> None:
     store = tmp_path / "feats.zarr"
     video = folder / "wall.mp4"
-    status, _, err = run(
+    status, out, err = run(
         "--videos", video, "--model", clip_folder, "--pretrained", "none", "--store", store
     )
     assert status == 0, err
-    assert "1 new query" in err  # the annotations beside the one video are found
+    assert "1 new query" in out  # the annotations beside the one video are found
     provenance = FeatureStore.open(store).provenance
     assert provenance["pretrained"] == "none"
     assert "random weights" in provenance["warning"]
@@ -296,9 +296,9 @@ def test_one_video_is_extracted_with_its_own_rows(
     (folder / "rows.xlsx").write_bytes(b"PK")
     monkeypatch.chdir(folder)
     options = ("--model", clip_folder, "--store", tmp_path / "feats.zarr")
-    status, _, err = run("--videos", "wall.mp4", *options)
+    status, out, err = run("--videos", "wall.mp4", *options)
     assert status == 0, err
-    assert "2 new queries" in err
+    assert "2 new queries" in out
     assert "1 query of other videos than wall.mp4 left out" in err
     assert "passed over: rows.xlsx: a spreadsheet: save it as CSV" in err
     # The video lies here, and is no list of ids.

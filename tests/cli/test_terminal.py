@@ -39,6 +39,7 @@ SEVERAL_MEANINGS = {
     "--out",
     "--precision",
     "--preset",
+    "--quick",
     "--pretrained",
     "--set",
     "--store",
