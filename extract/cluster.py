@@ -13,6 +13,7 @@ import os
 import queue
 import re
 import socket
+import warnings
 from asyncio import CancelledError
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,7 +37,7 @@ from r2t.extract.config import ExtractConfig
 from r2t.extract.decode_ahead import VideoJob
 from r2t.extract.local_run import Progress
 from r2t.extract.stages import Stage, StageClock
-from r2t.store.errors import ConfigError, R2TError
+from r2t.store.errors import ConfigError, R2TError, VideoWarning
 from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
 from r2t.store.writer import StoreWriter
@@ -305,6 +306,8 @@ class ClusterRun:
             for name, seconds in outcome.seconds.items():
                 self._clock.add(name, outcome.num_frames, seconds)
             self.num_frames += outcome.num_frames
+            for message in outcome.warnings:
+                warnings.warn(message, VideoWarning, stacklevel=2)
             if outcome.failure is not None:
                 failure = (video_id, outcome.failure)
         elif future.status == "error":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import signal
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -31,11 +32,15 @@ PLUGIN = "r2t-extract"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video: frames and seconds of each stage, and why it failed if it did."""
+    """What became of one video: frames and seconds of each stage, and why it failed if it did.
+
+    `warnings` may be of another video that the same worker has read.
+    """
 
     num_frames: int
     seconds: Mapping[str, float]
     failure: str | None
+    warnings: tuple[str, ...]
 
 
 def extract_one(job: VideoJob) -> Outcome:
@@ -93,6 +98,7 @@ class Extractor(WorkerPlugin):
         self.num_lanes = num_threads if self._clip.device.type == "cpu" else 1
         self._lane = threading.Semaphore(self.num_lanes)
         self._stack = ExitStack()
+        self._warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._writer = self._stack.enter_context(store.writer())
         self._pool = self._stack.enter_context(
             DecodePool(
@@ -103,6 +109,7 @@ class Extractor(WorkerPlugin):
                 timeout_seconds=self._config.timeout_seconds,
                 memory_bytes=self._config.memory_bytes,
                 max_hours=self._config.max_hours,
+                on_warning=self._warnings.put,
             )
         )
 
@@ -118,8 +125,16 @@ class Extractor(WorkerPlugin):
             failure = str(error)
         stages = clock.stages()
         return Outcome(
-            stages[0].num_frames, {each.name: each.busy_seconds for each in stages}, failure
+            stages[0].num_frames,
+            {each.name: each.busy_seconds for each in stages},
+            failure,
+            tuple(self._heard()),
         )
+
+    def _heard(self) -> Iterator[str]:
+        with suppress(queue.Empty):
+            while True:
+                yield self._warnings.get_nowait()
 
     def _extract(self, job: VideoJob, clock: StageClock) -> None:
         with ExitStack() as stack:

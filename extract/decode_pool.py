@@ -10,6 +10,7 @@ pipe, which is small beside decoding.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -23,9 +24,15 @@ from r2t.extract.decode_process import DecodeProcess, DecoderDeathError
 from r2t.extract.decoders import PYAV
 from r2t.extract.frames import Decoder, FrameBatch, handover_label, require_decoder
 from r2t.extract.probe import DEFAULT_MAX_HOURS, VideoLength, exact_rate, require_hours
-from r2t.store.errors import ConfigError, VideoError
+from r2t.store.errors import ConfigError, VideoError, VideoWarning
 
 _Answer = TypeVar("_Answer", FrameBatch, VideoLength, float)
+
+_MOST_TOLD = 3  # warnings of one video; the rest are counted
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, VideoWarning, stacklevel=2)
 
 
 class DecodePool:
@@ -33,10 +40,11 @@ class DecodePool:
 
     `timeout_seconds` limits the time in which a worker shows no progress, not a video's whole time.
     `memory_bytes` limits the data of each worker where the system can (Linux). Videos that last
-    over `max_hours` are refused.
+    over `max_hours` are refused. `on_warning` hears, in one line for each video and but once, what
+    is odd about its times; by default that is a `VideoWarning`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a parameter for each choice
         self,
         num_workers: int = 1,
         *,
@@ -47,6 +55,7 @@ class DecodePool:
         timeout_seconds: float = 60.0,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
         max_hours: float = DEFAULT_MAX_HOURS,
+        on_warning: Callable[[str], None] = _warn,
     ) -> None:
         require_decoder(decoder)
         require_hours(max_hours)
@@ -61,6 +70,8 @@ class DecodePool:
         self._decoder = decoder
         self._options = {"size": size, "window": window, "num_threads": threads_per_worker}
         self._max_hours = max_hours
+        self._on_warning = on_warning
+        self._told: set[str] = set()
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
@@ -175,8 +186,21 @@ class DecodePool:
                 raise RuntimeError("the decode pool was closed") from death
             raise
         finally:
+            heard = worker.warnings  # before another thread has it
             # What failed may have left its process ill, and another takes half a second to start.
             self._give_back(worker, usable=finished)
+            self._tell(request["path"], heard)
+
+    def _tell(self, path: str, heard: Sequence[str]) -> None:
+        """Hand on what was not told before, as when a video is read once more."""
+        heard = list(dict.fromkeys(heard))
+        first, num_more = heard[:_MOST_TOLD], len(heard[_MOST_TOLD:])
+        with self._changed:
+            new = [message for message in first if message not in self._told]
+            self._told.update(new)
+        if new:
+            what = "; ".join(message.removeprefix(f"{path}: ") for message in new)
+            self._on_warning(f"{path}: {what}{f'; and {num_more} more' if num_more else ''}")
 
     def _borrow(self) -> DecodeProcess:
         with self._changed:

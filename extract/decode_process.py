@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import signal
 import subprocess
 import sys
@@ -19,8 +18,6 @@ import numpy as np
 from r2t.extract.frames import FrameBatch
 from r2t.extract.probe import VideoLength
 from r2t.store.errors import VideoError
-
-logger = logging.getLogger(__name__)
 
 # -P: modules in the working directory do not take the place of installed ones.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "r2t.extract.decode_worker")
@@ -44,6 +41,7 @@ class DecodeProcess:
         self._timeout_seconds = timeout_seconds
         self._timed_out = False
         self._ready = False
+        self.warnings: list[str] = []  # of the latest video
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in dispose
         self._process = subprocess.Popen(
             [*WORKER_COMMAND, str(memory_bytes)],
@@ -94,6 +92,7 @@ class DecodeProcess:
         self._await_start()
         self._complaints.seek(0)
         self._complaints.truncate()  # of earlier videos; the process writes where we seek
+        self.warnings = []
         decoder = "unknown"
         try:
             self._requests.write(json.dumps(request).encode() + b"\n")
@@ -106,7 +105,7 @@ class DecodeProcess:
                 if "done" in message:
                     return
                 if "warning" in message:
-                    logger.warning("%s", message["warning"])
+                    self.warnings.append(message["warning"])
                     continue
                 if "shape" in message:
                     message["pixels"] = self._read_pixels(tuple(message["shape"]))

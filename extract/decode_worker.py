@@ -51,7 +51,7 @@ def main() -> None:
 
 
 class _Warnings(logging.Handler):
-    """Hands over what is logged, for the parent to log."""
+    """Hands over what is logged, for the parent to tell."""
 
     def __init__(self, answers: BinaryIO) -> None:
         super().__init__(logging.WARNING)

@@ -13,7 +13,6 @@ patch up inside a picture it does not tell: PyAV does both.
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -33,8 +32,6 @@ from r2t.extract.probe import VideoInfo
 from r2t.extract.resize import Orientation, resize_and_crop
 from r2t.extract.timeline import frame_ticks
 from r2t.store.errors import VideoError
-
-logger = logging.getLogger(__name__)
 
 PYAV = f"pyav {av.__version__}"
 
@@ -81,7 +78,6 @@ def pyav_pictures(
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = sampling.num_threads
         packets = on_one_clock(container, stream, video.timeline, str(video.path))
-        _tell_joints(video)
         for frame in (frame for packet in packets for frame in packet.decode()):
             assert isinstance(frame, av.VideoFrame)
             tick()
@@ -132,15 +128,6 @@ def _require_no_more(
     except FFmpegError:  # junk, or where the file is cut off
         pass
     video.require_whole(last, rate)
-
-
-def _tell_joints(video: VideoInfo) -> None:
-    for joint in video.timeline.joints if video.timeline is not None else ():
-        logger.warning(
-            "%s: its clock starts anew at %.3f s; what follows is counted on from there",
-            video.path,
-            video.seconds(joint.ticks),
-        )
 
 
 def _picture(

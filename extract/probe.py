@@ -126,6 +126,15 @@ class VideoInfo:
                 raise VideoError(f"{where}: the file is damaged")
         logger.warning("%s: the one before is taken for all of that time", where)
 
+    def tell_joints(self) -> None:
+        """Log where the clock starts anew."""
+        for joint in self.timeline.joints if self.timeline is not None else ():
+            logger.warning(
+                "%s: its clock starts anew at %.3f s: what follows is counted on from there",
+                self.path,
+                self.seconds(joint.ticks),
+            )
+
     @property
     def _rare_gap_ticks(self) -> int:
         """A gap that may be a hole in a stream, which has no table of its pictures; 0 if none."""
@@ -209,7 +218,7 @@ def probe(
                 f"{path}: its pictures end after {float(length.duration) / 3600:.1f} hours, and "
                 f"the limit is {max_hours:g}: if they truly do, raise it (--max-hours)"
             )
-        return VideoInfo(
+        video = VideoInfo(
             path=path,
             container=container.format.name,
             codec=stream.codec_context.name,
@@ -228,3 +237,5 @@ def probe(
             timeline=length.timeline,
             clock_starts_anew=starts_anew(container),
         )
+    video.tell_joints()
+    return video

@@ -58,7 +58,7 @@ class FeatureWarning(UserWarning):
 
 
 class VideoWarning(UserWarning):
-    """Files among the videos were passed over, which the message names."""
+    """Videos were passed over, or one has odd times; the message names them."""
 
 
 class ServerWarning(UserWarning):

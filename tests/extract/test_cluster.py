@@ -26,7 +26,7 @@ from r2t.extract.config import ExtractConfig
 from r2t.extract.decode_ahead import VideoJob
 from r2t.extract.local_run import Progress
 from r2t.extract.pipeline import ExtractReport, extract
-from r2t.store.errors import ConfigError
+from r2t.store.errors import ConfigError, VideoWarning
 from r2t.store.feature_store import FeatureStore
 
 
@@ -151,6 +151,8 @@ def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[
     store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
     seen: list[Progress] = []
     config = ExtractConfig(frame_rate=1.0)
+    jumping = tuple(seconds + (20 if seconds >= 2 else 0) for seconds in Recipe().times)
+    videos[7] = write_video(videos[7], Recipe(".ts", times=jumping))
     with (
         LocalCluster(
             n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
@@ -160,7 +162,8 @@ def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[
         cluster = Cluster(client, arguments)
         assert cluster.num_workers == 2
         assert cluster.dashboard is None or cluster.dashboard.startswith("http")
-        report = extract(config, clip, store, videos, [], seen.append, cluster=cluster)
+        with pytest.warns(VideoWarning, match=r"v7\.ts: its clock starts anew at 2\.0"):
+            report = extract(config, clip, store, videos, [], seen.append, cluster=cluster)
     require_reported(report)
     require_stored(clip, store.location, videos[0])
     assert [progress.num_finished for progress in seen] == list(range(1, 10))

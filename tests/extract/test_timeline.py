@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -17,7 +16,7 @@ from barcode_videos import CLOCK, SIDE, Recipe, barcode, read_barcode, write_vid
 from r2t.extract.decode_pool import DecodePool
 from r2t.extract.frames import Decoder, stream_frames
 from r2t.extract.probe import measure, probe
-from r2t.store.errors import ConfigError, VideoError
+from r2t.store.errors import ConfigError, VideoError, VideoWarning
 
 SECONDS = tuple(Fraction(frame, 15) for frame in range(60))  # four of them
 MIDDLES = [7, 22, 37, 52]  # the frames just before 0.5, 1.5, … s
@@ -196,13 +195,27 @@ class TestClock:
         assert sampled(path) == [*MIDDLES[:2], *[29] * stands, *MIDDLES[2:]]
         assert ("no pictures from 1.933 s to 7.000 s" in caplog.text) == (sound_seconds == 0)
 
-    def test_a_long_gap_is_told_through_the_pool(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    def test_long_gaps_are_told_through_the_pool_once_and_in_one_line(self, tmp_path: Path) -> None:
+        pauses = tuple(seconds + 100 * (2 * seconds // 1) for seconds in SECONDS)  # seven
+        path = write_video(tmp_path / "gaps", Recipe(".mkv", times=pauses))
+        heard: list[str] = []
+        with DecodePool(size=SIDE, on_warning=heard.append) as pool:
+            for _ in range(2):
+                assert sum(len(batch) for batch in pool.stream(path, Fraction(1, 100))) == 7
+        [line] = heard
+        assert line.startswith(f"{path}: there are no pictures from 0.467 s to 100.533 s: ")
+        assert line.count(str(path)) == 1
+        assert line.count("there are no pictures") == 3
+        assert line.endswith("; and 4 more")
+
+    def test_a_clock_that_starts_anew_is_told_when_a_video_is_measured(
+        self, tmp_path: Path
     ) -> None:
-        path = write_video(tmp_path / "jump", Recipe(".mkv", times=JUMPING))
-        with DecodePool(size=SIDE) as pool, caplog.at_level(logging.WARNING):
-            assert len(next(pool.stream(path, Fraction(1, 2000)))) == 10
-        assert f"{path}: there are no pictures from 1.933 s to 20002.000 s" in caplog.text
+        path = twice(write_video(tmp_path / "two", Recipe(".ts", times=SECONDS)))
+        with DecodePool() as pool:
+            with pytest.warns(VideoWarning, match=r"starts anew at 4\.0"):
+                pool.measure(path, 1)
+            list(pool.stream(path, 1))  # any further warning would be an error
 
 
 def junk_behind(folder: Path, suffix: str) -> Path:
