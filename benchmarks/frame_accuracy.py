@@ -6,26 +6,33 @@ before (i + 1/2) / fps. A cell counts the pictures that are equal to the byte. B
 choices stand two habits: decord asked for the right frame numbers without r2t's checks, and frame
 number = time x average rate.
 
+With --odd, the files of `odd_videos` are made and compared too. Their pictures carry their own
+numbers, and what is right is known from when they were written: nothing is decoded for it.
+
     python benchmarks/frame_accuracy.py VIDEOS --fps 0.5 1 2
+    python benchmarks/frame_accuracy.py --odd
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import av
 import numpy as np
+from odd_videos import ODD_VIDEOS, OddVideo
 
 from r2t.extract.decode_pool import DecodePool
 from r2t.extract.frames import Decoder, find_videos
-from r2t.extract.probe import VideoInfo, exact_rate, probe
+from r2t.extract.probe import exact_rate, probe
 from r2t.extract.resize import Orientation, resize_and_crop
 from r2t.store.errors import VideoError
 
@@ -36,12 +43,13 @@ CHOICES: tuple[Decoder, ...] = ("auto", "pyav", "decord")
 
 @dataclass(frozen=True)
 class Truth:
-    """The right pictures of one video at one rate, and the numbers of their frames."""
+    """What is right of one video at one rate: the numbers of its frames, and how to know them."""
 
-    info: VideoInfo
-    pictures: list[np.ndarray]
+    path: Path
     numbers: list[int]
     num_frames: int
+    shows: Callable[[np.ndarray, int], bool]
+    """Whether a picture is the right one for a slot."""
 
 
 def sequential(path: Path, fps: float) -> Truth:
@@ -70,7 +78,17 @@ def sequential(path: Path, fps: float) -> Truth:
     while len(pictures) < len(centres):
         numbers.append(last[0])
         pictures.append(picture(last[1]))
-    return Truth(info, pictures, numbers, number + 1)
+    return Truth(
+        path, numbers, number + 1, lambda found, slot: np.array_equal(found, pictures[slot])
+    )
+
+
+def as_written(video: OddVideo, path: Path, fps: float) -> Truth:
+    """Return what is right by the times that an odd video was written with."""
+    right = video.right(exact_rate(fps))
+    return Truth(
+        path, right, len(video.numbers), lambda found, slot: video.shows(found, right[slot])
+    )
 
 
 def picture(frame: av.VideoFrame) -> np.ndarray:
@@ -93,30 +111,41 @@ def score(found: Iterator[np.ndarray], truth: Truth) -> str:
     try:
         pictures = list(found)
     except VideoError as error:
-        reason = str(error).removeprefix(f"{truth.info.path}: ")
+        reason = str(error).removeprefix(f"{truth.path}: ")
         return f"refused ({reason.removeprefix('not for decord: ')})"
-    equal = sum(map(np.array_equal, pictures, truth.pictures))
-    label = f"{equal}/{len(truth.pictures)}"
-    return label if len(pictures) == len(truth.pictures) else f"{label} of {len(pictures)}"
+    num_slots = len(truth.numbers)
+    equal = sum(map(truth.shows, pictures, range(num_slots)))
+    label = f"{equal}/{num_slots}"
+    return label if len(pictures) == num_slots else f"{label} of {len(pictures)}"
 
 
 def bare_score(numbers: list[int], truth: Truth) -> str:
     """Score `bare_decord` in a process of its own, which may crash or hang."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         try:
-            found = process.submit(bare_decord, truth.info.path, numbers).result(BARE_SECONDS)
+            found = process.submit(bare_decord, truth.path, numbers).result(BARE_SECONDS)
         except BrokenProcessPool:
             return "crashed"
         except Exception as error:
-            return f"failed ({str(error).strip().splitlines()[-1][:40]})"
+            said = str(error).strip().splitlines()[-1].rpartition("] ")[2]  # when, where, file
+            return f"failed ({said[:40]})"
     return score(iter(found), truth)
 
 
-def row(path: Path, fps: float, pools: dict[Decoder, DecodePool]) -> list[str]:
+def header(path: Path) -> tuple[str, float]:
+    """Return a file's codec and its average rate, as it states them itself."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        assert isinstance(stream, av.VideoStream)
+        codec = f"{stream.codec_context.name} {stream.codec_context.pix_fmt}"
+        return codec, float(stream.average_rate or 0)
+
+
+def row(truth: Truth, fps: float, pools: dict[Decoder, DecodePool]) -> list[str]:
     """Return one line of the table."""
-    truth = sequential(path, fps)
-    info = truth.info
-    cells = [path.name, f"{info.codec} {info.pixel_format}", f"{fps:g}"]
+    path = truth.path
+    codec, average = header(path)
+    cells = [path.name, codec, f"{fps:g}"]
     used = ""
     for choice, pool in pools.items():
         batches: list[str] = []
@@ -130,7 +159,6 @@ def row(path: Path, fps: float, pools: dict[Decoder, DecodePool]) -> list[str]:
         if choice == "auto" and batches:
             used = batches[-1].split()[0]
     cells.insert(3, used)
-    average = info.average_fps or 0.0
     by_rate = [int((slot + 0.5) / fps * average) for slot in range(len(truth.numbers))]
     by_rate = [min(number, truth.num_frames - 1) for number in by_rate]
     return [*cells, bare_score(truth.numbers, truth), bare_score(by_rate, truth)]
@@ -139,28 +167,43 @@ def row(path: Path, fps: float, pools: dict[Decoder, DecodePool]) -> list[str]:
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="videos; not needed with --odd")
+    parser.add_argument("--odd", action="store_true", help="make odd files, and compare them too")
     parser.add_argument("--fps", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     chosen = parser.parse_args()
+    if chosen.folder is None and not chosen.odd:
+        parser.error("name a folder of videos, or give --odd")
     pools: dict[Decoder, DecodePool] = {
         choice: DecodePool(1, size=SIZE, decoder=choice) for choice in CHOICES
     }
-    header = ["file", "codec", "fps", "auto is", *CHOICES, "bare decord", "time x rate"]
-    print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
+    titles = ["file", "codec", "fps", "auto is", *CHOICES, "bare decord", "time x rate"]
+    print("| " + " | ".join(titles) + " |\n|" + " --- |" * len(titles))
     wrong = 0
-    for path in find_videos(chosen.folder):
-        for fps in chosen.fps:
-            try:
-                cells = row(path, fps, pools)
-            except VideoError as error:
-                print(f"| {path.name} | {error} |", flush=True)
-                continue
-            whole = cells[4].split("/")
-            wrong += whole[0] != whole[-1]
-            print("| " + " | ".join(cells) + " |", flush=True)
+    with tempfile.TemporaryDirectory(prefix="r2t-odd-") as folder:
+        for path, truth_at in subjects(chosen.folder, Path(folder) if chosen.odd else None):
+            for fps in chosen.fps:
+                try:
+                    cells = row(truth_at(fps), fps, pools)
+                except VideoError as error:
+                    print(f"| {path.name} | {error} |", flush=True)
+                    continue
+                found, _, expected = cells[4].partition("/")
+                wrong += found != expected
+                print("| " + " | ".join(cells) + " |", flush=True)
     for pool in pools.values():
         pool.close()
     print(f"\nrows in which auto is not right everywhere: {wrong}")
+
+
+def subjects(
+    folder: Path | None, odd_folder: Path | None
+) -> Iterator[tuple[Path, Callable[[float], Truth]]]:
+    """Yield videos, and what tells the truth of each at a rate."""
+    for path in find_videos(folder) if folder else []:
+        yield path, partial(sequential, path)
+    for video in ODD_VIDEOS if odd_folder else []:
+        path = video.make(odd_folder)
+        yield path, partial(as_written, video, path)
 
 
 if __name__ == "__main__":

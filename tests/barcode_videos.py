@@ -32,6 +32,7 @@ class Recipe:
     rotation: int = 0
     mirror: bool = False
     sound_seconds: float = 0
+    clock: int = CLOCK  # an AVI has a place for a frame on every tick
 
 
 def write_video(path: Path, recipe: Recipe) -> Path:
@@ -45,7 +46,7 @@ def write_video(path: Path, recipe: Recipe) -> Path:
         assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = recipe.width, recipe.height
         stream.pix_fmt = recipe.pixel_format
-        stream.codec_context.time_base = Fraction(1, CLOCK)
+        stream.codec_context.time_base = Fraction(1, recipe.clock)
         stream.codec_context.options = options
         if recipe.rotation:
             stream.set_display_rotation(recipe.rotation, hflip=recipe.mirror)
@@ -53,11 +54,26 @@ def write_video(path: Path, recipe: Recipe) -> Path:
         for number, seconds in enumerate(recipe.times):
             picture = barcode(number, recipe.width, recipe.height)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = round(seconds * CLOCK), Fraction(1, CLOCK)
+            frame.pts, frame.time_base = round(seconds * recipe.clock), Fraction(1, recipe.clock)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if isinstance(sound, av.AudioStream):
             _write_tone(container, sound, recipe.sound_seconds)
+    return path
+
+
+def patched(path: Path, mark: bytes, offset: int, content: bytes) -> Path:
+    """Overwrite what stands some bytes after the end of a mark."""
+    data = bytearray(path.read_bytes())
+    at = data.index(mark) + len(mark) + offset
+    data[at : at + len(content)] = content
+    path.write_bytes(data)
+    return path
+
+
+def twice(path: Path) -> Path:
+    """Append a file to itself."""
+    path.write_bytes(path.read_bytes() * 2)
     return path
 
 

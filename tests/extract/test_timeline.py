@@ -11,7 +11,16 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from barcode_videos import CLOCK, SIDE, Recipe, barcode, read_barcode, write_video
+from barcode_videos import (
+    CLOCK,
+    SIDE,
+    Recipe,
+    barcode,
+    patched,
+    read_barcode,
+    twice,
+    write_video,
+)
 
 from r2t.extract.decode_pool import DecodePool
 from r2t.extract.frames import Decoder, stream_frames
@@ -32,20 +41,6 @@ def sampled(path: Path, fps: float = 1, decoder: Decoder = "auto") -> list[int]:
     frames = [read_barcode(picture) for batch in batches for picture in batch.pixels]
     assert measure(path, fps).num_frames == len(frames) == batches[0].num_video_frames
     return frames
-
-
-def patched(path: Path, mark: bytes, offset: int, content: bytes) -> Path:
-    """Overwrite what stands some bytes after the end of a mark."""
-    data = bytearray(path.read_bytes())
-    at = data.index(mark) + len(mark) + offset
-    data[at : at + len(content)] = content
-    path.write_bytes(data)
-    return path
-
-
-def twice(path: Path) -> Path:
-    path.write_bytes(path.read_bytes() * 2)
-    return path
 
 
 class TestDuration:
