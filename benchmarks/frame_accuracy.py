@@ -199,9 +199,12 @@ def subjects(
     folder: Path | None, odd_folder: Path | None
 ) -> Iterator[tuple[Path, Callable[[float], Truth]]]:
     """Yield videos, and what tells the truth of each at a rate."""
-    for path in find_videos(folder) if folder else []:
-        yield path, partial(sequential, path)
-    for video in ODD_VIDEOS if odd_folder else []:
+    if folder is not None:
+        for path in find_videos(folder):
+            yield path, partial(sequential, path)
+    if odd_folder is None:
+        return
+    for video in ODD_VIDEOS:
         path = video.make(odd_folder)
         yield path, partial(as_written, video, path)
 
