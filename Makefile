@@ -23,16 +23,18 @@ stress:
 
 # The oldest packages that pyproject.toml allows, in an environment of their own.
 LOWEST = .cache/lowest
+FAST = tests/store tests/train tests/extract/test_clip.py tests/extract/test_frames.py tests/cli/test_predict.py
 lowest:
 	rm -rf $(LOWEST) && mkdir -p $(LOWEST)
 	uv pip compile --quiet --resolution lowest-direct --extra test -o $(LOWEST)/packages.txt pyproject.toml
 	uv venv --quiet --python "$$(command -v python)" $(LOWEST)/venv
 	uv pip install --python $(LOWEST)/venv -r $(LOWEST)/packages.txt
 	uv pip install --python $(LOWEST)/venv --no-deps -e .
-	$(LOWEST)/venv/bin/python -m pytest
+	$(LOWEST)/venv/bin/python -m pytest $(FAST)
 
 # The packages of the environment that this is called in.
 constraints:
+	mkdir -p .cache
 	( sed '/^[^#]/,$$d' constraints.txt; pip freeze --exclude-editable ) > .cache/constraints.txt
 	mv .cache/constraints.txt constraints.txt
 
