@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+# What a GPU may attend with. With a mask torch would prefer cuDNN on Hopper, whose gradients are
+# reported to differ from call to call and to be NaN at some lengths; those of the memory-efficient
+# kernel add up in any order where there are many keys. Without gradients that one is repeatable.
+_WITH_GRADIENTS = [SDPBackend.MATH]
+_WITHOUT = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class TemporalRefinement(nn.Module):
@@ -65,16 +73,24 @@ class Attention(nn.Module):
         values: Float[Tensor, "batch keys width"],
         key_mask: Bool[Tensor, "batch keys"],
     ) -> Float[Tensor, "batch queries width"]:
-        found = F.scaled_dot_product_attention(
-            self._split(self.query(queries)),
-            self._split(self.key(keys)),
-            self._split(self.value(values)),
-            attn_mask=key_mask[:, None, None],
-        )
+        with _backends(queries):
+            found = F.scaled_dot_product_attention(
+                self._split(self.query(queries)),
+                self._split(self.key(keys)),
+                self._split(self.value(values)),
+                attn_mask=key_mask[:, None, None],
+            )
         return self.output(found.transpose(1, 2).flatten(2))
 
     def _split(self, features: Tensor) -> Tensor:
         return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _backends(features: Tensor) -> AbstractContextManager[None]:
+    """Return the context in which attention is computed the same way every time."""
+    if not features.is_cuda:
+        return nullcontext()
+    return sdpa_kernel(_WITH_GRADIENTS if torch.is_grad_enabled() else _WITHOUT)
 
 
 class DropPath(nn.Module):
