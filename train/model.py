@@ -63,10 +63,13 @@ class R2Model(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Predictions:
-        """Predict; run under `torch.autocast`, only block and pyramid leave float32."""
+        """Predict; run under `torch.autocast`, only block and pyramid leave float32.
+
+        Outside training every sample has the outputs it has alone, whatever the padding.
+        """
         self._require_fit(batch)
-        independent = self.config.padding == "independent"
-        extents = (Extents.independent if independent else Extents.official)(batch)
+        official = self.training and self.config.padding == "official"
+        extents = (Extents.official if official else Extents.independent)(batch)
         return self._read(self.block(batch, extents), extents)
 
     def prepare(

@@ -18,8 +18,9 @@ class R2Config:
     """Sizes and switches of the model; the defaults are the paper's for moment retrieval.
 
     `temporal_features`: append each frame's relative start and end to its tokens. `boundary_head`:
-    predict moments; highlight-only tasks do without. `padding`: "independent" gives a sample the
-    outputs it has alone; "official" lets padding influence it as the official training does.
+    predict moments; highlight-only tasks do without. `padding` is that of the training:
+    "independent" gives a sample the outputs it has alone; "official" lets padding influence it as
+    the official training does. Evaluation is always independent, as the official one is.
 
     The rest is for ablations. `direction` in which layers are walked: "backward" from the last,
     "forward" from the first, or "parallel", where each is refined alone and their mean is read.

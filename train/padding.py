@@ -4,7 +4,8 @@ Here a sample's outputs are, by default, those it has alone: nothing it is batch
 or in evaluation, changes them beyond float noise. The official implementation lets padding through
 in four places (the maximum over words, time features and position code of the padded length, the
 convolutions, a pyramid cell that is valid if any of its frames is), which is why its own evaluation
-runs one sample at a time. `Extents.official` reproduces that, so that its training can be compared.
+runs one sample at a time. `Extents.official` reproduces that for training alone; an evaluation that
+lets no padding through gives the answers of one sample at a time, whatever it batches.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError, Sp
 from r2t.train.checkpoint import RunFolder
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import clip_saliency, evaluate_groundings, evaluate_model
-from r2t.train.fit import evaluation_queries, fit, split_annotations
+from r2t.train.fit import Splits, evaluation_queries, fit, split_annotations
 from r2t.train.ground_store import ground_all
 from r2t.train.grounder import Grounder
 from r2t.train.reader import FeatureReader
@@ -52,6 +52,29 @@ def test_best_weights_score_what_was_logged(run: Path, store: FeatureStore) -> N
     config, _ = RunFolder(run).load_config()
     result = evaluate_model(RunFolder(run).load_model("best"), reader, config)
     assert result.summary == best["metrics"]
+
+
+def test_no_batching_changes_a_score_however_training_is_padded(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "feats.zarr", num_videos=10)
+    config = tiny_config(store, epochs=1)
+    config = replace(config, model=replace(config.model, padding="official"))
+    rows = store.annotations()  # of ten lengths, in sentences of two
+    splits = Splits(rows, rows, held_out=False)
+    folder = fit(config, store, splits, tmp_path / "run")
+    grounder = Grounder.load(tmp_path / "run")
+    alone = {
+        row.query_id: grounder(store.read_video(row.video_id), store.read_query(row.query_id))
+        for row in rows
+    }
+    expected = evaluate_groundings(alone, rows, config.evaluator).summary
+    assert folder.metrics()[0]["metrics"] == expected
+    for batch_size in (1, 2, 8, 16):
+        reader = FeatureReader(store, rows, batch_size=batch_size)
+        found = ground_all(grounder.model, reader, config.decoding)
+        assert evaluate_groundings(found, rows, config.evaluator).summary == expected
+        for query_id, answer in alone.items():
+            np.testing.assert_allclose(found[query_id].saliency, answer.saliency, atol=1e-6)
+            np.testing.assert_allclose(found[query_id].moments, answer.moments, atol=1e-4)
 
 
 def test_one_by_one_equals_batched(run: Path, store: FeatureStore) -> None:
