@@ -13,6 +13,7 @@ from r2t.extract.queries import (
     conflict,
     differing_fields,
     find_rewordings,
+    require_sentences,
     stored_only,
     warn_of_late_moments,
     without_impossible,
@@ -68,6 +69,7 @@ def annotate(
     names = VideoNames(store.videos["video_id"].tolist())
     given = without_repetitions(match_videos(annotations, names))
     found, missing = stored_only(store, given, ())
+    require_sentences(clip, found)
     wanted, impossible = without_impossible(store, found)
     stored = {each.query_id: each for each in store.annotations()}
     new = [each for each in wanted if each.query_id not in stored]
@@ -110,7 +112,9 @@ def _with_tokens(
     """Return changed annotations with the tokens of their sentences: those stored, or new ones."""
     reworded = [each for each in changed if each.query != stored[each.query_id].query]
     encoded = clip.encode_queries(
-        [each.query for each in reworded], [each.query_id for each in reworded]
+        [each.query for each in reworded],
+        [each.query_id for each in reworded],
+        may_be_empty={each.query_id for each in reworded if each.is_title},
     )
     features = {each.query_id: each for each in encoded}
     return [

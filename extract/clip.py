@@ -8,7 +8,7 @@ Both towers stay in memory in full: for ViT-B/32 that is 0.6 GB.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -249,9 +249,13 @@ class FrozenClip:
                     ) from error
                 self.batch_size //= 2
 
-    def encode_queries(self, texts: Sequence[str], ids: Sequence[str]) -> list[QueryFeatures]:
+    def encode_queries(
+        self, texts: Sequence[str], ids: Sequence[str], *, may_be_empty: Collection[str] = ()
+    ) -> list[QueryFeatures]:
         """Return the hidden states of sentences; see `QueryEncoder.encode_queries`."""
-        return self.queries.encode_queries(texts, ids, batch_size=self.batch_size)
+        return self.queries.encode_queries(
+            texts, ids, batch_size=self.batch_size, may_be_empty=may_be_empty
+        )
 
     def encode_query(self, text: str) -> QueryFeatures:
         """Return the hidden states of one sentence; its id is 12 hex digits of its SHA-256."""

@@ -26,6 +26,7 @@ from r2t.extract.queries import (
     Rewording,
     add_queries,
     find_rewordings,
+    require_sentences,
     require_unambiguous,
     stored_only,
     warn_of_late_moments,
@@ -119,6 +120,7 @@ def extract(
     paths, refused = name_videos(videos, stored_names)
     names = VideoNames([*paths, *stored_names])
     annotations, stored = require_unambiguous(store, match_videos(annotations, names))
+    require_sentences(clip, (each for each in annotations if each.query_id not in stored))
     quarantine = Quarantine(store.location)
     skipped = [video_id for video_id in paths if store.has_video(video_id)]
     changed = find_replaced(store, {name: paths[name] for name in skipped}, on_checked)

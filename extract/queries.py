@@ -17,7 +17,7 @@ from r2t.store.wording import counted_of
 from r2t.store.writer import StoreWriter
 
 _QUERIES_AT_A_TIME = 4096  # one part of the store each
-_SCALARS = ("query_id", "video_id", "query", "split", "domain", "duration_seconds")
+_SCALARS = ("query_id", "video_id", "split", "domain", "duration_seconds")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,6 @@ def without_repetitions(annotations: Sequence[Annotation]) -> list[Annotation]:
     """Return each annotation once; raise `AnnotationError` where two of one id differ."""
     seen: dict[str, Annotation] = {}
     for each in annotations:
-        if not each.query.strip():
-            raise AnnotationError(f"the sentence of {each.name} is empty")
         first = seen.setdefault(each.query_id, each)
         if first is not each and (fields := differing_fields(first, each)):
             raise AnnotationError(
@@ -68,6 +66,13 @@ def without_repetitions(annotations: Sequence[Annotation]) -> list[Annotation]:
                 f"{each.video_id!r}): {'; '.join(fields)}"
             )
     return list(seen.values())
+
+
+def require_sentences(clip: FrozenClip, annotations: Iterable[Annotation]) -> None:
+    """Raise `AnnotationError` for a sentence without any word that is not a video's title."""
+    for each in annotations:
+        if not (each.is_title or clip.queries.holds_words(each.query)):
+            raise AnnotationError(f"the sentence of {each.name} is empty")
 
 
 def conflict(
@@ -83,12 +88,17 @@ def conflict(
 
 
 def differing_fields(before: Annotation, after: Annotation) -> list[str]:
-    """Name each field in which two annotations differ, with both values; empty if none does."""
+    """Name each field in which two annotations differ, with both values; empty if none does.
+
+    Blanks around a sentence make no difference, since they make none to CLIP.
+    """
     fields = [
         f"{name} {getattr(before, name)!r}, now {getattr(after, name)!r}"
         for name in _SCALARS
         if getattr(before, name) != getattr(after, name)
     ]
+    if before.query.strip() != after.query.strip():
+        fields.append(f"query {before.query!r}, now {after.query!r}")
     if not np.array_equal(before.moments, after.moments):
         fields.append(f"moments {before.moments.tolist()}, now {after.moments.tolist()}")
     one, other = before.saliency, after.saliency
@@ -152,7 +162,9 @@ def add_queries(clip: FrozenClip, writer: StoreWriter, annotations: Sequence[Ann
     for start in range(0, len(annotations), _QUERIES_AT_A_TIME):
         part = annotations[start : start + _QUERIES_AT_A_TIME]
         features = clip.encode_queries(
-            [each.query for each in part], [each.query_id for each in part]
+            [each.query for each in part],
+            [each.query_id for each in part],
+            may_be_empty={each.query_id for each in part if each.is_title},
         )
         writer.add_queries(part, features)
 

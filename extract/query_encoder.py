@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -128,14 +128,23 @@ class QueryEncoder:
 
     @torch.inference_mode()
     def encode_queries(
-        self, texts: Sequence[str], ids: Sequence[str], *, batch_size: int = _BATCH_SIZE
+        self,
+        texts: Sequence[str],
+        ids: Sequence[str],
+        *,
+        batch_size: int = _BATCH_SIZE,
+        may_be_empty: Collection[str] = (),
     ) -> list[QueryFeatures]:
         """Return the hidden states of sentences, from start to end token.
 
         Sentences longer than the model's context lose their end; one `AnnotationWarning` counts
-        them. An empty sentence is an `AnnotationError`.
+        them. An empty sentence is an `AnnotationError`, unless its id is in `may_be_empty`: it is
+        the start and end token then.
         """
-        tokenized = [self._tokenize(text, id_) for text, id_ in zip(texts, ids, strict=True)]
+        tokenized = [
+            self._tokenize(text, id_, may_be_empty=id_ in may_be_empty)
+            for text, id_ in zip(texts, ids, strict=True)
+        ]
         token_lists = [tokens for tokens, _ in tokenized]
         too_long = [text for text, (_, cut) in zip(texts, tokenized, strict=True) if cut]
         if too_long:
@@ -173,7 +182,11 @@ class QueryEncoder:
             states = text_states(self._text, tokens.to(self.device), self.layers)
         return torch.stack([state.half() for state in states]).cpu().numpy()
 
-    def _tokenize(self, text: str, query_id: str) -> tuple[list[int], bool]:
+    def holds_words(self, text: str) -> bool:
+        """Whether anything is left of a text that CLIP would read: blanks are nothing to it."""
+        return not is_utf8(text) or bool(self._tokenizer.encode(text))
+
+    def _tokenize(self, text: str, query_id: str, *, may_be_empty: bool) -> tuple[list[int], bool]:
         """Return the tokens from start to end, and whether some were cut off."""
         if not is_utf8(text):
             raise AnnotationError(
@@ -181,7 +194,7 @@ class QueryEncoder:
                 "UTF-8; type it in a terminal whose encoding is UTF-8"
             )
         words = self._tokenizer.encode(text)
-        if not words:
+        if not (words or may_be_empty):
             raise AnnotationError(f"query {query_id!r}: the sentence {text!r} is empty")
         room = self.context_length - 2
         start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id

@@ -102,6 +102,8 @@ def check_annotations(
         ids.setdefault(row.query_id, where)
         sentences.setdefault((row.video_id, row.query), where)
         splits.setdefault(row.video_id, set()).add(row.split)
+        if not (row.query.strip() or row.is_title):
+            yield Finding("empty_query", where, f"the sentence of {row.name} is empty")
         yield from _check_moments(where, row, frame_rate_fps)
     for video_id, names in splits.items():
         if len(names) > 1:

@@ -79,6 +79,15 @@ def check_text(value: object, where: str, *, empty: bool = False) -> str:
     return text
 
 
+def check_sentence(value: object, where: str, *, empty: bool = False) -> str:
+    """Return a dataset's own sentence as it stands; refuse what `check_text` refuses.
+
+    CLIP's tokens are the same without the blanks around it, but the words are not ours to change.
+    """
+    check_text(value, where, empty=empty)
+    return cast("str", value)
+
+
 def check_number(value: object, where: str, low: float, high: float) -> float:
     """Return the number as a float if it is one, finite, and within [low, high]."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -137,6 +146,10 @@ class Fields:
 
     def text(self, key: str, *, empty: bool = False) -> str:
         return check_text(self.value(key), self.at(key), empty=empty)
+
+    def sentence(self, key: str, *, empty: bool = False) -> str:
+        """Return a dataset's own sentence as it stands."""
+        return check_sentence(self.value(key), self.at(key), empty=empty)
 
     def identifier(self, key: str) -> str:
         """Return an id as text; files give it as text or as an integer."""

@@ -131,6 +131,11 @@ class Annotation:
         """What a person knows a query by: its sentence and video, and an id that somebody gave."""
         return query_name(self.query_id, self.video_id, self.query)
 
+    @property
+    def is_title(self) -> bool:
+        """Whether the query is the title of a video scored as a whole: it alone may be empty."""
+        return self.query_id == self.video_id and self.saliency is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the annotation as JSON values: a row of our own annotation files."""
         return {

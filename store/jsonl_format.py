@@ -60,7 +60,7 @@ def _annotation(row: Fields, default: Split) -> Annotation:
     fields: dict[str, Any] = {
         "query_id": row.text("query_id"),
         "video_id": row.text("video_id"),
-        "query": row.text("query", empty=True),
+        "query": row.sentence("query", empty=True),
         "moments": row.matrix("moments", 2) if "moments" in row else np.zeros((0, 2)),
         "split": parse_split(row.value("split"), row.at("split")) if "split" in row else default,
         "domain": row.text("domain", empty=True) if "domain" in row else "",

@@ -16,6 +16,7 @@ from r2t.store.annotation_fields import (
     MAX_CLIPS,
     MAX_SECONDS,
     Fields,
+    check_sentence,
     check_text,
     parse_json,
     parse_number,
@@ -65,7 +66,7 @@ def _released(row: Fields, default: Split) -> Annotation:
     return Annotation(
         query_id=row.identifier("qid"),
         video_id=without_suffix(row.identifier("vid")),
-        query=row.text("query"),
+        query=row.sentence("query"),
         moments=_forward(moments, row.where),
         saliency=_clip_saliency(row, duration),
         split=parse_split(row.value("split"), row.at("split")) if "split" in row else default,
@@ -151,7 +152,7 @@ def _charades_row(line: str, where: str) -> tuple[str, list[float], str]:
     return (
         without_suffix(check_text(parts[0], f"{where}, video")),
         [parse_number(parts[1], f"{where}, start"), parse_number(parts[2], f"{where}, end")],
-        check_text(sentence, f"{where}, sentence"),
+        check_sentence(sentence, f"{where}, sentence"),
     )
 
 
@@ -177,7 +178,7 @@ def read_tacos(path: Path, text: str, default: Split, reading: Reading) -> Locat
                 Annotation(
                     query_id=f"{video_id}_{index}",
                     video_id=video_id,
-                    query=check_text(sentence, where),
+                    query=check_sentence(sentence, where),
                     moments=_forward(frames[index : index + 1] / fps, where),
                     split=default,
                     duration_seconds=duration,
@@ -202,8 +203,8 @@ def read_ego4d(path: Path, text: str, default: Split, reading: Reading) -> Locat
         for annotation in clip.children("annotations"):
             uid = annotation.text("annotation_uid")
             for index, query in enumerate(annotation.children("language_queries")):
-                sentence = query.text("query", empty=True) if "query" in query else ""
-                if not sentence:
+                sentence = query.sentence("query", empty=True) if "query" in query else ""
+                if not sentence.strip():
                     reading.add("language queries have no text (left out)")
                     continue
                 moments = _NO_MOMENTS

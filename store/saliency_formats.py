@@ -1,6 +1,8 @@
 """Readers of YouTube Highlights and TVSum: whole videos scored clip by clip.
 
-The query is the video's title and the query id its video id; there are no moments.
+The query is the video's title as it stands and the query id its video id; there are no moments. A
+title may be empty, which is counted in the Reading: CLIP is then given its start and end token
+alone, as the official features were made.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ import h5py  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 from numpy.typing import NDArray
 
-from r2t.store.annotation_fields import MAX_CLIPS, MAX_SECONDS, Fields, check_text, parse_json
+from r2t.store.annotation_fields import (
+    MAX_CLIPS,
+    MAX_SECONDS,
+    Fields,
+    check_sentence,
+    check_text,
+    parse_json,
+)
 from r2t.store.annotation_reading import Located, Reading
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError
@@ -28,8 +37,8 @@ _TVSUM_FIELDS = ("video", "category", "title", "length", "nframes", "user_anno")
 def read_youtube_highlights(path: Path, text: str, default: Split, reading: Reading) -> Located:
     """Read youtube_anno.json: video id → `match` (-1, 0 borderline, 1) of equally spaced clips.
 
-    One released title is empty and stays so. The clips overlap by half, yet count as
-    duration / clips seconds each, the rate at which published models sample these videos.
+    One released title is a blank. The clips overlap by half, yet count as duration / clips seconds
+    each, the rate at which published models sample these videos.
     """
     listed = split_of(YOUTUBE_HIGHLIGHTS)
     for video_id, record in _records(path, text):
@@ -46,7 +55,7 @@ def read_youtube_highlights(path: Path, text: str, default: Split, reading: Read
                 f"{record.at('info')} has {counted(len(info), 'entry')}; [5] is the title"
             )
         saliency = SaliencyLabels(match, duration / len(match), lowest=-1.0, highest=1.0)
-        title = check_text(info[5], f"{record.at('info')}[5]", empty=True)
+        title = _title(info[5], f"{record.at('info')}[5]", reading)
         domain = record.text("domain")
         yield record.where, _whole_video(video_id, title, saliency, split, domain, duration)
 
@@ -62,7 +71,8 @@ def read_tvsum_json(path: Path, text: str, default: Split, reading: Reading) -> 
         if not 0 < len(scores) <= MAX_CLIPS:
             raise AnnotationError(f"{record.at('anno')} has {counted(len(scores), 'clip')}")
         saliency = SaliencyLabels(scores, LABELLED_CLIP_SECONDS, lowest=1.0, highest=5.0)
-        domain, title = record.text("domain"), record.text("title")
+        domain = record.text("domain")
+        title = _title(record.value("title"), record.at("title"), reading)
         duration = _duration(record)
         yield record.where, _whole_video(video_id, title, saliency, split, domain, duration)
 
@@ -84,7 +94,7 @@ def read_tvsum_mat(path: Path, reading: Reading) -> Located:
                     continue
                 duration = float(_mat_array(struct["length"], where).item())
                 saliency = _mat_saliency(struct, duration, where)
-                title = check_text(_mat_text(struct["title"]), f"{where}, title")
+                title = _title(_mat_text(struct["title"]), f"{where}, title", reading)
                 domain = check_text(_mat_text(struct["category"]), f"{where}, category")
                 yield where, _whole_video(video_id, title, saliency, split, domain, duration)
     except AnnotationError:
@@ -144,6 +154,13 @@ def _split(
     if video_id not in listed:
         reading.add("videos are in no split of the dataset (left out)")
     return listed.get(video_id)
+
+
+def _title(value: object, where: str, reading: Reading) -> str:
+    title = check_sentence(value, where, empty=True)
+    if not title.strip():
+        reading.add("titles are empty (kept: CLIP is given its start and end token alone)")
+    return title
 
 
 def _duration(record: Fields) -> float:

@@ -86,7 +86,7 @@ def _parse(row: Fields) -> SubmissionRow:
     return SubmissionRow(
         query_id=row.identifier("qid") if "qid" in row else video_id,
         video_id=video_id,
-        query=row.text("query", empty=True) if "query" in row else "",
+        query=row.sentence("query", empty=True) if "query" in row else "",
         moments=moments,
         saliency=saliency,
     )

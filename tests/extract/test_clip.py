@@ -143,10 +143,19 @@ def test_a_batch_that_proves_too_large_is_halved_unless_it_was_asked_for(
         chosen.encode_frames(pixels)
 
 
-@pytest.mark.parametrize("text", ["", "  \n"])
-def test_an_empty_sentence_is_refused(clip: FrozenClip, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "  \n", "&nbsp;"])
+def test_an_empty_sentence_is_refused_unless_it_may_be_the_start_and_end_token(
+    clip: FrozenClip, text: str
+) -> None:
+    assert not clip.queries.holds_words(text)
     with pytest.raises(AnnotationError, match=r"'q7'.*is empty"):
         clip.encode_queries(["fine", text], ["q6", "q7"])
+    with pytest.raises(AnnotationError, match="is empty"):
+        clip.encode_query(text)
+    fine, empty = clip.encode_queries(["fine", text], ["q6", "q7"], may_be_empty={"q7"})
+    assert (fine.tokens.shape[1], empty.tokens.shape[1]) == (3, 2)
+    expected = torch.stack(text_states(clip, "")[2:])[:, 0, :2].numpy()
+    np.testing.assert_allclose(empty.tokens, expected, rtol=2e-3, atol=2e-4)
 
 
 def test_pictures_of_another_size_are_refused(clip: FrozenClip) -> None:

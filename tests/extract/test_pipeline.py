@@ -11,6 +11,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -185,6 +186,7 @@ def test_moments_past_the_end_are_counted(
     ("queries", "error", "message"),
     [
         ([annotation("q1", "one", " ")], AnnotationError, "query 'q1', '' of 'one' is empty"),
+        ([annotation("q1", "one", "&nbsp;")], AnnotationError, "'&nbsp;' of 'one' is empty"),
         (
             [annotation("q1", "one"), annotation("q1", "one", end=1.0)],
             AnnotationError,
@@ -205,6 +207,19 @@ def test_annotations_that_cannot_be_stored_stop_the_run_before_it_begins(
     with pytest.raises(error, match=message):
         extract(CONFIG, clip, store, videos, queries)
     assert store.videos["video_id"].tolist() == ["three"]
+
+
+def test_an_empty_title_is_stored_as_the_start_and_end_token(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path]
+) -> None:
+    labels = SaliencyLabels(np.zeros((3, 1), np.float32), 1.0, lowest=-1.0, highest=1.0)
+    title = replace(annotation("one", "one", " "), moments=np.zeros((0, 2)), saliency=labels)
+    assert extract(CONFIG, clip, store, videos[:1], [title]).complete
+    assert store.annotations()[0].query == " "
+    assert store.read_query("one").tokens.shape[1] == 2
+    # Read without its blanks by an earlier version, it is the same title.
+    again = extract(CONFIG, clip, store, videos[:1], [replace(title, query="")])
+    assert (again.complete, again.num_known_queries) == (True, 1)
 
 
 def test_a_store_of_another_model_is_refused(

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from r2t.store import annotation_text
-from r2t.store.annotation_checks import read_leniently
+from r2t.store.annotation_checks import check_annotations, read_leniently
 from r2t.store.annotation_files import survey_folder
 from r2t.store.annotations import make_query_id
 from r2t.store.datasets import read_annotations
 from r2t.store.errors import AnnotationError, AnnotationWarning
+from r2t.store.jsonl_format import write_annotations
 from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS
 
 TVSUM_TRAIN, TVSUM_VAL = TVSUM["BK"]["train"][0], TVSUM["BK"]["val"][0]
@@ -128,6 +129,62 @@ def test_reads_youtube_highlights(save: Save) -> None:
         pytest.raises(AnnotationError, match="dog/train, dog/val"),
     ):
         read_annotations(path, domain="cat")
+
+
+@pytest.mark.parametrize("title", ["", " "])
+def test_a_title_is_taken_as_it_stands_and_may_be_empty(
+    save: Save, tmp_path: Path, title: str
+) -> None:
+    untidy = "   GOPR1.MP4  twice "
+    infos = ["", None, [], 1, "", title, "", None], ["", None, [], 1, "", untidy, "", None]
+    videos = {
+        name: _youtube(info=info) for name, info in zip((DOG_TRAIN, DOG_VAL), infos, strict=True)
+    }
+    with pytest.warns(AnnotationWarning, match=r"1 titles are empty \(kept: CLIP is given its sta"):
+        empty, other = read_annotations(save("youtube_anno.json", videos))
+    assert (empty.query, other.query) == (title, untidy)
+    assert empty.is_title
+    record = {"fps": 25, "frames": "160", "domain": "BK", "title": title, "anno": [[1]]}
+    with pytest.warns(AnnotationWarning, match="1 titles are empty"):
+        (row,) = read_annotations(save("tvsum_anno.json", {TVSUM_VAL: record}))
+    assert row.query == title
+    _write_mat(tmp_path / "ydata-tvsum50.mat", np.full((2, 160), 4.0), title=title or " ")
+    with pytest.warns(AnnotationWarning, match="1 titles are empty"):
+        (row,) = read_annotations(tmp_path / "ydata-tvsum50.mat")
+    assert row.query == (title or " ")
+    # Written down and read again, and found nothing wrong with: it is what the dataset says.
+    write_annotations(tmp_path / "own.jsonl", [empty, other])
+    assert [each.query for each in read_annotations(tmp_path / "own.jsonl")] == [title, untidy]
+    rows = read_leniently(tmp_path / "own.jsonl").located
+    assert [found.kind for found in check_annotations(rows, 0.5)] == []
+
+
+def test_a_sentence_that_somebody_typed_must_not_be_empty(save: Save) -> None:
+    path = save("own.jsonl", {"query_id": "q", "video_id": "v", "query": " ", "moments": [[1, 9]]})
+    assert not read_annotations(path)[0].is_title
+    (found,) = check_annotations(read_leniently(path).located, 0.5)
+    assert (found.kind, found.message) == (
+        "empty_query",
+        "the sentence of query 'q', '' of 'v' is empty",
+    )
+
+
+def test_sentences_of_datasets_keep_their_blanks(save: Save) -> None:
+    sentence = " She finds a  pomegranate. "
+    row = {"qid": "s35-d41_120", "query": sentence, "vid": "s35-d41", "duration": 928.2}
+    tacos = {"timestamps": [[1, 2]], "sentences": [sentence], "fps": 1, "num_frames": 9}
+    queries: list[dict[str, object]] = [{"query": sentence}, {"query": " "}]
+    files = [save("val.jsonl", row), save("train.json", {"s35-d41.avi": tacos})]
+    for path in files:
+        assert [each.query for each in read_annotations(path)] == [sentence]
+    with pytest.warns(AnnotationWarning, match="1 language queries have no text"):
+        assert [each.query for each in read_annotations(save("nlq.json", _ego4d(queries)))] == [
+            sentence
+        ]
+    assert (
+        read_annotations(save("a.csv", f"video,query,start,end\nv,{sentence},1,2\n"))[0].query
+        == sentence.strip()
+    )
 
 
 @pytest.mark.parametrize(
