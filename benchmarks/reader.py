@@ -21,7 +21,6 @@ the reading a model hides is `r2t train`'s to say.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -37,6 +36,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures, VideoSource
+from r2t.store.machine import allowed_cores
 from r2t.store.shards import read_ranges
 from r2t.store.video_reader import StoredVideo
 from r2t.train.batch import Batch
@@ -225,7 +225,8 @@ def main() -> None:
     batch_gb = BATCH_SIZE * sum(video.num_bytes for video in stored.values()) / NUM_VIDEOS / 1e9
     print(
         f"{len(names)} batches of {BATCH_SIZE} samples, {batch_gb:.3f} GB each, the same bit for "
-        f"bit; {options.rounds} rounds in turns; {os.cpu_count()} CPUs, torch {torch.__version__}\n"
+        f"bit; {options.rounds} rounds in turns; {allowed_cores()} cores, "
+        f"torch {torch.__version__}\n"
         "median (lowest-highest) of the rounds; ratios are taken within each round; GB/s counts "
         "what the batches hold\n"
     )

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from r2t.extract.clip import FrozenClip
 from r2t.store import FeatureStore
+from r2t.store.machine import allowed_cores
 from r2t.train.checkpoint import RunFolder
 from r2t.train.model import R2Model
 from r2t.train.presets import preset
@@ -80,7 +81,7 @@ def main() -> None:
         for _ in range(repeats):
             for name, command in wanted.items():
                 found[name].append(cpu_seconds(command))
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {repeats} times in turns")
+    print(f"Python {platform.python_version()}, {allowed_cores()} cores, {repeats} times in turns")
     print(f"{'':<18}{'CPU s':>7}{'lowest':>8}{'highest':>9}{'above ' + BASELINE:>24}")
     base = found[BASELINE]
     for name, seconds in found.items():

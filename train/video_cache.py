@@ -26,7 +26,8 @@ _USABLE = 0.8  # of the free memory; the rest is for the model and the batches
 class VideoCache:
     """Videos by row, on the host or on a GPU. Nothing is ever evicted: room is reserved first.
 
-    `sharers` is the number of processes on this machine that fill a cache each.
+    `sharers` is the number of processes on this machine that fill a cache each: they share its
+    memory, but each has a GPU of its own.
     """
 
     def __init__(self, kind: CacheKind, device: torch.device, sharers: int = 1) -> None:
@@ -34,7 +35,9 @@ class VideoCache:
             raise ConfigError(f"a cache on the GPU needs one, but the device is {device}: use ram")
         self.device = device if kind == "gpu" else torch.device("cpu")
         self.reserved_bytes = 0
-        self._free_bytes = int(_USABLE * _free_memory(self.device)) // sharers
+        self._free_bytes = int(_USABLE * _free_memory(self.device))
+        if kind == "ram":
+            self._free_bytes //= sharers
         self._videos: dict[Row, Tensor] = {}
         self._reserved: set[Row] = set()
         self._lock = threading.Lock()
