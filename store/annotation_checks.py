@@ -17,7 +17,7 @@ from r2t.store.annotation_text import marked_encoding, read_content
 from r2t.store.annotations import Annotation, Split
 from r2t.store.datasets import MAT_MAGIC, open_annotations, split_of_stem
 from r2t.store.errors import AnnotationError
-from r2t.store.video_names import VideoNames
+from r2t.store.video_names import VideoNames, differ_by_camera
 
 _TOLERANCE_SECONDS = 0.5  # files round their durations, and videos end within a frame of them
 _TOLERANCE_SHARE = 0.01
@@ -123,6 +123,8 @@ def check_against_videos(
         told = row.video_id in meant
         video_id = meant.setdefault(row.video_id, None if told else names.find(row.video_id))
         found = None if video_id is None else durations_seconds[video_id]
+        if video_id is not None and not told and differ_by_camera(row.video_id, video_id):
+            yield Finding("camera_in_name", row.video_id, f"taken for the video {video_id!r}")
         if isinstance(found, float):
             yield from _check_times(where, row, found)
         elif not told and found is None:

@@ -29,6 +29,7 @@ Kind = Literal[
     "missing_video",
     "damaged_video",
     "unusable_name",
+    "camera_in_name",
     "unannotated_video",
     "wrong_duration",
     "out_of_range",
@@ -54,6 +55,7 @@ ADVICE: dict[Kind, str] = {
     "missing_video": "put the video into the folder, correct its name, or remove its rows",
     "damaged_video": "replace the file: it cannot be decoded, so its queries will be left out",
     "unusable_name": "rename the file: its name is to be the video's id",
+    "camera_in_name": "nothing to do: TACoS' annotations leave out the camera of its videos' names",
     "unannotated_video": "nothing to do: its features are stored, for `predict` and `search`",
     "wrong_duration": "check that it is the same cut of the video; correct or remove the duration",
     "out_of_range": "check the unit (seconds, not frames or ms) and the cut; end with the video",
@@ -67,6 +69,7 @@ NOTES: frozenset[Kind] = frozenset(
         "changed_on_reading",
         "two_splits",
         "too_short",
+        "camera_in_name",
         "unannotated_video",
     }
 )

@@ -1,8 +1,10 @@
 """Features in other shapes: the released `.npy` files of R²-Tuning, in and out.
 
 The released features are one file a video, `{vid}.npy` float16 [frames, layers, tokens, width], and
-one file a query, `{qid}.npy` float16 [words, layers, text_width]. Files say nothing about the CLIP
-that made them, so an imported store has `UNKNOWN_WEIGHTS` where the digest of the weights would be.
+one file a query, `{qid}.npy` float16 [words, layers, text_width]; a query of YouTube Highlights and
+TVSum has its video's id, and a video of TACoS has its camera in its name. Files say nothing about
+the CLIP that made them, so an imported store has `UNKNOWN_WEIGHTS` where the digest of the weights
+would be.
 
 Everything is streamed: one window of frames is in memory. A file that is there is whole.
 """
@@ -34,7 +36,7 @@ from r2t.store.schema import (
     QueryFeatures,
     VideoSource,
 )
-from r2t.store.video_names import VideoNames, match_videos
+from r2t.store.video_names import VideoNames, match_videos, name_of_features
 from r2t.store.wording import counted
 from r2t.store.writer import StoreWriter
 
@@ -130,7 +132,8 @@ def export_r2_npy(
 ) -> TransferReport:
     """Write a store's features as the released files are; eight-bit tokens become float16.
 
-    Files that are there already are kept.
+    Files that are there already are kept. A video stored as TACoS' annotations name it gets its
+    camera's name, as in the released files.
     """
     failures: dict[str, str] = {}
     num_skipped = num_queries = 0
@@ -140,7 +143,7 @@ def export_r2_npy(
         table = store.videos
         lengths = dict(zip(table["video_id"].tolist(), table["num_frames"].tolist(), strict=True))
         for number, (video_id, num_frames) in enumerate(lengths.items(), start=1):
-            file = _file_of(video_id, videos, failures)
+            file = _file_of(name_of_features(video_id), videos, failures)
             if file is not None and file.exists():
                 num_skipped += 1
             elif file is not None:

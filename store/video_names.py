@@ -2,8 +2,10 @@
 
 A video's id is its file's name without the suffix, as the disk spells it, and stays so. A name
 means the video with that very id; else the one that differs only by a video's suffix or by its
-Unicode normal form (macOS may write é as two characters), if there is one only. Anything further
-off, such as other letter case, is a near miss: named, but never taken for the video.
+Unicode normal form (macOS may write é as two characters), if there is one only. One dataset has a
+rule of its own: TACoS' annotations say s30-d52 of the video, and of the features, that are named
+s30-d52-cam-002. Anything further off, such as other letter case, is a near miss: named, but never
+taken for the video.
 """
 
 from __future__ import annotations
@@ -11,18 +13,22 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from r2t.store.annotations import Annotation
-from r2t.store.errors import AnnotationError, VideoError
+from r2t.store.errors import AnnotationError, AnnotationWarning, VideoError
 from r2t.store.json_lines import is_utf8, printable
+from r2t.store.wording import counted
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"}
 )
+_TACOS = re.compile(r"s\d{2}-d\d{2}")
+_TACOS_CAMERA = "-cam-002"
 _CLOSE_ENOUGH = 0.7
 _MOST_COMPARED = 50  # names that are compared with all others letter by letter
 
@@ -45,6 +51,17 @@ def video_id_of(name: str, where: str) -> str:
 def same_video(name: str, other: str) -> bool:
     """Whether two names can mean one video."""
     return name == other or _key(name) == _key(other)
+
+
+def name_of_features(video_id: str) -> str:
+    """Return the name that a video's released features have: an id of TACoS gets its camera."""
+    return f"{video_id}{_TACOS_CAMERA}" if _TACOS.fullmatch(video_id) else video_id
+
+
+def differ_by_camera(name: str, other: str) -> bool:
+    """Whether two names of one video are TACoS' with and without the camera."""
+    cameras = (_TACOS_CAMERA in name, _TACOS_CAMERA in other)
+    return cameras[0] != cameras[1] and same_video(name, other)
 
 
 def require_utf8_name(path: Path) -> None:
@@ -104,9 +121,23 @@ class VideoNames:
 
 
 def match_videos(annotations: Sequence[Annotation], names: VideoNames) -> list[Annotation]:
-    """Return annotations under the ids of the videos that they mean, where these are known."""
+    """Return annotations under the ids of the videos that they mean, where these are known.
+
+    An `AnnotationWarning` tells of the ones that are matched by the rule of TACoS.
+    """
     meant = {name: names.find(name) for name in {each.video_id for each in annotations}}
     changed = {name: found for name, found in meant.items() if found not in (None, name)}
+    cameras = sorted(
+        (n, found) for n, found in changed.items() if found and differ_by_camera(n, found)
+    )
+    if cameras:
+        name, found = cameras[0]
+        warnings.warn(
+            f"TACoS' annotations leave out the camera that its videos are named with: {name!r} is "
+            f"taken for {found!r}, and so with {counted(len(cameras), 'video')}",
+            AnnotationWarning,
+            stacklevel=2,
+        )
     if not changed:
         return list(annotations)
     return [
@@ -116,7 +147,9 @@ def match_videos(annotations: Sequence[Annotation], names: VideoNames) -> list[A
 
 
 def _key(name: str) -> str:
-    return _composed(without_suffix(name))
+    stem = without_suffix(name)
+    scene = stem.removesuffix(_TACOS_CAMERA)
+    return scene if _TACOS.fullmatch(scene) else _composed(stem)
 
 
 def _composed(name: str) -> str:

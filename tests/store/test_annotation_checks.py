@@ -122,6 +122,17 @@ def test_what_extraction_reads_is_read_the_same(name: str, text: str, tmp_path: 
     assert findings_of(path, dog=36.0)[0] == [("unlabelled", 1)] * (name == "val.jsonl")
 
 
+def test_videos_of_tacos_are_found_by_their_names_with_the_camera(tmp_path: Path) -> None:
+    path = tmp_path / "tacos_train.json"
+    path.write_text(
+        '{"s30-d52.avi": {"fps": 30, "num_frames": 1080, "timestamps": [[0, 300], [300, 1500]], '
+        '"sentences": ["one", "two"]}}'
+    )
+    found, messages = findings_of(path, **{"s30-d52-cam-002": 36.0})
+    assert [kind for kind, _ in found] == ["camera_in_name", "out_of_range"]
+    assert "taken for the video 's30-d52-cam-002'" in "".join(messages)
+
+
 def test_a_name_that_says_two_splits_is_a_finding_and_the_rows_are_read(tmp_path: Path) -> None:
     path = tmp_path / "train_val.csv"
     path.write_text("video,query,start,end\ndog,one,1,9\n")

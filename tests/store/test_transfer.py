@@ -96,6 +96,34 @@ def test_what_was_imported_exports_to_equal_bytes(
     assert again.files() == released.files()
 
 
+@pytest.mark.parametrize("stored", ["s30-d52-cam-002", "s30-d52"])
+def test_tacos_goes_in_and_out_under_its_official_names(
+    store: FeatureStore, released: Released, tmp_path: Path, stored: str
+) -> None:
+    official = tmp_path / "official"
+    official.mkdir()
+    frames = (released.videos / "-dog.npy").read_bytes()
+    (official / f"{stored}.npy").write_bytes(frames)
+    (released.queries / "s30-d52_0.npy").write_bytes((released.queries / "q0.npy").read_bytes())
+    row = replace(released.annotations[0], query_id="s30-d52_0", video_id="s30-d52")
+    given = replace(released, videos=official, annotations=[row])
+    if stored == row.video_id:
+        report = bring_in(store, given)
+    else:
+        with pytest.warns(AnnotationWarning, match=f"'s30-d52' is taken for '{stored}'"):
+            report = bring_in(store, given)
+    assert (report.num_videos, report.num_queries, report.failures) == (1, 1, {})
+    (annotation,) = store.annotations()
+    assert annotation.video_id == stored
+    assert store.read_video(stored).duration_seconds == row.duration_seconds
+    out = tmp_path / "out"
+    assert export_r2_npy(store, out / "vid", out / "txt").failures == {}
+    assert {path.name: path.read_bytes() for path in (out / "vid").iterdir()} == {
+        "s30-d52-cam-002.npy": frames
+    }
+    assert [path.name for path in (out / "txt").iterdir()] == ["s30-d52_0.npy"]
+
+
 def test_the_imported_identity_says_what_is_not_known(store: FeatureStore) -> None:
     assert store.spec.weights_sha256 == UNKNOWN_WEIGHTS == "r2-npy"
     official = official_spec()

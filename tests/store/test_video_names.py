@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from r2t.store.annotations import Annotation
-from r2t.store.video_names import VIDEO_SUFFIXES, VideoNames, match_videos, same_video
+from r2t.store.errors import AnnotationWarning
+from r2t.store.video_names import (
+    VIDEO_SUFFIXES,
+    VideoNames,
+    match_videos,
+    name_of_features,
+    same_video,
+)
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 
@@ -58,6 +65,25 @@ def test_annotations_come_under_the_ids_that_they_mean() -> None:
     found = match_videos(rows, VideoNames(["dog", "cow"]))
     assert [each.video_id for each in found] == ["dog", "cow", "elk"]
     assert found[1] is rows[1]
+
+
+def test_annotations_of_tacos_find_videos_named_with_their_camera() -> None:
+    with_camera = VideoNames(["s30-d52-cam-002", "s13-d28-cam-002", "dog-cam-002"])
+    assert with_camera.find("s30-d52") == "s30-d52-cam-002"
+    assert with_camera.find("s30-d52.avi") == "s30-d52-cam-002"
+    assert with_camera.find("dog") is None  # no name of TACoS
+    assert VideoNames(["s30-d52"]).find("s30-d52-cam-002.avi") == "s30-d52"
+    both = VideoNames(["s30-d52", "s30-d52-cam-002"])
+    assert [both.find(name) for name in both] == list(both)
+    assert same_video("s30-d52", "s30-d52-cam-002")
+    assert [name_of_features(name) for name in ("s30-d52", "s30-d52-cam-002", "s3-d5")] == [
+        "s30-d52-cam-002", "s30-d52-cam-002", "s3-d5"
+    ]  # fmt: skip
+    rows = [Annotation(name, name, "a", np.zeros((0, 2))) for name in ("s30-d52", "s13-d28", "s1")]
+    with pytest.warns(AnnotationWarning, match="'s13-d28' is taken for 's13-d28-cam-002', .* 2 v"):
+        found = match_videos(rows, with_camera)
+    assert [each.video_id for each in found] == ["s30-d52-cam-002", "s13-d28-cam-002", "s1"]
+    assert [each.query_id for each in found] == ["s30-d52", "s13-d28", "s1"]
 
 
 def test_two_names_of_one_video() -> None:
