@@ -28,6 +28,7 @@ from r2t.train.config import TrainConfig
 from r2t.train.interruption import Interruption
 from r2t.train.losses import Losses, compute_losses
 from r2t.train.model import R2Model
+from r2t.train.optimizer import Optimizer
 from r2t.train.random_state import load_random_state, save_random_state
 from r2t.train.records import EpochRecord, Evaluation, Progress, Tally, Timing
 from r2t.train.stopwatch import Stopwatch, tracing
@@ -91,16 +92,10 @@ class _Run:
         self.model = R2Model(config.model).to(device)
         if not conduct.processes.leads:  # the same weights, but other dropout
             torch.manual_seed(config.seed + conduct.processes.rank)
-        # All of them decay, biases and norms too, as in the official training.
-        self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
-            weight_decay=config.weight_decay,
-        )
         self.autocast_dtype = AUTOCAST_DTYPES.get(config.precision)
         self.mixed = device.type == "cuda" and self.autocast_dtype is not None
-        self.scaler = torch.amp.GradScaler(
-            device.type, enabled=self.mixed and config.precision == "float16"
-        )
+        scaled = self.mixed and config.precision == "float16"
+        self.optimizer = Optimizer(self.model, config, scaled_on=device.type if scaled else None)
         self.averaged = copy.deepcopy(self.model).eval() if config.ema_decay is not None else None
         self.progress = Progress()
         self.tally = Tally()
@@ -229,24 +224,16 @@ class _Run:
         batch = batch.to(self.device)
         if batch.targets is None:
             raise ConfigError(f"{batch!r}: training needs labels")
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(self.progress.iteration, iterations_per_epoch)
         losses = self._losses(batch, batch.targets)
-        self.optimizer.zero_grad()
-        self.scaler.scale(losses.total).backward()
-        self.conduct.processes.sum_gradients(self.model.parameters())
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self._average()
+        rate = self._rate(self.progress.iteration, iterations_per_epoch)
+        update = self.optimizer.step(losses.total, rate, self.conduct.processes)
+        self._average(update.skipped)
         self.progress.iteration += 1
-        skipped = ~norm.isfinite()
         terms = {
             **losses.terms(),
             "total": losses.total,
-            "gradient_norm": norm.masked_fill(skipped, 0),
-            "skipped": skipped.int(),
+            "gradient_norm": update.norm.masked_fill(update.skipped, 0),
+            "skipped": update.skipped.int(),
         }
         return {name: term.detach() for name, term in terms.items()}
 
@@ -262,11 +249,12 @@ class _Run:
         return compute_losses(predictions, targets, self.config.losses)
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def _average(self, skipped: Tensor) -> None:
         if self.averaged is None or self.config.ema_decay is None:
             return
+        share = (1 - self.config.ema_decay) * (~skipped).float()
         for mean, current in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(current, 1 - self.config.ema_decay)
+            mean.lerp_(current, share)
 
     def _count_epoch(self, evaluation: Evaluation | None) -> bool:
         progress = self.progress
@@ -291,17 +279,13 @@ class _Run:
             "averaged": {} if self.averaged is None else self.averaged.state_dict(),
             "random": random,
             "sums": self.sums,
-            "optimizer": {
-                f"{index}.{name}": torch.as_tensor(value)
-                for index, moments in self.optimizer.state_dict()["state"].items()
-                for name, value in moments.items()
-            },
+            "optimizer": self.optimizer.state(),
         }
         tensors = {f"{part}/{key}": value for part in parts for key, value in parts[part].items()}
         counters = {
             "progress": dataclasses.asdict(self.progress),
             "tally": dataclasses.asdict(self.tally),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.optimizer.scaler_state(),
         }
         self.folder.save_state(tensors, counters)
 
@@ -324,14 +308,7 @@ class _Run:
         self.model.load_state_dict(parts["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(parts["averaged"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in parts.get("optimizer", {}).items():
-            index, _, name = key.partition(".")
-            moments.setdefault(int(index), {})[name] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        if counters["scaler"]:
-            self.scaler.load_state_dict(counters["scaler"])
+        self.optimizer.load(parts.get("optimizer", {}), counters["scaler"])
         self.progress = Progress(**counters["progress"])
         self.tally = Tally(**counters["tally"])
         self.sums = {name: value.to(self.device) for name, value in parts.get("sums", {}).items()}

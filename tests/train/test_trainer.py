@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from r2t.train.config import TrainConfig
 from r2t.train.model import R2Model
 from r2t.train.model_config import R2Config
 from r2t.train.presets import preset
+from r2t.train.processes import Processes
 from r2t.train.records import EpochRecord, Evaluation, Tally, Timing
 from r2t.train.trainer import TrainingError, train
 
@@ -371,6 +372,37 @@ def test_a_loss_that_is_no_number_ends_the_run(
     with pytest.raises(TrainingError, match="the loss became nan in epoch 0"):
         train(config, Shuffled(samples), tmp_path / "run")
     assert not RunFolder(tmp_path / "run").has_state()
+
+
+@dataclass(frozen=True)
+class Overflowing(Processes):
+    """One process, whose second and third steps have a gradient that is infinite."""
+
+    steps: Iterator[int] = field(default_factory=itertools.count)
+
+    def sum_gradients(self, parameters: Iterable[torch.Tensor]) -> None:
+        gradient = next(p.grad for p in parameters if p.grad is not None)
+        if next(self.steps) in (1, 2):
+            gradient.view(-1)[0] = float("inf")
+
+
+def test_steps_that_overflow_change_nothing_and_are_counted(
+    config: TrainConfig, samples: list[Sample], tmp_path: Path
+) -> None:
+    config = replace(config, epochs=1, ema_decay=0.5)
+    conduct = Conduct(processes=Overflowing())
+    whole = train(config, Shuffled(samples), tmp_path / "whole", conduct=conduct)
+    [line] = lines(whole)
+    assert line["skipped_steps"] == 2
+    assert 0 < line["gradient_norm"] < float("inf")
+
+    asked = Shuffled(samples, at=(0, 0), stop=lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train(config, asked, tmp_path / "first")
+    after, first = (RunFolder(tmp_path / name).load_state()[0] for name in ("whole", "first"))
+    kept = [name for name in after if name.partition("/")[0] in ("model", "averaged", "optimizer")]
+    assert len(kept) > 200
+    assert all(torch.equal(after[name], first[name]) for name in kept)
 
 
 def test_damaged_run_folders_are_refused(
