@@ -96,7 +96,7 @@ class Losses:
 def compute_losses(predictions: Predictions, targets: Targets, config: LossConfig) -> Losses:
     """Compare predictions with targets, in float32 whatever autocast says."""
     with torch.autocast(predictions.class_logits.device.type, enabled=False):
-        matches = match_points(predictions.points, predictions.point_mask, targets)
+        matches = match_points(predictions.points, predictions.matching_points, targets)
         if config.classification == "focal":
             classification = _focal(predictions, matches.positive, config)
         else:
@@ -123,11 +123,11 @@ class Matches:
 
 
 def match_points(
-    points: PyramidPoints, point_mask: Bool[Tensor, "batch points"], targets: Targets
+    points: PyramidPoints, matching_points: Bool[Tensor, "batch points"], targets: Targets
 ) -> Matches:
     """Assign moments to points: inside, near the centre, and of the size the level is for.
 
-    Of several moments the shortest wins.
+    Of several moments the shortest wins. Only `matching_points` are assigned any.
     """
     position, stride = points.position[:, None], points.stride[:, None]
     start, end = targets.moments[:, None].unbind(-1)
@@ -143,7 +143,7 @@ def match_points(
         (inside >= 0)
         & (farther_end >= points.min_offset[:, None])
         & (farther_end <= points.max_offset[:, None])
-        & point_mask[..., None]
+        & matching_points[..., None]
         & mask_of(targets.num_moments, targets.moments.shape[1])[:, None]
     )
     lengths = (end - start).masked_fill(~matching, math.inf)

@@ -29,7 +29,7 @@ class Predictions:
     `offsets` are the distances from a point to a moment's start and end in units of its stride,
     None without a boundary head. `saliency` is the cosine between frame and query. `layer_frames`
     and `layer_queries` are per CLIP layer, ascending, for the calibration losses. Numbers where
-    `point_mask` or `frame_mask` is False mean nothing.
+    `point_mask` or `frame_mask` is False mean nothing, unless `padding_counts`.
     """
 
     class_logits: Float[Tensor, "batch points"]
@@ -40,10 +40,20 @@ class Predictions:
     frame_mask: Bool[Tensor, "batch frames"]
     layer_frames: Float[Tensor, "layers batch frames hidden"]
     layer_queries: Float[Tensor, "layers batch hidden"]
+    padding_counts: bool = False
 
     def __repr__(self) -> str:
         batch, points = self.class_logits.shape
         return f"Predictions({batch} queries, {points} points, {self.saliency.shape[1]} frames)"
+
+    @property
+    def matching_points(self) -> Bool[Tensor, "batch points"]:
+        """True at the points that may answer for a moment.
+
+        Where padding counts, as in the official training, these are all: one just past the frames,
+        at the very end of a moment that ends with its video, is part of the boundary loss.
+        """
+        return torch.ones_like(self.point_mask) if self.padding_counts else self.point_mask
 
 
 class R2Model(nn.Module):
@@ -132,6 +142,7 @@ class R2Model(nn.Module):
             frame_mask=extents.frame_mask,
             layer_frames=block.layer_frames.float(),
             layer_queries=self.word_pooling(block.layer_words.float(), extents.word_mask),
+            padding_counts=not extents.isolated,
         )
 
     def _require_fit(self, batch: Batch) -> None:

@@ -199,6 +199,42 @@ def test_cells_that_reach_past_the_video_match_nothing(
     assert matches.positive[0].any()
 
 
+@pytest.mark.parametrize(("padding", "counts"), [("official", True), ("independent", False)])
+def test_a_padded_point_at_the_end_of_a_moment_is_in_the_official_boundary_loss(
+    padding: str, counts: bool, golden: Callable[..., Any], make_sample: Callable[..., Sample]
+) -> None:
+    model = golden("charades_tiny").model(padding=padding, dropout=0.0, drop_path=0.0).train()
+    # Of twelve frames, in a batch of sixteen: the points at 12 are one past the last frame.
+    batch = collate([make_sample(12, 4, moments=[[8, 12]]), make_sample(16, 3, moments=[[2, 7]])])
+    assert batch.targets is not None
+    predictions = model(batch)
+    assert predictions.offsets is not None
+    losses = compute_losses(predictions, batch.targets, preset("charades").loss_config("official"))
+    distances: list[float] = []
+    padded: list[float] = []
+    points = predictions.points
+    for row, ((start, end),) in enumerate(batch.targets.moments.tolist()):
+        middle = (start + end) / 2
+        for place, (at, stride) in enumerate(
+            zip(points.position.tolist(), points.stride.tolist(), strict=True)
+        ):
+            farther = max(at - start, end - at)
+            near = max(middle - 1.5 * stride, start) <= at <= min(middle + 1.5 * stride, end)
+            if near and points.min_offset[place] <= farther <= points.max_offset[place]:
+                wanted = torch.tensor([at - start, end - at]) / stride
+                distance = (predictions.offsets[row, place] - wanted).abs().mean().item()
+                beyond = at >= batch.num_frames[row]
+                (padded if beyond else distances).append(distance)
+                # The class loss leaves it out either way.
+                assert predictions.point_mask[row, place] == (not beyond)
+    assert len(padded) == 2  # at strides 2 and 4
+    counted = distances + padded if counts else distances
+    assert losses.boundary is not None
+    assert losses.boundary.item() == pytest.approx(0.2 * sum(counted) / len(counted), rel=1e-5)
+    changed = 0.2 * sum(distances + padded) / len(distances + padded)
+    assert (losses.boundary.item() == pytest.approx(changed, rel=1e-5)) == counts
+
+
 def test_padding_of_the_batch_changes_no_loss(
     model: R2Model, make_sample: Callable[..., Sample]
 ) -> None:
