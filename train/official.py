@@ -1,7 +1,8 @@
 """Read the official R²-Tuning checkpoints (.pth), and write their parameter names.
 
 Names map through one table. What the official state has beyond parameters is the fixed temperature
-of its saliency loss, a constant that is dropped on reading and restored on writing.
+of its saliency loss, a constant that is dropped on reading and restored on writing. A model of one
+layer has no step to gate: the official state has no gate then, and ours an empty one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from r2t.train.model import R2Model, expected_shapes
 from r2t.train.model_config import R2Config
 
 TEMPERATURE = "loss._loss_sal.scale"
+GATE = "adapter.gate"
 FEATURE_MAP = {
     "0": "input_norm",
     "2": "input_linear",
@@ -31,7 +33,7 @@ ATTENTION = {"q": "query", "k": "key", "v": "value", "m": "output"}
 MODULES = {
     "coef": "level_scale",
     "adapter.scale": "block.pooled_gate",
-    "adapter.gate": "block.recurrent_gate",
+    GATE: "block.recurrent_gate",
     "adapter.v_map": "block.pooling.patch_key",
     "adapter.q_map": "block.pooling.word_query",
     "adapter.tem.cross_att_norm": "block.refinement.cross_norm",
@@ -120,6 +122,8 @@ def from_official(state: Mapping[str, Tensor], *, num_heads: int = 8) -> R2Model
         else:
             renamed[ours] = tensor
     config = _infer_config(state, num_heads)
+    if config.num_layers == 1:
+        renamed.setdefault(MODULES[GATE], torch.zeros(0))
     expected = expected_shapes(config)
     problems = [f"{name} is unknown" for name in unknown]
     problems += [f"{to_official_name(name)} is missing" for name in expected if name not in renamed]
@@ -142,6 +146,8 @@ def from_official(state: Mapping[str, Tensor], *, num_heads: int = 8) -> R2Model
 def to_official(model: R2Model, temperature: float = 0.07) -> dict[str, Tensor]:
     """Return the model's state under official names."""
     state = {to_official_name(name): tensor for name, tensor in model.state_dict().items()}
+    if model.config.num_layers == 1:
+        del state[GATE]
     state[TEMPERATURE] = torch.tensor([math.log(1 / temperature)])
     return state
 

@@ -65,6 +65,23 @@ def test_the_run_answers_as_the_checkpoint_does(checkpoint: Path, tmp_path: Path
     assert grounding.saliency.shape == (9,)
 
 
+def test_a_checkpoint_of_one_layer_becomes_a_run_that_answers(tmp_path: Path) -> None:
+    path = official(tmp_path, "qvh_tiny")
+    state = torch.load(path, weights_only=True)["state_dict"]
+    del state["adapter.gate"]  # the official code has none where there is one layer
+    state["adapter.scale"] = state["adapter.scale"][-1:]
+    torch.save({"state_dict": state}, path)
+    result = run(path, tmp_path / "run", "--num-tokens", 5)
+    assert result.exit_code == 0, result.output
+    grounder = Grounder.load(tmp_path / "run")
+    assert (grounder.spec.vision_layers, grounder.spec.text_layers) == ((12,), (12,))
+    config = grounder.model.config
+    video = np.ones((1, 9, 5, config.vision_width), np.float16)
+    query = np.ones((1, 4, config.text_width), np.float16)
+    grounding = grounder(VideoFeatures("v", video, 18.0, 0.5), QueryFeatures("q", query))
+    assert np.isfinite(grounding.saliency).all()
+
+
 def test_the_run_says_where_it_comes_from(checkpoint: Path, tmp_path: Path) -> None:
     assert run(checkpoint, tmp_path / "run").exit_code == 0
     content = json.loads((tmp_path / "run" / "config.json").read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from r2t.store.errors import ConfigError
 from r2t.train.batch import Sample, collate
 from r2t.train.model import R2Model
 from r2t.train.model_config import R2Config
-from r2t.train.official import from_official, load_official, to_official
+from r2t.train.official import TEMPERATURE, from_official, load_official, to_official
 from r2t.train.presets import PRESETS
 
 CASES = ("qvh_tiny", "charades_tiny", "hd_tiny")
@@ -46,6 +47,34 @@ def test_every_parameter_of_every_preset_has_an_official_name(golden: Callable[.
             temporal_features=model.config.temporal_features,
             boundary_head=model.config.boundary_head,
         )
+
+
+def one_layer(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what the official code saves of a model that sees the last layer alone."""
+    names = [name for name in state if name != "adapter.gate"]
+    return {name: state[name][-1:] if name == "adapter.scale" else state[name] for name in names}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_of_one_layer_has_no_gate(
+    name: str, golden_folder: Path, make_sample: Callable[..., Sample]
+) -> None:
+    state = one_layer(official_state(golden_folder, name))
+    model = from_official(state).eval()
+    assert (model.config.num_layers, model.state_dict()["block.recurrent_gate"].numel()) == (1, 0)
+    back = to_official(model)
+    assert set(back) == set(state)
+    del back[TEMPERATURE], state[TEMPERATURE]
+    assert all(torch.equal(back[key], tensor) for key, tensor in state.items())
+    # Ours wrote an empty one once: that is read as well.
+    again = from_official({**back, "adapter.gate": torch.zeros(0)})
+    assert set(to_official(again)) == {*state, TEMPERATURE}
+    sample = make_sample(6, 4)
+    sample = replace(sample, video=sample.video[-1:], query=sample.query[-1:])
+    assert model(collate([sample])).class_logits.isfinite().all()
+    state["adapter.scale"] = torch.zeros(2)
+    with pytest.raises(ConfigError, match=r"adapter\.gate is missing"):
+        from_official(state)
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
