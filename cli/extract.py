@@ -115,9 +115,10 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     precision: Annotated[
         ExtractPrecision,
         typer.Option(
-            help="What CLIP computes in; auto: float16 on a GPU, float32 elsewhere. On CPUs with "
-            "bfloat16 instructions bfloat16 is about twice as fast; the error of a token is 0.8 %, "
-            "measured with random weights of ViT-B/32.",
+            help="What CLIP computes in; auto: float16 on a GPU, float32 elsewhere. tf32, for "
+            "NVIDIA GPUs, is float32 with less exact products. On CPUs with bfloat16 instructions "
+            "bfloat16 is about twice as fast; the error of a token is 0.8 %, measured with random "
+            "weights of ViT-B/32.",
             **one_of(ExtractPrecision),
         ),
     ] = "auto",

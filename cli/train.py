@@ -99,7 +99,11 @@ def train(  # noqa: PLR0913 - a parameter for each option
     dropout: Annotated[float | None, typer.Option(help="Dropout of the feature maps.")] = None,
     precision: Annotated[
         TrainPrecision | None,
-        typer.Option(help="What a GPU computes in; by default float16.", **one_of(TrainPrecision)),
+        typer.Option(
+            help="What a GPU computes in; by default float16. tf32 is float32 with less exact "
+            "products.",
+            **one_of(TrainPrecision),
+        ),
     ] = None,
     ema_decay: Annotated[
         float | None, typer.Option(help="Average the weights with this decay, such as 0.999.")

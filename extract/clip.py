@@ -33,6 +33,7 @@ from r2t.extract.hardware import (
     fitting_batch_size,
     pick_device,
     pick_precision,
+    set_arithmetic,
     shrink_weights,
 )
 from r2t.extract.matching import ClipOrigin, MadeFeatures
@@ -133,6 +134,7 @@ class FrozenClip:
             raise ConfigError(f"batch size {batch_size}: must be at least 1")
         target = pick_device(device)
         precision = pick_precision(precision, target)
+        set_arithmetic(precision)
         source = find_model(name)
         weights = find_weights(source, pretrained)
         towers = build_towers(source, weights.settings)

@@ -12,7 +12,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.machine import available_bytes
 
 AUTO = "auto"
-_DTYPES = {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": None, "tf32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 # On a CPU more frames at once are no faster, and in float32 slower, because they leave the caches
@@ -35,7 +35,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """Return float32, float16 or bfloat16; "auto" is float16 on a GPU and float32 elsewhere.
+    """Return one of float32, tf32, float16, bfloat16; "auto": float16 on a GPU, else float32.
 
     float16 holds three bits more than bfloat16 at the same speed, and it is what the store holds.
     """
@@ -46,7 +46,22 @@ def pick_precision(precision: str, device: torch.device) -> str:
         raise ConfigError(
             f"precision {precision!r}: legal are {', '.join((AUTO, *_DTYPES, *_SHORT))}"
         )
+    if chosen == "tf32" and device.type != "cuda":
+        raise ConfigError(f"precision 'tf32' needs an NVIDIA GPU, the device is {device}")
     return chosen
+
+
+def set_arithmetic(precision: str) -> None:
+    """Let GPUs compute in full what they are asked for, and the same bits every time.
+
+    Otherwise torch computes the patch embedding of float32 in TF32, and adds up products of half
+    precision in half precision. It holds for all of this process; a CPU does so by itself.
+    """
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

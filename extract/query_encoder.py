@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Float16
 
-from r2t.extract.hardware import AUTO, autocast, pick_device, pick_precision, shrink_weights
+from r2t.extract.hardware import (
+    AUTO,
+    autocast,
+    pick_device,
+    pick_precision,
+    set_arithmetic,
+    shrink_weights,
+)
 from r2t.extract.matching import ClipOrigin, MadeFeatures
 from r2t.extract.towers import Towers, build_towers, text_states
 from r2t.extract.weights import (
@@ -79,6 +86,7 @@ class QueryEncoder:
         """
         target = pick_device(device)
         precision = pick_precision(AUTO, target)
+        set_arithmetic(precision)
         source = find_model(name)
         weights = find_weights(source, pretrained)
         towers = build_towers(source, weights.settings)

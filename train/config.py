@@ -17,7 +17,7 @@ from r2t.train.sampling import EpochOrder, Sampling
 from r2t.train.schedule import ScheduleConfig
 
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
-Precision = Literal["float32", "float16", "bfloat16"]
+Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 # Settings that came later, and what runs that know nothing of them did.
 _SINCE_ADDED = {
     "sampling": "uniform",
@@ -34,11 +34,11 @@ class TrainConfig:
 
     `preset` names the settings that the rest was derived from. An epoch is `repeats` passes over
     the training samples. `precision` is what block and pyramid compute in during training on a GPU;
-    everything else, and any CPU, is float32. `gradient_clip` bounds the global L2 norm.
-    `ema_decay` averages the weights that are evaluated and saved. `patience` stops after so many
-    epochs without a better validation score. Training drops videos shorter than
-    `min_duration_seconds`. `sampling` is the order of the samples, "uniform" the official one; see
-    `r2t.train.sampling`.
+    everything else, and any CPU, is float32. "tf32" is float32 all over, in whose products a GPU
+    keeps ten bits of the factors. `gradient_clip` bounds the global L2 norm. `ema_decay` averages
+    the weights that are evaluated and saved. `patience` stops after so many epochs without a better
+    validation score. Training drops videos shorter than `min_duration_seconds`. `sampling` is the
+    order of the samples, "uniform" the official one; see `r2t.train.sampling`.
     """
 
     preset: str

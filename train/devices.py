@@ -1,4 +1,4 @@
-"""Which processor a model runs on."""
+"""Which processor a model runs on, and how exactly that computes."""
 
 from __future__ import annotations
 
@@ -21,3 +21,19 @@ def pick_device(name: str) -> torch.device:
             f"device {name!r} cannot be used ({reason}); this machine has {', '.join(found)}"
         ) from error
     return device
+
+
+def set_arithmetic(precision: str = "float32") -> None:
+    """Let GPUs compute in full what they are asked for, and the same bits every time.
+
+    Otherwise torch computes float32 convolutions in TF32, adds up products of half precision in
+    half precision, and may choose other algorithms in every process. It holds for all of this
+    process; a CPU does so by itself.
+    """
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

@@ -21,6 +21,7 @@ from r2t.train.checkpoint import RunFolder
 from r2t.train.config import TrainConfig
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.decode import Grounding, decode_rows
+from r2t.train.devices import set_arithmetic
 from r2t.train.model import R2Model
 from r2t.train.windows import ground_source
 
@@ -99,6 +100,7 @@ class Grounder:
         device: torch.device | str = "cpu",
     ) -> Grounder:
         """Load what `r2t train` left in a run's folder."""
+        set_arithmetic()
         folder = RunFolder(Path(run))
         config, trained_on = folder.load_config()
         spec = folder.load_spec()

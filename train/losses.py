@@ -219,9 +219,12 @@ def _info_nce(
     queries: Float[Tensor, "groups n hidden"],
     temperature: float,
 ) -> Tensor:
-    """Match frame i with query i among the n of each group, in both directions."""
+    """Match frame i with query i among the n of each group, in both directions.
+
+    As rows of one table: over more axes a GPU adds up the loss in any order.
+    """
     logits = frames @ queries.transpose(1, 2) / temperature
-    target = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)
-    to_query = F.cross_entropy(logits.transpose(1, 2), target)
-    to_frame = F.cross_entropy(logits, target)
+    target = torch.arange(logits.shape[1], device=logits.device).repeat(len(logits))
+    to_query = F.cross_entropy(logits.flatten(0, 1), target)
+    to_frame = F.cross_entropy(logits.transpose(1, 2).flatten(0, 1), target)
     return (to_query + to_frame) / 2

@@ -25,6 +25,7 @@ from r2t.train.batch import Batch, Targets
 from r2t.train.checkpoint import INITIAL, STATE, RunFolder
 from r2t.train.conduct import BatchSource, Conduct
 from r2t.train.config import TrainConfig
+from r2t.train.devices import set_arithmetic
 from r2t.train.interruption import Interruption
 from r2t.train.losses import Losses, compute_losses
 from r2t.train.model import R2Model
@@ -83,6 +84,7 @@ class _Run:
     """All that changes while a run goes on."""
 
     def __init__(self, config: TrainConfig, conduct: Conduct, folder: RunFolder) -> None:
+        set_arithmetic(config.precision)
         torch.manual_seed(config.seed)
         device = conduct.device
         self.config = config

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
+import torch
 import typer
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -119,7 +120,7 @@ def test_choices_are_those_of_the_library(choice: str, module: str, name: str) -
 
 
 def test_choices_that_the_library_has_no_type_for() -> None:
-    from r2t.extract.hardware import pick_device, pick_precision
+    from r2t.extract.hardware import pick_precision
     from r2t.extract.probe import DEFAULT_MAX_HOURS
     from r2t.train.presets import PRESETS
     from r2t.train.video_cache import CacheKind
@@ -128,7 +129,7 @@ def test_choices_that_the_library_has_no_type_for() -> None:
     assert get_args(options.PresetName) == tuple(PRESETS)
     assert get_args(options.Cache) == ("none", *get_args(CacheKind))
     for name in get_args(options.ExtractPrecision):
-        assert pick_precision(name, pick_device("cpu"))
+        assert pick_precision(name, torch.device("cuda"))
 
 
 def test_an_option_that_several_commands_take_is_the_same_in_all() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from r2t.extract import hardware, weights
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import resolve_layers
+from r2t.extract.query_encoder import QueryEncoder
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
 
 RNG = np.random.default_rng(0)
@@ -109,6 +111,47 @@ def test_a_lower_precision_is_near_and_its_name_may_be_short(
         error = np.linalg.norm(low.encode_frames(pixels) - exact) / np.linalg.norm(exact)
         assert 0 < error < bound
         assert low.encode_query("a dog").tokens.shape == clip.encode_query("a dog").tokens.shape
+
+
+@pytest.fixture
+def inexact() -> Iterator[Callable[[], list[bool]]]:
+    """Let torch compute as inexactly as it can; the flags that decide it, until the test ends."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    flags: list[tuple[Any, str]] = [
+        (matmul, "allow_tf32"),
+        (cudnn, "allow_tf32"),
+        (matmul, "allow_fp16_reduced_precision_reduction"),
+        (matmul, "allow_bf16_reduced_precision_reduction"),
+        (cudnn, "benchmark"),
+        (cudnn, "deterministic"),
+    ]
+
+    def read() -> list[bool]:
+        return [getattr(place, name) for place, name in flags]
+
+    before = read()
+    for place, name in flags:
+        setattr(place, name, name != "deterministic")
+    yield read
+    for (place, name), value in zip(flags, before, strict=True):
+        setattr(place, name, value)
+
+
+def test_a_gpu_computes_in_full_what_it_is_asked_for(
+    clip_folder: Path, inexact: Callable[[], list[bool]]
+) -> None:
+    exact = [False] * 5 + [True]
+    FrozenClip.load(str(clip_folder), device="cpu", precision="float32")
+    assert inexact() == exact
+    torch.backends.cudnn.allow_tf32 = True
+    QueryEncoder.load(str(clip_folder), None, (1,), device="cpu")
+    assert inexact() == exact
+    hardware.set_arithmetic("tf32")
+    assert inexact() == [True, True, *exact[2:]]
+    assert hardware.pick_precision("tf32", torch.device("cuda")) == "tf32"
+    with pytest.raises(ConfigError, match="'tf32' needs an NVIDIA GPU, the device is cpu"):
+        FrozenClip.load(str(clip_folder), device="cpu", precision="tf32")
+    assert not hardware.autocast(torch.device("cpu"), "tf32")._enabled
 
 
 def test_the_batch_fits_the_free_memory(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +296,7 @@ def test_impossible_layers(choice: str, depths: tuple[int, int], message: str) -
         ({"name": "."}, "has no open_clip_config.json"),
         ({"name": "roberta-ViT-B-32", "pretrained": "none"}, "its text tower or its tokenizer"),
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"precision": "float8"}, "legal are auto, float32, float16, bfloat16, fp32"),
+        ({"precision": "float8"}, "legal are auto, float32, tf32, float16, bfloat16, fp32"),
         ({"batch_size": 0}, "batch size 0"),
     ],
 )

@@ -1,0 +1,92 @@
+"""A GPU computes in full what it is asked for, and the same bits every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from tiny_store import make_store, undisturbed_config
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from r2t.train.batch import Sample, collate
+from r2t.train.conduct import Conduct
+from r2t.train.config import Precision
+from r2t.train.fit import fit, split_annotations
+from r2t.train.grounder import Grounder
+from r2t.train.losses import LossConfig, compute_losses
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
+
+FLAGS = (
+    (torch.backends.cuda.matmul, "allow_tf32"),
+    (torch.backends.cudnn, "allow_tf32"),
+    (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction"),
+    (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
+    (torch.backends.cudnn, "benchmark"),
+    (torch.backends.cudnn, "deterministic"),
+)
+EXACT = (False, False, False, False, False, True)
+TF32 = (True, True, *EXACT[2:])
+# What adds up in any order on a GPU, as torch's notes on reproducibility have it.
+UNORDERED = (
+    "nll_loss2d", "index_add", "scatter_add", "scatter_reduce", "cumsum", "histc", "bincount",
+    "put", "kthvalue", "median", "adaptive", "max_pool", "reflection_pad", "replication_pad",
+    "upsample", "grid_sampler", "ctc_loss", "embedding", "_scaled_dot_product_efficient",
+)  # fmt: skip
+
+
+def arithmetic() -> tuple[bool, ...]:
+    return tuple(getattr(place, name) for place, name in FLAGS)
+
+
+@pytest.fixture(autouse=True)
+def inexact() -> Iterator[None]:
+    """Let torch compute as inexactly as it can, until the test is over."""
+    before = arithmetic()
+    for (place, name), exact in zip(FLAGS, EXACT, strict=True):
+        setattr(place, name, not exact)
+    yield
+    for (place, name), value in zip(FLAGS, before, strict=True):
+        setattr(place, name, value)
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_float32_is_float32_unless_tf32_is_asked_for(precision: Any, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "feats.zarr")
+    config = replace(undisturbed_config(store), epochs=1, precision=precision)
+    seen: set[tuple[bool, ...]] = set()
+    conduct = Conduct(on_step=lambda done, total: seen.add(arithmetic()))
+    fit(config, store, split_annotations(store), tmp_path / "run", conduct=conduct)
+    assert seen == {TF32 if precision == "tf32" else EXACT}
+    assert Grounder.load(tmp_path / "run").config.precision == precision
+    assert arithmetic() == EXACT
+
+
+class Operations(TorchDispatchMode):
+    """The names of the operations that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("straightforward", [False, True])
+def test_a_step_adds_nothing_up_in_any_order(
+    straightforward: bool, tiny_config: R2Config, make_sample: Callable[..., Sample]
+) -> None:
+    model = R2Model(replace(tiny_config, dropout=0.5)).train()
+    model.block.straightforward = straightforward
+    batch = collate([make_sample(6 + seed, 3 + seed % 3, seed=seed) for seed in range(6)])
+    assert batch.targets is not None
+    with Operations() as called:
+        compute_losses(model(batch), batch.targets, LossConfig()).total.backward()
+    assert "convolution_backward" in called.names
+    assert [name for name in called.names if name.startswith(UNORDERED)] == []
