@@ -29,9 +29,9 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.text import Text
 
-from r2t.cli.shared.memory import explain_shortage, is_shortage
+from r2t.cli.shared.memory import explain_gpu_fault, explain_shortage, is_shortage
 from r2t.cli.shared.text import encodable, json_text, on_one_line, visible
-from r2t.store.errors import R2TError
+from r2t.store.errors import R2TError, is_gpu_fault
 from r2t.store.files import explain, write_whole
 from r2t.store.json_lines import to_json
 
@@ -99,6 +99,9 @@ def handle_errors() -> Generator[None]:
         except (MemoryError, RuntimeError, ImportError, OSError) as error:
             if is_shortage(error):
                 note(f"error: {explain_shortage(error)}", style="red")
+                raise typer.Exit(CANNOT) from error
+            if is_gpu_fault(error):
+                note(f"error: {explain_gpu_fault(error)}", style="red")
                 raise typer.Exit(CANNOT) from error
             if (
                 not isinstance(error, OSError)

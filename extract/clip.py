@@ -50,7 +50,7 @@ from r2t.extract.weights import (
     weights_digest,
 )
 from r2t.store.compatibility import require_compatible
-from r2t.store.errors import ConfigError
+from r2t.store.errors import ConfigError, is_gpu_fault
 from r2t.store.frame_source import FrameSource, OnFrames
 from r2t.store.schema import FeatureSpec, QueryFeatures, StorageDtype, VideoFeatures
 
@@ -97,6 +97,8 @@ class FrozenClip:
         try:
             _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).shape
         except (AttributeError, TypeError, KeyError, RuntimeError, AssertionError) as error:
+            if is_gpu_fault(error):
+                raise
             raise ConfigError(
                 f"{self.model} cannot serve as the frozen CLIP: its vision tower gives no hidden "
                 f"states of a picture: {error}"

@@ -11,6 +11,25 @@ def in_one_line(error: Exception, most_characters: int = 300) -> str:
     return words if len(words) <= most_characters else f"{words[:most_characters]} …"
 
 
+_GPU_FAULTS = (
+    "CUDA error",
+    "CUDA driver",
+    "cuDNN error",
+    "CUDNN_",
+    "CUBLAS_",
+    "cuBLAS",
+    "NCCL error",
+)
+
+
+def is_gpu_fault(error: Exception) -> bool:
+    """Whether an error is a GPU's or its driver's own, whatever it was computing.
+
+    Want of memory is none.
+    """
+    return isinstance(error, RuntimeError) and any(name in str(error) for name in _GPU_FAULTS)
+
+
 class R2TError(Exception):
     """Base of all errors that r2t raises on purpose."""
 

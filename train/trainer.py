@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from r2t.store.errors import ConfigError, R2TError
+from r2t.store.errors import ConfigError, R2TError, is_gpu_fault
 from r2t.train.batch import Batch, Targets
 from r2t.train.checkpoint import INITIAL, STATE, RunFolder
 from r2t.train.conduct import BatchSource, Conduct
@@ -297,6 +297,8 @@ class _Run:
         try:
             self._restore(tensors, counters)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or is_gpu_fault(error):
+                raise
             raise ConfigError(
                 f"{self.folder.path / STATE} is not of this run, or damaged: {error}; start a new "
                 "run"

@@ -1,4 +1,4 @@
-"""One line where memory runs out: what was being done, how much was asked for, what to do."""
+"""One line where memory runs out or a GPU fails: what was being done, and what to do."""
 
 from __future__ import annotations
 
@@ -32,9 +32,17 @@ def is_shortage(error: Exception) -> bool:
     )
 
 
+def explain_gpu_fault(error: Exception) -> str:
+    """Return the line for an error that `is_gpu_fault`; its notes say what was being done."""
+    return (
+        f"the GPU failed{_doing(error)}: {in_one_line(error, 100)}; what was finished is safe: run "
+        "the same command again, and with --device cpu if it fails again; `r2t doctor` looks at "
+        "the GPUs"
+    )
+
+
 def explain_shortage(error: Exception) -> str:
     """Return the line for an error that `is_shortage`; its notes say what was being done."""
-    doing = "".join(f" at the {note}" for note in getattr(error, "__notes__", [])[:1])
     found = _ASKED.search(str(error))
     if found is None:
         asked = in_one_line(error, 100)
@@ -45,7 +53,11 @@ def explain_shortage(error: Exception) -> str:
     if limit != resource.RLIM_INFINITY:
         allowed = f" and this process may have {limit / 1e6:,.0f} MB (ulimit -v)"
     return (
-        f"not enough memory{doing}: {asked}{allowed}; what was finished is safe: allow more "
-        "memory, or ask for less at once, where a command has them with smaller --batch-size, "
+        f"not enough memory{_doing(error)}: {asked}{allowed}; what was finished is safe: allow "
+        "more memory, or ask for less at once, where a command has them with smaller --batch-size, "
         "--buffer-gb, --workers or --hidden-width"
     )
+
+
+def _doing(error: Exception) -> str:
+    return "".join(f" at the {note}" for note in getattr(error, "__notes__", [])[:1])

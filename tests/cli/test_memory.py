@@ -1,4 +1,4 @@
-"""Where memory runs out: one line with what was being done, how much was asked for, what to do."""
+"""Where memory runs out or a GPU fails: one line with what was being done and what to do."""
 
 from __future__ import annotations
 
@@ -64,6 +64,22 @@ def test_a_shortage_is_one_line(
     assert asked in answer.stderr
     assert "this process may have 2,000 MB (ulimit -v)" in answer.stderr
     assert "smaller --batch-size" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_a_gpu_that_fails_is_one_line(run_command: RunCommand) -> None:
+    def command() -> None:
+        with handle_errors(), progress_bar("epochs", 3):
+            raise RuntimeError(
+                "CUDA error: an illegal memory access was encountered\n"
+                "CUDA kernel errors might be asynchronously reported at some other API call.\n"
+            )
+
+    answer = run_command(command)
+    assert answer.exit_code == 2, answer.exception
+    assert answer.stderr.startswith("error: the GPU failed at the epochs: CUDA error: an illegal ")
+    assert "what was finished is safe" in answer.stderr
+    assert "--device cpu" in answer.stderr
     assert answer.stderr.count("\n") == 1
 
 

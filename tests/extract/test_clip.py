@@ -186,6 +186,22 @@ def test_a_batch_that_proves_too_large_is_halved_unless_it_was_asked_for(
         chosen.encode_frames(pixels)
 
 
+def test_a_model_is_not_blamed_for_what_a_gpu_does(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "CUDA error: no kernel image is available for execution on the device"
+
+    def fail(self: FrozenClip, pixels: torch.Tensor) -> np.ndarray:
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(FrozenClip, "_encode_pictures", fail)
+    with pytest.raises(RuntimeError, match=f"^{reason}$"):
+        FrozenClip.load(str(clip_folder), device="cpu")
+    reason = "mat1 and mat2 shapes cannot be multiplied (50x32 and 48x32)"
+    with pytest.raises(ConfigError, match="its vision tower gives no hidden states .*50x32"):
+        FrozenClip.load(str(clip_folder), device="cpu")
+
+
 @pytest.mark.parametrize("text", ["", "  \n", "&nbsp;"])
 def test_an_empty_sentence_is_refused_unless_it_may_be_the_start_and_end_token(
     clip: FrozenClip, text: str

@@ -21,6 +21,7 @@ from r2t.train.conduct import Conduct
 from r2t.train.config import TrainConfig
 from r2t.train.model import R2Model
 from r2t.train.model_config import R2Config
+from r2t.train.optimizer import Optimizer
 from r2t.train.presets import preset
 from r2t.train.processes import Processes
 from r2t.train.records import EpochRecord, Evaluation, Tally, Timing
@@ -233,6 +234,27 @@ def test_a_state_of_another_run_is_refused(
         folder.save_state(*odd)
         with pytest.raises(ConfigError, match=r"state\.safetensors is not of this run, or damaged"):
             train(replace(config, epochs=2), Shuffled(samples), folder.path, conduct=RESUME)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: uncorrectable ECC")],
+)
+def test_a_state_is_not_blamed_for_what_a_gpu_does(
+    fault: RuntimeError,
+    config: TrainConfig,
+    samples: list[Sample],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = train(replace(config, epochs=1), Shuffled(samples), tmp_path / "run")
+
+    def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(Optimizer, "load", fail)
+    with pytest.raises(type(fault), match=r"^CUDA"):
+        train(replace(config, epochs=2), Shuffled(samples), folder.path, conduct=RESUME)
 
 
 def test_there_must_be_a_run_to_resume(
