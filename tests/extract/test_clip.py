@@ -198,7 +198,7 @@ def test_a_model_is_not_blamed_for_what_a_gpu_does(
     with pytest.raises(RuntimeError, match=f"^{reason}$"):
         FrozenClip.load(str(clip_folder), device="cpu")
     reason = "mat1 and mat2 shapes cannot be multiplied (50x32 and 48x32)"
-    with pytest.raises(ConfigError, match="its vision tower gives no hidden states .*50x32"):
+    with pytest.raises(ConfigError, match=r"its vision tower gives no hidden states .*50x32"):
         FrozenClip.load(str(clip_folder), device="cpu")
 
 
