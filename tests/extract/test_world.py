@@ -36,7 +36,7 @@ from r2t.extract.demo.sentences import (
     runs,
 )
 from r2t.extract.demo.staging import CROWDED, ROOMY, Staging, sample_scene
-from r2t.extract.demo.world import CLIP_SECONDS, Level, make_world, tell
+from r2t.extract.demo.world import CLIP_SECONDS, Level, make_world, tell, write_video
 from r2t.store.errors import ConfigError
 
 BACKGROUND = Background("plain", (60.0, 60.0, 60.0), (70.0, 70.0, 70.0), 16.0, 30.0, 1.0, seed=5)
@@ -211,6 +211,15 @@ def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
             [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())]
         )
     assert digests[0] == digests[1]
+
+
+def test_a_scene_is_filmed_to_the_same_bytes_each_time(tmp_path: Path) -> None:
+    """This one differed every few times while libx264 weighed macroblocks by their future."""
+    scene = tell("train", 0, 223).scene
+    files = [tmp_path / f"{number}.mp4" for number in range(8)]
+    for file in files:
+        write_video(file, scene)
+    assert len({file.read_bytes() for file in files}) == 1
 
 
 def test_no_videos_are_refused(tmp_path: Path) -> None:
