@@ -176,6 +176,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             frame_rate=frame_rate(fps, preset),
             dtype=dtype,
             decoder=decoder,
+            stream_choice="best" if preset is None else "first",
             num_workers=default_num_workers() if workers is None else workers,
             timeout_seconds=timeout,
             memory_bytes=memory_limit,
@@ -204,7 +205,11 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         target = FeatureStore.create(
             store,
             clip.spec(config.frame_rate, config.dtype),
-            {**clip.provenance(), "decoder": config.decoder},
+            {
+                **clip.provenance(),
+                "decoder": config.decoder,
+                "stream_choice": config.stream_choice,
+            },
         )
         with _cluster(dask, arguments) as cluster, progress_bar("videos", len(paths)) as show_done:
 

@@ -108,6 +108,7 @@ class Extractor(WorkerPlugin):
                 window=self._clip.batch_size,
                 timeout_seconds=self._config.timeout_seconds,
                 memory_bytes=self._config.memory_bytes,
+                stream_choice=self._config.stream_choice,
                 max_hours=self._config.max_hours,
                 on_warning=self._warnings.put,
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from r2t.extract.container import StreamChoice, require_stream_choice
 from r2t.extract.frames import Decoder, require_decoder
 from r2t.extract.probe import DEFAULT_MAX_HOURS, require_hours
 from r2t.store.errors import ConfigError
@@ -27,7 +28,9 @@ class ExtractConfig:
     """How one run samples, decodes and stores; the model is chosen apart, in `FrozenClip.load`.
 
     `frame_rate` is sampled frames per second, or "per-video": one frame for each clip that the
-    video's saliency labels have. A decoder is killed after `timeout_seconds` without progress, and
+    video's saliency labels have. Of several picture streams the "best" is taken, as FFmpeg ranks
+    them, or the "first", as in the official features; few files differ, so that each records it and
+    a store's identity does not. A decoder is killed after `timeout_seconds` without progress, and
     may take `memory_bytes` (Linux). A video of over `max_hours` fails. `retry_failed` tries again
     what earlier runs have quarantined, `update` extracts anew the stored videos whose files have
     changed.
@@ -36,6 +39,7 @@ class ExtractConfig:
     frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS
     dtype: StorageDtype = "float16"
     decoder: Decoder = "auto"
+    stream_choice: StreamChoice = "best"
     num_workers: int = 1
     timeout_seconds: float = 60.0
     memory_bytes: int = DEFAULT_MEMORY_BYTES
@@ -52,6 +56,7 @@ class ExtractConfig:
         if self.dtype not in ("float16", "int8"):
             raise ConfigError(f"dtype {self.dtype!r}: legal are float16 and int8")
         require_decoder(self.decoder)
+        require_stream_choice(self.stream_choice)
         if self.num_workers < 1:
             raise ConfigError(f"{self.num_workers} workers: give at least 1")
         if not (math.isfinite(self.timeout_seconds) and self.timeout_seconds > 0):

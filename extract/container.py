@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, get_args
 
 import av
 from av.container import InputContainer
@@ -12,15 +13,30 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from r2t.store.errors import VideoError
+from r2t.store.errors import ConfigError, VideoError
+
+StreamChoice = Literal["best", "first"]
+"""Which picture stream of several: the best, as FFmpeg ranks them, or the first, of which the
+official features were made. A cover image is none."""
+
+
+def require_stream_choice(choice: str) -> None:
+    """Raise `ConfigError` unless `choice` is a known one."""
+    if choice not in get_args(StreamChoice):
+        raise ConfigError(f"stream = {choice!r}: legal are {', '.join(get_args(StreamChoice))}")
+
+
+def picture_streams(container: InputContainer) -> list[VideoStream]:
+    """Return the streams of pictures, without cover images, in the order of the file."""
+    covers = Disposition.attached_pic
+    return [each for each in container.streams.video if not each.disposition & covers]
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file at its best picture stream; errors of FFmpeg become `VideoError`, then and later.
-
-    The best stream is av_find_best_stream's, which is also decord's choice. A cover image is none.
-    """
+def open_video(
+    path: Path, choice: StreamChoice = "best"
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file at a picture stream; errors of FFmpeg become `VideoError`, then and later."""
     if not path.exists():
         raise VideoError(f"{path}: there is no such file")
     if not path.is_file():
@@ -30,7 +46,10 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         # An absolute path cannot be mistaken for a protocol, as "a:b.mp4" can.
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
+            pictures = picture_streams(container)
             stream = container.streams.best("video")
+            if choice == "first" and pictures:
+                stream = pictures[0]
             if stream is None or stream.disposition & Disposition.attached_pic:
                 kinds = ", ".join(sorted({each.type for each in container.streams})) or "none"
                 raise VideoError(f"{path}: it has no video stream (streams: {kinds})")

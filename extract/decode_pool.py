@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from r2t.extract.config import DEFAULT_MEMORY_BYTES
+from r2t.extract.container import StreamChoice, require_stream_choice
 from r2t.extract.cut import clips, require_clip_path
 from r2t.extract.decode_process import DecodeProcess, DecoderDeathError
 from r2t.extract.decoders import PYAV
@@ -40,7 +41,8 @@ class DecodePool:
 
     `timeout_seconds` limits the time in which a worker shows no progress, not a video's whole time.
     `memory_bytes` limits the data of each worker where the system can (Linux). Videos that last
-    over `max_hours` are refused. `on_warning` hears, in one line for each video and but once, what
+    over `max_hours` are refused, and `stream_choice` is taken of those with several picture
+    streams. `on_warning` hears, in one line for each video and but once, what
     is odd about its times; by default that is a `VideoWarning`.
     """
 
@@ -54,10 +56,12 @@ class DecodePool:
         threads_per_worker: int = 1,
         timeout_seconds: float = 60.0,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
+        stream_choice: StreamChoice = "best",
         max_hours: float = DEFAULT_MAX_HOURS,
         on_warning: Callable[[str], None] = _warn,
     ) -> None:
         require_decoder(decoder)
+        require_stream_choice(stream_choice)
         require_hours(max_hours)
         if min(num_workers, size, window, threads_per_worker, memory_bytes) < 1:
             raise ConfigError(
@@ -69,7 +73,7 @@ class DecodePool:
         self._num_workers = num_workers
         self._decoder = decoder
         self._options = {"size": size, "window": window, "num_threads": threads_per_worker}
-        self._max_hours = max_hours
+        self._probing = {"stream_choice": stream_choice, "max_hours": max_hours}
         self._on_warning = on_warning
         self._told: set[str] = set()
         self._timeout_seconds = timeout_seconds
@@ -124,7 +128,7 @@ class DecodePool:
                 "fps": str(rate),
                 "decoder": decoder,
                 "first_frame": first_frame,
-                "max_hours": self._max_hours,
+                **self._probing,
                 **self._options,
                 "size": self._options["size"] if size is None else size,
             }
@@ -144,7 +148,7 @@ class DecodePool:
         request = {
             "path": str(path),
             "fps": str(exact_rate(fps)),
-            "max_hours": self._max_hours,
+            **self._probing,
             "measure": True,
         }
         try:

@@ -95,6 +95,7 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
             length = measure(
                 request["path"],
                 Fraction(request["fps"]),
+                stream_choice=request["stream_choice"],
                 max_hours=request["max_hours"],
                 tick=lambda: on_progress(PYAV),
             )

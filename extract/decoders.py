@@ -74,7 +74,7 @@ def pyav_pictures(
     shown_ticks, gap = 0, 0
     # One for all pictures: each starts threads, which a frame's own would leave to the collector.
     to_rgb = VideoReformatter()
-    with open_video(video.path) as (container, stream):
+    with open_video(video.path, video.stream_choice) as (container, stream):
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = sampling.num_threads
         packets = on_one_clock(container, stream, video.timeline, str(video.path))
@@ -180,6 +180,8 @@ def _require_seekable(video: VideoInfo) -> None:
         raise DecordRefusal(f"container {video.container}")
     if video.codec not in ("h264", "vp9") or video.pixel_format not in ("yuv420p", "yuvj420p"):
         raise DecordRefusal(f"codec {video.codec} {video.pixel_format}")
+    if video.num_streams > 1:  # its own FFmpeg ranks them otherwise, and it does not say how
+        raise DecordRefusal("several streams of pictures")
     if video.interlaced:
         raise DecordRefusal("interlaced pictures")
     if video.orientation.mirrored:
@@ -196,7 +198,7 @@ class _FrameTable(NamedTuple):
     def read(cls, video: VideoInfo, tick: Callable[[], None]) -> _FrameTable:
         ticks: list[int] = []
         clean: set[int] = set()
-        with open_video(video.path) as (container, stream):
+        with open_video(video.path, video.stream_choice) as (container, stream):
             extradata = stream.codec_context.extradata or b""
             for packet in container.demux(stream):
                 if packet.size == 0:

@@ -21,6 +21,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from r2t.extract.container import StreamChoice
 from r2t.extract.decoders import (
     PYAV,
     DecordRefusal,
@@ -172,6 +173,7 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
     window: int = 64,
     first_frame: int = 0,
     num_threads: int = 1,
+    stream_choice: StreamChoice = "best",
     max_hours: float = DEFAULT_MAX_HOURS,
     on_progress: Callable[[str], None] = lambda decoder: None,
 ) -> Iterator[FrameBatch]:
@@ -179,7 +181,8 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
 
     Frame i is the last source frame presented before (i + 1/2) / fps. Memory holds one window
     besides the decoder's own. "auto" is decord where it is installed and right, else PyAV, which
-    also takes over at the frame where decord fails. A video of more than `max_hours` is refused.
+    also takes over at the frame where decord fails. A video of more than `max_hours` is refused; of
+    one with several picture streams, `stream_choice` is taken, and the batches name it.
     `on_progress` hears the decoder's name with every step of work. Raises `VideoError`, before the
     first batch or after any.
     """
@@ -187,7 +190,9 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
     if size < 1 or window < 1 or num_threads < 1:
         raise ConfigError(f"{size = }, {window = }, {num_threads = }: each must be at least 1")
     rate = exact_rate(fps)
-    video = probe(path, max_hours=max_hours, tick=lambda: on_progress(PYAV))
+    video = probe(
+        path, stream_choice=stream_choice, max_hours=max_hours, tick=lambda: on_progress(PYAV)
+    )
     name = None if decoder == "pyav" else decord_name()
     label = PYAV
     if name is not None:
@@ -223,6 +228,6 @@ def _windows(
             duration_seconds=video.duration_seconds,
             first_frame=first_frame,
             num_video_frames=video.num_slots(sampling.rate),
-            decoder=decoder,
+            decoder=f"{decoder}{video.stream_label}",
         )
         first_frame += len(taken)

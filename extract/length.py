@@ -16,7 +16,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from r2t.extract.container import open_video
+from r2t.extract.container import StreamChoice, open_video
 from r2t.extract.timeline import Ending, Timeline, read_ending, read_timeline
 
 _ENDS_TOGETHER_SECONDS = Fraction(1, 10)  # sound frames and pictures are of unlike lengths
@@ -51,10 +51,11 @@ def find_length(
     stream: VideoStream,
     start: Fraction,
     tick: Callable[[], None],
+    choice: StreamChoice,
 ) -> Length:
     """Find out when the last picture ends; leaves the container anywhere.
 
-    `tick` is called for every packet read.
+    `tick` is called for every packet read. `choice` is what the stream was opened by.
     """
     stated = _statement(container, stream, start)
     ending = None if stated is None else read_ending(container, stream, tick)
@@ -62,7 +63,7 @@ def find_length(
         length = _agreed(stated, ending, start, None)
         if length.duration <= stated.end:
             return length
-    with open_video(path) as (container, stream):
+    with open_video(path, choice) as (container, stream):
         timeline = read_timeline(container, stream, str(path), tick)
     return _agreed(stated, timeline.ending, start, timeline)
 

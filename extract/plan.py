@@ -83,6 +83,7 @@ def plan(
             window=_SAMPLE_FRAMES,
             timeout_seconds=config.timeout_seconds,
             memory_bytes=config.memory_bytes,
+            stream_choice=config.stream_choice,
             max_hours=config.max_hours,
         ) as pool,
         ThreadPoolExecutor(config.num_workers) as threads,

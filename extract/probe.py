@@ -18,8 +18,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.stream import Stream
 
-from r2t.extract.container import open_video
+from r2t.extract.container import StreamChoice, open_video, picture_streams, require_stream_choice
 from r2t.extract.length import find_length
 from r2t.extract.resize import Orientation
 from r2t.extract.timeline import RARE, Timeline, starts_anew
@@ -37,16 +38,20 @@ _LONG_GAP_SECONDS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """The picture stream of one file, as FFmpeg's choice of best stream finds it.
+    """The picture stream of one file, of several the one that `stream_choice` takes.
 
-    `width` and `height` are those on the screen, after `orientation`. A timestamp of `ticks` lies
-    (ticks - start_ticks) · time_base seconds after the start of the container. `duration` is when
-    the last picture ends, which is shown for `last_picture`; by the header the pictures end at
+    It is stream `stream_index` of the file, which has `num_streams` of pictures. `width` and
+    `height` are those on the screen, after `orientation`. A timestamp of `ticks` lies (ticks -
+    start_ticks) · time_base seconds after the start of the container. `duration` is when the last
+    picture ends, which is shown for `last_picture`; by the header the pictures end at
     `stated_duration`. `timeline` is known of a file whose packets were all read.
     """
 
     path: Path
     container: str
+    stream_choice: StreamChoice
+    stream_index: int
+    num_streams: int
     codec: str
     pixel_format: str
     interlaced: bool
@@ -71,6 +76,11 @@ class VideoInfo:
     def rotation(self) -> int:
         """Clockwise degrees by which the stored pictures are turned for the screen."""
         return self.orientation.rotation
+
+    @property
+    def stream_label(self) -> str:
+        """Which stream was decoded, to be named with the decoder; empty where there is but one."""
+        return f", stream {self.stream_index}" if self.num_streams > 1 else ""
 
     def num_slots(self, fps: float | Fraction) -> int:
         """Return how many frames are sampled at `fps`: the duration rounded half up, at least 1."""
@@ -158,11 +168,12 @@ def measure(
     path: str | Path,
     fps: float | Fraction,
     *,
+    stream_choice: StreamChoice = "best",
     max_hours: float = DEFAULT_MAX_HOURS,
     tick: Callable[[], None] = lambda: None,
 ) -> VideoLength:
     """Return how much a video is at a frame rate, without decoding more than a picture."""
-    video = probe(path, max_hours=max_hours, tick=tick)
+    video = probe(path, stream_choice=stream_choice, max_hours=max_hours, tick=tick)
     return VideoLength(
         num_frames=video.num_slots(fps),
         duration_seconds=video.duration_seconds,
@@ -189,20 +200,24 @@ def require_hours(max_hours: float) -> None:
 def probe(
     path: str | Path,
     *,
+    stream_choice: StreamChoice = "best",
     max_hours: float = DEFAULT_MAX_HOURS,
     tick: Callable[[], None] = lambda: None,
 ) -> VideoInfo:
     """Read a video's header, first picture and last packets; `tick` is called for each packet.
 
+    A file whose first stream of pictures is not the best is logged, whichever of them is taken.
     Raises `VideoError` where it holds no pictures, or lasts over `max_hours`, as a file does whose
     clock is damaged.
     """
     require_hours(max_hours)
+    require_stream_choice(stream_choice)
     path = Path(path)
-    with open_video(path) as (container, stream):
+    with open_video(path, stream_choice) as (container, stream):
         first = next(container.decode(stream), None)
         if first is None:
             raise VideoError(f"{path}: its video stream holds no decodable pictures")
+        best = container.streams.best("video")
         orientation = Orientation.of(first)
         width, height = first.width, first.height
         if orientation.transposed:
@@ -212,7 +227,7 @@ def probe(
             raise VideoError(f"{path}: its video stream has no clock")
         start = Fraction(container.start_time or 0, av.time_base)
         rate = stream.average_rate or stream.guessed_rate
-        length = find_length(path, container, stream, start, tick)
+        length = find_length(path, container, stream, start, tick, stream_choice)
         if length.duration > max_hours * 3600:
             raise VideoError(
                 f"{path}: its pictures end after {float(length.duration) / 3600:.1f} hours, and "
@@ -221,6 +236,9 @@ def probe(
         video = VideoInfo(
             path=path,
             container=container.format.name,
+            stream_choice=stream_choice,
+            stream_index=stream.index,
+            num_streams=len(picture_streams(container)),
             codec=stream.codec_context.name,
             pixel_format=first.format.name,
             interlaced=bool(first.interlaced_frame),
@@ -237,5 +255,22 @@ def probe(
             timeline=length.timeline,
             clock_starts_anew=starts_anew(container),
         )
+        _tell_choice(video, picture_streams(container)[0].index, best)
     video.tell_joints()
     return video
+
+
+def _tell_choice(video: VideoInfo, first: int, best: Stream | None) -> None:
+    """Log which stream was taken of a file whose first is not the best."""
+    if best is None or best.index == first:
+        return
+    others = f"the best, by FFmpeg's rule; the official features are of the first, stream {first}"
+    if video.stream_choice == "first":
+        others = f"the first, as in the official features; the best is stream {best.index}"
+    logger.warning(
+        "%s: of its %d video streams, stream %d is taken: %s",
+        video.path,
+        video.num_streams,
+        video.stream_index,
+        others,
+    )

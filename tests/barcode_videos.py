@@ -62,6 +62,34 @@ def write_video(path: Path, recipe: Recipe) -> Path:
     return path
 
 
+def write_two_streams(path: Path, *, default: int) -> Path:
+    """Write four seconds of two streams, of which one is the default.
+
+    The second counts on from 1000, and its pictures are larger.
+    """
+    with av.open(str(path), "w") as container:
+        streams: list[av.VideoStream] = []
+        for side in (SIDE, 2 * SIDE):
+            stream = container.add_stream("libx264", rate=10)
+            assert isinstance(stream, av.VideoStream)
+            stream.width = stream.height = side
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.options = {"preset": "ultrafast", "threads": "1", "g": "10"}
+            streams.append(stream)
+        # Where none is the default, the writer makes the first one so.
+        streams[default].disposition = Disposition.default
+        streams[1 - default].disposition = Disposition.dub
+        for number in range(40):
+            for base, stream in zip((0, 1000), streams, strict=True):
+                picture = barcode(base + number, stream.width, stream.height)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 10)
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    return path
+
+
 def patched(path: Path, mark: bytes, offset: int, content: bytes) -> Path:
     """Overwrite what stands some bytes after the end of a mark."""
     data = bytearray(path.read_bytes())

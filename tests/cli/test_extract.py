@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 import typer
+from barcode_videos import write_two_streams
 from typer.testing import CliRunner
 
 from r2t.cli.extract import extract
@@ -96,6 +97,28 @@ def test_random_weights_are_recorded_as_such(
     provenance = FeatureStore.open(store).provenance
     assert provenance["pretrained"] == "none"
     assert "random weights" in provenance["warning"]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("options", "choice", "taken"),
+    [(("--fps", 1), "best", 1), (("--preset", "charades"), "first", 0)],
+)
+def test_a_preset_takes_the_first_of_several_streams_and_says_so(
+    clip_folder: Path, tmp_path: Path, options: tuple[object, ...], choice: str, taken: int
+) -> None:
+    video = write_two_streams(tmp_path / "two.mkv", default=1)
+    command = ("--videos", video, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    status, _, err = run(*command, *options)
+    assert status == 0, err
+    assert err.count(f"of its 2 video streams, stream {taken} is taken: the {choice}") == 1
+    store = FeatureStore.open(tmp_path / "feats.zarr")
+    assert store.provenance["stream_choice"] == choice
+    assert store.index_row("two")["decoder"].endswith(f", stream {taken}")
+    assert store.spec.frame_rate == 1
+    # No part of the identity: the other rule may add to the same store.
+    other = ("--preset", "charades") if choice == "best" else ("--fps", 1)
+    assert run(*command, *other)[0] == 0
 
 
 def test_failures_are_named_and_give_status_1(

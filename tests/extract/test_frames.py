@@ -13,10 +13,19 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from barcode_videos import CLOCK, SIDE, Recipe, read_barcode, write_audio, write_video
+from barcode_videos import (
+    CLOCK,
+    SIDE,
+    Recipe,
+    read_barcode,
+    write_audio,
+    write_two_streams,
+    write_video,
+)
 from PIL import Image
 
 from r2t.extract import frames
+from r2t.extract.container import StreamChoice
 from r2t.extract.decoders import DecordRefusal, decord_name
 from r2t.extract.frames import FrameBatch, file_sha256, find_videos, stream_frames
 from r2t.extract.probe import exact_rate, probe
@@ -129,6 +138,38 @@ def test_decoders_agree_to_the_byte(video: dict[str, Path], name: str) -> None:
 def test_decord_alone_refuses_what_it_would_get_wrong(video: dict[str, Path], name: str) -> None:
     with pytest.raises(VideoError, match="not for decord"):
         next(stream_frames(video[name], 2, decoder="decord"))
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize(
+    ("default", "choice", "taken", "told"),
+    [
+        (1, "best", 1, "stream 1 is taken: the best, by FFmpeg's rule; .* of the first, stream 0"),
+        (1, "first", 0, "stream 0 is taken: the first, as in the official .* best is stream 1"),
+        (0, "best", 0, None),
+        (0, "first", 0, None),
+    ],
+)
+def test_of_two_streams_the_one_that_was_asked_for_is_taken(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    decoder: frames.Decoder,
+    suffix: str,
+    default: int,
+    choice: StreamChoice,
+    taken: int,
+    told: str | None,
+) -> None:
+    path = write_two_streams(tmp_path / f"two{suffix}", default=default)
+    [batch] = stream_frames(path, 1, size=SIDE, decoder=decoder, stream_choice=choice)
+    assert [read_barcode(picture) for picture in batch.pixels] == [
+        1000 * taken + number for number in (4, 14, 24, 34)
+    ]
+    assert batch.decoder.endswith(f", stream {taken}")
+    assert batch.decoder.startswith("pyav")  # decord ranks streams in a way of its own
+    assert len(caplog.messages) == (told is not None)
+    assert re.search(told or "", caplog.text)
 
 
 def test_pyav_goes_on_where_decord_fails(
