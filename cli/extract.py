@@ -109,7 +109,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     ] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Decoding processes; by default by the number of cores."),
+        typer.Option(min=1, help="Decoding processes; by default by cores and free memory."),
     ] = None,
     device: Device = "auto",
     precision: Annotated[

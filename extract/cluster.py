@@ -33,13 +33,12 @@ from r2t.extract.cluster_worker import (
     extract_one,
     num_encoding_lanes,
 )
-from r2t.extract.config import ExtractConfig
+from r2t.extract.config import ExtractConfig, share_of_machine
 from r2t.extract.decode_ahead import VideoJob
 from r2t.extract.local_run import Progress
 from r2t.extract.stages import Stage, StageClock
 from r2t.store.errors import ConfigError, R2TError, VideoWarning
 from r2t.store.feature_store import FeatureStore
-from r2t.store.machine import allowed_cores
 from r2t.store.writer import StoreWriter
 
 LOCAL = "local:"
@@ -94,7 +93,7 @@ def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[C
                 yield Cluster(client, arguments)
             return
         num_workers = _num_local(address)
-        share = max(1, allowed_cores() // num_workers)
+        share = share_of_machine(num_workers)
         with _local_cluster(num_workers, share) as cluster, _client(cluster) as client:
             yield Cluster(client, arguments, local=True)
 

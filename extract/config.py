@@ -11,7 +11,7 @@ from r2t.extract.container import StreamChoice, require_stream_choice
 from r2t.extract.frames import Decoder, require_decoder
 from r2t.extract.probe import DEFAULT_MAX_HOURS, require_hours
 from r2t.store.errors import ConfigError
-from r2t.store.machine import allowed_cores
+from r2t.store.machine import allowed_cores, available_bytes
 from r2t.store.schema import PER_VIDEO, StorageDtype
 
 DEFAULT_MODEL = "ViT-B-32-quickgelu"
@@ -19,6 +19,8 @@ DEFAULT_NUM_LAYERS = 4  # R²-Tuning §4.2: K = 4
 DEFAULT_FRAME_RATE_FPS = 0.5  # one frame for each 2 s clip of QVHighlights
 DEFAULT_MEMORY_BYTES = 4_000_000_000  # of a decoder: 8K video with 16 frames of reference fits
 MIN_MEMORY_BYTES = 500_000_000
+_DECODING_BYTES = 500_000_000  # what one takes: 0.2 GB measured with 1080p, 0.5 GB with 4K
+_SHARE_OF_MEMORY = 0.5  # of what is free, for all of them
 
 LayerChoice = int | str | Sequence[int]
 
@@ -70,8 +72,18 @@ class ExtractConfig:
 
 
 def default_num_workers() -> int:
-    """Decoding processes that leave a core to the model: at least 1, at most 8."""
-    return max(1, min(8, allowed_cores() - 1))
+    """Decoding processes that leave a core to the model: as many as cores and memory serve."""
+    return max(1, min(allowed_cores() - 1, _num_in_memory()))
+
+
+def share_of_machine(num_sharers: int) -> int:
+    """Return how many decoding processes each of several models on this machine may have."""
+    return max(1, min(allowed_cores(), _num_in_memory()) // num_sharers)
+
+
+def _num_in_memory() -> int:
+    free = available_bytes()
+    return allowed_cores() if free is None else int(_SHARE_OF_MEMORY * free / _DECODING_BYTES)
 
 
 def parse_layers(choice: LayerChoice) -> int | tuple[int, ...]:
