@@ -13,7 +13,8 @@ pickled.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+import socket
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -130,7 +131,8 @@ def launched() -> bool:
 def joined(device: str) -> Generator[tuple[Processes, str]]:
     """Join the processes that torchrun has started; yield them and the device of this one.
 
-    `device` is "cpu", or "auto" or "cuda" for one GPU each.
+    `device` is "cpu", or "auto" or "cuda" for one GPU each, be it that each process sees all of its
+    machine's or its own alone.
     """
     if not launched():
         yield ALONE, device
@@ -143,18 +145,46 @@ def joined(device: str) -> Generator[tuple[Processes, str]]:
             f"device {device!r}: several processes train on cpu, or on cuda, a GPU each"
         )
     if device == "cuda":
-        if torch.cuda.device_count() <= local_rank:
-            raise ConfigError(
-                f"process {local_rank} of this machine has no GPU, there are "
-                f"{torch.cuda.device_count()}: start as many processes as GPUs"
-            )
-        device = f"cuda:{local_rank}"
-        torch.cuda.set_device(local_rank)
+        number = _own_gpu(local_rank, torch.cuda.device_count())
+        device = f"cuda:{number}"
+        torch.cuda.set_device(number)
     dist.init_process_group("nccl" if device != "cpu" else "gloo")
     try:
         control = dist.new_group(backend="gloo")
         assert isinstance(control, dist.ProcessGroup)
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        yield Processes(dist.get_rank(), dist.get_world_size(), here, control), device
+        processes = Processes(dist.get_rank(), dist.get_world_size(), here, control)
+        if device != "cpu":
+            _require_distinct(processes.gather_bytes(_identity(device)))
+        yield processes, device
     finally:
         dist.destroy_process_group()
+
+
+def _own_gpu(local_rank: int, num_visible: int) -> int:
+    """Return the number, among those visible here, of a process's GPU."""
+    if local_rank < num_visible:
+        return local_rank
+    if num_visible == 1:  # of a launcher that shows each process its own
+        return 0
+    raise ConfigError(
+        f"process {local_rank} of this machine has no GPU, there are {num_visible}: start as many "
+        "processes as GPUs"
+    )
+
+
+def _identity(device: str) -> bytes:
+    """Return what tells a GPU from all others."""
+    found = torch.cuda.get_device_properties(device)
+    return f"{socket.gethostname()} {found.uuid}".encode()
+
+
+def _require_distinct(identities: Sequence[bytes]) -> None:
+    """Raise `ConfigError` where two processes have the same GPU, given by their order."""
+    first: dict[bytes, int] = {}
+    for rank, identity in enumerate(identities):
+        if first.setdefault(identity, rank) != rank:
+            raise ConfigError(
+                f"processes {first[identity]} and {rank} have the same GPU: start as many "
+                "processes as GPUs, and see that the launcher sets LOCAL_RANK or shows each its own"
+            )
