@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import Checkpoint, Device, Json, QuerySplit, Seed, Store
+from r2t.cli.shared.options import (
+    AskingWindows,
+    Checkpoint,
+    Device,
+    Json,
+    QuerySplit,
+    Seed,
+    Store,
+    as_windows,
+)
 from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar, say
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
@@ -30,6 +39,7 @@ def calibrate(
         int, typer.Option(min=1, help="Sentences of other videos to ask for each of its own.")
     ] = 4,
     seed: Seed = 0,
+    windows: AskingWindows = "auto",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -46,6 +56,7 @@ def calibrate(
         from r2t.train.fit import evaluation_queries
         from r2t.train.grounder import Grounder
         from r2t.train.presence import PRESENCE, choose_rule, load_rule, save_rule
+        from r2t.train.window_plan import asking_plan
 
         RunFolder(checkpoint).require_writable()
         features = FeatureStore.open(store)
@@ -75,7 +86,13 @@ def calibrate(
                 show_done(done)
 
             rule = choose_rule(
-                grounder, features, rows, absent_per_query=absent, seed=seed, on_queries=on_queries
+                grounder,
+                features,
+                rows,
+                absent_per_query=absent,
+                seed=seed,
+                plan=asking_plan(grounder.config, grounder.trained_on, as_windows(windows)),
+                on_queries=on_queries,
             )
         facts = {"store": store, "content": features.content_digest(), "split": split, "seed": seed}
         if rule.beats_chance:

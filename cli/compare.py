@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.table import Table
 
-from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, ask_model
+from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, Asking, ask_model
 from r2t.cli.predictions import Strict, read_predictions
 from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import Device, Domain, Json, OptionalSplit, QueryBatch
+from r2t.cli.shared.options import (
+    Device,
+    Domain,
+    Json,
+    OptionalSplit,
+    QueryBatch,
+    ScoringWindows,
+)
 from r2t.cli.ui import answers, cell, handle_errors, note, print_json, say
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.wording import counted
@@ -71,6 +78,7 @@ def compare(  # noqa: PLR0913 - a parameter for each option
         int, typer.Option(min=100, help="How often to resample and swap the videos.")
     ] = 10_000,
     batch_size: QueryBatch = 16,
+    windows: ScoringWindows = "auto",
     device: Device = "auto",
     latex: Annotated[
         bool, typer.Option("--latex", help="Print rows of a LaTeX table instead.")
@@ -98,8 +106,7 @@ def compare(  # noqa: PLR0913 - a parameter for each option
             split,
             domain,
             strict=strict,
-            batch_size=batch_size,
-            device=device,
+            asking=Asking(batch_size, windows, device),
         )
         contenders = _contenders([str(model) for model in models], answered, samples)
         size = {
@@ -125,8 +132,7 @@ def _answers(
     domain: str | None,
     *,
     strict: bool,
-    batch_size: int,
-    device: str,
+    asking: Asking,
 ) -> list[Answers]:
     """Return what each model predicts; runs are asked, files are read."""
     from r2t.cli.eval import read_answers
@@ -145,9 +151,7 @@ def _answers(
     for model in models:
         if model.is_dir():
             note(f"asking {model}")
-            asked[model] = ask_model(
-                store, model, None, split or "val", domain, batch_size=batch_size, device=device
-            )
+            asked[model] = ask_model(store, model, None, split or "val", domain, asking)
     if not asked:
         raise ConfigError("only files of predictions are given: compare them with --annotations")
     first = next(iter(asked.values()))

@@ -20,6 +20,8 @@ from r2t.cli.shared.options import (
     Json,
     OptionalSplit,
     QueryBatch,
+    ScoringWindows,
+    as_windows,
     one_of,
 )
 from r2t.cli.ui import answers, handle_errors, note, print_json, progress_bar, write_json
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from r2t.train.decode import Grounding
     from r2t.train.grounder import Grounder
     from r2t.train.submission import SubmissionRow
+    from r2t.train.window_plan import WindowPlan
 
 EXAMPLES = examples(
     "r2t eval --store feats.zarr --checkpoint runs/x --split val",
@@ -70,6 +73,15 @@ class Answers:
     def labelled(self) -> bool:
         """Whether anything is known to score with."""
         return any(len(row.moments) or row.saliency is not None for row in self.truth)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a store is asked: what `--batch-size`, `--windows` and `--device` say."""
+
+    batch_size: int
+    windows: str
+    device: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +132,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = False,
     batch_size: QueryBatch = 16,
+    windows: ScoringWindows = "auto",
     device: Device = "auto",
 ) -> None:
     """Score a trained model on a store, or predictions against annotations.
@@ -137,9 +150,8 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
             split = split or "val"
             folder = out or checkpoint / "-".join(filter(None, ("eval", split, domain)))
             require_writable(folder)
-            answered = ask_model(
-                store, checkpoint, dataset, split, domain, batch_size=batch_size, device=device
-            )
+            asking = Asking(batch_size, windows, device)
+            answered = ask_model(store, checkpoint, dataset, split, domain, asking)
             save_answers(answered, folder, split)
             note(f"predictions: {folder}")
             if not answered.labelled:
@@ -188,44 +200,43 @@ def ask_model(
     dataset: str | None,
     split: str,
     domain: str | None,
-    *,
-    batch_size: int,
-    device: str,
+    asking: Asking,
 ) -> Answers:
     """Answer the queries of a store's split with a trained model."""
     from r2t.train.evaluation import submission_rows
 
-    asked = ask_store(location, run, split, domain, batch_size=batch_size, device=device)
+    asked = ask_store(location, run, split, domain, asking)
     evaluator = cast("Evaluator", dataset or asked.grounder.config.evaluator)
     return Answers(submission_rows(asked.groundings, asked.truth), asked.truth, evaluator)
 
 
 def ask_store(
-    location: str, run: Path, split: str, domain: str | None, *, batch_size: int, device: str
+    location: str, run: Path, split: str, domain: str | None, asking: Asking
 ) -> AskedStore:
     """Ground the queries of a store's split with a trained model, behind a progress bar."""
     from r2t.store.feature_store import FeatureStore
     from r2t.train.devices import pick_device
     from r2t.train.fit import evaluation_queries
-    from r2t.train.ground_store import ground_annotations
+    from r2t.train.ground_store import StoredQueries
     from r2t.train.grounder import Grounder
-    from r2t.train.reader import FeatureReader
+    from r2t.train.window_plan import scoring_plan
 
     store = FeatureStore.open(location)
-    grounder = Grounder.load(run, device=pick_device(device))
+    grounder = Grounder.load(run, device=pick_device(asking.device))
     require_compatible(
         grounder.spec, store.spec, action=f"evaluate {run} on {location}", names=(run, location)
     )
     queries = evaluation_queries(store, split, domain, grounder.trained_on)
-    reader = FeatureReader(store, queries, batch_size=batch_size)
-    truth = reader.annotations
+    plan = scoring_plan(grounder.config, grounder.trained_on, as_windows(asking.windows))
+    stored = StoredQueries(store, queries, plan, batch_size=asking.batch_size)
+    truth = stored.annotations
     if not truth:
         offered = ", ".join(sorted(set(store.queries["split"]))) or "no queries at all"
         where = f" and domain {domain!r}" if domain else ""
         raise ConfigError(
             f"{location} has no query with features of split {split!r}{where}; it has {offered}"
         )
-    note_long_videos(store, grounder.trained_on, {row.video_id for row in truth})
+    note_long_videos(store, plan, {row.video_id for row in truth})
     done = 0
     with progress_bar("queries", len(truth)) as show_done:
 
@@ -234,20 +245,14 @@ def ask_store(
             done += count
             show_done(done)
 
-        groundings = ground_annotations(
-            grounder, store, truth, batch_size=batch_size, on_queries=on_queries
-        )
+        groundings = stored.ground(grounder, on_queries=on_queries)
     return AskedStore(grounder, store, truth, groundings)
 
 
-def note_long_videos(
-    store: FeatureStore, trained_on: Mapping[str, Any], video_ids: Collection[str]
-) -> None:
-    """Say which of the videos are too long for a model to be asked as one."""
+def note_long_videos(store: FeatureStore, plan: WindowPlan, video_ids: Collection[str]) -> None:
+    """Say how many of the videos are not asked as one."""
     from r2t.train.ground_store import long_videos
-    from r2t.train.windows import WindowPlan
 
-    plan = WindowPlan.of_run(trained_on)
     if count := len(long_videos(store, plan).intersection(video_ids)):
         note(
             f"note: more than {plan.limit_frames} frames are in "

@@ -18,6 +18,7 @@ from r2t.cli.moment_files import cut_moments, require_subtitle_path, write_subti
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
     DEFAULT_MAX_HOURS,
+    AskingWindows,
     Checkpoint,
     Device,
     Json,
@@ -27,6 +28,7 @@ from r2t.cli.shared.options import (
     RunModel,
     RunPretrained,
     TopMoments,
+    as_windows,
 )
 from r2t.cli.times import minutes, span
 from r2t.cli.ui import answers, cell, growing_bar, handle_errors, note, print_json
@@ -37,6 +39,7 @@ from r2t.store.json_lines import as_utf8
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
     from r2t.extract.decode_pool import DecodePool
+    from r2t.train.config import Windows
     from r2t.train.decode import Grounding
     from r2t.train.grounder import Grounder
 
@@ -76,6 +79,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     model: RunModel = None,
     pretrained: RunPretrained = None,
     fps: RunFps = None,
+    windows: AskingWindows = "auto",
     max_hours: MaxHours = DEFAULT_MAX_HOURS,
     offline: Offline = False,
     device: Device = "auto",
@@ -107,7 +111,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             announce=announce_download,
             pool=pool,
         )
-        grounding, num_windows = ask_file(grounder, clip, video, query, rate)
+        grounding, num_windows = ask_file(grounder, clip, video, query, rate, as_windows(windows))
         absent = verdict(rule, grounding)
         if json:
             print_json(
@@ -211,15 +215,20 @@ def pick_frame_rate(grounder: Grounder, fps: float | None) -> float:
 
 
 def ask_file(
-    grounder: Grounder, clip: FrozenClip, video: Path, query: str, frame_rate_fps: float
+    grounder: Grounder,
+    clip: FrozenClip,
+    video: Path,
+    query: str,
+    frame_rate_fps: float,
+    windows: Windows,
 ) -> tuple[Grounding, int]:
     """Find a sentence in a video file of any length, behind a progress bar.
 
     Also returns in how many windows it was asked; more than one are noted.
     """
-    from r2t.train.windows import WindowPlan
+    from r2t.train.window_plan import asking_plan
 
-    plan = WindowPlan.of_run(grounder.trained_on)
+    plan = asking_plan(grounder.config, grounder.trained_on, windows)
     num_windows = 0
     with growing_bar("frames") as show_done:
 
@@ -227,7 +236,7 @@ def ask_file(
             nonlocal num_windows
             if not num_windows:
                 num_windows = len(plan.windows(total))
-                if num_windows > 1:
+                if num_windows > 1 and plan.num_frames and plan.limit_frames:
                     length, limit = (
                         minutes(frames / frame_rate_fps)
                         for frames in (plan.num_frames, plan.limit_frames)
@@ -240,6 +249,11 @@ def ask_file(
             show_done(done, total)
 
         grounding = grounder.ask(
-            clip, video, query, frame_rate_fps=frame_rate_fps, on_frames=on_frames
+            clip,
+            video,
+            query,
+            frame_rate_fps=frame_rate_fps,
+            windows=windows,
+            on_frames=on_frames,
         )
     return grounding, num_windows

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, ask_store, score
+from r2t.cli.eval import HIGHLIGHTS_ONLY, Answers, Asking, ask_store, score
 from r2t.cli.report_page import (
     breakdown_table,
     metrics_table,
@@ -29,7 +29,15 @@ from r2t.cli.report_videos import (
     video_entries,
 )
 from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import Checkpoint, Device, Domain, QueryBatch, QuerySplit, Store
+from r2t.cli.shared.options import (
+    Checkpoint,
+    Device,
+    Domain,
+    QueryBatch,
+    QuerySplit,
+    ScoringWindows,
+    Store,
+)
 from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, note
 from r2t.cli.verdict import verdict
 from r2t.store.errors import ConfigError
@@ -68,6 +76,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
         int, typer.Option(min=1, help="How often to resample the videos for 95 % intervals.")
     ] = 1000,
     batch_size: QueryBatch = 16,
+    windows: ScoringWindows = "auto",
     device: Device = "auto",
 ) -> None:
     """Write a page to look at: scores with intervals, and every query on its timeline.
@@ -82,7 +91,8 @@ def report(  # noqa: PLR0913 - a parameter for each option
         require_writable(out.parent)
         place = VideoPlace.parse(videos)
         rule = load_rule(checkpoint)
-        asked = ask_store(store, checkpoint, split, domain, batch_size=batch_size, device=device)
+        asking = Asking(batch_size, windows, device)
+        asked = ask_store(store, checkpoint, split, domain, asking)
         summary, tables, scores = _scores(asked, num_samples=bootstrap)
         durations = {
             row.video_id: asked.groundings[row.query_id].duration_seconds for row in asked.truth

@@ -14,7 +14,17 @@ from rich.text import Text
 from r2t.cli.downloads import announce_download
 from r2t.cli.eval import note_long_videos
 from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import Checkpoint, Device, Json, Offline, RunModel, RunPretrained, Store
+from r2t.cli.shared.options import (
+    AskingWindows,
+    Checkpoint,
+    Device,
+    Json,
+    Offline,
+    RunModel,
+    RunPretrained,
+    Store,
+    as_windows,
+)
 from r2t.cli.times import minutes, span
 from r2t.cli.ui import SOME_FAILED, answers, cell, handle_errors, note, print_json, progress_bar
 from r2t.cli.verdict import ABSENT, presence_json
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     from r2t.train.grounder import Grounder
     from r2t.train.presence import PresenceRule
     from r2t.train.search import Answer
+    from r2t.train.window_plan import WindowPlan
 
 EXAMPLES = examples(
     'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"',
@@ -46,6 +57,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
     pretrained: RunPretrained = None,
     offline: Offline = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Videos in a batch.")] = 16,
+    windows: AskingWindows = "auto",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -60,6 +72,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
         from r2t.train.devices import pick_device
         from r2t.train.grounder import Grounder
         from r2t.train.presence import load_rule
+        from r2t.train.window_plan import asking_plan
 
         features = FeatureStore.open(store)
         processor = pick_device(device)
@@ -70,7 +83,8 @@ def search(  # noqa: PLR0913 - a parameter for each option
         )
         if not len(features):
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
-        note_long_videos(features, grounder.trained_on, set(features))
+        plan = asking_plan(grounder.config, grounder.trained_on, as_windows(windows))
+        note_long_videos(features, plan, set(features))
         encoder = QueryEncoder.matching(
             grounder,
             model=model,
@@ -81,7 +95,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
         )
         asked = encoder.encode_query(query)
         began = time.perf_counter()
-        best, failed = _best_answers(grounder, features, asked, top, batch_size)
+        best, failed = _best_answers(grounder, features, asked, top, batch_size, plan)
         seconds = time.perf_counter() - began
         count = len(features)
         if json:
@@ -113,7 +127,12 @@ def search(  # noqa: PLR0913 - a parameter for each option
 
 
 def _best_answers(
-    grounder: Grounder, store: FeatureStore, query: QueryFeatures, top: int, batch_size: int
+    grounder: Grounder,
+    store: FeatureStore,
+    query: QueryFeatures,
+    top: int,
+    batch_size: int,
+    plan: WindowPlan,
 ) -> tuple[list[Answer], list[Answer]]:
     """Return the best answers, best first, and the failures; others are forgotten as they come."""
     from r2t.train.search import search as ask
@@ -121,7 +140,8 @@ def _best_answers(
     best: list[tuple[float, str, Answer]] = []
     failed: list[Answer] = []
     with progress_bar("videos", len(store)) as show_done:
-        for done, answer in enumerate(ask(grounder, store, query, batch_size=batch_size), start=1):
+        found = ask(grounder, store, query, batch_size=batch_size, plan=plan)
+        for done, answer in enumerate(found, start=1):
             if answer.grounding is None:
                 failed.append(answer)
             else:

@@ -19,6 +19,7 @@ import typer
 from r2t.cli.downloads import announce_download
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
+    AskingWindows,
     Checkpoint,
     Device,
     Offline,
@@ -26,6 +27,7 @@ from r2t.cli.shared.options import (
     RunModel,
     RunPretrained,
     TopMoments,
+    as_windows,
     parse_size,
 )
 from r2t.cli.ui import handle_errors, human_bytes, note
@@ -64,6 +66,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     model: RunModel = None,
     pretrained: RunPretrained = None,
     fps: RunFps = None,
+    windows: AskingWindows = "auto",
     offline: Offline = False,
     device: Device = "auto",
 ) -> None:
@@ -106,6 +109,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 frame_rate_fps=rate,
                 max_videos=keep,
                 max_seconds=60 * max_minutes,
+                windows=as_windows(windows),
             )
             title = (
                 f"Up to {human_bytes(max_upload)} and {max_minutes:g} minutes. Everything stays on "

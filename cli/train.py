@@ -30,6 +30,8 @@ from r2t.cli.shared.options import (
     Sampling,
     Store,
     TrainPrecision,
+    TrainWindows,
+    as_windows,
     one_of,
 )
 from r2t.cli.train_run import TrainRun, quiet_unless_leading
@@ -125,6 +127,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
             **one_of(Sampling),
         ),
     ] = None,
+    windows: TrainWindows = None,
     prefetch: Annotated[int, typer.Option(min=1, help="Batches to read ahead.")] = 2,
     buffer_gb: Annotated[
         float, typer.Option(help="Most memory for batches, read ahead or in use, in GB.")
@@ -170,6 +173,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
                 "ema_decay": ema_decay,
                 "patience": patience,
                 "sampling": sampling,
+                "windows": None if windows is None else as_windows(windows),
                 "seed": seed,
                 "model.width": hidden_width,
                 "model.dropout": dropout,

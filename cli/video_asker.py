@@ -17,8 +17,10 @@ from r2t.store.frame_source import OnFrames
 
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
+    from r2t.train.config import Windows
     from r2t.train.decode import Grounding
-    from r2t.train.grounder import Grounder, PreparedVideo
+    from r2t.train.grounder import Grounder
+    from r2t.train.windows import PreparedWindows
 
 
 class VideoAsker:
@@ -35,16 +37,20 @@ class VideoAsker:
         frame_rate_fps: float,
         max_videos: int,
         max_seconds: float,
+        windows: Windows = "auto",
     ) -> None:
         self._grounder = grounder
         self._clip = clip
         self._frame_rate_fps = frame_rate_fps
         self._max_videos = max_videos
         self._max_seconds = max_seconds
-        self._prepared: OrderedDict[Path, PreparedVideo] = OrderedDict()
+        self._windows: Windows = windows
+        self._prepared: OrderedDict[Path, PreparedWindows] = OrderedDict()
         self._lock = threading.Lock()
 
-    def prepare(self, path: Path, on_frames: OnFrames = lambda done, total: None) -> PreparedVideo:
+    def prepare(
+        self, path: Path, on_frames: OnFrames = lambda done, total: None
+    ) -> PreparedWindows:
         """Encode a video, or return what is kept of it; raise `VideoError` where that fails."""
         with self._lock:
             prepared = self._prepared.get(path)
@@ -60,10 +66,13 @@ class VideoAsker:
         """Find a sentence in a video, quick once it is prepared; also return any warnings."""
         if not query.strip():
             raise AnnotationError("the sentence is empty: type what to look for")
+        from r2t.train.windows import ground_prepared
+
         prepared = self.prepare(path)
         with self._lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", AnnotationWarning)
-            grounding = self._grounder(prepared, self._clip.encode_query(query))
+            asked = [self._clip.encode_query(query)]
+            (grounding,) = ground_prepared(self._grounder, prepared, asked)
         return grounding, [str(each.message) for each in caught]
 
     def forget(self, path: Path) -> None:
@@ -71,11 +80,15 @@ class VideoAsker:
         with self._lock:
             self._prepared.pop(path, None)
 
-    def _encode(self, path: Path, on_frames: OnFrames) -> PreparedVideo:
+    def _encode(self, path: Path, on_frames: OnFrames) -> PreparedWindows:
+        from r2t.train.window_plan import asking_plan
+        from r2t.train.windows import prepare_source
+
         with self._clip.open_video(path, self._frame_rate_fps, on_frames=on_frames) as source:
             if source.duration_seconds > self._max_seconds:
                 raise VideoError(
                     f"{path}: lasts {source.duration_seconds / 60:.1f} minutes; the limit here is "
                     f"{self._max_seconds / 60:g}"
                 )
-            return self._grounder.prepare(source.read(slice(0, source.num_frames)))
+            plan = asking_plan(self._grounder.config, self._grounder.trained_on, self._windows)
+            return prepare_source(self._grounder, source, plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,8 +48,14 @@ def make_store(
     min_frames: int = 8,
     dtype: StorageDtype = "float16",
     seed: int = 0,
+    lengths: Sequence[int] = (),
 ) -> FeatureStore:
-    """Write videos v0, v1, … of growing length with two queries each; the last are validation."""
+    """Write videos v0, v1, … of growing length with two queries each; the last are validation.
+
+    `lengths` are the videos' frames instead.
+    """
+    lengths = lengths or [min_frames + number for number in range(num_videos)]
+    num_videos = len(lengths)
     generator = np.random.default_rng(seed)
     spec = tiny_spec(dtype)
     store = FeatureStore.create(path, spec, {"model": "tiny", "pretrained": "none"})
@@ -56,7 +63,7 @@ def make_store(
     features: list[QueryFeatures] = []
     with store.writer() as writer:
         for number in range(num_videos):
-            num_frames = min_frames + number
+            num_frames = lengths[number]
             shape = (spec.num_layers, num_frames, spec.num_tokens, spec.vision_width)
             source = VideoSource(name=f"v{number}.mp4", num_bytes=1, sha256="0", decoder="none")
             with writer.video(

@@ -18,9 +18,11 @@ from r2t.train.schedule import ScheduleConfig
 
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
+Windows = Literal["auto", "off"] | int
 # Settings that came later, and what runs that know nothing of them did.
 _SINCE_ADDED = {
     "sampling": "uniform",
+    "windows": "auto",
     "direction": "backward",
     "pooling": "query",
     "shared_weights": True,
@@ -38,7 +40,8 @@ class TrainConfig:
     keeps ten bits of the factors. `gradient_clip` bounds the global L2 norm. `ema_decay` averages
     the weights that are evaluated and saved. `patience` stops after so many epochs without a better
     validation score. Training drops videos shorter than `min_duration_seconds`. `sampling` is the
-    order of the samples, "uniform" the official one; see `r2t.train.sampling`.
+    order of the samples; see `r2t.train.sampling`. `windows` says how long videos are asked: "off"
+    whole, a number in windows of so many frames, "auto" as `r2t.train.window_plan` has it.
     """
 
     preset: str
@@ -58,6 +61,7 @@ class TrainConfig:
     ema_decay: float | None = None
     patience: int | None = None
     sampling: Sampling = "uniform"
+    windows: Windows = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +70,13 @@ class TrainConfig:
             ("precision", *_one_of(self.precision, Precision)),
             ("positive", *_one_of(self.positive, PositiveRule)),
             ("sampling", *_one_of(self.sampling, Sampling)),
+            (
+                "windows",
+                self.windows >= 2
+                if isinstance(self.windows, int)
+                else self.windows in ("auto", "off"),
+                "auto, off, or a number of frames from 2 up",
+            ),
             ("epochs", self.epochs > 0, "positive"),
             ("repeats", self.repeats > 0, "positive"),
             ("batch_size", self.batch_size > 0, "positive"),

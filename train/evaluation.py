@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,9 @@ from jaxtyping import Float64
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.store.wording import counted_of
-from r2t.train.config import Evaluator, TrainConfig
+from r2t.train.config import Evaluator
 from r2t.train.decode import Grounding
-from r2t.train.ground_store import ground_all
 from r2t.train.metrics import evaluate
-from r2t.train.model import R2Model
-from r2t.train.reader import FeatureReader
 from r2t.train.submission import SubmissionRow
 
 
@@ -33,18 +30,6 @@ class Result:
     summary: Mapping[str, float]
     score: float
     rows: list[SubmissionRow]
-
-
-def evaluate_model(
-    model: R2Model,
-    reader: FeatureReader,
-    config: TrainConfig,
-    *,
-    on_queries: Callable[[int], None] | None = None,
-) -> Result:
-    """Ground every query of a reader and score the answers."""
-    groundings = ground_all(model, reader, config.decoding, on_queries=on_queries)
-    return evaluate_groundings(groundings, reader.annotations, config.evaluator)
 
 
 def evaluate_groundings(

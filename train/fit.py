@@ -24,7 +24,8 @@ from r2t.train.config import TrainConfig
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.decode import Grounding
 from r2t.train.evaluation import evaluate_groundings
-from r2t.train.ground_store import ground_all, longest_video
+from r2t.train.ground_store import StoredQueries, longest_video
+from r2t.train.grounder import Grounder
 from r2t.train.initial import take_initial
 from r2t.train.model import R2Model
 from r2t.train.processes import Processes
@@ -32,7 +33,7 @@ from r2t.train.reader import FeatureReader, Reading
 from r2t.train.records import Evaluation
 from r2t.train.sampling import EpochOrder
 from r2t.train.trainer import train
-from r2t.train.windows import LONGEST_TRAINED
+from r2t.train.window_plan import LONGEST_TRAINED, LONGEST_WHOLE, scoring_plan
 
 EVALUATION_BATCH_SIZE = 8
 
@@ -152,7 +153,27 @@ def _fit(
         order=EpochOrder(seed=config.seed, sampling=config.sampling, repeats=config.repeats),
         reading=reading,
     )
-    evaluate = _validation(config, store, splits.val, reading, processes)
+    trained_on = {
+        "store": store.location,
+        "content": store.content_digest(),
+        "identity": store.spec.to_dict(),
+        "provenance": store.provenance,
+        "num_train_queries": len(batches.annotations),
+        "num_val_queries": len(splits.val),
+        "queries": _digest([*batches.annotations, *splits.val]),
+        LONGEST_TRAINED: longest_video(store, batches.annotations),
+        "held_out_videos": sorted(splits.held_out_videos),
+        **beginning,
+    }
+    evaluate = None
+    if splits.val:
+        plan = scoring_plan(config, trained_on)
+        queries = StoredQueries(
+            store, splits.val, plan, batch_size=EVALUATION_BATCH_SIZE, reading=reading
+        )
+        if plan.num_frames is None:
+            trained_on[LONGEST_WHOLE] = longest_video(store, queries.annotations)
+        evaluate = _validation(config, store, queries, trained_on, processes)
     width = config.model.width
     with threads_for(linear_work(batches.most_frames, width, width)):
         return train(
@@ -160,18 +181,7 @@ def _fit(
             batches,
             run_folder,
             evaluate=evaluate,
-            trained_on={
-                "store": store.location,
-                "content": store.content_digest(),
-                "identity": store.spec.to_dict(),
-                "provenance": store.provenance,
-                "num_train_queries": len(batches.annotations),
-                "num_val_queries": len(splits.val),
-                "queries": _digest([*batches.annotations, *splits.val]),
-                LONGEST_TRAINED: longest_video(store, batches.annotations),
-                "held_out_videos": sorted(splits.held_out_videos),
-                **beginning,
-            },
+            trained_on=trained_on,
             conduct=conduct,
         )
 
@@ -185,20 +195,17 @@ def _digest(annotations: Sequence[Annotation]) -> str:
 def _validation(
     config: TrainConfig,
     store: FeatureStore,
-    annotations: Sequence[Annotation],
-    reading: Reading,
+    queries: StoredQueries,
+    trained_on: dict[str, Any],
     processes: Processes,
-) -> Callable[[R2Model], Evaluation] | None:
-    if not annotations:
-        return None
-    reader = FeatureReader(store, annotations, batch_size=EVALUATION_BATCH_SIZE, reading=reading)
-    if not reader.annotations:
+) -> Callable[[R2Model], Evaluation]:
+    if not queries.annotations:
         raise ConfigError("the store has features of none of the validation videos")
 
     def evaluate(model: R2Model) -> Evaluation:
-        own = ground_all(model, reader, config.decoding)
+        own = queries.ground(Grounder(model, config, store.spec, trained_on))
         groundings = gather_groundings(own, processes)
-        result = evaluate_groundings(groundings, reader.annotations, config.evaluator)
+        result = evaluate_groundings(groundings, queries.annotations, config.evaluator)
         return Evaluation(result.score, result.summary)
 
     return evaluate

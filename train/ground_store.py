@@ -13,8 +13,10 @@ from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.decode import DecodeConfig, Grounding, decode
 from r2t.train.grounder import Grounder
 from r2t.train.model import R2Model
-from r2t.train.reader import FeatureReader
-from r2t.train.windows import WindowPlan, ground_source
+from r2t.train.reader import FeatureReader, Reading
+from r2t.train.sampling import share_of
+from r2t.train.window_plan import WindowPlan
+from r2t.train.windows import ground_source
 
 
 def longest_video(store: FeatureStore, annotations: Sequence[Annotation]) -> int:
@@ -27,7 +29,7 @@ def longest_video(store: FeatureStore, annotations: Sequence[Annotation]) -> int
 def long_videos(store: FeatureStore, plan: WindowPlan) -> set[str]:
     """Return the videos of a store that are asked in windows."""
     lengths = store.lengths().items()
-    return {video_id for video_id, num_frames in lengths if num_frames > plan.limit_frames}
+    return {video_id for video_id, num_frames in lengths if plan.divides(num_frames)}
 
 
 def ground_all(
@@ -53,30 +55,51 @@ def ground_all(
     return groundings
 
 
-def ground_annotations(
-    grounder: Grounder,
-    store: FeatureStore,
-    annotations: Sequence[Annotation],
-    *,
-    batch_size: int,
-    on_queries: Callable[[int], None] = lambda count: None,
-) -> dict[str, Grounding]:
-    """Ground the queries of annotations, by id; those of long videos in windows, after the others.
+class StoredQueries:
+    """Annotated queries of a store, to be asked in batches, those of long videos in windows.
 
-    `on_queries` hears how many each batch, or each long video, answered.
+    Queries whose video the store lacks are left out, with an `AnnotationWarning`. Several processes
+    share the work as `reading` has it.
     """
-    plan = WindowPlan.of_run(grounder.trained_on)
-    too_long = long_videos(store, plan)
-    short = [row for row in annotations if row.video_id not in too_long]
-    reader = FeatureReader(store, short, batch_size=batch_size)
-    groundings = ground_all(grounder.model, reader, grounder.config.decoding, on_queries=on_queries)
-    asked: dict[str, list[str]] = {}
-    for row in annotations:
-        if row.video_id in too_long:
-            asked.setdefault(row.video_id, []).append(row.query_id)
-    for video_id, query_ids in asked.items():
-        queries = [store.read_query(query_id) for query_id in query_ids]
-        found = ground_source(grounder, stored_video(store, video_id), queries, plan=plan)
-        groundings |= zip(query_ids, found, strict=True)
-        on_queries(len(query_ids))
-    return groundings
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        annotations: Sequence[Annotation],
+        plan: WindowPlan,
+        *,
+        batch_size: int,
+        reading: Reading | None = None,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._reading = reading or Reading()
+        too_long = long_videos(store, plan)
+        whole = [row for row in annotations if row.video_id not in too_long]
+        self._whole = FeatureReader(store, whole, batch_size=batch_size, reading=self._reading)
+        self._long: dict[str, list[str]] = {}
+        for row in annotations:
+            if row.video_id in too_long:
+                self._long.setdefault(row.video_id, []).append(row.query_id)
+        known = {row.query_id for row in self._whole.annotations}
+        known.update(*self._long.values())
+        self.annotations = [row for row in annotations if row.query_id in known]
+
+    def ground(
+        self, grounder: Grounder, *, on_queries: Callable[[int], None] = lambda count: None
+    ) -> dict[str, Grounding]:
+        """Answer this process's part of the queries, by id.
+
+        `on_queries` hears how many each batch, or each long video, answered.
+        """
+        decoding = grounder.config.decoding
+        groundings = ground_all(grounder.model, self._whole, decoding, on_queries=on_queries)
+        mine = share_of(list(self._long), self._reading.rank, self._reading.num_ranks)
+        for video_id in mine:
+            query_ids = self._long[video_id]
+            queries = [self._store.read_query(query_id) for query_id in query_ids]
+            source = stored_video(self._store, video_id)
+            found = ground_source(grounder, source, queries, plan=self._plan)
+            groundings |= zip(query_ids, found, strict=True)
+            on_queries(len(query_ids))
+        return groundings

@@ -18,11 +18,12 @@ from r2t.store.frame_source import FrameSource, OnFrames
 from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoFeatures
 from r2t.train.batch import pad_second_axis
 from r2t.train.checkpoint import RunFolder
-from r2t.train.config import TrainConfig
+from r2t.train.config import TrainConfig, Windows
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.decode import Grounding, decode_rows
 from r2t.train.devices import set_arithmetic
 from r2t.train.model import R2Model
+from r2t.train.window_plan import asking_plan
 from r2t.train.windows import ground_source
 
 _QUERIES_AT_ONCE = 16  # bounds memory
@@ -134,21 +135,24 @@ class Grounder:
         sentence: str,
         *,
         frame_rate_fps: float | None = None,
+        windows: Windows = "auto",
         on_frames: OnFrames = lambda done, total: None,
     ) -> Grounding:
         """Find a sentence in a video file of any length; moments come best first.
 
-        A video much longer than those of the training is asked in overlapping windows.
-        `frame_rate_fps` defaults to the rate of the run's features. `on_frames` is called with how
-        many frames of how many are encoded so far. Each call decodes the file: to ask one video
-        often, `prepare` it. Raises `VideoError`, `AnnotationError` for an empty sentence, and
-        `SpecMismatchError` where `clip` is not the one that the run was trained with.
+        A video much longer than those of the training is asked in overlapping windows; `windows`
+        is "off" to ask it whole, or how many frames one has. `frame_rate_fps` defaults to the rate
+        of the run's features. `on_frames` is called with how many frames of how many are encoded so
+        far. Each call decodes the file: to ask one video often, `prepare` it. Raises `VideoError`,
+        `AnnotationError` for an empty sentence, and `SpecMismatchError` where `clip` is not the one
+        that the run was trained with.
         """
         clip.require_made(self.spec)
         query = clip.encode_query(sentence)
         rate = self.frame_rate(frame_rate_fps)
         with clip.open_video(video, rate, on_frames=on_frames) as source:
-            (grounding,) = ground_source(self, source, [query])
+            plan = asking_plan(self.config, self.trained_on, windows)
+            (grounding,) = ground_source(self, source, [query], plan=plan)
         return grounding
 
     def prepare(self, video: VideoFeatures) -> PreparedVideo:

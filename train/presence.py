@@ -29,7 +29,8 @@ from r2t.train.checkpoint import WEIGHTS
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
 from r2t.train.presence_scores import CHANCE, PresenceScores, auc, best_threshold, held_out_right
-from r2t.train.windows import WindowPlan, ground_source
+from r2t.train.window_plan import WindowPlan
+from r2t.train.windows import ground_source
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -108,14 +109,15 @@ def choose_rule(
     *,
     absent_per_query: int = 4,
     seed: int = 0,
+    plan: WindowPlan | None = None,
     on_queries: Callable[[int], None] = lambda count: None,
 ) -> PresenceRule:
     """Ask videos their own queries and as many times those of others, and choose a threshold.
 
     A sentence that is annotated for a video is never taken as absent from it; one that fits without
-    being annotated may be. `on_queries` hears how many questions each video answered.
+    being annotated may be. `plan` defaults to the run's windows. `on_queries` hears how many
+    questions each video answered.
     """
-    plan = WindowPlan.of_run(grounder.trained_on)
     present: list[float] = []
     absent: list[float] = []
     asked: list[tuple[int, int]] = []

@@ -96,7 +96,7 @@ def video_epoch(
     return [Step(batches[place], repeats) for place in generator.permutation(len(batches))]
 
 
-def share_of(samples: list[int], rank: int, num_ranks: int) -> list[int]:
+def share_of(samples: list[_Item], rank: int, num_ranks: int) -> list[_Item]:
     """Return the part of a batch that a rank computes: consecutive samples, as even as can be."""
     sizes = share_sizes(len(samples), num_ranks)
     start = sum(sizes[:rank])

@@ -18,7 +18,8 @@ from r2t.train.decode import Grounding, decode
 from r2t.train.grounder import Grounder
 from r2t.train.presence import presence_score
 from r2t.train.reader import make_sample
-from r2t.train.windows import WindowPlan, ground_source
+from r2t.train.window_plan import WindowPlan, asking_plan
+from r2t.train.windows import ground_source
 
 _READ_THREADS = 2
 _PREFETCH = 2
@@ -35,17 +36,22 @@ class Answer:
 
 
 def search(
-    grounder: Grounder, store: FeatureStore, query: QueryFeatures, *, batch_size: int = 16
+    grounder: Grounder,
+    store: FeatureStore,
+    query: QueryFeatures,
+    *,
+    batch_size: int = 16,
+    plan: WindowPlan | None = None,
 ) -> Iterator[Answer]:
     """Yield every video's answer as it is found; at most three batches are in memory.
 
-    Videos of like length share a batch; those longer than the run's windows allow are asked in
-    windows, one at a time. Answers are the ones that a video gives alone.
+    Videos of like length share a batch; those longer than the windows of `plan`, by default the
+    run's, allow are asked in windows, one at a time. Answers are the ones that a video gives alone.
     """
-    plan = WindowPlan.of_run(grounder.trained_on)
+    plan = plan or asking_plan(grounder.config, grounder.trained_on)
     lengths = store.lengths()
     ordered = sorted(lengths, key=lambda video_id: (lengths[video_id], video_id))
-    whole = [video_id for video_id in ordered if lengths[video_id] <= plan.limit_frames]
+    whole = [video_id for video_id in ordered if not plan.divides(lengths[video_id])]
     for videos, failures in _batches(store, whole, batch_size):
         yield from failures
         if videos:

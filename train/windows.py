@@ -1,66 +1,51 @@
 """Videos longer than any a model was trained on: asked in overlapping windows, answered as one.
 
-Memory holds one window's features, whatever the length of the video. A window is as long as the
-longest video of the training, so the model sees nothing but what it knows; neighbours share half of
-it, so a moment of up to half a window lies whole in at least one. `window_merge` joins the answers.
+Memory holds one window's features, whatever the length of the video. Neighbours share half of a
+window, so a moment of up to half of one lies whole in at least one. `window_plan` says which videos
+are asked so, `window_merge` joins the answers.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
-from r2t.store.errors import ConfigError
 from r2t.store.frame_source import FrameSource
-from r2t.store.schema import QueryFeatures
+from r2t.store.schema import QueryFeatures, VideoFeatures
 from r2t.train.decode import DecodeConfig, Grounding, postprocess
 from r2t.train.window_merge import merge_moments
+from r2t.train.window_plan import WindowPlan, asking_plan
 
 if TYPE_CHECKING:
-    from r2t.train.grounder import Grounder
-
-LONGEST_TRAINED = "longest_num_frames"  # in a run's record of its features
-_UNKNOWN_WINDOW_FRAMES = 512  # for runs that do not say: 17 minutes at 0.5 fps
-_MIN_WINDOW_FRAMES = 32
+    from r2t.train.grounder import Grounder, PreparedVideo
 
 
-@dataclass(frozen=True)
-class WindowPlan:
-    """Windows of `num_frames`; videos of up to `limit_frames`, twice that, are asked whole."""
-
-    num_frames: int
-
-    def __post_init__(self) -> None:
-        if self.num_frames < 2:
-            raise ConfigError(f"windows of {self.num_frames} frames: they need at least 2")
-
-    @classmethod
-    def of_run(cls, trained_on: Mapping[str, Any]) -> WindowPlan:
-        """Return the windows that fit a run: the longest video that it was trained on."""
-        longest = trained_on.get(LONGEST_TRAINED, _UNKNOWN_WINDOW_FRAMES)
-        if not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
-            raise ConfigError(f"the run says {LONGEST_TRAINED} = {longest!r}: not a count")
-        return cls(max(longest, _MIN_WINDOW_FRAMES))
+@runtime_checkable
+class Timeline(Protocol):
+    """How long a video is."""
 
     @property
-    def limit_frames(self) -> int:
-        """The longest video that is asked as one."""
-        return 2 * self.num_frames
+    def num_frames(self) -> int: ...
+    @property
+    def duration_seconds(self) -> float: ...
+    @property
+    def frame_rate_fps(self) -> float: ...
 
-    def windows(self, num_frames: int) -> list[slice]:
-        """Return the frames of each window, in order; neighbours share half of them or more."""
-        if num_frames <= self.limit_frames:
-            return [slice(0, num_frames)]
-        step = self.num_frames // 2
-        last = num_frames - self.num_frames
-        count = -(-last // step)
-        starts = [round(place * last / count) for place in range(count + 1)]
-        return [slice(start, start + self.num_frames) for start in starts]
+
+@dataclass(frozen=True, eq=False)
+class PreparedWindows:
+    """A video of any length, prepared for queries in all the windows that it is asked in."""
+
+    parts: list[PreparedVideo]
+    windows: list[slice]
+    num_frames: int
+    duration_seconds: float
+    frame_rate_fps: float
 
 
 def ground_source(
@@ -75,30 +60,64 @@ def ground_source(
 
     `plan` defaults to what fits the run. `on_window` hears how many windows of how many are done.
     """
-    plan = plan or WindowPlan.of_run(grounder.trained_on)
+    plan = plan or asking_plan(grounder.config, grounder.trained_on)
     windows = plan.windows(source.num_frames)
-    if len(windows) == 1:
-        groundings = grounder.ground(source.read(windows[0]), queries)
-        on_window(1, 1)
-        return groundings
-    decoding = grounder.config.decoding
-    undecided = replace(
-        grounder.config, decoding=replace(decoding, suppression="none", unit_seconds=None)
+    return _ask(grounder, _read(source, windows), windows, source, queries, on_window)
+
+
+def prepare_source(grounder: Grounder, source: FrameSource, plan: WindowPlan) -> PreparedWindows:
+    """Compute the part of a video that depends on no query; windows share half of their frames."""
+    windows = plan.windows(source.num_frames)
+    return PreparedWindows(
+        [grounder.prepare(features) for features in _read(source, windows)],
+        windows,
+        source.num_frames,
+        source.duration_seconds,
+        source.frame_rate_fps,
     )
-    # The same model; suppression and rounding wait until all windows have answered.
-    asked = copy.copy(grounder)
-    asked.config = undecided
-    answers: list[list[Grounding]] = []
+
+
+def ground_prepared(
+    grounder: Grounder, video: PreparedWindows, queries: Sequence[QueryFeatures]
+) -> list[Grounding]:
+    """Find queries in a prepared video: what `ground_source` finds."""
+    return _ask(grounder, video.parts, video.windows, video, queries)
+
+
+def _read(source: FrameSource, windows: Sequence[slice]) -> Iterator[VideoFeatures]:
+    """Yield the features of each window, which is as long as its part of the video."""
     for window in windows:
         features = source.read(window)
         end = min(window.stop / source.frame_rate_fps, source.duration_seconds)
         if window.stop == source.num_frames:
             end = source.duration_seconds
         seconds = end - window.start / source.frame_rate_fps
-        answers.append(asked.ground(replace(features, duration_seconds=seconds), queries))
+        yield replace(features, duration_seconds=seconds)
+
+
+def _ask(
+    grounder: Grounder,
+    parts: Iterable[VideoFeatures | PreparedVideo],
+    windows: Sequence[slice],
+    video: Timeline,
+    queries: Sequence[QueryFeatures],
+    on_window: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Grounding]:
+    decoding = grounder.config.decoding
+    asked = grounder
+    if len(windows) > 1:
+        # The same model; suppression and rounding wait until all windows have answered.
+        undecided = replace(decoding, suppression="none", unit_seconds=None)
+        asked = copy.copy(grounder)
+        asked.config = replace(grounder.config, decoding=undecided)
+    answers: list[list[Grounding]] = []
+    for part in parts:
+        answers.append(asked.ground(part, queries))
         on_window(len(answers), len(windows))
+    if len(answers) == 1:
+        return answers[0]
     return [
-        stitch([answer[place] for answer in answers], windows, source, decoding)
+        stitch([answer[place] for answer in answers], windows, video, decoding)
         for place in range(len(queries))
     ]
 
@@ -106,11 +125,11 @@ def ground_source(
 def stitch(
     answers: Sequence[Grounding],
     windows: Sequence[slice],
-    source: FrameSource,
+    video: Timeline,
     decoding: DecodeConfig,
 ) -> Grounding:
     """Join what the windows of a video answered to one query, their moments not yet suppressed."""
-    rate, duration = source.frame_rate_fps, source.duration_seconds
+    rate, duration = video.frame_rate_fps, video.duration_seconds
     extents = np.array([[window.start / rate, window.stop / rate] for window in windows])
     extents[-1, 1] = duration
     shifted = [
@@ -120,7 +139,7 @@ def stitch(
     moments = merge_moments(shifted, extents, edge_seconds=0.5 / rate)[: decoding.max_moments]
     return Grounding(
         postprocess(moments, duration, decoding),
-        _blend([answer.saliency for answer in answers], windows, source.num_frames),
+        _blend([answer.saliency for answer in answers], windows, video.num_frames),
         rate,
         duration,
     )

@@ -55,7 +55,7 @@ def explain_shortage(error: Exception) -> str:
     return (
         f"not enough memory{_doing(error)}: {asked}{allowed}; what was finished is safe: allow "
         "more memory, or ask for less at once, where a command has them with smaller --batch-size, "
-        "--buffer-gb, --workers or --hidden-width"
+        "--buffer-gb, --workers, --windows or --hidden-width"
     )
 
 

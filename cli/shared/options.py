@@ -90,6 +90,20 @@ def parse_fps(text: str | float) -> float:
     return float(text)
 
 
+def parse_windows(text: str) -> str:
+    """Refuse what says no windows: auto, off, or a number of frames from 2 up."""
+    if text not in ("auto", "off") and not (text.isdecimal() and int(text) >= 2):
+        raise typer.BadParameter(
+            f"{text!r}: give auto, off, or how many frames a window has, from 2 up"
+        )
+    return text
+
+
+def as_windows(text: str) -> Literal["auto", "off"] | int:
+    """Return what `parse_windows` let pass."""
+    return int(text) if text.isdecimal() else "off" if text == "off" else "auto"
+
+
 # What is printed
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -159,6 +173,35 @@ Domain = Annotated[str | None, typer.Option(help="Only the queries of this domai
 # The trained model and its CLIP
 Checkpoint = Annotated[Path, typer.Option(help="Folder of a training run.")]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, …")]
+_WINDOWS: dict[str, Any] = {"parser": parse_windows, "metavar": "auto|off|N"}
+AskingWindows = Annotated[
+    str,
+    typer.Option(
+        "--windows",
+        help="How to ask long videos: off asks them whole, N in overlapping windows of N frames "
+        "those of more than 2N; auto in windows as long as the longest video of the training.",
+        **_WINDOWS,
+    ),
+]
+ScoringWindows = Annotated[
+    str,
+    typer.Option(
+        "--windows",
+        help="How to ask long videos: off asks them whole, N in overlapping windows of N frames "
+        "those of more than 2N; auto as the run was validated: whole with a dataset's preset.",
+        **_WINDOWS,
+    ),
+]
+TrainWindows = Annotated[
+    str | None,
+    typer.Option(
+        "--windows",
+        help="How to ask long videos in validation, and by default afterwards: off asks them "
+        "whole, N in overlapping windows of N frames those of more than 2N. By default whole with "
+        "a --preset, else in windows as long as the longest video of the training.",
+        **_WINDOWS,
+    ),
+]
 QueryBatch = Annotated[int, typer.Option("--batch-size", min=1, help="Queries in a batch.")]
 TopMoments = Annotated[int, typer.Option("--top", min=1, help="Moments to show.")]
 RunModel = Annotated[

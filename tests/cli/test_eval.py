@@ -167,6 +167,45 @@ def test_a_model_is_asked_about_a_store(
     assert "has train, val" in nothing.stderr
 
 
+LENGTHS = (12, 9, 14, 11, 40, 90)  # frames; over 64 is long after a training on at most 32
+
+
+def test_training_and_evaluation_ask_long_videos_alike(
+    run_command: RunCommand, make_store: Callable[..., FeatureStore], tmp_path: Path
+) -> None:
+    store = tmp_path / "feats.zarr"
+    make_store(store, lengths=LENGTHS)
+    tiny = ("--store", store, "--epochs", 1, "--hidden-width", 16, "--json", "--device", "cpu")
+    said = "more than 64 frames are in 1 of 2 videos, so these are asked in overlapping windows"
+    for name, options, divided in (
+        ("dataset", ("--preset", "qvhighlights", "--warmup", 1), False),
+        ("own", (), True),
+        ("told", ("--windows", "off"), False),
+    ):
+        run = tmp_path / name
+        trained = run_command(train, *tiny, *options, "--out", run)
+        assert trained.exit_code == 0, trained.stderr
+        command = ("--store", store, "--checkpoint", run, "--device", "cpu", "--json")
+        answer = run_command(evaluate, *command)
+        assert answer.exit_code == 0, answer.stderr
+        scores = json.loads(answer.stdout)["brief"]
+        found = {name: value for name, value in scores.items() if value is not None}
+        assert found == json.loads(trained.stdout)["metrics"]
+        assert (said in answer.stderr) == divided
+        whole = run_command(evaluate, *command, "--windows", "off")
+        assert "windows" not in whole.stderr
+        halved = run_command(evaluate, *command, "--windows", 20)
+        assert "more than 40 frames are in 1 of 2 videos" in halved.stderr
+        assert "windows of 20 and their answers are merged" in halved.stderr
+
+
+@pytest.mark.parametrize("windows", ["1", "0", "-4", "some", "2.5", ""])
+def test_windows_that_are_none_are_refused(run_command: RunCommand, windows: str) -> None:
+    answer = run_command(evaluate, "--store", "a", "--checkpoint", "b", f"--windows={windows}")
+    assert answer.exit_code == 2
+    assert "give auto, off, or how many frames a window has" in " ".join(answer.stderr.split())
+
+
 @pytest.mark.parametrize("options", [(), ("--store", "a"), ("--predictions", "a", "--store", "b")])
 def test_half_a_question_is_refused(options: tuple[str, ...], run_command: RunCommand) -> None:
     answer = run_command(evaluate, *options)

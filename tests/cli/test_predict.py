@@ -192,6 +192,10 @@ def test_a_film_is_asked_in_windows_and_says_so(
     assert "in 4 overlapping windows of 0:08" in answer.stderr
     assert (found["num_windows"], len(found["saliency"])) == (4, 80)
     assert all(0 <= m["start_seconds"] <= m["end_seconds"] <= 20 for m in found["moments"])
+    for windows, count in (("off", 1), (40, 1), (39, 4)):
+        answer = run_command(predict, *question, "--windows", windows)
+        assert json.loads(answer.stdout)["num_windows"] == count
+        assert ("overlapping windows" in answer.stderr) == (count > 1)
 
 
 def test_a_sparkline_shows_the_most_of_what_a_column_covers() -> None:

@@ -93,6 +93,11 @@ def test_every_video_answers_as_it_would_alone_and_no_picture_is_looked_at(
         assert video["score"] == pytest.approx(alone.saliency.max(), abs=1e-5)
         spans = [[m["start_seconds"], m["end_seconds"], m["score"]] for m in video["moments"]]
         np.testing.assert_allclose(spans, alone.moments[:2], atol=1e-4)
+    undivided = run_command(search, *asked, "--moments", 2, "--json", "--windows", "off")
+    assert "windows" not in undivided.stderr
+    alone = grounder(features.read_video("v3"), searchable["query"])
+    (long,) = [v for v in json.loads(undivided.stdout)["videos"] if v["video"] == "v3"]
+    assert long["score"] == pytest.approx(alone.saliency.max(), abs=1e-5)
     table = run_command(search, *asked, "--top", 2)
     assert table.exit_code == 0
     best = found["videos"][0]["video"]

@@ -70,6 +70,15 @@ def test_a_video_is_encoded_once_and_forgotten_in_turn(
     assert encoded == [20, 20, 20, 20]
     with pytest.raises(AnnotationError, match="sentence is empty"):
         asker.ask(videos[0], " ")
+    for windows in (8, "off"):
+        divided = VideoAsker(
+            grounder, clip, frame_rate_fps=4.0, max_videos=2, max_seconds=6, windows=windows
+        )
+        found, _ = divided.ask(videos[0], "a ball")
+        expected = grounder.ask(clip, videos[0], "a ball", windows=windows)
+        np.testing.assert_allclose(found.saliency, expected.saliency, atol=1e-6)
+        np.testing.assert_allclose(found.moments, expected.moments, atol=1e-4)
+        assert np.allclose(found.saliency, whole.saliency, atol=1e-6) == (windows == "off")
     strict = VideoAsker(grounder, clip, frame_rate_fps=4.0, max_videos=2, max_seconds=4)
     with pytest.raises(VideoError, match="the limit here is"):
         strict.prepare(videos[0])

@@ -12,13 +12,13 @@ from tiny_store import make_store, tiny_config
 
 from r2t.store import FeatureStore
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError, SpecMismatchError
-from r2t.train.checkpoint import RunFolder
 from r2t.train.decode import Grounding
-from r2t.train.evaluation import clip_saliency, evaluate_groundings, evaluate_model
+from r2t.train.evaluation import clip_saliency, evaluate_groundings
 from r2t.train.fit import Splits, evaluation_queries, fit, split_annotations
-from r2t.train.ground_store import ground_all
+from r2t.train.ground_store import StoredQueries, ground_all
 from r2t.train.grounder import Grounder
 from r2t.train.reader import FeatureReader
+from r2t.train.window_plan import WindowPlan
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,10 @@ def test_a_run_leaves_everything_about_itself(run: Path, store: FeatureStore) ->
 def test_best_weights_score_what_was_logged(run: Path, store: FeatureStore) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = max(lines, key=lambda line: line["score"])
-    reader = FeatureReader(store, store.annotations("val"), batch_size=3)
-    config, _ = RunFolder(run).load_config()
-    result = evaluate_model(RunFolder(run).load_model("best"), reader, config)
+    grounder = Grounder.load(run)
+    queries = StoredQueries(store, store.annotations("val"), WindowPlan(None), batch_size=3)
+    found = queries.ground(grounder)
+    result = evaluate_groundings(found, queries.annotations, grounder.config.evaluator)
     assert result.summary == best["metrics"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ from hypothesis import strategies as st
 from tiny_store import make_store, tiny_config
 
 from r2t.store.errors import ConfigError
-from r2t.store.frame_source import FrameSource
+from r2t.store.frame_source import FrameSource, stored_video
 from r2t.store.schema import QueryFeatures, VideoFeatures
+from r2t.train.config import TrainConfig, Windows
 from r2t.train.decode import DecodeConfig, Grounding
-from r2t.train.ground_store import ground_annotations
+from r2t.train.evaluation import evaluate_groundings
+from r2t.train.fit import fit, split_annotations
+from r2t.train.ground_store import StoredQueries
 from r2t.train.grounder import Grounder
 from r2t.train.model import R2Model
+from r2t.train.own_data import OWN_DATA, OWN_PRESET
+from r2t.train.presets import PRESETS, preset
 from r2t.train.window_merge import merge_moments
-from r2t.train.windows import WindowPlan, ground_source, stitch
+from r2t.train.window_plan import WindowPlan, asking_plan, scoring_plan
+from r2t.train.windows import ground_prepared, ground_source, prepare_source, stitch
 
 EXTENTS = np.array([[0.0, 100.0], [50.0, 150.0], [100.0, 200.0]])
 
@@ -140,7 +147,10 @@ def test_short_videos_are_asked_as_one_and_long_ones_of_a_store_in_windows(
     grounder = Grounder(R2Model(config.model), config, store.spec, trained_on)
     rows = store.annotations()
     counts: list[int] = []
-    found = ground_annotations(grounder, store, rows, batch_size=4, on_queries=counts.append)
+    plan = WindowPlan.of_run(trained_on)
+    asked = StoredQueries(store, rows, plan, batch_size=4)
+    assert asked.annotations == rows
+    found = asked.ground(grounder, on_queries=counts.append)
     assert set(found) == {row.query_id for row in rows}
     assert sum(counts) == 6
     for number in range(3):
@@ -155,3 +165,85 @@ def test_short_videos_are_asked_as_one_and_long_ones_of_a_store_in_windows(
 def test_a_run_that_states_no_count_is_refused(longest: Any) -> None:
     with pytest.raises(ConfigError, match="not a count"):
         WindowPlan.of_run({"longest_num_frames": longest})
+
+
+def plans(config: TrainConfig, windows: Windows, **trained_on: int) -> tuple[WindowPlan, ...]:
+    return scoring_plan(config, trained_on, windows), asking_plan(config, trained_on, windows)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_dataset_is_scored_whole_and_other_videos_are_asked_as_fits_the_run(name: str) -> None:
+    config = preset(name).train_config()
+    whole, fitting = WindowPlan(None), WindowPlan(100, 1)
+    assert plans(config, "auto", longest_num_frames=100) == (whole, fitting)
+    assert plans(config, "off", longest_num_frames=100) == (whole, whole)
+    assert plans(config, 64, longest_num_frames=100) == (WindowPlan(64), WindowPlan(64))
+    # What the run was validated on whole is asked whole by every command.
+    _, asking = plans(config, "auto", longest_num_frames=100, longest_whole_num_frames=323)
+    assert not asking.divides(323)
+    assert asking.divides(324)
+    assert asking.windows(324)[0] == slice(0, 100)
+
+
+def test_own_data_is_scored_as_it_is_asked_and_a_run_keeps_what_it_was_told() -> None:
+    own = OWN_PRESET.train_config()
+    fitting = WindowPlan(100, 1)
+    assert plans(own, "auto", longest_num_frames=100) == (fitting, fitting)
+    for config in (own, preset("tvsum").train_config()):
+        told = replace(config, windows=48)
+        assert plans(told, "auto", longest_num_frames=100) == (WindowPlan(48), WindowPlan(48))
+        assert plans(told, "off", longest_num_frames=100) == (WindowPlan(None), WindowPlan(None))
+
+
+@pytest.mark.parametrize("windows", [1, 0, -3, "on", True])
+def test_no_windows_that_are_none(windows: Any) -> None:
+    values = preset("tvsum").train_config().to_dict() | {"windows": windows}
+    with pytest.raises(ConfigError, match=f"windows = {windows!r}"):
+        TrainConfig.from_dict(values)
+
+
+def test_a_prepared_video_answers_as_one_that_is_read_meanwhile(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "feats.zarr", lengths=[70, 30])
+    config = tiny_config(store)
+    grounder = Grounder(R2Model(config.model), config, store.spec, {})
+    queries = [store.read_query("v0-0"), store.read_query("v0-1")]
+    for plan in (WindowPlan(32), WindowPlan(None)):
+        source = stored_video(store, "v0")
+        expected = ground_source(grounder, source, queries, plan=plan)
+        prepared = prepare_source(grounder, source, plan)
+        assert len(prepared.parts) == len(plan.windows(70))
+        for found, wanted in zip(
+            ground_prepared(grounder, prepared, queries), expected, strict=True
+        ):
+            np.testing.assert_array_equal(found.saliency, wanted.saliency)
+            np.testing.assert_array_equal(found.moments, wanted.moments)
+
+
+# As in TVSum, where three of ten validation videos are over twice as long as any of the training.
+LENGTHS = (12, 9, 14, 11, 40, 90)
+
+
+@pytest.mark.parametrize(("name", "divided"), [("qvhighlights", False), (OWN_DATA, True)])
+def test_training_validates_as_the_run_is_evaluated_afterwards(
+    name: str, divided: bool, tmp_path: Path
+) -> None:
+    store = make_store(tmp_path / "feats.zarr", lengths=LENGTHS)
+    config = replace(tiny_config(store, epochs=1), preset=name)
+    folder = fit(config, store, split_annotations(store), tmp_path / "run")
+    grounder = Grounder.load(tmp_path / "run")
+    rows = store.annotations("val")
+
+    def ask(plan: WindowPlan) -> dict[str, Grounding]:
+        return StoredQueries(store, rows, plan, batch_size=3).ground(grounder)
+
+    plan = scoring_plan(grounder.config, grounder.trained_on)
+    found = ask(plan)
+    result = evaluate_groundings(found, rows, config.evaluator)
+    assert folder.metrics()[0]["metrics"] == result.summary
+    whole = ask(WindowPlan(None))
+    same = [np.allclose(found[i].saliency, whole[i].saliency, atol=1e-6) for i in whole]
+    assert same == [True, True, not divided, not divided]
+    # Every other command asks these videos in the same way.
+    asking = asking_plan(grounder.config, grounder.trained_on)
+    assert [asking.divides(length) for length in (40, 90)] == [False, divided]
+    assert asking.divides(91)
