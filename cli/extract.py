@@ -197,6 +197,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             "batch_size": batch_size,
             "offline": offline,
         }
+        _require_places(store, dask)
         clip = FrozenClip.load(**arguments, announce=announce_download)
         if dry_run:
             if not show_plan(config, clip, store, paths, queries, json=json):
@@ -241,6 +242,17 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         raise typer.Exit(INTERRUPTED)
     if not report.complete:
         raise typer.Exit(SOME_FAILED)
+
+
+def _require_places(store: str, cluster: str | None) -> None:
+    """Refuse what cannot be written to or connected to before a model is loaded."""
+    from r2t.store.feature_store import require_local
+
+    require_local(store)
+    if cluster is not None:
+        from r2t.extract.cluster import require_cluster
+
+        require_cluster(cluster)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from time import monotonic
 from typing import Any, cast
 
 import torch
-from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster
+from distributed import Client, Future, KilledWorker, SpecCluster
 from distributed.comm.core import CommClosedError
 
 from r2t.extract.cluster_worker import (
@@ -35,6 +35,7 @@ from r2t.extract.cluster_worker import (
 )
 from r2t.extract.config import ExtractConfig, share_of_machine
 from r2t.extract.decode_ahead import VideoJob
+from r2t.extract.local_cluster import local_cluster, split_device, visible_devices
 from r2t.extract.local_run import Progress
 from r2t.extract.stages import Stage, StageClock
 from r2t.store.errors import ConfigError, R2TError, VideoWarning
@@ -79,11 +80,19 @@ class Cluster:
         return str(self.client.dashboard_link) if "dashboard" in services else None
 
 
+def require_cluster(address: str) -> None:
+    """Raise `ConfigError` unless `open_cluster` may be able to take this address."""
+    if address.startswith(LOCAL):
+        _num_local(address)
+    else:
+        _require_answer(address)
+
+
 @contextmanager
 def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[Cluster]:
     """Connect to a scheduler ("tcp://host:8786"), or start "local:N" workers on this machine.
 
-    Local workers share the machine's cores and take its GPUs in turn.
+    Local workers share the machine's cores, and take its GPUs in turn unless `device` is one.
     """
     arguments = _portable(clip_arguments)
     with _quiet_distributed():
@@ -94,7 +103,14 @@ def open_cluster(address: str, clip_arguments: Mapping[str, Any]) -> Generator[C
             return
         num_workers = _num_local(address)
         share = share_of_machine(num_workers)
-        with _local_cluster(num_workers, share) as cluster, _client(cluster) as client:
+        asked, arguments["device"] = split_device(arguments.get("device"))
+        visible = visible_devices(
+            num_workers,
+            torch.cuda.device_count(),
+            os.environ.get("CUDA_VISIBLE_DEVICES"),
+            only=asked,
+        )
+        with local_cluster(visible, share) as cluster, _client(cluster) as client:
             yield Cluster(client, arguments, local=True)
 
 
@@ -111,19 +127,6 @@ def _quiet_distributed() -> Generator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
-
-
-def visible_devices(
-    num_workers: int, num_gpus: int, already: str | None = None
-) -> list[str | None]:
-    """Return CUDA_VISIBLE_DEVICES of each local worker: one GPU each, in turn; None without GPUs.
-
-    `already` is the variable's present value, whose devices are shared out.
-    """
-    devices = already.split(",") if already else [str(number) for number in range(num_gpus)]
-    if not devices:
-        return [None] * num_workers
-    return [devices[number % len(devices)] for number in range(num_workers)]
 
 
 def _num_local(address: str) -> int:
@@ -160,31 +163,6 @@ def _portable(clip_arguments: Mapping[str, Any]) -> dict[str, Any]:
         if given and Path(given).exists():
             portable[name] = str(Path(given).resolve())
     return portable
-
-
-@contextmanager
-def _local_cluster(num_workers: int, share: int) -> Generator[SpecCluster]:
-    visible = visible_devices(
-        num_workers, torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    )
-    # Two threads at least, so that a worker decodes one video while it encodes another.
-    options = {"nthreads": max(2, share), "host": "127.0.0.1", "silence_logs": logging.ERROR}
-    workers = {
-        number: {
-            "cls": Nanny,
-            "options": {
-                **options,
-                "env": {} if device is None else {"CUDA_VISIBLE_DEVICES": device},
-            },
-        }
-        for number, device in enumerate(visible)
-    }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
-    make_cluster: Any = SpecCluster  # typed as if used in a coroutine
-    with make_cluster(
-        workers=workers, scheduler=scheduler, silence_logs=logging.ERROR, name="r2t"
-    ) as cluster:
-        yield cluster
 
 
 @contextmanager

@@ -87,10 +87,7 @@ class FeatureStore:
         Raises `SpecMismatchError` naming the differing fields, and `StoreError` where something
         else is at `path`.
         """
-        if is_url(path):
-            raise StoreError(
-                f"{path}: stores are written on a local disk; give a path and copy the folder"
-            )
+        require_local(path)
         root = Path(path).resolve()
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
             _make(root, spec, provenance or {})
@@ -322,6 +319,14 @@ class FeatureStore:
                     parts.append(self._known_parts[path])
                     replaced |= parts[-1].replaces
         return parts[::-1]
+
+
+def require_local(path: str | Path) -> None:
+    """Raise `StoreError` where no store can be made because the place is not on a disk."""
+    if is_url(path):
+        raise StoreError(
+            f"{path}: stores are written on a local disk; give a path and copy the folder"
+        )
 
 
 def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:

@@ -184,6 +184,30 @@ def test_what_cannot_be_met_is_one_line_and_status_2(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dask", "local:many"], "give local:N with N workers"),
+        (["--dask", "tcp://127.0.0.1:9"], "cannot be reached"),
+        (["--store", "s3://bucket/feats.zarr"], "local disk"),
+    ],
+)
+def test_places_are_refused_before_clip_is_loaded(
+    options: list[str],
+    message: str,
+    folder: Path,
+    clip_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded first")
+
+    monkeypatch.setattr("r2t.extract.clip.FrozenClip.load", load)
+    status, _, err = run("--videos", folder, "--model", clip_folder, *options)
+    assert status == 2
+    assert message in err
+
+
 def test_the_command_runs_as_a_program(folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     program = "import typer; from r2t.cli.extract import extract; typer.run(extract)"
     command = [sys.executable, "-c", program, "--videos", str(folder), "--model", str(clip_folder)]

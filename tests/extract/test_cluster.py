@@ -7,6 +7,8 @@ import queue
 import shutil
 import signal
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +16,7 @@ from typing import Any, Literal
 import dask.config
 import numpy as np
 import pytest
+import torch
 from barcode_videos import Recipe, write_video
 from distributed import Client, Future, LocalCluster
 from distributed.comm.core import CommClosedError
@@ -21,9 +24,10 @@ from features import small_spec
 
 from r2t.extract import cluster as cluster_module
 from r2t.extract.clip import FrozenClip
-from r2t.extract.cluster import Cluster, ClusterRun, open_cluster, visible_devices
+from r2t.extract.cluster import Cluster, ClusterRun, open_cluster
 from r2t.extract.config import ExtractConfig
 from r2t.extract.decode_ahead import VideoJob
+from r2t.extract.local_cluster import visible_devices
 from r2t.extract.local_run import Progress
 from r2t.extract.pipeline import ExtractReport, extract
 from r2t.store.errors import ConfigError, VideoWarning
@@ -35,6 +39,39 @@ def test_local_workers_take_the_gpus_in_turn() -> None:
     assert visible_devices(3, 2) == ["0", "1", "0"]
     assert visible_devices(2, 8) == ["0", "1"]
     assert visible_devices(3, 4, already="5,7") == ["5", "7", "5"]
+
+
+@pytest.mark.parametrize(
+    ("device", "already", "visible", "theirs"),
+    [
+        (None, "", ["0", "1"], None),
+        ("cuda", "", ["0", "1"], "cuda"),
+        ("cuda:1", "", ["1", "1"], "cuda"),
+        (torch.device("cuda", 1), "5,7", ["7", "7"], "cuda"),
+        ("cpu", "", ["0", "1"], "cpu"),
+    ],
+)
+def test_local_workers_take_the_gpu_that_was_asked_for(
+    device: str | torch.device | None,
+    already: str,
+    visible: list[str],
+    theirs: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[Sequence[str | None]] = []
+
+    @contextmanager
+    def local(visible: Sequence[str | None], _: int) -> Generator[object]:
+        started.append(visible)
+        yield object()
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", already)
+    monkeypatch.setattr(cluster_module, "local_cluster", local)
+    monkeypatch.setattr(cluster_module, "_client", nullcontext)
+    with open_cluster("local:2", {"name": "r2t-demo", "device": device}) as cluster:
+        assert cluster.clip_arguments == {"name": "r2t-demo", "device": theirs}
+    assert started == [visible]
 
 
 @pytest.mark.parametrize(
