@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from r2t.cli.extract_report import without_rate
 from r2t.cli.ui import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
 from r2t.store.annotations import Annotation
 from r2t.store.errors import StoreError
@@ -45,11 +46,12 @@ def show_plan(
     stored = {name for name in given if opened and opened.has_video(name)}
     paths = {name: path for name, path in given.items() if name not in stored}
     annotations = match_videos(annotations, VideoNames(given))
-    rates, without_rate = frame_rates(config, annotations, list(paths))
+    rates = frame_rates(config, annotations, list(paths))
+    unlabelled = [name for name in paths if name not in rates]
     jobs = [VideoJob(name, paths[name], rate) for name, rate in rates.items()]
     with progress_bar("videos", len(jobs)) as show_done:
         found = plan(config, clip, jobs, show_done)
-    unreadable = {**refused, **without_rate, **found.unreadable}
+    unreadable = {**refused, **found.unreadable}
     free = shutil.disk_usage(_existing_parent(Path(store))).free
     num_query_bytes = query_bytes(clip, len(annotations))
     if json:
@@ -61,6 +63,7 @@ def show_plan(
                 "num_frames": found.num_frames,
                 "duration_seconds": found.duration_seconds,
                 "unreadable": unreadable,
+                "unlabelled": unlabelled,
                 "num_queries": len(annotations),
                 "query_bytes": num_query_bytes,
                 "num_bytes": found.num_bytes,
@@ -86,6 +89,8 @@ def show_plan(
             f"{human_bytes(free)} are free at {store}",
             style="yellow",
         )
+    if unlabelled:
+        note(without_rate(unlabelled), style="yellow")
     for name, reason in unreadable.items():
         note(f"would fail: {name}: {reason}", style="red")
     return not unreadable

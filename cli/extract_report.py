@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ def tell(report: ExtractReport, store: str, show: Callable[[str], None]) -> None
         "changed since they were stored": report.changed,
         "failed": report.failed,
         "refused": report.refused,
+        "left out (no labels)": report.unlabelled,
         "passed over (failed before)": report.quarantined,
     }
     parts = [f"{len(report.done)} extracted"]
@@ -56,6 +57,8 @@ def _tell_wanting(report: ExtractReport) -> None:
     """Name the videos whose features are not in the store as they should be."""
     for reason in report.refused.values():
         note(f"refused: {reason}", style="red")
+    if report.unlabelled:
+        note(without_rate(report.unlabelled), style="yellow")
     if report.failed:
         note(f"failed, and listed in {report.quarantine_path}: {named(report.failed)}")
     if report.changed:
@@ -67,6 +70,14 @@ def _tell_wanting(report: ExtractReport) -> None:
         )
     if report.quarantined:
         note(f"passed over, add --retry-failed to try again: {named(report.quarantined)}")
+
+
+def without_rate(video_ids: Sequence[str]) -> str:
+    """Say why videos are left out that have no frame rate of their own."""
+    return (
+        "left out, since no annotation labels their clips, and so says their frame rate: "
+        f"{named(video_ids)}"
+    )
 
 
 def _tell_stages(report: ExtractReport) -> None:

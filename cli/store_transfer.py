@@ -23,7 +23,7 @@ from r2t.cli.shared.options import (
 )
 from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar, say
 from r2t.store.errors import ConfigError
-from r2t.store.wording import counted
+from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:
     from r2t.store.transfer import TransferReport
@@ -142,12 +142,19 @@ def _require_folders(*folders: Path) -> None:
 
 def _tell(what: str, report: TransferReport, target: str, *, json: bool) -> None:
     """Name every failure, sum up, and exit with 1 if there were any."""
+    if report.without_rate:
+        note(
+            "left out, since no annotation says how long they last, and so their frame rate: "
+            f"{named(report.without_rate)}",
+            style="yellow",
+        )
     for file, reason in report.failures.items():
         note(f"failed: {file}: {reason}", style="red")
     outcome: dict[str, Any] = {
         "videos": report.num_videos,
         "videos_skipped": report.num_skipped,
         "queries": report.num_queries,
+        "without_rate": list(report.without_rate),
         "failures": dict(report.failures),
     }
     if json:

@@ -35,7 +35,7 @@ from r2t.extract.queries import (
 from r2t.extract.replaced import find_replaced
 from r2t.extract.stages import Stage, bottleneck
 from r2t.store.annotations import Annotation
-from r2t.store.errors import VideoError
+from r2t.store.errors import ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.json_lines import printable
 from r2t.store.remove import remove
@@ -50,19 +50,22 @@ if TYPE_CHECKING:
 class ExtractReport:
     """What a run did. Reasons are keyed by video id.
 
-    `refused` have file names that can be no id; `changed` are stored, but of another file than is
-    there now. `quarantined` failed in an earlier run and were not tried; `missing_videos` counts
-    the queries of each annotated video that is neither stored nor among the given files, and
-    `near_misses` says what some of these may be meant for. These queries and those of failed videos
-    are `num_withheld_queries`, which wait for a run that has their videos. `impossible_queries`
-    have a moment wholly outside their video and were left out, with the reason by query id.
-    `rewordings` are stored sentences that new ones seem to replace; both are in the store.
+    `refused` have file names that can be no id. Where each video has a frame rate of its own, by
+    its labels, those without any are `unlabelled` and were left out. `changed` are stored, but of
+    another file than is there now. `quarantined` failed in an earlier run and were not tried;
+    `missing_videos` counts the queries of each annotated video that is neither stored nor among the
+    given files, and `near_misses` says what some of these may be meant for. These queries and those
+    of failed videos are `num_withheld_queries`, which wait for a run that has their videos.
+    `impossible_queries` have a moment wholly outside their video and were left out, with the reason
+    by query id. `rewordings` are stored sentences that new ones seem to replace; both are in the
+    store.
     """
 
     done: tuple[str, ...]
     skipped: tuple[str, ...]
     failed: Mapping[str, str]
     refused: Mapping[str, str]
+    unlabelled: tuple[str, ...]
     changed: Mapping[str, str]
     quarantined: Mapping[str, str]
     missing_videos: Mapping[str, int]
@@ -80,7 +83,7 @@ class ExtractReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every video and query that was asked for is in the store."""
+        """Whether every video and query that was asked for, and has a frame rate, is stored."""
         wanting = self.failed or self.refused or self.changed or self.quarantined
         withheld = self.missing_videos or self.impossible_queries
         return not (wanting or withheld or self.interrupted)
@@ -133,8 +136,9 @@ def extract(
     pending = [video_id for video_id in paths if video_id not in settled]
     set_aside = {} if config.retry_failed else quarantine.read()
     quarantined = {name: set_aside[name] for name in pending if name in set_aside}
-    rates, failed = frame_rates(config, annotations, pending)
+    rates = frame_rates(config, annotations, pending)
     jobs = [VideoJob(name, paths[name], rates[name]) for name in rates if name not in quarantined]
+    failed: dict[str, str] = {}
     with store.writer() as writer, _sigterm_as_interrupt():
         for video_id in skipped:
             writer.index(video_id)
@@ -162,6 +166,7 @@ def extract(
         skipped=tuple(skipped),
         failed=failed,
         refused=refused,
+        unlabelled=tuple(name for name in pending if name not in rates),
         changed=changed,
         quarantined=quarantined,
         missing_videos=missing,
@@ -218,20 +223,25 @@ def _run(
 
 def frame_rates(
     config: ExtractConfig, annotations: Sequence[Annotation], video_ids: Sequence[str]
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the frame rate of each video, and why some have none."""
+) -> dict[str, float]:
+    """Return the frame rate of each video that has one.
+
+    Where each has its own, by its labels, a dataset's folder may hold videos without any, as that
+    of YouTube Highlights does. Raises `ConfigError` where no annotation has labels.
+    """
     if config.frame_rate != PER_VIDEO:
-        return dict.fromkeys(video_ids, float(config.frame_rate)), {}
+        return dict.fromkeys(video_ids, float(config.frame_rate))
     clips = {
         each.video_id: each.saliency.clip_seconds
         for each in annotations
         if each.saliency is not None
     }
-    reason = "one frame a clip was asked for, but no annotation has saliency of its clips"
-    return (
-        {name: 1 / clips[name] for name in video_ids if name in clips},
-        {name: reason for name in video_ids if name not in clips},
-    )
+    if video_ids and not clips:
+        raise ConfigError(
+            "one frame a clip was asked for, but no annotation has saliency of its clips: give the "
+            "annotations that have, or a number of frames a second"
+        )
+    return {name: 1 / clips[name] for name in video_ids if name in clips}
 
 
 @contextmanager

@@ -51,13 +51,15 @@ _MAX_NAME_BYTES = 255
 class TransferReport:
     """What a transfer did: counts, and why each file in `failures` was left out.
 
-    `num_skipped` videos were there already.
+    `num_skipped` videos were there already; those `without_rate` have a frame rate of their own,
+    which no annotation tells, and were left out.
     """
 
     num_videos: int
     num_skipped: int
     num_queries: int
     failures: Mapping[str, str]
+    without_rate: tuple[str, ...] = ()
 
 
 def official_spec(
@@ -97,18 +99,25 @@ def import_r2_npy(
     """Add released features to a store: all files of `videos`, and the annotated ones of `queries`.
 
     Videos that the store has are skipped, so the same call resumes. A video lasts as long as its
-    annotations say, else as many slots as it has frames. Files that cannot be used are reported
-    and do not stop the rest; a failing disk does.
+    annotations say, else as many slots as it has frames; one with a frame rate of its own that
+    nobody annotated is left out. Files that cannot be used are reported and do not stop the rest; a
+    failing disk does.
     """
     files = sorted(videos.glob("*.npy"))
     if not files:
         raise ConfigError(f"{videos} holds no .npy files; give the folder of the videos' features")
     annotations = match_videos(annotations, VideoNames(file.stem for file in files))
     durations = {a.video_id: a.duration_seconds for a in annotations if a.duration_seconds}
+    known = [file for file in files if store.spec.frame_rate != PER_VIDEO or file.stem in durations]
+    without_rate = tuple(file.stem for file in files if file not in known)
+    if not known:
+        raise ConfigError(
+            "each video has its own frame rate, but no annotation says how long it lasts"
+        )
     failures: dict[str, str] = {}
     num_skipped = 0
     with store.writer() as writer, _noting_odd_durations() as odd:
-        for number, file in enumerate(files, start=1):
+        for number, file in enumerate(known, start=1 + len(without_rate)):
             try:
                 if store.has_video(file.stem):
                     writer.index(file.stem)
@@ -119,12 +128,12 @@ def import_r2_npy(
                 failures[str(file)] = str(error)
             if on_video is not None:
                 on_video(number)
-        num_videos = len(files) - num_skipped - len(failures)
+        num_videos = len(known) - num_skipped - len(failures)
         num_queries = 0
         for start in range(0, len(annotations), _QUERIES_PER_PART):
             rows = annotations[start : start + _QUERIES_PER_PART]
             num_queries += _import_queries(writer, store.spec, queries, rows, failures)
-    return TransferReport(num_videos, num_skipped, num_queries, failures)
+    return TransferReport(num_videos, num_skipped, num_queries, failures, without_rate)
 
 
 def export_r2_npy(
@@ -168,10 +177,9 @@ def _import_video(
     num_frames = len(frames)
     if spec.frame_rate != PER_VIDEO:
         frame_rate_fps = float(spec.frame_rate)
-    elif duration is not None:
-        frame_rate_fps = num_frames / duration
     else:
-        raise VideoError("its frame rate is its own, but no annotation says how long it lasts")
+        assert duration is not None, "others are left out"
+        frame_rate_fps = num_frames / duration
     covered = num_frames / frame_rate_fps
     if duration is not None and abs(covered - duration) > max(2 / frame_rate_fps, 0.05 * duration):
         odd.append(

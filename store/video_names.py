@@ -134,7 +134,7 @@ def match_videos(annotations: Sequence[Annotation], names: VideoNames) -> list[A
         name, found = cameras[0]
         warnings.warn(
             f"TACoS' annotations leave out the camera that its videos are named with: {name!r} is "
-            f"taken for {found!r}, and so with {counted(len(cameras), 'video')}",
+            f"taken for {found!r}, as one of {counted(len(cameras), 'video')}",
             AnnotationWarning,
             stacklevel=2,
         )

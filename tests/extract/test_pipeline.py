@@ -239,7 +239,12 @@ def test_one_frame_a_clip(clip: FrozenClip, tmp_path: Path, videos: list[Path]) 
     report = extract(ExtractConfig(frame_rate="per-video"), clip, store, videos[:2], [query])
     assert store.read_video("one").num_frames == 4
     assert store.read_video("one").frame_rate_fps == pytest.approx(1 / 1.5)
-    assert "no annotation has saliency" in report.failed["two"]
+    assert (report.unlabelled, report.failed, report.complete) == (("two",), {}, True)
+    assert not Quarantine(store.location).read()
+    config = ExtractConfig(frame_rate="per-video")
+    assert extract(config, clip, store, videos[:2], [query]).unlabelled == ("two",)
+    with pytest.raises(ConfigError, match="no annotation has saliency"):
+        extract(config, clip, store, videos[:2], [])
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_complete(

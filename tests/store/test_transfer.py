@@ -231,7 +231,10 @@ def test_a_frame_rate_for_each_video(released: Released, tmp_path: Path) -> None
     store = FeatureStore.create(tmp_path / "per-video.zarr", spec)
     report = bring_in(store, released)
     assert store.read_video("-dog").frame_rate_fps == 6 / 12.25
-    assert set(report.failures) == {str(released.videos / f"{v}.npy") for v in ("cat", "d.o.t")}
+    assert (report.num_videos, report.without_rate) == (1, ("cat", "d.o.t"))
+    assert (set(report.failures), report.num_queries) == (set(), 3)
+    with pytest.raises(ConfigError, match="no annotation says how long"):
+        bring_in(store, released, annotations=released.annotations[1:])
 
 
 def test_eight_bit_features_export_within_half_a_step(tmp_path: Path) -> None:
