@@ -219,6 +219,7 @@ def ask_store(
     from r2t.train.fit import evaluation_queries
     from r2t.train.ground_store import StoredQueries
     from r2t.train.grounder import Grounder
+    from r2t.train.reader import Reading
     from r2t.train.window_plan import scoring_plan
 
     store = FeatureStore.open(location)
@@ -228,7 +229,8 @@ def ask_store(
     )
     queries = evaluation_queries(store, split, domain, grounder.trained_on)
     plan = scoring_plan(grounder.config, grounder.trained_on, as_windows(asking.windows))
-    stored = StoredQueries(store, queries, plan, batch_size=asking.batch_size)
+    reading = Reading(device=grounder.device)
+    stored = StoredQueries(store, queries, plan, batch_size=asking.batch_size, reading=reading)
     truth = stored.annotations
     if not truth:
         offered = ", ".join(sorted(set(store.queries["split"]))) or "no queries at all"

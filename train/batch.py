@@ -244,13 +244,13 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy what the model reads to a device, without waiting if the memory is pinned."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def clone(self) -> Batch:
         """Copy the features, to keep a batch whose memory its reader is going to use again."""
-        return self._map(torch.clone)
+        return self.map(torch.clone)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
             videos=change(self.videos),

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.frame_source import stored_video
-from r2t.store.schema import QueryFeatures, VideoFeatures
-from r2t.train.batch import collate
+from r2t.store.schema import QueryFeatures
+from r2t.train.batch import Batch, float64_seconds
 from r2t.train.decode import Grounding, decode
 from r2t.train.grounder import Grounder
 from r2t.train.presence import presence_score
-from r2t.train.reader import make_sample
+from r2t.train.ring import Arena, SlotSize, aligned
+from r2t.train.row_reader import Loaded, Reading, RowReader, pad_queries, rest_bytes
+from r2t.train.sampling import Row
 from r2t.train.window_plan import WindowPlan, asking_plan
 from r2t.train.windows import ground_source
-
-_READ_THREADS = 2
-_PREFETCH = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +49,9 @@ def search(
     plan = plan or asking_plan(grounder.config, grounder.trained_on)
     lengths = store.lengths()
     ordered = sorted(lengths, key=lambda video_id: (lengths[video_id], video_id))
-    whole = [video_id for video_id in ordered if not plan.divides(lengths[video_id])]
-    for videos, failures in _batches(store, whole, batch_size):
-        yield from failures
-        if videos:
-            yield from _ask(grounder, videos, query)
+    whole = [Row(video_id, lengths[video_id]) for video_id in ordered]
+    whole = [row for row in whole if not plan.divides(row.num_frames)]
+    yield from _ask_whole(grounder, store, whole, query, batch_size)
     for video_id in ordered[len(whole) :]:
         try:
             source = stored_video(store, video_id)
@@ -66,41 +62,74 @@ def search(
             yield Answer(video_id, grounding, presence_score(grounding))
 
 
-def _ask(
-    grounder: Grounder, videos: Sequence[VideoFeatures], query: QueryFeatures
+def _ask_whole(
+    grounder: Grounder,
+    store: FeatureStore,
+    rows: Sequence[Row],
+    query: QueryFeatures,
+    batch_size: int,
 ) -> Iterator[Answer]:
-    batch = collate([make_sample(video, query.tokens, video.video_id) for video in videos])
-    with torch.inference_mode():
-        predictions = grounder.model(batch.to(grounder.device))
-    groundings = decode(predictions, batch, grounder.config.decoding)
-    for video, grounding in zip(videos, groundings, strict=True):
-        yield Answer(video.video_id, grounding, presence_score(grounding))
+    """Ask videos that are short enough in batches, which are read ahead."""
+    loads = [
+        _Load(list(rows[start : start + batch_size]), query)
+        for start in range(0, len(rows), batch_size)
+    ]
+    num_frames = max((len(load.rows) * load.num_frames for load in loads), default=0)
+    size = SlotSize(
+        aligned(num_frames * store.spec.frame_bytes()),
+        rest_bytes(store.spec, min(batch_size, len(rows)), query.tokens.shape[1]),
+    )
+    reader = RowReader(store, Reading(device=grounder.device), tolerant=True)
+    for load, batch in zip(loads, reader.read(iter(loads), len(loads), size), strict=True):
+        with torch.inference_mode():
+            predictions = grounder.model(batch)
+        groundings = decode(predictions, batch, grounder.config.decoding)
+        for row, grounding in zip(load.rows, groundings, strict=True):
+            if row.video_id in load.failures:
+                yield Answer(row.video_id, None, 0.0, load.failures[row.video_id])
+            else:
+                yield Answer(row.video_id, grounding, presence_score(grounding))
 
 
-def _batches(
-    store: FeatureStore, video_ids: Sequence[str], batch_size: int
-) -> Iterator[tuple[list[VideoFeatures], list[Answer]]]:
-    """Read videos ahead of their use, with those that could not be read beside them."""
+@dataclass(frozen=True, eq=False)
+class _Load:
+    """Videos that are asked one query at a time; those that cannot be read give no answer."""
 
-    def read(chosen: Sequence[str]) -> tuple[list[VideoFeatures], list[Answer]]:
-        videos: list[VideoFeatures] = []
-        failures: list[Answer] = []
-        for video_id in chosen:
-            try:
-                videos.append(store.read_video(video_id))
-            except R2TError as error:
-                failures.append(Answer(video_id, None, 0.0, error))
-        return videos, failures
+    rows: list[Row]
+    query: QueryFeatures
+    failures: dict[str, R2TError] = field(default_factory=dict)
 
-    starts = iter(range(0, len(video_ids), batch_size))
-    pending: deque[Future[tuple[list[VideoFeatures], list[Answer]]]] = deque()
-    pool = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="r2t-search")
-    try:
-        while True:
-            while len(pending) < _PREFETCH and (start := next(starts, None)) is not None:
-                pending.append(pool.submit(read, video_ids[start : start + batch_size]))
-            if not pending:
-                return
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    @property
+    def num_frames(self) -> int:
+        """Frames of the longest."""
+        return max(row.num_frames for row in self.rows)
+
+    def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
+        """Return the query once for each video."""
+        return pad_queries([self.query.tokens] * len(self.rows), arena)
+
+    def finish(self, loaded: Loaded) -> list[Batch]:
+        """Return the batch; in place of a video that cannot be read stand zeros."""
+        durations: list[float] = []
+        rates: list[float] = []
+        for row, stored in zip(self.rows, loaded.stored, strict=True):
+            if isinstance(stored, R2TError):
+                self.failures[row.video_id] = stored
+                durations.append(1.0)
+                rates.append(1.0)
+            else:
+                durations.append(stored.duration_seconds)
+                rates.append(stored.frame_rate_fps)
+        query, num_words = loaded.queries
+        batch = Batch(
+            query_ids=tuple(row.video_id for row in self.rows),
+            videos=loaded.videos,
+            video_of_query=torch.arange(len(self.rows)),
+            num_frames=torch.tensor([row.num_frames for row in self.rows]),
+            query=query,
+            num_words=num_words,
+            durations_seconds=float64_seconds(durations),
+            frame_rates_fps=float64_seconds(rates),
+            affine=loaded.affine,
+        )
+        return [batch.map(loaded.hold)]

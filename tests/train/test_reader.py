@@ -13,7 +13,7 @@ from r2t.store import Annotation, FeatureStore
 from r2t.store.errors import AnnotationWarning, ConfigError, CorruptFeatureError, ReadingWarning
 from r2t.train.batch import Batch, Sample, bind, collate
 from r2t.train.reader import FeatureReader, Reading
-from r2t.train.sampling import EpochOrder, Row, Sampling
+from r2t.train.sampling import EpochOrder, Sampling
 from r2t.train.video_cache import VideoCache
 
 
@@ -227,18 +227,6 @@ def test_a_cache_reads_a_video_once(store: FeatureStore) -> None:
         training_reader(store, EpochOrder(), Reading(cache=full))
     with pytest.raises(ConfigError, match="needs one, but the device is cpu"):
         VideoCache("gpu", torch.device("cpu"))
-
-
-def test_processes_share_the_host_s_memory_and_have_a_gpu_each(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
-    monkeypatch.setattr("r2t.train.video_cache.available_bytes", lambda: 1000)
-    rows = {Row("v", 1): 700}
-    VideoCache("gpu", torch.device("cuda:1"), sharers=8).reserve(rows)
-    VideoCache("ram", torch.device("cuda:1")).reserve(rows)
-    with pytest.raises(ConfigError, match="train without a cache"):
-        VideoCache("ram", torch.device("cuda:1"), sharers=8).reserve(rows)
 
 
 def test_eight_bit_features_travel_as_codes(tmp_path: Path) -> None:
