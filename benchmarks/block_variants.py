@@ -145,10 +145,10 @@ def _ours(model: R2Model) -> None:
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to compute the block; `rows_in_tile` of 0 leaves the default."""
+    """A way to compute the block; `bytes_in_tile` of 0 leaves the default."""
 
     change: Callable[[R2Model], None]
-    rows_in_tile: int = 0
+    bytes_in_tile: int = 0
     autocast: bool = False
     compiled: bool = False
 
@@ -159,7 +159,7 @@ VARIANTS = {
     "+ key folded": Variant(_with_pooling(FoldedKey)),
     "+ pooled first": Variant(_pooled_first),
     "+ dropout bits": Variant(_bits),
-    "+ weight algebra": Variant(_ours, rows_in_tile=10**9),
+    "+ weight algebra": Variant(_ours, bytes_in_tile=10**12),
     "ours (+ tiles)": Variant(_ours),
     "ours, bf16": Variant(_ours, autocast=True),
     "straightforward, bf16": Variant(_plain, autocast=True),
@@ -184,10 +184,10 @@ class Contender:
 
     def predict(self, batch: Batch) -> Any:
         """Run the model in the variant's setting."""
-        default = video_tiles.ROWS_IN_TILE
-        video_tiles.ROWS_IN_TILE = self.variant.rows_in_tile or default
+        default = video_tiles.BYTES_IN_TILE
+        video_tiles.BYTES_IN_TILE = self.variant.bytes_in_tile or default
         try:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.variant.autocast):
                 return self.run(batch)
         finally:
-            video_tiles.ROWS_IN_TILE = default
+            video_tiles.BYTES_IN_TILE = default

@@ -146,7 +146,7 @@ class R2Block(StepWeights):
         )
         for tile in plan_tiles([(0, [0])], [num_frames], [0], frames_in_tile(video.tokens)):
             for layer in range(num_layers):
-                tokens = video.read(layer, tile, dtype)
+                tokens = video.read(layer, slice(0, 1), tile.frames, dtype)
                 mapped[layer, tile.frames] = self._weights(layer).video_map(tokens)[0]
         return mapped
 

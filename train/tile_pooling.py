@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
 from r2t.train.dropout_bits import as_numbers_, draw_kept, keep_, spread
-from r2t.train.video_tiles import Tile, VideoTokens, as_slice
+from r2t.train.video_tiles import PlacedTile, VideoTokens
 
 EPSILON = 1e-5  # of torch.nn.LayerNorm
 
@@ -27,25 +28,56 @@ class MapWeights(NamedTuple):
     output_weight: Tensor
     output_bias: Tensor
 
+    def scaled(self, dropout: float) -> MapWeights:
+        """Let the norms scale what dropout keeps."""
+        if not dropout:
+            return self
+        scale = 1 / (1 - dropout)
+        return self._replace(
+            input_gain=self.input_gain * scale,
+            input_shift=self.input_shift * scale,
+            output_gain=self.output_gain * scale,
+            output_shift=self.output_shift * scale,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Setting:
     """What to pool, and how; no gradient is asked of any of it.
 
     `competing_words` are those that take part in the maximum. `dtype` is that of the products.
-    `keep`: a backward pass will follow.
+    `keep`: a backward pass will follow. `mapped_first`: the map's second linear layer meets every
+    patch, and not what words have pooled of them.
     """
 
     video: VideoTokens
-    tiles: list[Tile]
+    tiles: list[PlacedTile]
     competing_words: Bool[Tensor, "batch words"]
     dropout: float
     dtype: torch.dtype
     keep: bool
+    mapped_first: bool
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
         """Multiply matrices in `dtype`; the result has the dtype of the operands."""
+        if left.dtype == self.dtype:
+            return left @ right
         return (left.to(self.dtype) @ right.to(self.dtype)).to(left.dtype)
+
+    def linear(self, values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Apply a linear layer, whose product is in `dtype`."""
+        if values.dtype == self.dtype:
+            return F.linear(values, weight, bias)
+        return self.product(values, weight.T).add_(bias)
+
+    def add_product_(self, total: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add to a matrix the product of two, or to several as many products."""
+        if left.dtype != self.dtype:
+            total.add_(self.product(left, right))
+        elif total.ndim == 2:
+            total.addmm_(left, right)
+        else:
+            total.baddbmm_(left, right)
 
 
 class Kept(NamedTuple):
@@ -54,30 +86,33 @@ class Kept(NamedTuple):
     hidden: Tensor
     input_kept: Tensor | None
     output_kept: Tensor | None
+    mapped: Tensor | None
     attention: Tensor
     winners: Tensor
 
 
 class Sums(NamedTuple):
-    """Gradients so far. `map.input_weight` holds A and `kept_inputs` B until `finish`."""
+    """Gradients of the map so far: views of one tensor. `kept_inputs` is B until `finish`.
 
-    words: Tensor
-    probes: Tensor
+    So is `map.input_weight` A.
+    """
+
+    together: Tensor
     map: MapWeights
     kept_inputs: Tensor
 
     @classmethod
-    def zero(cls, words: Tensor, weights: MapWeights) -> Sums:
-        of_map = MapWeights(*[torch.zeros_like(weight) for weight in weights])
-        kept_inputs = torch.zeros_like(weights.input_weight)
-        return cls(torch.zeros_like(words), torch.zeros_like(words), of_map, kept_inputs)
+    def zero(cls, weights: MapWeights) -> Sums:
+        shapes = (*weights, weights.input_weight)
+        sizes = [like.numel() for like in shapes]
+        together = weights.input_weight.new_zeros(sum(sizes))
+        views = zip(together.split(sizes), shapes, strict=True)
+        *of_map, kept_inputs = [view.view_as(like) for view, like in views]
+        return cls(together, MapWeights(*of_map), kept_inputs)
 
     def add_(self, other: Sums) -> Sums:
         """Add another part of the gradients."""
-        mine = (self.words, self.probes, *self.map, self.kept_inputs)
-        theirs = (other.words, other.probes, *other.map, other.kept_inputs)
-        for own, more in zip(mine, theirs, strict=True):
-            own.add_(more)
+        self.together.add_(other.together)
         return self
 
     def finish(self, weights: MapWeights, dropout: float) -> MapWeights:
@@ -96,59 +131,73 @@ class Sums(NamedTuple):
 
 
 class TilePooling:
-    """A tile at one layer. Letters: v videos, f frames, p patches, q queries, w words, c width."""
+    """A tile at one layer. Letters: v videos, q queries, f frames, p patches, w words, c width.
+
+    Where frames of all videos follow each other they are n, and words of all queries of a video s.
+    """
 
     def __init__(
-        self, setting: Setting, weights: MapWeights, layer: int, tile: Tile, seed: int | None
+        self, setting: Setting, weights: MapWeights, layer: int, place: PlacedTile, seed: int | None
     ) -> None:
         self.setting = setting
         self.weights = weights
         self.layer = layer
-        self.tile = tile
+        self.place = place
         self.seed = seed  # of dropout, None without
-        self.rows = as_slice([query for group in tile.queries for query in group])
+        tile = place.tile
+        self.frames = tile.frames
         self.asked = (len(tile.queries), len(tile.queries[0]))
-        self.scale = 1 / (1 - setting.dropout)  # of what dropout keeps; part of the norms' weights
 
     def pool(self, words: Tensor, probes: Tensor, cls_tokens: Tensor, pooled: Tensor) -> Kept:
-        """Write the tile's part of the results."""
-        weights, product = self.weights, self.setting.product
-        features = self._normalised(
-            weights.input_gain * self.scale, weights.input_shift * self.scale
-        )
+        """Write the tile's part of the results. Words that do not compete are -inf."""
+        weights, setting = self.weights, self.setting
+        features = self._normalised(weights.input_gain, weights.input_shift)
         generator = None
         if self.seed is not None:
             generator = torch.Generator(words.device).manual_seed(self.seed)
         input_kept = self._draw_kept(features, generator)
         keep_(features, _spread(input_kept, features))
-        hidden = product(features, weights.input_weight.T).add_(weights.input_bias).relu_()
+        hidden = setting.linear(features, weights.input_weight, weights.input_bias).relu_()
         output_kept = self._draw_kept(hidden, generator)
-        patches = self._patches(hidden, output_kept)[0]  # y: v f p c
-        scores = product(patches.flatten(1, 2), self._probes(probes).transpose(1, 2))
-        attention = scores.unflatten(1, patches.shape[1:3]).softmax(dim=2)  # v f p qw
-        seen = product(attention.transpose(2, 3), patches)
-        found = product(seen, weights.output_weight.T).unflatten(2, (self.asked[1], -1))
-        found += (self._of_tile(words) + weights.output_bias)[:, None]
-        if self.tile.padded:
-            competing = self.setting.competing_words[self.rows, : self.tile.num_words]
-            out = ~competing.unflatten(0, self.asked)[:, None, ..., None]
-            found.masked_fill_(out, -torch.inf)
-        best, winners = found.max(dim=3)  # v f q c
-        pooled[self.layer, self.rows, self.tile.frames] = best.transpose(1, 2).flatten(0, 1)
-        mapped = product(patches[:, :, 0], weights.output_weight.T) + weights.output_bias
-        cls_tokens[self.layer, self.rows, self.tile.frames] = mapped.repeat_interleave(
-            self.asked[1], dim=0
-        )
-        return Kept(hidden, input_kept, output_kept, attention, winners)
+        patches = self._patches(hidden, output_kept)[0]
+        head = weights.output_weight, weights.output_bias
+        mapped = setting.linear(patches, *head) if setting.mapped_first else None
+        seen = patches if mapped is None else mapped
+        scores = setting.product(self._by_video(seen), self._of_tile(probes).transpose(1, 2))
+        attention = scores.view(*seen.shape[:2], -1).softmax(dim=1)  # n p s
+        found = setting.product(attention.transpose(1, 2), seen)
+        cls_patches = seen[:, 0]
+        if mapped is None:
+            found = setting.product(found, weights.output_weight.T)
+            cls_patches = setting.linear(cls_patches, *head)
+        found = self._by_video(found).unflatten(1, (-1, self._num_words * self.asked[1]))
+        found += self._of_tile(words)[:, None]
+        best, winners = found.unflatten(2, (self.asked[1], -1)).max(dim=3)  # v f q c
+        self._write(pooled, best.transpose(1, 2))
+        of_video = cls_patches.unflatten(0, (self.asked[0], 1, -1))
+        self._write(cls_tokens, of_video.expand(-1, self.asked[1], -1, -1))
+        return Kept(hidden, input_kept, output_kept, mapped, attention, winners)
 
     def backward(
         self, probes: Tensor, kept: Kept, d_cls_tokens: Tensor, d_pooled: Tensor, sums: Sums
-    ) -> None:
-        """Add the gradients of words, probes and map."""
+    ) -> tuple[Tensor, Tensor]:
+        """Add the gradients of the map; return those of the tile's words and probes: v s c."""
         patches, mean, deviation = self._patches(kept.hidden, kept.output_kept)
-        d_patches = self._pool_backward(patches, probes, kept, (d_cls_tokens, d_pooled), sums)
+        d_best = self._read(d_pooled).transpose(1, 2)
+        d_found = d_best.new_zeros(*d_best.shape[:3], self._num_words, d_best.shape[3])
+        d_found.scatter_(3, kept.winners[:, :, :, None], d_best[:, :, :, None])
+        d_words = d_found.sum(dim=1).flatten(1, 2)
+        d_cls = self._read(d_cls_tokens).sum(dim=1).flatten(0, 1)
+        d_found = d_found.flatten(0, 1).flatten(1, 2)  # n s c
+        d_patches, d_probes = self._pool_backward(patches, probes, kept, (d_found, d_cls), sums)
         del patches  # as large as the gradient
         self._map_backward(d_patches, kept, (mean, deviation), sums)
+        return d_words, d_probes
+
+    def add_rows_(self, by_query: Tensor, rows: Tensor) -> None:
+        """Add rows of the tile's words to those of all queries."""
+        place = (self.layer, self.place.rows, slice(self._num_words))
+        by_query[place] += rows.view(-1, self._num_words, rows.shape[2])
 
     def _pool_backward(
         self,
@@ -157,36 +206,33 @@ class TilePooling:
         kept: Kept,
         d_outputs: tuple[Tensor, Tensor],
         sums: Sums,
-    ) -> Tensor:
-        """Return the gradient of y, which `patches` is."""
-        weights, product = self.weights, self.setting.product
-        d_cls_tokens, d_pooled = d_outputs
-        here = (self.layer, self.rows, self.tile.frames)
-        d_best = d_pooled[here].unflatten(0, self.asked).transpose(1, 2)
-        d_mapped = d_cls_tokens[here].unflatten(0, self.asked).sum(dim=1)
-        d_found = d_best.new_zeros(*d_best.shape[:3], self.tile.num_words, d_best.shape[3])
-        d_found.scatter_(3, kept.winners[:, :, :, None], d_best[:, :, :, None])
-        sums.words[self.layer, self.rows, : self.tile.num_words] += d_found.sum(1).flatten(0, 1)
-
-        d_found = d_found.flatten(2, 3)
-        seen = product(kept.attention.transpose(2, 3), patches)
-        cls_patches = patches[:, :, 0]
-        sums.map.output_weight.add_(product(d_found.flatten(0, 2).T, seen.flatten(0, 2)))
-        sums.map.output_weight.add_(product(d_mapped.flatten(0, 1).T, cls_patches.flatten(0, 1)))
-        sums.map.output_bias.add_(d_best.sum(dim=(0, 1, 2)) + d_mapped.sum(dim=(0, 1)))
-
-        d_seen = product(d_found, weights.output_weight)
-        weighted = product(patches, d_seen.transpose(2, 3)) * kept.attention
-        d_scores = weighted - kept.attention * weighted.sum(dim=2, keepdim=True)
-        d_scores = d_scores.flatten(1, 2)
-        d_probes = product(d_scores.transpose(1, 2), patches.flatten(1, 2))
-        sums.probes[self.layer, self.rows, : self.tile.num_words] += d_probes.unflatten(
-            1, (self.asked[1], -1)
-        ).flatten(0, 1)
-        d_patches = product(kept.attention, d_seen)
-        d_patches += product(d_scores, self._probes(probes)).unflatten(1, patches.shape[1:3])
-        d_patches[:, :, 0] += product(d_mapped, weights.output_weight)
-        return d_patches
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients of y, which `patches` is, and of the probes."""
+        setting, head = self.setting, self.weights.output_weight
+        d_found, d_cls = d_outputs
+        seen = patches if kept.mapped is None else kept.mapped
+        if kept.mapped is None:
+            found = setting.product(kept.attention.transpose(1, 2), patches)
+            of_head = sums.map.output_weight
+            setting.add_product_(of_head, d_found.flatten(0, 1).T, found.flatten(0, 1))
+            setting.add_product_(of_head, d_cls.T, patches[:, 0])
+            sums.map.output_bias.add_(d_found.sum(dim=(0, 1))).add_(d_cls.sum(dim=0))
+            d_found, d_cls = setting.product(d_found, head), setting.product(d_cls, head)
+        d_attention = setting.product(seen, d_found.transpose(1, 2))
+        d_scores = torch.ops.aten._softmax_backward_data(
+            d_attention, kept.attention, 1, d_attention.dtype
+        )
+        by_video = self._by_video(d_scores)
+        d_probes = setting.product(by_video.transpose(1, 2), self._by_video(seen))
+        d_seen = setting.product(kept.attention, d_found)
+        setting.add_product_(self._by_video(d_seen), by_video, self._of_tile(probes))
+        d_seen[:, 0] += d_cls
+        if kept.mapped is not None:
+            rows = d_seen.flatten(0, 1)
+            setting.add_product_(sums.map.output_weight, rows.T, patches.flatten(0, 1))
+            sums.map.output_bias.add_(rows.sum(dim=0))
+            d_seen = setting.product(d_seen, head)
+        return d_seen, d_probes
 
     def _map_backward(
         self, d_patches: Tensor, kept: Kept, statistics: tuple[Tensor, Tensor], sums: Sums
@@ -195,26 +241,32 @@ class TilePooling:
 
         `statistics` of the hidden layer are its mean and inverse deviation.
         """
-        weights, product = self.weights, self.setting.product
-        gain, shift = weights.output_gain * self.scale, weights.output_shift * self.scale
+        weights, setting = self.weights, self.setting
         d_hidden, d_gain, d_shift = torch.ops.aten.native_layer_norm_backward(
-            keep_(d_patches, _spread(kept.output_kept, d_patches)).flatten(0, 2),
+            keep_(d_patches, _spread(kept.output_kept, d_patches)).flatten(0, 1),
             kept.hidden,
-            gain.shape,
+            weights.output_gain.shape,
             *statistics,
-            gain,
-            shift,
+            weights.output_gain,
+            weights.output_shift,
             [True, True, True],
         )
-        sums.map.output_gain.add_(d_gain, alpha=self.scale)
-        sums.map.output_shift.add_(d_shift, alpha=self.scale)
+        scale = 1 / (1 - setting.dropout)
+        sums.map.output_gain.add_(d_gain, alpha=scale)
+        sums.map.output_shift.add_(d_shift, alpha=scale)
         d_linear = torch.ops.aten.threshold_backward(d_hidden, kept.hidden, 0)
         sums.map.input_bias.add_(d_linear.sum(dim=0))
-        features = self._normalised(None, None)
+        ones = torch.ones_like(weights.input_gain)  # without any, the norm takes twice as long
+        features = self._normalised(ones, torch.zeros_like(ones))
         masks = _spread(kept.input_kept, features)
-        sums.map.input_weight.add_(product(d_linear.T, keep_(features, masks)))
+        setting.add_product_(sums.map.input_weight, d_linear.T, keep_(features, masks))
         if masks is not None:
-            sums.kept_inputs.add_(product(d_linear.T, as_numbers_(masks, features.dtype)))
+            kept_inputs = as_numbers_(masks, features.dtype)
+            setting.add_product_(sums.kept_inputs, d_linear.T, kept_inputs)
+
+    @property
+    def _num_words(self) -> int:
+        return self.place.tile.num_words
 
     def _draw_kept(self, like: Tensor, generator: torch.Generator | None) -> Tensor | None:
         """Draw which elements of a tensor dropout keeps, all of them if None."""
@@ -222,27 +274,37 @@ class TilePooling:
             return None
         return draw_kept(like.numel(), self.setting.dropout, generator)
 
-    def _normalised(self, gain: Tensor | None, shift: Tensor | None) -> Tensor:
-        features = self.setting.video.read(self.layer, self.tile, self.weights.input_weight.dtype)
+    def _normalised(self, gain: Tensor, shift: Tensor) -> Tensor:
+        features = self.setting.video.read(
+            self.layer, self.place.videos, self.frames, self.weights.input_weight.dtype
+        )
         width = features.shape[-1:]
         return torch.native_layer_norm(features, width, gain, shift, EPSILON)[0].flatten(0, 2)
 
     def _patches(self, hidden: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return y [v f p c], and the mean and inverse deviation of the hidden layer."""
-        gain, shift = self.weights.output_gain * self.scale, self.weights.output_shift * self.scale
-        width = gain.shape
-        patches, mean, deviation = torch.native_layer_norm(hidden, width, gain, shift, EPSILON)
-        num_frames = self.tile.frames.stop - self.tile.frames.start
+        """Return y [n p c], and the mean and inverse deviation of the hidden layer."""
+        gain, shift = self.weights.output_gain, self.weights.output_shift
+        patches, mean, deviation = torch.native_layer_norm(hidden, gain.shape, gain, shift, EPSILON)
         keep_(patches, _spread(kept, patches))
-        return patches.unflatten(0, (self.asked[0], num_frames, -1)), mean, deviation
+        num_frames = self.asked[0] * (self.frames.stop - self.frames.start)
+        return patches.view(num_frames, -1, patches.shape[1]), mean, deviation
+
+    def _by_video(self, by_frame: Tensor) -> Tensor:
+        """Put what frames have of each video into one row: n p c to v fp c."""
+        return by_frame.view(self.asked[0], -1, by_frame.shape[2])
 
     def _of_tile(self, by_query: Tensor) -> Tensor:
-        """Return the rows of the tile's queries: v q w c."""
-        return by_query[self.layer, self.rows, : self.tile.num_words].unflatten(0, self.asked)
+        """Return all words of all queries of each of the tile's videos: v s c."""
+        words = by_query[self.layer, self.place.rows, : self._num_words]
+        return words.reshape(self.asked[0], -1, words.shape[2])
 
-    def _probes(self, probes: Tensor) -> Tensor:
-        """Return all words of all queries of each video: v qw c."""
-        return self._of_tile(probes).flatten(1, 2)
+    def _read(self, by_query: Tensor) -> Tensor:
+        """Return the tile's part of a result's gradient: v q f c."""
+        return by_query[self.layer, self.place.rows, self.frames].unflatten(0, self.asked)
+
+    def _write(self, by_query: Tensor, values: Tensor) -> None:
+        """Write the tile's part of a result, given as v q f c."""
+        by_query[self.layer, self.place.rows, self.frames] = values.flatten(0, 1)
 
 
 def _spread(kept: Tensor | None, like: Tensor) -> Tensor | None:

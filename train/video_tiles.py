@@ -9,16 +9,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Rows of a tile: 6 MB of float32 at CLIP's width mostly stay in a processor's shared cache and keep
-# its cores busy; a GPU needs far more to do at a time.
-ROWS_IN_TILE = 1900
-ROWS_IN_GPU_TILE = 65536
+# Float32 tokens of a tile: so many mostly stay in a processor's shared cache and keep its cores
+# busy, at any width; a GPU needs far more to do at a time.
+BYTES_IN_TILE = 5_840_000
+BYTES_IN_GPU_TILE = 200_000_000
+
+Places = slice | Tensor  # in the first dimension of a tensor
 
 
 def frames_in_tile(tokens: Tensor) -> int:
     """Return how many frames of these tokens to work on at a time."""
-    rows = ROWS_IN_TILE if tokens.device.type == "cpu" else ROWS_IN_GPU_TILE
-    return max(1, rows // tokens.shape[-2])
+    num_bytes = BYTES_IN_TILE if tokens.device.type == "cpu" else BYTES_IN_GPU_TILE
+    return max(1, num_bytes // (4 * tokens.shape[-2] * tokens.shape[-1]))
 
 
 class Tile(NamedTuple):
@@ -27,8 +29,7 @@ class Tile(NamedTuple):
     videos: list[int]
     frames: slice
     queries: list[list[int]]  # of each of the videos
-    num_words: int
-    padded: bool  # some of the queries have fewer words
+    num_words: int  # of the longest query
 
 
 def plan_tiles(
@@ -39,9 +40,10 @@ def plan_tiles(
 ) -> Iterator[Tile]:
     """Cut videos and the queries asked about them into tiles of at most `max_frames` frames.
 
-    Neighbours with as many queries share a tile, padded to the longest, if they fit whole; a longer
+    Videos with as many queries share a tile, padded to the longest, if they fit whole; a longer
     video is cut into windows. Both lengths are by query.
     """
+    asked = sorted(asked, key=lambda video: len(video[1]))
     first = 0
     while first < len(asked):
         last, longest = first, 0
@@ -52,10 +54,10 @@ def plan_tiles(
             last, longest = last + 1, padded
         videos = [video for video, _ in asked[first:last]]
         queries = [group for _, group in asked[first:last]]
-        words = {num_words[query] for group in queries for query in group}
+        words = max(num_words[query] for group in queries for query in group)
         for start in range(0, longest, max_frames):
             frames = slice(start, min(start + max_frames, longest))
-            yield Tile(videos, frames, queries, max(words), padded=len(words) > 1)
+            yield Tile(videos, frames, queries, words)
         first = last
 
 
@@ -70,24 +72,53 @@ class VideoTokens:
     affine: Tensor | None  # [videos, 2, layers, width]
     times: Tensor | None  # [videos, frames, 2]
 
-    def read(self, layer: int, tile: Tile, dtype: torch.dtype) -> Tensor:
+    def read(self, layer: int, videos: Places, frames: slice, dtype: torch.dtype) -> Tensor:
         """Copy a tile's tokens into one buffer [videos, frames, tokens, width], to compute in."""
-        videos = as_slice(tile.videos)
-        stored = self.tokens[videos, layer, tile.frames]
+        stored = _take(self.tokens[:, layer, frames], videos)
         num_times = 0 if self.times is None else self.times.shape[-1]
         width = stored.shape[-1]
         buffer = stored.new_empty(*stored.shape[:-1], width + num_times, dtype=dtype)
         features = buffer[..., :width].copy_(stored)
         if self.affine is not None:
-            scale, offset = self.affine[videos, :, layer, None, None].unbind(1)
+            scale, offset = _take(self.affine[:, :, layer, None, None], videos).unbind(1)
             features.mul_(scale).add_(offset)
         if self.times is not None:
-            buffer[..., width:] = self.times[videos, tile.frames, None]
+            buffer[..., width:] = _take(self.times[:, frames, None], videos)
         return buffer
 
 
-def as_slice(places: list[int]) -> slice | list[int]:
-    """Prefer a view to a gathered copy."""
-    first = places[0]
-    consecutive = places == list(range(first, first + len(places)))
-    return slice(first, first + len(places)) if consecutive else places
+def _take(rows: Tensor, places: Places) -> Tensor:
+    return rows[places] if isinstance(places, slice) else rows.index_select(0, places)
+
+
+class PlacedTile(NamedTuple):
+    """A tile and where its videos and their queries, video by video, are in tensors of a device."""
+
+    tile: Tile
+    videos: Places
+    rows: Places
+
+
+def place_tiles(tiles: Sequence[Tile], device: torch.device) -> list[PlacedTile]:
+    """Locate tiles once for all layers and passes: one copy to the device, if there is any.
+
+    Consecutive places are a slice, which gives a view instead of a gathered copy.
+    """
+    lists: list[list[int]] = []
+    for tile in tiles:
+        lists += tile.videos, [query for group in tile.queries for query in group]
+    scattered = [places for places in lists if not _consecutive(places)]
+    together = torch.tensor([p for places in scattered for p in places], dtype=torch.int64)
+    copied = iter(together.to(device, non_blocking=True).split([len(each) for each in scattered]))
+    located = [
+        slice(places[0], places[0] + len(places)) if _consecutive(places) else next(copied)
+        for places in lists
+    ]
+    return [
+        PlacedTile(tile, videos, rows)
+        for tile, videos, rows in zip(tiles, located[::2], located[1::2], strict=True)
+    ]
+
+
+def _consecutive(places: list[int]) -> bool:
+    return places == list(range(places[0], places[0] + len(places)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,16 +11,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from r2t.train import tile_lanes, tile_pooling, video_tiles
+from r2t.train import spatial_pooling, tile_lanes, tile_pooling, video_tiles
 from r2t.train.batch import Batch, Sample, collate
 from r2t.train.dropout_bits import as_numbers_, draw_kept, keep_, spread
 from r2t.train.losses import LossConfig, compute_losses
 from r2t.train.model import Predictions, R2Model
 from r2t.train.model_config import R2Config
-from r2t.train.spatial_pooling import PoolPatches
+from r2t.train.padding import Extents
+from r2t.train.spatial_pooling import PoolPatches, maps_first
 from r2t.train.tile_pooling import Setting
-from r2t.train.video_tiles import Tile, VideoTokens, plan_tiles
+from r2t.train.video_tiles import Tile, VideoTokens, place_tiles, plan_tiles
 
 TOLERANCE = 1e-5  # of a tensor's maximum
 SHAPES = ((1, 3), (20, 5), (9, 12), (3, 4), (17, 9))
@@ -93,14 +96,17 @@ def sharing(batch: Batch, owners: Sequence[int]) -> Batch:
 
 @pytest.mark.parametrize("padding", ["independent", "official"])
 @pytest.mark.parametrize("rows_in_tile", [5, 20, 10_000])
+@pytest.mark.parametrize("mapped_first", [False, True])
 def test_every_output_and_gradient_is_the_straightforward_one(
     padding: str,
     rows_in_tile: int,
+    mapped_first: bool,
     pair: Callable[..., tuple[R2Model, R2Model]],
     make_sample: Callable[..., Sample],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(video_tiles, "ROWS_IN_TILE", rows_in_tile)
+    monkeypatch.setattr(video_tiles, "BYTES_IN_TILE", 4 * 48 * rows_in_tile)
+    monkeypatch.setattr(spatial_pooling, "maps_first", lambda words, patches: mapped_first)
     model, plain = pair(padding=padding)
     batch = collate([make_sample(*shape) for shape in SHAPES])
     for asked in (batch, sharing(batch, (1, 1, 2, 1, 2))):
@@ -203,7 +209,7 @@ def test_the_number_of_lanes_changes_no_bit(
     monkeypatch: pytest.MonkeyPatch,
     dropout: float,
 ) -> None:
-    monkeypatch.setattr(video_tiles, "ROWS_IN_TILE", 20)
+    monkeypatch.setattr(video_tiles, "BYTES_IN_TILE", 4 * 48 * 20)
     model, _ = pair(dropout=dropout)
     batch = collate([make_sample(*shape) for shape in SHAPES])
     parts: list[int] = []
@@ -256,16 +262,23 @@ def test_gradients_of_the_function_itself() -> None:
     times = torch.rand(2, 3, 2, dtype=torch.float64)
     competing = torch.tensor([[True, True], [True, False], [True, True]])
     tiles = [
-        Tile([0], slice(0, 2), [[0, 2]], 2, padded=False),
-        Tile([0], slice(2, 3), [[0, 2]], 2, padded=False),
-        Tile([1], slice(0, 3), [[1]], 2, padded=True),
+        Tile([0], slice(0, 2), [[0, 2]], 2),
+        Tile([0], slice(2, 3), [[0, 2]], 2),
+        Tile([1], slice(0, 3), [[1]], 2),
     ]
     shapes = [(7,), (7,), (6, 7), (6,), (6,), (6,), (6, 6), (6,)]
     inputs = [torch.randn(2, 3, 2, 6), torch.randn(2, 3, 2, 6), *map(torch.randn, shapes)]
     inputs = [tensor.double().requires_grad_() for tensor in inputs]
-    for dropout in (0.0, 0.3):
+    placed = place_tiles(tiles, tokens.device)
+    for dropout, mapped_first in itertools.product((0.0, 0.3), (False, True)):
         setting = Setting(
-            VideoTokens(tokens, None, times), tiles, competing, dropout, torch.float64, keep=True
+            VideoTokens(tokens, None, times),
+            placed,
+            competing,
+            dropout,
+            torch.float64,
+            keep=True,
+            mapped_first=mapped_first,
         )
 
         def pooled(*tensors: Tensor, setting: Setting = setting) -> Any:
@@ -296,9 +309,14 @@ def test_a_module_may_be_used_twice_before_its_backward(
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mapped_first", [False, True])
 def test_mixed_precision_learns_the_same(
-    pair: Callable[..., tuple[R2Model, R2Model]], make_sample: Callable[..., Sample]
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
+    monkeypatch: pytest.MonkeyPatch,
+    mapped_first: bool,
 ) -> None:
+    monkeypatch.setattr(spatial_pooling, "maps_first", lambda words, patches: mapped_first)
     model, _ = pair()
     batch = collate([make_sample(9, 12), make_sample(20, 5)])
     exact = gradients(model, batch)["block.video_map.input_linear.weight"].clone()
@@ -308,16 +326,55 @@ def test_mixed_precision_learns_the_same(
     assert torch.cosine_similarity(exact.flatten(), mixed.flatten(), dim=0) > 0.99
 
 
+def test_the_second_layer_meets_patches_where_they_are_fewer_than_words() -> None:
+    assert not maps_first(num_words=50, num_patches=50)
+    assert maps_first(num_words=51, num_patches=50)
+
+
+class _Indexing(TorchFunctionMode):
+    """Counts tensors made of lists, each of which a GPU waits for; an index may be such a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_lists = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        self.num_lists += name in ("tensor", "as_tensor")
+        if name in ("__getitem__", "__setitem__"):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            self.num_lists += sum(isinstance(part, list) for part in index)
+        return func(*args, **(kwargs or {}))
+
+
+def test_places_of_shared_videos_are_copied_to_the_device_once(
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tile_lanes, "lanes_for", lambda parts: (1, 1))  # modes are of a thread
+    monkeypatch.setattr(video_tiles, "BYTES_IN_TILE", 4 * 48 * 20)
+    model, _ = pair()
+    batch = collate([make_sample(*shape) for shape in SHAPES])
+    batch = sharing(batch, (1, 2, 1, 2, 4))
+    with _Indexing() as seen:
+        output = model.block(batch, Extents.independent(batch))
+        output.frames.sum().backward()
+    assert seen.num_lists == 1
+
+
 def test_tiles_cover_real_frames_and_little_else() -> None:
     asked = [(0, [0]), (1, [1, 3]), (2, [2]), (3, [4])]
     frames, words = [70, 4, 3, 4, 2], [9, 5, 6, 5, 8]
     tiles = list(plan_tiles(asked, frames, words, 30))
-    assert [(t.videos, t.frames.start, t.frames.stop, t.padded) for t in tiles] == [
-        ([0], 0, 30, False),
-        ([0], 30, 60, False),
-        ([0], 60, 70, False),
-        ([1], 0, 4, False),
-        ([2, 3], 0, 3, True),
+    assert [(t.videos, t.frames.start, t.frames.stop) for t in tiles] == [
+        ([0], 0, 30),
+        ([0], 30, 60),
+        ([0], 60, 70),
+        ([2, 3], 0, 3),
+        ([1], 0, 4),
     ]
-    assert [t.num_words for t in tiles] == [9, 9, 9, 5, 8]
-    assert tiles[3].queries == [[1, 3]]
+    assert [t.num_words for t in tiles] == [9, 9, 9, 8, 5]
+    assert tiles[4].queries == [[1, 3]]
