@@ -9,13 +9,13 @@ import typer
 
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
-    AskingWindows,
     Checkpoint,
     Device,
     Json,
     QuerySplit,
     Seed,
     Store,
+    Windows,
     as_windows,
 )
 from r2t.cli.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar, say
@@ -39,7 +39,7 @@ def calibrate(
         int, typer.Option(min=1, help="Sentences of other videos to ask for each of its own.")
     ] = 4,
     seed: Seed = 0,
-    windows: AskingWindows = "auto",
+    windows: Windows = "auto",
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -19,7 +19,7 @@ from r2t.cli.shared.options import (
     Json,
     OptionalSplit,
     QueryBatch,
-    ScoringWindows,
+    Windows,
 )
 from r2t.cli.ui import answers, cell, handle_errors, note, print_json, say
 from r2t.store.errors import AnnotationError, ConfigError
@@ -78,7 +78,7 @@ def compare(  # noqa: PLR0913 - a parameter for each option
         int, typer.Option(min=100, help="How often to resample and swap the videos.")
     ] = 10_000,
     batch_size: QueryBatch = 16,
-    windows: ScoringWindows = "auto",
+    windows: Windows = "auto",
     device: Device = "auto",
     latex: Annotated[
         bool, typer.Option("--latex", help="Print rows of a LaTeX table instead.")

@@ -20,7 +20,7 @@ from r2t.cli.shared.options import (
     Json,
     OptionalSplit,
     QueryBatch,
-    ScoringWindows,
+    Windows,
     as_windows,
     one_of,
 )
@@ -132,7 +132,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = False,
     batch_size: QueryBatch = 16,
-    windows: ScoringWindows = "auto",
+    windows: Windows = "auto",
     device: Device = "auto",
 ) -> None:
     """Score a trained model on a store, or predictions against annotations.

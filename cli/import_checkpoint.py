@@ -50,7 +50,7 @@ def import_checkpoint(
                 f"unlike models of the preset {chosen.name}; give the --preset it was trained with"
             )
         config = chosen.train_config(recipe="official")
-        sizes = replace(network.config, dropout=chosen.dropout)
+        sizes = replace(network.config, dropout=chosen.dropout, padding=config.model.padding)
         folder = RunFolder(out)
         folder.claim(
             replace(config, model=sizes),

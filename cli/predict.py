@@ -18,7 +18,6 @@ from r2t.cli.moment_files import cut_moments, require_subtitle_path, write_subti
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
     DEFAULT_MAX_HOURS,
-    AskingWindows,
     Checkpoint,
     Device,
     Json,
@@ -28,6 +27,7 @@ from r2t.cli.shared.options import (
     RunModel,
     RunPretrained,
     TopMoments,
+    Windows,
     as_windows,
 )
 from r2t.cli.times import minutes, span
@@ -39,7 +39,6 @@ from r2t.store.json_lines import as_utf8
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
     from r2t.extract.decode_pool import DecodePool
-    from r2t.train.config import Windows
     from r2t.train.decode import Grounding
     from r2t.train.grounder import Grounder
 
@@ -79,7 +78,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     model: RunModel = None,
     pretrained: RunPretrained = None,
     fps: RunFps = None,
-    windows: AskingWindows = "auto",
+    windows: Windows = "auto",
     max_hours: MaxHours = DEFAULT_MAX_HOURS,
     offline: Offline = False,
     device: Device = "auto",
@@ -111,7 +110,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             announce=announce_download,
             pool=pool,
         )
-        grounding, num_windows = ask_file(grounder, clip, video, query, rate, as_windows(windows))
+        grounding, num_windows = ask_file(grounder, clip, video, query, rate, windows)
         absent = verdict(rule, grounding)
         if json:
             print_json(
@@ -220,7 +219,7 @@ def ask_file(
     video: Path,
     query: str,
     frame_rate_fps: float,
-    windows: Windows,
+    windows: str,
 ) -> tuple[Grounding, int]:
     """Find a sentence in a video file of any length, behind a progress bar.
 
@@ -228,7 +227,8 @@ def ask_file(
     """
     from r2t.train.window_plan import asking_plan
 
-    plan = asking_plan(grounder.config, grounder.trained_on, windows)
+    chosen = as_windows(windows)
+    plan = asking_plan(grounder.config, grounder.trained_on, chosen)
     num_windows = 0
     with growing_bar("frames") as show_done:
 
@@ -253,7 +253,7 @@ def ask_file(
             video,
             query,
             frame_rate_fps=frame_rate_fps,
-            windows=windows,
+            windows=chosen,
             on_frames=on_frames,
         )
     return grounding, num_windows

@@ -35,8 +35,8 @@ from r2t.cli.shared.options import (
     Domain,
     QueryBatch,
     QuerySplit,
-    ScoringWindows,
     Store,
+    Windows,
 )
 from r2t.cli.ui import SOME_FAILED, handle_errors, human_bytes, note
 from r2t.cli.verdict import verdict
@@ -76,7 +76,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
         int, typer.Option(min=1, help="How often to resample the videos for 95 % intervals.")
     ] = 1000,
     batch_size: QueryBatch = 16,
-    windows: ScoringWindows = "auto",
+    windows: Windows = "auto",
     device: Device = "auto",
 ) -> None:
     """Write a page to look at: scores with intervals, and every query on its timeline.

@@ -15,7 +15,6 @@ from r2t.cli.downloads import announce_download
 from r2t.cli.eval import note_long_videos
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
-    AskingWindows,
     Checkpoint,
     Device,
     Json,
@@ -23,6 +22,7 @@ from r2t.cli.shared.options import (
     RunModel,
     RunPretrained,
     Store,
+    Windows,
     as_windows,
 )
 from r2t.cli.times import minutes, span
@@ -57,7 +57,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
     pretrained: RunPretrained = None,
     offline: Offline = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Videos in a batch.")] = 16,
-    windows: AskingWindows = "auto",
+    windows: Windows = "auto",
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -19,7 +19,6 @@ import typer
 from r2t.cli.downloads import announce_download
 from r2t.cli.shared.apps import examples
 from r2t.cli.shared.options import (
-    AskingWindows,
     Checkpoint,
     Device,
     Offline,
@@ -27,6 +26,7 @@ from r2t.cli.shared.options import (
     RunModel,
     RunPretrained,
     TopMoments,
+    Windows,
     as_windows,
     parse_size,
 )
@@ -66,7 +66,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     model: RunModel = None,
     pretrained: RunPretrained = None,
     fps: RunFps = None,
-    windows: AskingWindows = "auto",
+    windows: Windows = "auto",
     offline: Offline = False,
     device: Device = "auto",
 ) -> None:

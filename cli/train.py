@@ -30,7 +30,7 @@ from r2t.cli.shared.options import (
     Sampling,
     Store,
     TrainPrecision,
-    TrainWindows,
+    Windows,
     as_windows,
     one_of,
 )
@@ -89,7 +89,12 @@ def train(  # noqa: PLR0913 - a parameter for each option
     ] = None,
     recipe: Annotated[
         Recipe | None,
-        typer.Option(help="Loss weights; by default those of the paper.", **one_of(Recipe)),
+        typer.Option(
+            help="official trains as the released code does: its losses, padding that the batch "
+            "lets through, and the passes of an epoch shuffled together. By default paper: the "
+            "paper's losses, every sample as it is alone, each pass shuffled.",
+            **one_of(Recipe),
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Queries in a batch.")] = None,
@@ -122,12 +127,13 @@ def train(  # noqa: PLR0913 - a parameter for each option
     sampling: Annotated[
         Sampling | None,
         typer.Option(
-            help="Order of the samples: uniform is the official one; video moves fewer bytes: "
-            "queries of a video share a batch, and an epoch's passes take turns batch by batch.",
+            help="Order of the samples: uniform shuffles each pass of an epoch, joint all of them "
+            "together; video moves fewer bytes: queries of a video share a batch, and an epoch's "
+            "passes take turns batch by batch. By default that of the --recipe.",
             **one_of(Sampling),
         ),
     ] = None,
-    windows: TrainWindows = None,
+    windows: Windows = "auto",
     prefetch: Annotated[int, typer.Option(min=1, help="Batches to read ahead.")] = 2,
     buffer_gb: Annotated[
         float, typer.Option(help="Most memory for batches, read ahead or in use, in GB.")
@@ -173,7 +179,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
                 "ema_decay": ema_decay,
                 "patience": patience,
                 "sampling": sampling,
-                "windows": None if windows is None else as_windows(windows),
+                "windows": None if windows == "auto" else as_windows(windows),
                 "seed": seed,
                 "model.width": hidden_width,
                 "model.dropout": dropout,
@@ -337,10 +343,11 @@ def _follow(config: TrainConfig, store: FeatureStore, splits: Splits, folder: Pa
     """Return settings that follow the data, or the interrupted run in the folder that did so."""
     from r2t.train.checkpoint import CONFIG, RunFolder
     from r2t.train.own_data import OWN_DATA, follow_data, follow_run
+    from r2t.train.selection import count_trained
 
     if (folder / CONFIG).exists():
         begun, _ = RunFolder(folder).load_config()
         if begun.preset == OWN_DATA:
             return follow_run(config, begun)
-    num_queries = sum(store.is_indexed(row.video_id) for row in splits.train)
+    num_queries = count_trained(store, splits.train, config.min_duration_seconds)
     return follow_data(config, num_queries=num_queries, frame_rate=store.spec.frame_rate)

@@ -118,6 +118,7 @@ class TrainRun:
 
     def _introduce(self) -> None:
         from r2t.train.own_data import OWN_DATA
+        from r2t.train.selection import count_trained
 
         config, splits = self.config, self.splits
         where = str(self.reading.device)
@@ -132,11 +133,12 @@ class TrainRun:
             f"{counted(len(splits.train), 'query')} of {counted(num_videos[0], 'video')}; "
             f"run {self.folder} on {where}"
         )
-        num_queries = sum(self.store.is_indexed(row.video_id) for row in splits.train)
+        num_queries = count_trained(self.store, splits.train, config.min_duration_seconds)
         iterations = config.num_iterations(num_queries)
-        note(schedule_line(config, iterations))
-        for each in misfits(config, iterations, self.store.spec.frame_rate):
-            note(f"warning: {each}", style="yellow")
+        if iterations:  # else the training says what is wrong
+            note(schedule_line(config, iterations))
+            for each in misfits(config, iterations, self.store.spec.frame_rate):
+                note(f"warning: {each}", style="yellow")
         if splits.held_out:
             note(
                 "the store has no labelled val split, so some videos are held out, drawn with seed "

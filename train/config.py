@@ -149,8 +149,21 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if isinstance(value, list) and typing.get_origin(hint) is tuple:
         value = tuple(value)
     if not _fits(hint, value):
-        raise ConfigError(f"{name} = {value!r}, expected {hint}")
+        raise ConfigError(f"{name} = {value!r}, expected {_legal(hint)}")
     return value
+
+
+def _legal(hint: Any) -> str:
+    """Say what a setting of a type may be."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_legal(choice) for choice in arguments)
+    if origin is Literal:
+        return ", ".join(arguments)
+    if origin is tuple:
+        return f"a list, each {_legal(arguments[0])}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(hint, "null")
 
 
 def _fits(hint: Any, value: Any) -> bool:

@@ -1,6 +1,9 @@
 """The paper's settings for its six benchmarks, as released with the official code.
 
-Where paper and code disagree on losses, `recipe` chooses; see `LossConfig`.
+Where paper and code disagree, `recipe` chooses. "paper" has the paper's losses, gives every sample
+the outputs it has alone, and shuffles each pass. "official" is all that the released code trains
+with: its losses (see `LossConfig`), padding that it lets through, and the passes of an epoch
+shuffled together. The rest is the same in both, as released: no source but the code states it.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ class Preset:
 
     `frame_rate` is what its videos are sampled at; "per-video" stands for one frame per annotated
     clip. `highlights_only`: saliency alone is annotated, so the model has neither time features nor
-    a boundary head. `official_saliency_weight` belongs to the "official" recipe.
+    a boundary head. `official_saliency_weight` belongs to the "official" recipe. Training drops
+    videos shorter than `min_duration_seconds`: the released configurations do so for the datasets
+    of moments, and not for those of highlights.
     """
 
     name: str
@@ -55,6 +60,7 @@ class Preset:
         seed: int = 0,
     ) -> TrainConfig:
         """Return the full settings for features of the given layers and widths."""
+        official = recipe == "official"
         return TrainConfig(
             preset=self.name,
             evaluator=self.evaluator,
@@ -66,6 +72,7 @@ class Preset:
                 temporal_features=not self.highlights_only,
                 boundary_head=not self.highlights_only,
                 dropout=self.dropout,
+                padding="official" if official else "independent",
             ),
             losses=self.loss_config(recipe),
             decoding=DecodeConfig(
@@ -83,6 +90,7 @@ class Preset:
             epochs=self.epochs,
             repeats=self.repeats,
             batch_size=self.batch_size,
+            sampling="joint" if official else "uniform",
             seed=seed,
         )
 
@@ -109,6 +117,7 @@ QVHIGHLIGHTS = Preset(
     batch_size=128,
     warmup_iterations=500,
     repeats=4,
+    min_duration_seconds=5.0,
     unit_seconds=2.0,
     suppression="hard",
 )
@@ -123,6 +132,7 @@ CHARADES = Preset(
     warmup_iterations=500,
     dropout=0.35,
     official_saliency_weight=0.01,
+    min_duration_seconds=5.0,
     unit_seconds=0.1,
 )
 EGO4D = Preset(
@@ -135,6 +145,7 @@ EGO4D = Preset(
     batch_size=32,
     warmup_iterations=500,
     dropout=0.3,
+    min_duration_seconds=5.0,
 )
 TACOS = Preset(
     name="tacos",
@@ -146,6 +157,7 @@ TACOS = Preset(
     batch_size=32,
     warmup_iterations=500,
     official_saliency_weight=0.05,
+    min_duration_seconds=5.0,
 )
 YOUTUBE = Preset(
     name="youtube",
@@ -158,7 +170,6 @@ YOUTUBE = Preset(
     warmup_iterations=50,
     highlights_only=True,
     positive="above_half",
-    min_duration_seconds=5.0,
 )
 TVSUM = Preset(
     name="tvsum",

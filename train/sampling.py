@@ -1,6 +1,12 @@
 """In which order an epoch visits its samples: seeded, exact, the same however it is read.
 
-"uniform" is the official order: an epoch is so many passes over the samples, each shuffled anew.
+"uniform": an epoch is so many passes over the samples, each shuffled anew, so that no batch holds
+a sample twice.
+
+"joint" is the official order: the passes of an epoch are shuffled together and cut into batches,
+which may hold a sample more than once, each time with another positive frame. Of QVHighlights' four
+passes over 7,218 queries at 128 a batch that makes 226 batches, where "uniform" has 228, four of
+them short.
 
 "video" is for features that are slow to move. Up to four queries of a video share a batch, which
 then holds the video once; batches are filled with videos of similar length, so that little of them
@@ -21,7 +27,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 _Item = TypeVar("_Item")
-Sampling = Literal["uniform", "video"]
+Sampling = Literal["uniform", "joint", "video"]
 
 SHARING_QUERIES = 4
 _WINDOW_BATCHES = 16  # videos are sorted by length among so many batches' worth, no further
@@ -53,6 +59,8 @@ class EpochOrder:
 
     def num_steps(self, num_samples: int, batch_size: int) -> int:
         """Return how many batches an epoch has."""
+        if self.sampling == "joint":
+            return -(-num_samples * self.repeats // batch_size)
         return -(-num_samples // batch_size) * self.repeats
 
     def passes(
@@ -66,6 +74,10 @@ class EpochOrder:
             generator = np.random.default_rng([self.seed, epoch])
             yield video_epoch(rows, batch_size, self.repeats, generator), generator
             return
+        if self.sampling == "joint":
+            generator = np.random.default_rng([self.seed, epoch])
+            yield joint_passes(len(rows), batch_size, self.repeats, generator), generator
+            return
         for number in range(epoch * self.repeats, (epoch + 1) * self.repeats):
             generator = np.random.default_rng([self.seed, number])
             yield uniform_pass(len(rows), batch_size, generator), generator
@@ -75,6 +87,14 @@ def uniform_pass(num_samples: int, batch_size: int, generator: np.random.Generat
     """Shuffle all samples into batches, the last one possibly smaller."""
     order = generator.permutation(num_samples).tolist()
     return [Step(samples) for samples in _cut(order, batch_size)]
+
+
+def joint_passes(
+    num_samples: int, batch_size: int, repeats: int, generator: np.random.Generator
+) -> list[Step]:
+    """Shuffle so many passes over all samples into batches, the last one possibly smaller."""
+    order = generator.permutation(num_samples * repeats) % max(1, num_samples)
+    return [Step(samples) for samples in _cut(order.tolist(), batch_size)]
 
 
 def video_epoch(

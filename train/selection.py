@@ -22,12 +22,57 @@ class Item:
     row: Row
 
 
+@dataclass(frozen=True)
+class _Sorted:
+    """Annotations with the facts of their video in the store, and those that are left out."""
+
+    kept: list[tuple[Annotation, int, float]]  # number of frames, frames per second
+    absent: list[Annotation]
+    short: list[Annotation]
+
+
+def count_trained(
+    store: FeatureStore, annotations: Sequence[Annotation], min_duration_seconds: float
+) -> int:
+    """Return how many of the annotations a training reads."""
+    return len(_sort(store, annotations, min_duration_seconds).kept)
+
+
 def select_items(
     store: FeatureStore,
     annotations: Sequence[Annotation],
     positive: PositiveRule | None,
     min_duration_seconds: float,
 ) -> list[Item]:
+    found = _sort(store, annotations, min_duration_seconds)
+    items: list[Item] = []
+    for annotation, num_frames, frame_rate_fps in found.kept:
+        binding = None
+        if positive is not None:
+            binding = bind(annotation, num_frames, frame_rate_fps, positive)
+            num_frames = len(binding.saliency)
+        items.append(Item(annotation, binding, Row(annotation.video_id, num_frames)))
+    adjusted = sum(item.binding.num_adjusted for item in items if item.binding)
+    for count, what in (
+        (
+            len(found.absent),
+            f"queries are left out: the store lacks their videos{_names(found.absent)}",
+        ),
+        (
+            len(found.short),
+            f"queries are left out: videos under {min_duration_seconds:g} s{_names(found.short)}",
+        ),
+        (adjusted, "moments were clamped to their video or widened to one frame"),
+    ):
+        if count:
+            warnings.warn(f"{count} {what}", AnnotationWarning, stacklevel=3)
+    return items
+
+
+def _sort(
+    store: FeatureStore, annotations: Sequence[Annotation], min_duration_seconds: float
+) -> _Sorted:
+    """Sort annotations by whether they are read; a video lasts as long as its annotation says."""
     table = store.videos
     columns = ("num_frames", "frame_rate_fps", "duration_seconds")
     known = {
@@ -36,34 +81,17 @@ def select_items(
             table["video_id"], *(table[name] for name in columns), strict=True
         )
     }
-    absent: list[Annotation] = []
-    short: list[Annotation] = []
-    items: list[Item] = []
+    found = _Sorted([], [], [])
     for annotation in annotations:
         if annotation.video_id not in known:
-            absent.append(annotation)
+            found.absent.append(annotation)
             continue
-        num_frames, frame_rate_fps, duration_seconds = known[annotation.video_id]
-        if duration_seconds < min_duration_seconds:
-            short.append(annotation)
-            continue
-        binding = None
-        if positive is not None:
-            binding = bind(annotation, int(num_frames), float(frame_rate_fps), positive)
-            num_frames = len(binding.saliency)
-        items.append(Item(annotation, binding, Row(annotation.video_id, int(num_frames))))
-    adjusted = sum(item.binding.num_adjusted for item in items if item.binding)
-    for count, what in (
-        (len(absent), f"queries are left out: the store lacks their videos{_names(absent)}"),
-        (
-            len(short),
-            f"queries are left out: videos under {min_duration_seconds:g} s{_names(short)}",
-        ),
-        (adjusted, "moments were clamped to their video or widened to one frame"),
-    ):
-        if count:
-            warnings.warn(f"{count} {what}", AnnotationWarning, stacklevel=3)
-    return items
+        num_frames, frame_rate_fps, measured_seconds = known[annotation.video_id]
+        if (annotation.duration_seconds or measured_seconds) < min_duration_seconds:
+            found.short.append(annotation)
+        else:
+            found.kept.append((annotation, int(num_frames), float(frame_rate_fps)))
+    return found
 
 
 def _names(annotations: list[Annotation], shown: int = 3) -> str:

@@ -19,7 +19,7 @@ from r2t.store.schema import PER_VIDEO
 PresetName = Literal["qvhighlights", "charades", "ego4d", "tacos", "youtube", "tvsum"]
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
 Recipe = Literal["paper", "official"]
-Sampling = Literal["uniform", "video"]
+Sampling = Literal["uniform", "joint", "video"]
 Decoder = Literal["auto", "decord", "pyav"]
 TrainPrecision = Literal["float32", "tf32", "float16", "bfloat16"]
 ExtractPrecision = Literal["auto", TrainPrecision, "fp32", "fp16", "bf16"]
@@ -92,11 +92,15 @@ def parse_fps(text: str | float) -> float:
 
 def parse_windows(text: str) -> str:
     """Refuse what says no windows: auto, off, or a number of frames from 2 up."""
-    if text not in ("auto", "off") and not (text.isdecimal() and int(text) >= 2):
-        raise typer.BadParameter(
-            f"{text!r}: give auto, off, or how many frames a window has, from 2 up"
-        )
-    return text
+    if text.isdecimal():
+        if int(text) < 2:
+            raise typer.BadParameter(f"{text!r}: windows need 2 frames or more")
+        return text
+    if text in ("auto", "off"):
+        return text
+    near = get_close_matches(text, ("auto", "off"), 1)
+    meant = f"; did you mean {near[0]}?" if near else ", a number of frames from 2 up"
+    raise typer.BadParameter(f"{text!r}: legal are auto, off, N{meant}")
 
 
 def as_windows(text: str) -> Literal["auto", "off"] | int:
@@ -173,33 +177,15 @@ Domain = Annotated[str | None, typer.Option(help="Only the queries of this domai
 # The trained model and its CLIP
 Checkpoint = Annotated[Path, typer.Option(help="Folder of a training run.")]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, …")]
-_WINDOWS: dict[str, Any] = {"parser": parse_windows, "metavar": "auto|off|N"}
-AskingWindows = Annotated[
+Windows = Annotated[
     str,
     typer.Option(
         "--windows",
         help="How to ask long videos: off asks them whole, N in overlapping windows of N frames "
-        "those of more than 2N; auto in windows as long as the longest video of the training.",
-        **_WINDOWS,
-    ),
-]
-ScoringWindows = Annotated[
-    str,
-    typer.Option(
-        "--windows",
-        help="How to ask long videos: off asks them whole, N in overlapping windows of N frames "
-        "those of more than 2N; auto as the run was validated: whole with a dataset's preset.",
-        **_WINDOWS,
-    ),
-]
-TrainWindows = Annotated[
-    str | None,
-    typer.Option(
-        "--windows",
-        help="How to ask long videos in validation, and by default afterwards: off asks them "
-        "whole, N in overlapping windows of N frames those of more than 2N. By default whole with "
-        "a --preset, else in windows as long as the longest video of the training.",
-        **_WINDOWS,
+        "those of more than 2N; auto in windows as long as the longest video of the training, but "
+        "those that a run with a dataset's preset is scored on whole.",
+        parser=parse_windows,
+        metavar="auto|off|N",
     ),
 ]
 QueryBatch = Annotated[int, typer.Option("--batch-size", min=1, help="Queries in a batch.")]

@@ -199,11 +199,23 @@ def test_training_and_evaluation_ask_long_videos_alike(
         assert "windows of 20 and their answers are merged" in halved.stderr
 
 
-@pytest.mark.parametrize("windows", ["1", "0", "-4", "some", "2.5", ""])
-def test_windows_that_are_none_are_refused(run_command: RunCommand, windows: str) -> None:
+@pytest.mark.parametrize(
+    ("windows", "said"),
+    [
+        ("1", "windows need 2 frames or more"),
+        ("0", "windows need 2 frames or more"),
+        ("-4", "legal are auto, off, N, a number of frames from 2 up"),
+        ("2.5", "legal are auto, off, N, a number of frames from 2 up"),
+        ("", "legal are auto, off, N, a number of frames from 2 up"),
+        ("of", "legal are auto, off, N; did you mean off?"),
+    ],
+)
+def test_windows_that_are_none_are_refused(
+    run_command: RunCommand, windows: str, said: str
+) -> None:
     answer = run_command(evaluate, "--store", "a", "--checkpoint", "b", f"--windows={windows}")
     assert answer.exit_code == 2
-    assert "give auto, off, or how many frames a window has" in " ".join(answer.stderr.split())
+    assert said in " ".join(answer.stderr.split())
 
 
 @pytest.mark.parametrize("options", [(), ("--store", "a"), ("--predictions", "a", "--store", "b")])

@@ -12,7 +12,10 @@ from r2t.train.presets import QVHIGHLIGHTS
 
 def test_qvhighlights_itself_would_get_its_own_schedule() -> None:
     own = follow_data(OWN_PRESET.train_config(), num_queries=7218, frame_rate=0.5)
-    assert replace(own, preset="qvhighlights") == QVHIGHLIGHTS.train_config()
+    assert own.min_duration_seconds == 0
+    assert replace(own, preset="qvhighlights", min_duration_seconds=5) == (
+        QVHIGHLIGHTS.train_config()
+    )
 
 
 @pytest.mark.parametrize(

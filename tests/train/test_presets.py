@@ -13,14 +13,15 @@ from r2t.train.config import TrainConfig
 from r2t.train.losses import Recipe
 from r2t.train.presets import PRESETS, preset
 
-# lr, epochs, steps, repeats, batch, warm-up, dropout, fps, unit, suppression, official saliency
+# lr, epochs, steps, repeats, batch, warm-up, dropout, fps, unit, suppression, official saliency,
+# shortest video
 OFFICIAL = {
-    "qvhighlights": (5e-4, 30, (20,), 4, 128, 500, 0.5, 0.5, 2, "hard", 0.1),
-    "charades": (2.5e-4, 50, (30,), 1, 32, 500, 0.35, 1, 0.1, "linear", 0.01),
-    "ego4d": (2.5e-4, 30, (20,), 1, 32, 500, 0.3, 0.5, None, "linear", 0.1),
-    "tacos": (2.5e-4, 100, (50,), 1, 32, 500, 0.5, 0.5, None, "linear", 0.05),
-    "youtube": (5e-4, 200, (), 1, 4, 50, 0.5, "per-video", None, "linear", 0.1),
-    "tvsum": (5e-4, 500, (), 1, 4, 50, 0.5, 0.5, None, "linear", 0.1),
+    "qvhighlights": (5e-4, 30, (20,), 4, 128, 500, 0.5, 0.5, 2, "hard", 0.1, 5),
+    "charades": (2.5e-4, 50, (30,), 1, 32, 500, 0.35, 1, 0.1, "linear", 0.01, 5),
+    "ego4d": (2.5e-4, 30, (20,), 1, 32, 500, 0.3, 0.5, None, "linear", 0.1, 5),
+    "tacos": (2.5e-4, 100, (50,), 1, 32, 500, 0.5, 0.5, None, "linear", 0.05, 5),
+    "youtube": (5e-4, 200, (), 1, 4, 50, 0.5, "per-video", None, "linear", 0.1, 0),
+    "tvsum": (5e-4, 500, (), 1, 4, 50, 0.5, 0.5, None, "linear", 0.1, 0),
 }
 
 
@@ -39,6 +40,7 @@ def test_presets_are_the_official_settings(name: str) -> None:
         config.decoding.unit_seconds,
         config.decoding.suppression,
         config.losses.saliency_weight,
+        config.min_duration_seconds,
     ) == OFFICIAL[name]
     highlights = name in ("youtube", "tvsum")
     assert config.model.boundary_head == (not highlights)
@@ -50,16 +52,25 @@ def test_presets_are_the_official_settings(name: str) -> None:
     assert config.losses.boundary_weight == 0.2
     assert config.losses.focal_alpha is None
     assert (config.weight_decay, config.gradient_clip) == (1e-4, 35)
+    assert (config.model.padding, config.sampling) == ("official", "joint")
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_paper_recipe_is_the_default(name: str) -> None:
-    losses = preset(name).train_config().losses
+    config = preset(name).train_config()
+    assert (config.model.padding, config.sampling) == ("independent", "uniform")
+    losses = config.losses
     assert losses.recipe == "paper"
     assert (losses.focal_alpha, losses.focal_gamma, losses.temperature) == (0.9, 2, 0.07)
     assert losses.classification_weight == 1
     assert losses.boundary_weight == losses.saliency_weight == 0.1
     assert losses.video_weight == losses.layer_weight == 0.1
+
+
+def test_an_official_epoch_of_qvhighlights_has_226_iterations() -> None:
+    config = preset("qvhighlights").train_config(recipe="official")
+    assert config.num_iterations(7218) == 226 * 30
+    assert preset("charades").train_config(recipe="official").num_iterations(12404) == 388 * 50
 
 
 def test_unknown_presets_are_refused() -> None:
@@ -90,7 +101,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("epoch", 3, "epoch is unknown"),
         ("model.depth", 3, "depth is unknown"),
         ("epochs", "30", "epochs = '30', expected"),
-        ("epochs", 30.5, "epochs = 30.5, expected"),
+        ("epochs", 30.5, "epochs = 30.5, expected a whole number"),
+        ("windows", "some", "windows = 'some', expected auto, off or a whole number"),
+        ("patience", "3", "patience = '3', expected a whole number or null"),
+        ("ema_decay", "no", "ema_decay = 'no', expected a number or null"),
+        ("schedule.step_epochs", ["2"], "expected a list, each a whole number"),
         ("epochs", True, "epochs = True, expected"),
         ("weight_decay", True, "weight_decay = True, expected"),
         ("epochs", 0, "epochs = 0: must be positive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from r2t.store import Annotation, FeatureStore
 from r2t.store.errors import AnnotationWarning, ConfigError, CorruptFeatureError, ReadingWarning
 from r2t.train.batch import Batch, Sample, bind, collate
 from r2t.train.reader import FeatureReader, Reading
-from r2t.train.sampling import EpochOrder, Sampling
+from r2t.train.sampling import EpochOrder, Row, Sampling
+from r2t.train.selection import count_trained
 from r2t.train.video_cache import VideoCache
 
 
@@ -109,6 +111,42 @@ def test_every_pass_of_an_epoch_has_every_sample(store: FeatureStore, sampling: 
         rest = epoch(reader, 1, start)
         assert len(rest) == 9 - start
         assert all(map(equal, rest, batches[start:]))
+
+
+def test_the_passes_of_a_joint_epoch_are_shuffled_together() -> None:
+    order = EpochOrder(seed=3, sampling="joint", repeats=4)
+    rows = [Row(f"v{number}", 5) for number in range(7218)]
+
+    def drawn(epoch: int) -> list[int]:
+        ((steps, _),) = order.passes(epoch, rows, 128)
+        sizes = [len(step.samples) for step in steps]
+        assert sizes == [128] * 225 + [72]
+        assert len(sizes) == order.num_steps(len(rows), 128)
+        assert {step.times for step in steps} == {1}
+        return [sample for step in steps for sample in step.samples]
+
+    first = drawn(0)
+    assert sorted(first) == sorted(4 * list(range(7218)))
+    assert len(set(first[:7218])) < 5500  # of separate passes it would be all of them
+    assert first == drawn(0) != drawn(1)
+
+
+def test_a_sample_that_is_twice_in_a_batch_is_read_once_and_labelled_twice(
+    store: FeatureStore,
+) -> None:
+    order = EpochOrder(sampling="joint", repeats=5)
+    reader = training_reader(store, order, batch_size=16)
+    batches = epoch(reader, 0)
+    assert [len(batch) for batch in batches] == [16, 16, 8]
+    positives: dict[str, set[int]] = {}
+    for batch in batches:
+        assert len(batch.videos) < len(batch)
+        assert batch.targets is not None
+        drawn = batch.targets.positive_frame.tolist()
+        for query_id, positive in zip(batch.query_ids, drawn, strict=True):
+            positives.setdefault(query_id, set()).add(positive)
+    assert max(map(len, positives.values())) > 1
+    assert all(map(equal, batches[1:], epoch(reader, 0, 1)))
 
 
 def test_video_sampling_reads_a_video_once_for_its_queries_and_passes(store: FeatureStore) -> None:
@@ -260,3 +298,7 @@ def test_what_is_left_out_is_counted(store: FeatureStore) -> None:
     assert reader.annotations == [known]
     with pytest.warns(AnnotationWarning, match=r"videos under 20 s \(v0, v1\)"):
         FeatureReader(store, store.annotations("train"), batch_size=1, min_duration_seconds=20)
+    # A video is as long as its annotation says, where that says it: here one of 22 seconds.
+    rows = [replace(store.annotations("train")[-1], duration_seconds=3.0)]
+    assert count_trained(store, rows, 5.0) == 0
+    assert count_trained(store, [replace(rows[0], duration_seconds=None)], 5.0) == 1
