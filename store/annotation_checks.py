@@ -19,8 +19,7 @@ from r2t.store.datasets import MAT_MAGIC, open_annotations, split_of_stem
 from r2t.store.errors import AnnotationError
 from r2t.store.video_names import VideoNames, differ_by_camera
 
-_TOLERANCE_SECONDS = 0.5  # files round their durations, and videos end within a frame of them
-_TOLERANCE_SHARE = 0.01
+_TOLERANCE_SECONDS = 0.5  # videos end within a frame of what files say
 
 
 def read_leniently(
@@ -159,9 +158,8 @@ def _check_moments(where: str, row: Annotation, frame_rate_fps: float) -> Iterat
 
 
 def _check_times(where: str, row: Annotation, duration_seconds: float) -> Iterator[Finding]:
-    tolerance = max(_TOLERANCE_SECONDS, _TOLERANCE_SHARE * duration_seconds)
     stated = row.duration_seconds
-    if stated is not None and abs(stated - duration_seconds) > tolerance:
+    if stated is not None and not row.states_duration(duration_seconds):
         yield Finding(
             "wrong_duration",
             where,

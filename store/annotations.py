@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Split = Literal["train", "val", "test"]
+_ROUNDING_SECONDS = 0.5  # files round their durations, and videos end within a frame of them
+_ROUNDING_SHARE = 0.01
 _NAME_LENGTH = 80  # characters of a sentence that messages show
 
 
@@ -135,6 +137,23 @@ class Annotation:
     def is_title(self) -> bool:
         """Whether the query is the title of a video scored as a whole: it alone may be empty."""
         return self.query_id == self.video_id and self.saliency is not None
+
+    def states_duration(self, measured_seconds: float) -> bool:
+        """Whether a duration is stated that a video of `measured_seconds` can have, if rounded."""
+        if self.duration_seconds is None:
+            return False
+        rounding = max(_ROUNDING_SECONDS, _ROUNDING_SHARE * measured_seconds)
+        return abs(self.duration_seconds - measured_seconds) <= rounding
+
+    def end_of_answers(self, measured_seconds: float) -> float:
+        """Return where the moments that answer the query must end, in seconds.
+
+        Benchmarks hold answers to the duration that they state, though the file may last a few
+        frames longer; where it is far off it is of another cut, and the video's own counts.
+        """
+        if self.duration_seconds is not None and self.states_duration(measured_seconds):
+            return self.duration_seconds
+        return measured_seconds
 
     def to_dict(self) -> dict[str, Any]:
         """Return the annotation as JSON values: a row of our own annotation files."""

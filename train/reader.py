@@ -200,7 +200,12 @@ class _Load:
             num_frames=torch.tensor([item.row.num_frames for item in self.items]),
             query=query,
             num_words=num_words,
-            durations_seconds=float64_seconds([video.duration_seconds for video in stored]),
+            durations_seconds=float64_seconds(
+                [
+                    item.annotation.end_of_answers(video.duration_seconds)
+                    for item, video in zip(self.items, stored, strict=True)
+                ]
+            ),
             frame_rates_fps=float64_seconds([video.frame_rate_fps for video in stored]),
             affine=loaded.affine,
             num_read_bytes=loaded.num_read_bytes,

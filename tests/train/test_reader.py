@@ -54,6 +54,26 @@ def test_in_order_yields_the_stored_features(store: FeatureStore) -> None:
             assert not batch.query[row, :, words:].any()
 
 
+def test_answers_end_where_their_annotations_say_the_video_does(store: FeatureStore) -> None:
+    annotations = store.annotations()[:4]
+    measured = {
+        row.query_id: float(store.index_row(row.video_id)["duration_seconds"])
+        for row in annotations
+    }
+    # As stated, where the file is a few frames longer or shorter; not of another cut, nor unstated.
+    stated = [
+        seconds + change
+        for seconds, change in zip(measured.values(), (-0.25, 0.3, 9, 0), strict=True)
+    ]
+    rows = [replace(row, duration_seconds=s) for row, s in zip(annotations, stated, strict=True)]
+    rows[3] = replace(rows[3], duration_seconds=None)
+    [batch] = FeatureReader(store, rows, batch_size=4).in_order()
+    expected = [*stated[:2], *list(measured.values())[2:]]
+    assert dict(zip(batch.query_ids, batch.durations_seconds.tolist(), strict=True)) == dict(
+        zip(measured, expected, strict=True)
+    )
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_stored_nan_is_named_with_its_video(cached: bool, tmp_path: Path) -> None:
     store = make_store(tmp_path / "feats.zarr")
