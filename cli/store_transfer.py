@@ -155,6 +155,8 @@ def _tell(what: str, report: TransferReport, target: str, *, json: bool) -> None
         "videos_skipped": report.num_skipped,
         "queries": report.num_queries,
         "without_rate": list(report.without_rate),
+        "missing_videos": list(report.missing),
+        "withheld_queries": report.num_withheld_queries,
         "failures": dict(report.failures),
     }
     if json:
@@ -163,6 +165,13 @@ def _tell(what: str, report: TransferReport, target: str, *, json: bool) -> None
         skipped = f" ({report.num_skipped} were there)" if report.num_skipped else ""
         videos, queries = counted(report.num_videos, "video"), counted(report.num_queries, "query")
         say(f"{what}: {target}: {videos}{skipped}, {queries}")
+    if report.missing:
+        note(
+            f"left out, because their videos are not there: "
+            f"{counted(report.num_withheld_queries, 'query')} of {named(report.missing)}",
+            style="yellow",
+        )
     if report.failures:
         note(f"could not be used: {counted(len(report.failures), 'file')}")
+    if not report.complete:
         raise typer.Exit(SOME_FAILED)

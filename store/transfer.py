@@ -52,7 +52,9 @@ class TransferReport:
     """What a transfer did: counts, and why each file in `failures` was left out.
 
     `num_skipped` videos were there already; those `without_rate` have a frame rate of their own,
-    which no annotation tells, and were left out.
+    which no annotation tells, and were left out. `missing` names the annotated videos that are not
+    in the store, each with the one that it may be meant for; their `num_withheld_queries` were left
+    out, too.
     """
 
     num_videos: int
@@ -60,6 +62,13 @@ class TransferReport:
     num_queries: int
     failures: Mapping[str, str]
     without_rate: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    num_withheld_queries: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for, and has a frame rate, was done."""
+        return not (self.failures or self.missing)
 
 
 def official_spec(
@@ -100,13 +109,14 @@ def import_r2_npy(
 
     Videos that the store has are skipped, so the same call resumes. A video lasts as long as its
     annotations say, else as many slots as it has frames; one with a frame rate of its own that
-    nobody annotated is left out. Files that cannot be used are reported and do not stop the rest; a
-    failing disk does.
+    nobody annotated is left out, and so are queries of videos that the store lacks. Files that
+    cannot be used are reported and do not stop the rest; a failing disk does.
     """
     files = sorted(videos.glob("*.npy"))
     if not files:
         raise ConfigError(f"{videos} holds no .npy files; give the folder of the videos' features")
-    annotations = match_videos(annotations, VideoNames(file.stem for file in files))
+    names = VideoNames(file.stem for file in files)
+    annotations = match_videos(annotations, names)
     durations = {a.video_id: a.duration_seconds for a in annotations if a.duration_seconds}
     known = [file for file in files if store.spec.frame_rate != PER_VIDEO or file.stem in durations]
     without_rate = tuple(file.stem for file in files if file not in known)
@@ -129,11 +139,21 @@ def import_r2_npy(
             if on_video is not None:
                 on_video(number)
         num_videos = len(known) - num_skipped - len(failures)
+        there = {name: store.has_video(name) for name in {each.video_id for each in annotations}}
+        usable = [each for each in annotations if there[each.video_id]]
         num_queries = 0
-        for start in range(0, len(annotations), _QUERIES_PER_PART):
-            rows = annotations[start : start + _QUERIES_PER_PART]
+        for start in range(0, len(usable), _QUERIES_PER_PART):
+            rows = usable[start : start + _QUERIES_PER_PART]
             num_queries += _import_queries(writer, store.spec, queries, rows, failures)
-    return TransferReport(num_videos, num_skipped, num_queries, failures, without_rate)
+    missing = tuple(
+        name if names.find(name) == name else names.named(name)
+        for name in sorted(there)
+        if not there[name]
+    )
+    num_withheld = len(annotations) - len(usable)
+    return TransferReport(
+        num_videos, num_skipped, num_queries, failures, without_rate, missing, num_withheld
+    )
 
 
 def export_r2_npy(

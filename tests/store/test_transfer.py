@@ -135,13 +135,14 @@ def test_the_imported_identity_says_what_is_not_known(store: FeatureStore) -> No
 
 def test_an_import_resumes(store: FeatureStore, released: Released) -> None:
     (released.videos / "cat.npy").rename(released.videos / "cat.later")
-    assert bring_in(store, released).num_videos == 2
+    assert bring_in(store, released).num_videos == 2  # and the query of the third waits for it
     (released.videos / "cat.later").rename(released.videos / "cat.npy")
     for part in Path(store.location, "index").glob("*-*"):  # as if the run had been killed
         part.rename(Path(store.location).with_name(part.name))
     store = FeatureStore.open(store.location)
     report = bring_in(store, released)
-    assert (report.num_videos, report.num_skipped, report.num_queries) == (1, 2, 0)
+    assert (report.num_videos, report.num_skipped, report.num_queries) == (1, 2, 1)
+    assert report.complete
     assert sorted(store.videos["video_id"]) == sorted(LENGTHS)
 
 
@@ -207,7 +208,8 @@ def test_hostile_files_are_named_and_do_not_stop_the_rest(
 def test_missing_queries_and_ids_that_cannot_be_files_are_named(
     store: FeatureStore, released: Released
 ) -> None:
-    rows = [*released.annotations, small_query("q9")[0], small_query("../q0")[0]]
+    rows = [*released.annotations]
+    rows += [replace(rows[1], query_id=query_id) for query_id in ("q9", "../q0")]
     report = bring_in(store, released, annotations=rows)
     assert "No such file" in report.failures[str(released.queries / "q9.npy")]
     assert len(report.failures) == 2
@@ -232,7 +234,8 @@ def test_a_frame_rate_for_each_video(released: Released, tmp_path: Path) -> None
     report = bring_in(store, released)
     assert store.read_video("-dog").frame_rate_fps == 6 / 12.25
     assert (report.num_videos, report.without_rate) == (1, ("cat", "d.o.t"))
-    assert (set(report.failures), report.num_queries) == (set(), 3)
+    assert (set(report.failures), report.num_queries) == (set(), 1)
+    assert (report.missing, report.num_withheld_queries) == (("cat", "d.o.t"), 2)
     with pytest.raises(ConfigError, match="no annotation says how long"):
         bring_in(store, released, annotations=released.annotations[1:])
 
@@ -372,3 +375,14 @@ def test_the_commands(released: Released, tmp_path: Path) -> None:
         result = run(*wrong)
         assert result.exit_code == 2, result.output
         assert message in result.stderr
+
+
+def test_queries_of_videos_that_are_not_there_are_left_out_by_name(
+    store: FeatureStore, released: Released
+) -> None:
+    (released.videos / "-dog.npy").rename(released.videos / "-dig.npy")
+    dog = [row for row in released.annotations if row.video_id == "-dog"]
+    report = bring_in(store, released)
+    assert (report.missing, report.num_withheld_queries) == (("-dog (there is '-dig')",), len(dog))
+    assert (report.failures, report.complete) == ({}, False)
+    assert {row.video_id for row in store.annotations()} == {"cat", "d.o.t"}
