@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from jaxtyping import install_import_hook
+from tiny_clip import make_tiny_clip
 
 # A shell starts background jobs deaf to SIGINT, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,25 +23,6 @@ install_import_hook(
     ["r2t.train", "r2t.extract"],
     "beartype.beartype(conf=__import__('beartype').BeartypeConf(is_pep484_tower=True))",
 )
-
-TINY_CLIP = {
-    "embed_dim": 16,
-    "quick_gelu": True,
-    "vision_cfg": {
-        "image_size": 32,
-        "layers": 4,
-        "width": 32,
-        "head_width": 16,
-        "patch_size": 16,
-    },
-    "text_cfg": {
-        "context_length": 16,
-        "vocab_size": 49408,
-        "width": 16,
-        "heads": 2,
-        "layers": 4,
-    },
-}
 
 
 @pytest.fixture(autouse=True)
@@ -66,17 +47,4 @@ def sabotaged(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP of four layers, 32 pixels and 5 tokens with random weights, in open_clip's format."""
-    import torch
-    from open_clip.model import CLIP
-    from safetensors.torch import save_file
-
-    folder = tmp_path_factory.mktemp("model") / "tiny-clip"
-    folder.mkdir()
-    config = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.4, 0.5, 0.6]}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        network = CLIP(**TINY_CLIP)
-    half = {name: tensor.half() for name, tensor in network.state_dict().items()}
-    save_file(half, folder / "open_clip_model.safetensors")
-    return folder
+    return make_tiny_clip(tmp_path_factory.mktemp("model") / "tiny-clip")
