@@ -122,6 +122,11 @@ class FeatureReader:
         bindings = [self._items[sample].binding for sample in samples]
         return [binding.draw(generator) for binding in bindings if binding is not None]
 
+    @cached_property
+    def _num_words(self) -> dict[str, int]:
+        table = self._store.queries
+        return dict(zip(table["query_id"], map(int, table["num_words"]), strict=True))
+
     def _load(self, samples: list[int], labels: list[list[Labels]]) -> _Load:
         """Take this process's part of a batch, padded as the whole of it is."""
         num_frames = max(self._rows[sample].num_frames for sample in samples)
@@ -131,7 +136,8 @@ class FeatureReader:
         counts = tuple(share_sizes(len(samples), self._reading.num_ranks))
         own = share_of(samples, self._reading.rank, self._reading.num_ranks) or samples[:1]
         items = [self._items[sample] for sample in own]
-        return _Load(self._store, items, num_frames, labels, counts)
+        words = max(self._num_words[self._items[s].annotation.query_id] for s in samples)
+        return _Load(self._store, items, num_frames, labels, counts, words)
 
     def _most_videos_bytes(self, passes: list[tuple[list[Step], np.random.Generator]]) -> int:
         """Return what the videos of an epoch's batches take at most.
@@ -176,6 +182,7 @@ class _Load:
     num_frames: int
     labels: list[list[Labels]] = field(default_factory=list)
     rank_counts: tuple[int, ...] = ()
+    longest_words: int = 0  # of the whole batch, where this is a part of it
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -185,7 +192,7 @@ class _Load:
     def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
         """Return the queries' padded tokens and their numbers of words."""
         tokens = [self.store.read_query(item.annotation.query_id).tokens for item in self.items]
-        return pad_queries(tokens, arena)
+        return pad_queries(tokens, arena, self.longest_words)
 
     def finish(self, loaded: Loaded) -> list[Batch]:
         """Return the batch with each of its labels."""

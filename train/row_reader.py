@@ -321,11 +321,17 @@ def rest_bytes(spec: FeatureSpec, num_queries: int, num_words: int) -> int:
     return sum(map(aligned, sizes))
 
 
-def pad_queries(tokens: Sequence[NDArray[np.float16]], arena: Arena) -> tuple[Tensor, Tensor]:
-    """Stack queries [layers, words, width] with zeros after the shorter ones; count their words."""
+def pad_queries(
+    tokens: Sequence[NDArray[np.float16]], arena: Arena, longest: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Stack queries [layers, words, width] with zeros after the shorter ones; count their words.
+
+    The `longest` may be of more words than any of them.
+    """
     num_words = [query.shape[1] for query in tokens]
     layers, _, width = tokens[0].shape
-    padded = arena.take((len(tokens), layers, max(num_words), width), torch.float16)
+    longest = max(longest, *num_words)
+    padded = arena.take((len(tokens), layers, longest, width), torch.float16)
     for place, query in zip(padded.numpy(), tokens, strict=True):
         place[:, : query.shape[1]] = query
         place[:, query.shape[1] :] = 0

@@ -234,6 +234,7 @@ def test_ranks_share_each_batch(store: FeatureStore) -> None:
         ]
         assert sum(counted, ()) == batch.query_ids
         assert {part[index].videos.shape[2] for part in parts} == {batch.videos.shape[2]}
+        assert {part[index].query.shape[2] for part in parts} == {batch.query.shape[2]}
     assert len(parts[2][2]) == 1  # it has none of the last batch, and one that does not count
     val = store.annotations("val")
     found = [
