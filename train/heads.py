@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 
@@ -18,14 +20,26 @@ class ConvHead(nn.Module):
         self.output = nn.Conv1d(width, num_outputs, kernel_size=3, padding=1)
 
     def forward(
-        self,
-        cells: Float[Tensor, "batch cells width"],
-        keep: Bool[Tensor, "batch cells"] | None,
+        self, cells: Float[Tensor, "batch cells width"], keep: Bool[Tensor, "batch cells"]
     ) -> Float[Tensor, "batch cells outputs"]:
         """Return the outputs of each cell; cells outside `keep` act as the zeros past the end."""
-        features = _zero(cells.transpose(1, 2), keep)
-        hidden = _zero(F.relu(self.hidden(features)), keep)
+        kept = keep[:, None]
+        hidden = F.relu(self.hidden(cells.transpose(1, 2) * kept)) * kept
         return self.output(hidden).transpose(1, 2)
+
+
+def join_levels(levels: Sequence[Shaped[Tensor, "batch ..."]]) -> Shaped[Tensor, "batch cells ..."]:
+    """Lay the cells of all levels in a row, with a zero after each, for one call of a head."""
+    zero = levels[0].new_zeros(len(levels[0]), 1, *levels[0].shape[2:])
+    return torch.cat([part for level in levels for part in (level, zero)], dim=1)
+
+
+def split_levels(
+    joined: Shaped[Tensor, "batch cells ..."], num_cells: Sequence[int]
+) -> list[Shaped[Tensor, "batch ..."]]:
+    """Return the levels of what `join_levels` laid in a row."""
+    sizes = [size for level in num_cells for size in (level, 1)]
+    return list(joined.split(sizes, dim=1)[::2])
 
 
 class WordPooling(nn.Module):
@@ -40,7 +54,3 @@ class WordPooling(nn.Module):
     ) -> Float[Tensor, "*layers batch width"]:
         scores = self.score(words).squeeze(-1).masked_fill(~mask, -math.inf)
         return (scores.softmax(dim=-1).unsqueeze(-2) @ words).squeeze(-2)
-
-
-def _zero(channels: Tensor, keep: Tensor | None) -> Tensor:
-    return channels if keep is None else channels * keep[:, None]

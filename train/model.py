@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from r2t.store.errors import ConfigError
 from r2t.train.batch import Batch, mask_of
-from r2t.train.heads import ConvHead, WordPooling
+from r2t.train.heads import ConvHead, WordPooling, join_levels, split_levels
 from r2t.train.model_config import R2Config
 from r2t.train.padding import Extents
 from r2t.train.pyramid import Pyramid, PyramidPoints
@@ -122,15 +122,15 @@ class R2Model(nn.Module):
     ) -> Predictions:
         strides = self.config.strides[: len(levels)]
         cell_masks = [extents.cell_mask(stride) for stride in strides]
-        keeps = cell_masks if extents.isolated else [None] * len(levels)
-        logits = [self.class_head(cells, keep) for cells, keep in zip(levels, keeps, strict=True)]
+        keeps = cell_masks if extents.isolated else [torch.ones_like(mask) for mask in cell_masks]
+        num_cells = [cells.shape[1] for cells in levels]
+        joined, keep = join_levels(levels), join_levels(keeps)
+        logits = split_levels(self.class_head(joined, keep), num_cells)
         offsets = None
         if self.boundary_head is not None:
+            raw = split_levels(self.boundary_head(joined, keep), num_cells)
             scales = self.level_scale[: len(levels)]
-            scaled = [
-                self.boundary_head(cells, keep).exp() * scale
-                for cells, keep, scale in zip(levels, keeps, scales, strict=True)
-            ]
+            scaled = [level.exp() * scale for level, scale in zip(raw, scales, strict=True)]
             offsets = torch.cat(scaled, dim=1)
         query = self.word_pooling(block.words.float(), extents.word_mask)
         return Predictions(

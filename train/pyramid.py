@@ -68,7 +68,10 @@ class Pyramid(nn.Module):
 
 
 class Halving(nn.Module):
-    """Merge pairs of cells: a stride-2 convolution, LayerNorm, ReLU; an odd last cell is cut."""
+    """Merge pairs of cells: a stride-2 convolution, LayerNorm, ReLU; an odd last cell is cut.
+
+    Pairs share no cell, so the convolution is a linear layer on them.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -78,5 +81,7 @@ class Halving(nn.Module):
     def forward(
         self, cells: Float[Tensor, "batch cells width"]
     ) -> Float[Tensor, "batch pairs width"]:
-        pairs = self.conv(cells.transpose(1, 2)).transpose(1, 2)
-        return F.relu(self.norm(pairs))
+        num_pairs = cells.shape[1] // 2
+        pairs = cells[:, : 2 * num_pairs].reshape(len(cells), num_pairs, -1)
+        taps = self.conv.weight.transpose(1, 2).flatten(1)  # one cell of a pair after the other
+        return F.relu(self.norm(F.linear(pairs, taps, self.conv.bias)))
