@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float32, Int64, Num
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from r2t.store.errors import ConfigError
 from r2t.train.batch import Batch, mask_of
@@ -155,9 +157,23 @@ class R2Model(nn.Module):
             )
 
 
+class _NoDraws(TorchFunctionMode):
+    """Leave out drawing numbers, which tensors on "meta" do not hold.
+
+    Torch would load its compiler for it, which takes longer than all else that a model needs.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def expected_shapes(config: R2Config) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a model's weights without taking memory for them."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoDraws():
         state = R2Model(config).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 

@@ -14,11 +14,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from r2t.store.errors import ConfigError, R2TError, is_gpu_fault
 from r2t.train.batch import Batch, Targets
@@ -33,6 +32,9 @@ from r2t.train.optimizer import Optimizer
 from r2t.train.random_state import load_random_state, save_random_state
 from r2t.train.records import EpochRecord, Evaluation, Progress, Tally, Timing
 from r2t.train.stopwatch import Stopwatch, tracing
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 AUTOCAST_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -73,6 +75,8 @@ def train(
         if not conduct.processes.leads:
             run.train(batches, evaluate, traced, None)
             return folder
+        from torch.utils.tensorboard import SummaryWriter  # which all else here does without
+
         folder.cut_metrics(run.progress.epoch)
         writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=run.progress.epoch)
         with writer:

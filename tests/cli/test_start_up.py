@@ -59,3 +59,9 @@ def test_search_needs_no_videos(folder: Path) -> None:
     options = ("--checkpoint", "run", "--store", "own.zarr")
     loaded = loaded_by("search", "a ball", *options, cwd=folder, status=2)  # the store is empty
     assert loaded & (NEVER | {"pandas", "av", "decord", "r2t.extract.decode_pool"}) == set()
+
+
+def test_eval_needs_no_compiler_and_no_clip(folder: Path) -> None:
+    options = ("--checkpoint", "run", "--store", "own.zarr", "--split", "test")
+    loaded = loaded_by("eval", *options, cwd=folder, status=2)  # the store is empty
+    assert loaded & (NEVER | {"torch._dynamo", "open_clip", "av", "decord"}) == set()
