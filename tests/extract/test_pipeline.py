@@ -222,6 +222,19 @@ def test_an_empty_title_is_stored_as_the_start_and_end_token(
     assert (again.complete, again.num_known_queries) == (True, 1)
 
 
+def test_annotations_of_tacos_are_stored_under_the_names_of_their_videos(
+    clip: FrozenClip, store: FeatureStore, videos: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "s30-d52-cam-002.mp4"
+    os.link(videos[0], path)
+    rows = [annotation("s30-d52_0", "s30-d52"), annotation("s30-d53_0", "s30-d53")]
+    with pytest.warns(AnnotationWarning, match="'s30-d52' is taken for 's30-d52-cam-002', as one"):
+        report = extract(CONFIG, clip, store, [path], rows)
+    assert (report.done, report.missing_videos) == (("s30-d52-cam-002",), {"s30-d53": 1})
+    (stored,) = store.annotations()
+    assert (stored.query_id, stored.video_id) == ("s30-d52_0", "s30-d52-cam-002")
+
+
 def test_a_store_of_another_model_is_refused(
     clip: FrozenClip, clip_folder: Path, store: FeatureStore, videos: list[Path]
 ) -> None:
