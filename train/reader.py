@@ -25,8 +25,9 @@ from r2t.train.batch import (
     collate_labels,
     float64_seconds,
 )
+from r2t.train.load import Loaded, pad_queries, rest_bytes
 from r2t.train.ring import Arena, SlotSize, aligned
-from r2t.train.row_reader import Loaded, Reading, RowReader, pad_queries, rest_bytes
+from r2t.train.row_reader import Reading, RowReader
 from r2t.train.sampling import EpochOrder, Row, Step, share_of, share_sizes
 from r2t.train.selection import Item, select_items
 
@@ -161,8 +162,7 @@ class FeatureReader:
 
     def _most_rest_bytes(self) -> int:
         """Return what any batch takes at most besides its videos."""
-        words = self._store.queries["num_words"]
-        num_words = int(words.max()) if len(words) else 1
+        num_words = max(self._num_words.values(), default=1)
         bound = [item.binding for item in self._items if item.binding is not None]
         num_moments = max([1, *(len(binding.moments) for binding in bound)])
         times = self._order.repeats if self._order.sampling == "video" else 1
@@ -184,7 +184,7 @@ class _Load:
     rank_counts: tuple[int, ...] = ()
     longest_words: int = 0  # of the whole batch, where this is a part of it
 
-    @cached_property
+    @property
     def rows(self) -> list[Row]:
         """The distinct rows, in order of first use."""
         return list(dict.fromkeys(item.row for item in self.items))

@@ -15,9 +15,10 @@ from r2t.store.schema import QueryFeatures
 from r2t.train.batch import Batch, float64_seconds
 from r2t.train.decode import Grounding, decode
 from r2t.train.grounder import Grounder
+from r2t.train.load import Loaded, pad_queries, rest_bytes
 from r2t.train.presence import presence_score
 from r2t.train.ring import Arena, SlotSize, aligned
-from r2t.train.row_reader import Loaded, Reading, RowReader, pad_queries, rest_bytes
+from r2t.train.row_reader import Reading, RowReader
 from r2t.train.sampling import Row
 from r2t.train.window_plan import WindowPlan, asking_plan
 from r2t.train.windows import ground_source
@@ -70,16 +71,15 @@ def _ask_whole(
     batch_size: int,
 ) -> Iterator[Answer]:
     """Ask videos that are short enough in batches, which are read ahead."""
-    loads = [
-        _Load(list(rows[start : start + batch_size]), query)
-        for start in range(0, len(rows), batch_size)
-    ]
+    reading, frame_bytes = Reading(device=grounder.device), store.spec.frame_bytes()
+    most_frames = int(reading.buffer_gb * 1e9 / (reading.prefetch + 1) / frame_bytes)
+    loads = [_Load(chosen, query) for chosen in batches_of(rows, batch_size, most_frames)]
     num_frames = max((len(load.rows) * load.num_frames for load in loads), default=0)
     size = SlotSize(
-        aligned(num_frames * store.spec.frame_bytes()),
+        aligned(num_frames * frame_bytes),
         rest_bytes(store.spec, min(batch_size, len(rows)), query.tokens.shape[1]),
     )
-    reader = RowReader(store, Reading(device=grounder.device), tolerant=True)
+    reader = RowReader(store, reading, tolerant=True)
     for load, batch in zip(loads, reader.read(iter(loads), len(loads), size), strict=True):
         with torch.inference_mode():
             predictions = grounder.model(batch)
@@ -89,6 +89,22 @@ def _ask_whole(
                 yield Answer(row.video_id, None, 0.0, load.failures[row.video_id])
             else:
                 yield Answer(row.video_id, grounding, presence_score(grounding))
+
+
+def batches_of(rows: Sequence[Row], batch_size: int, most_frames: int) -> Iterator[list[Row]]:
+    """Cut videos into batches which, padded, have up to so many frames; one video always fits.
+
+    The lengths of `rows` must ascend.
+    """
+    chosen: list[Row] = []
+    for row in rows:
+        full = len(chosen) == batch_size or (len(chosen) + 1) * row.num_frames > most_frames
+        if chosen and full:
+            yield chosen
+            chosen = []
+        chosen.append(row)
+    if chosen:
+        yield chosen
 
 
 @dataclass(frozen=True, eq=False)
