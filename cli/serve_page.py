@@ -72,6 +72,7 @@ SAVE_CLIP = """(file) => {
   link.click();
 }"""
 READY = "**{name}** is ready: {frames} frames of {seconds:.0f} s, read in {took:.1f} s."
+DIVIDED = " It is long: it is asked in {count} overlapping windows, whose answers are merged."
 
 
 @dataclass
@@ -192,6 +193,8 @@ class Page:
             seconds=prepared.duration_seconds,
             took=time.perf_counter() - began,
         )
+        if len(prepared.parts) > 1:
+            text += DIVIDED.format(count=len(prepared.parts))
         return text, Session(path), ""
 
     def _ask(self, query: str, session: Session, request: gr.Request) -> tuple[str, Session, str]:
