@@ -39,7 +39,8 @@ class PyramidPoints:
             for stride in strides
             for cell in range(num_frames // stride)
         ]
-        return cls(*torch.tensor(rows, dtype=torch.float32, device=device).unbind(1))
+        table = torch.tensor(rows, dtype=torch.float32)
+        return cls(*table.to(device, non_blocking=True).unbind(1))  # as small a copy waits for none
 
 
 class Pyramid(nn.Module):

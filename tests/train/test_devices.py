@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from tiny_store import make_store, undisturbed_config
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from r2t.train.batch import Sample, collate
@@ -20,6 +21,9 @@ from r2t.train.grounder import Grounder
 from r2t.train.losses import LossConfig, compute_losses
 from r2t.train.model import R2Model
 from r2t.train.model_config import R2Config
+from r2t.train.optimizer import Optimizer
+from r2t.train.presets import preset
+from r2t.train.processes import ALONE
 
 FLAGS = (
     (torch.backends.cuda.matmul, "allow_tf32"),
@@ -29,6 +33,10 @@ FLAGS = (
     (torch.backends.cudnn, "benchmark"),
     (torch.backends.cudnn, "deterministic"),
 )
+WAITING = (
+    "tolist", "item", "nonzero", "argwhere", "masked_select", "unique", "equal", "allclose",
+    "__bool__", "__int__", "__float__", "__index__", "__contains__", "cpu", "numpy",
+)  # fmt: skip
 EXACT = (False, False, False, False, False, True)
 TF32 = (True, True, *EXACT[2:])
 # What adds up in any order on a GPU, as torch's notes on reproducibility have it.
@@ -76,6 +84,43 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.names.append(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
+
+
+class Waits(TorchFunctionMode):
+    """The calls for which the host would wait until a GPU has done all that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        copies = name in ("tensor", "as_tensor") and kwargs.get("device") is not None
+        if name in WAITING or copies:
+            self.names.append(name)
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("straightforward", "waits"), [(False, [*3 * ["tolist"], "nonzero"]), (True, ["nonzero"])]
+)
+def test_a_step_waits_for_the_device_as_often_as_documented(
+    straightforward: bool,
+    waits: list[str],
+    tiny_config: R2Config,
+    make_sample: Callable[..., Sample],
+) -> None:
+    config = replace(preset("qvhighlights").train_config(), model=tiny_config)
+    model = R2Model(tiny_config).train()
+    model.block.straightforward = straightforward
+    optimizer = Optimizer(model, config, scaled_on="cpu")
+    batch = collate([make_sample(6 + seed, 3 + seed % 3, seed=seed) for seed in range(6)])
+    assert batch.targets is not None
+    with Waits() as waited:
+        losses = compute_losses(model(batch), batch.targets, LossConfig())
+        optimizer.step(losses.total, 1e-4, ALONE)
+    assert waited.names == waits
 
 
 @pytest.mark.parametrize("straightforward", [False, True])
