@@ -18,6 +18,14 @@ def test_qvhighlights_itself_would_get_its_own_schedule() -> None:
     )
 
 
+def test_the_official_recipe_counts_its_own_iterations() -> None:
+    official = OWN_PRESET.train_config(recipe="official")
+    own = follow_data(official, num_queries=7218, frame_rate=0.5)
+    assert own.num_iterations(7218) == 226 * 30
+    assert own.schedule.warmup_iterations == round(500 * 226 / 228)
+    assert (own.model.padding, own.min_duration_seconds) == ("official", 0)
+
+
 @pytest.mark.parametrize(
     ("num_queries", "epochs", "batch_size", "frame_rate", "expected"),
     [

@@ -135,7 +135,8 @@ def test_missing_settings_are_refused() -> None:
 def test_runs_of_earlier_versions_read_as_what_they_did() -> None:
     config = TrainConfig(preset="qvhighlights", evaluator="qvhighlights")
     values = config.to_dict()
-    del values["sampling"], values["model"]["direction"], values["model"]["pooling"]
+    del values["sampling"], values["windows"]
+    del values["model"]["direction"], values["model"]["pooling"]
     assert TrainConfig.from_dict(values) == config
     values["model"]["direction"] = "sideways"
     with pytest.raises(ConfigError, match="sideways"):
