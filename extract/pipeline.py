@@ -35,6 +35,7 @@ from r2t.extract.queries import (
 from r2t.extract.replaced import find_replaced
 from r2t.extract.stages import Stage, bottleneck
 from r2t.store.annotations import Annotation
+from r2t.store.coverage import warn_of_other_cuts
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.json_lines import printable
@@ -154,6 +155,7 @@ def extract(
             new, impossible = without_impossible(store, unstored)
             rewordings = find_rewordings(stored, annotations, new)
             add_queries(clip, writer, new)
+            warn_of_other_cuts(store, wanted)
             warn_of_late_moments(store, [e for e in wanted if e.query_id not in impossible])
         except KeyboardInterrupt:
             interrupted = True

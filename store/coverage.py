@@ -1,14 +1,18 @@
-"""Which annotated videos lack features, and which features nobody annotated."""
+"""Which annotated videos lack features, whose features nobody annotated, or are of another cut."""
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r2t.store.annotations import Annotation
+from r2t.store.errors import AnnotationWarning
 from r2t.store.feature_store import FeatureStore
+from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VideoNames, match_videos
+from r2t.store.wording import counted_of
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,29 @@ def coverage(store: FeatureStore, annotations: Sequence[Annotation] | None = Non
         features_without_annotations=tuple(sorted(stored - annotated.keys())),
         queries_without_features=tuple(query_id for query_id, _ in ids if query_id not in known),
     )
+
+
+def warn_of_other_cuts(store: FeatureStore, annotations: Sequence[Annotation]) -> None:
+    """Count the videos with other than a frame for each labelled clip, where that is their rate.
+
+    Such a video is longer or shorter than the one that was labelled; it can be no part of an
+    evaluation that needs one score a clip.
+    """
+    if store.spec.frame_rate != PER_VIDEO:
+        return
+    lengths = store.lengths()
+    labelled = {
+        each.video_id: len(each.saliency.scores)
+        for each in annotations
+        if each.saliency is not None and each.video_id in lengths
+    }
+    other = [name for name, num_clips in labelled.items() if lengths[name] != num_clips]
+    if other:
+        warnings.warn(
+            "of another cut than their labels, or incomplete: "
+            f"{counted_of(len(other), len(labelled), 'video')}; the first is {other[0]!r}, with "
+            f"{lengths[other[0]]} frames for {labelled[other[0]]} clips: replace the files, and "
+            "extract them with --update",
+            AnnotationWarning,
+            stacklevel=2,
+        )

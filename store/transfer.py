@@ -118,8 +118,9 @@ def import_r2_npy(
     names = VideoNames(file.stem for file in files)
     annotations = match_videos(annotations, names)
     durations = {a.video_id: a.duration_seconds for a in annotations if a.duration_seconds}
-    known = [file for file in files if store.spec.frame_rate != PER_VIDEO or file.stem in durations]
-    without_rate = tuple(file.stem for file in files if file not in known)
+    own_rate = store.spec.frame_rate == PER_VIDEO
+    without_rate = tuple(f.stem for f in files if own_rate and f.stem not in durations)
+    known = [file for file in files if not own_rate or file.stem in durations]
     if not known:
         raise ConfigError(
             "each video has its own frame rate, but no annotation says how long it lasts"

@@ -212,7 +212,8 @@ def _evaluate_videos(
             if row.saliency is not None and len(row.saliency) != len(label):
                 raise AnnotationError(
                     f"video {row.video_id!r}: {len(row.saliency)} saliency scores for "
-                    f"{len(label)} clips; YouTube Highlights needs one per clip"
+                    f"{len(label)} clips; YouTube Highlights needs one per clip: is the video of "
+                    "another cut than its labels?"
                 )
         mean = youtube_average_precision(saliencies, labels).mean()
     else:

@@ -258,6 +258,13 @@ def test_one_frame_a_clip(clip: FrozenClip, tmp_path: Path, videos: list[Path]) 
     assert extract(config, clip, store, videos[:2], [query]).unlabelled == ("two",)
     with pytest.raises(ConfigError, match="no annotation has saliency"):
         extract(config, clip, store, videos[:2], [])
+    # A frame for each clip is what the labels need: a file that lasts longer is of another cut.
+    longer = replace(labels, scores=np.zeros((9, 1), np.float32))
+    other = replace(query, query_id="q2", video_id="two", saliency=longer)
+    with pytest.warns(
+        AnnotationWarning, match=r"1 of 2 videos; .* 'two', with \d frames for 9 clips"
+    ):
+        assert extract(config, clip, store, videos[:2], [query, other]).complete
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_complete(
