@@ -21,7 +21,7 @@ from r2t.store.moment_formats import (
     read_charades,
     read_ego4d,
     read_released_jsonl,
-    read_tacos,
+    read_timed_sentences,
 )
 from r2t.store.saliency_formats import read_tvsum_json, read_tvsum_mat, read_youtube_highlights
 
@@ -37,13 +37,13 @@ _ROW_KEYS: dict[tuple[str, ...], Reader] = {
 }
 _DOCUMENT_KEYS: dict[tuple[str, ...], Reader] = {
     ("videos", "clips"): read_ego4d,
-    ("timestamps", "sentences"): read_tacos,
+    ("timestamps", "sentences"): read_timed_sentences,
     ("info", "match"): read_youtube_highlights,
     ("title", "anno"): read_tvsum_json,
 }
 _KNOWN = (
     "our JSON lines (query_id, video_id, query, …), QVHighlights-like JSON lines (qid, query, vid, "
-    "duration, …), CSV (video,query,start,end), Charades-STA text, TACoS, Ego4D NLQ, "
+    "duration, …), CSV (video,query,start,end), Charades-STA text, Charades-CD, TACoS, Ego4D NLQ, "
     "YouTube Highlights and TVSum JSON, and TVSum's .mat"
 )
 PREDICTIONS = "these are predictions, not annotations"

@@ -156,13 +156,18 @@ def _charades_row(line: str, where: str) -> tuple[str, list[float], str]:
     )
 
 
-def read_tacos(path: Path, text: str, default: Split, reading: Reading) -> Located:
-    """Read TACoS: file name → `timestamps` in frames, `sentences`, `fps`, `num_frames`."""
+def read_timed_sentences(path: Path, text: str, default: Split, reading: Reading) -> Located:
+    """Read TACoS: file name → `timestamps` in frames, `sentences`, `fps`, `num_frames`.
+
+    Without `fps`, `timestamps` and `duration` are in seconds, as in ActivityNet Captions, whose
+    layout Charades-CD and others took over. Query ids count a video's sentences, as in `AO8RW_0`.
+    """
     videos = Fields(parse_json(text, str(path)), str(path))
     for name in videos:
         record = videos.child(name)
-        fps = record.number("fps", low=0.1, high=1000)
-        frames = record.matrix("timestamps", 2, high=MAX_SECONDS * 1000)
+        in_seconds = "fps" not in record and "duration" in record
+        fps = 1.0 if in_seconds else record.number("fps", low=0.1, high=1000)
+        frames = record.matrix("timestamps", 2, high=MAX_SECONDS * (1 if in_seconds else 1000))
         sentences = record.items("sentences")
         if len(sentences) != len(frames):
             raise AnnotationError(
@@ -170,7 +175,7 @@ def read_tacos(path: Path, text: str, default: Split, reading: Reading) -> Locat
                 f"{counted(len(sentences), 'sentence')}"
             )
         video_id = video_id_of(name, record.where)
-        duration = record.count("num_frames") / fps
+        duration = record.number("duration") if in_seconds else record.count("num_frames") / fps
         for index, sentence in enumerate(sentences):
             where = f"{record.where}, sentence {index}"
             yield (

@@ -80,6 +80,23 @@ def test_reads_tacos(save: Save) -> None:
         read_annotations(save("c.json", f"{once[:-1]}, {once[1:]}"))
 
 
+def test_reads_sentences_timed_in_seconds(save: Save) -> None:
+    video = {"duration": 30.96, "timestamps": [[24.3, 30.4], [0, 31]], "sentences": ["a", "b"]}
+    path = save("charades_test_ood.json", {"3MSZA": video})
+    with pytest.warns(AnnotationWarning, match="1 moments end after"):
+        one, two = read_annotations(path)
+    assert (one.query_id, one.video_id, one.split) == ("3MSZA_0", "3MSZA", "test")
+    assert (one.moments.tolist(), one.duration_seconds) == ([[24.3, 30.4]], 30.96)
+    assert (two.query_id, two.moments.tolist()) == ("3MSZA_1", [[0, 31]])
+    for wrong, message in (
+        ({**video, "timestamps": [[3, 1], [0, 1]]}, "ends before it starts"),
+        ({**video, "duration": "long"}, "duration"),
+        ({"timestamps": [], "sentences": []}, "no field 'fps'"),
+    ):
+        with pytest.raises(AnnotationError, match=message):
+            read_annotations(save("train.json", {"3MSZA": wrong}))
+
+
 def _ego4d(queries: list[dict[str, object]], **root: object) -> dict[str, object]:
     annotation = {"annotation_uid": "u", "language_queries": queries}
     clip = {"clip_uid": "c", "video_start_sec": 5, "video_end_sec": 25, "annotations": [annotation]}
