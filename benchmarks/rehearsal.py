@@ -29,8 +29,10 @@ from pathlib import Path
 
 from rehearsal_commands import Carrier, Command, Said, carry_out_apart, rehearse
 from rehearsal_counts import Tally, arrivals
-from rehearsal_files import Miniature, build
+from rehearsal_files import Miniature
+from rehearsal_highlights import tvsum, youtube
 from rehearsal_media import CLIP_FOLDER, SIZES, make_media, write_predictions
+from rehearsal_moments import charades, ego4d, qvhighlights, tacos
 from rehearsal_samples import write_samples
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "reproducing.md"
@@ -57,9 +59,10 @@ def prepare(annotations: Path | None, out: Path, num_videos: int) -> list[Miniat
     if annotations is None:
         annotations = out / "samples"
         write_samples(annotations)
-    miniatures = build(annotations, out, num_videos)
+    builders = (qvhighlights, charades, tacos, ego4d, youtube, tvsum)
+    miniatures = [builder(annotations, out, num_videos) for builder in builders]
     make_media(out, miniatures)
-    qvhighlights = miniatures[0].raw
+    held = miniatures[0].raw
     for seed, (name, split) in enumerate(
         (
             ("hl_val_submission.jsonl", "val"),
@@ -68,8 +71,8 @@ def prepare(annotations: Path | None, out: Path, num_videos: int) -> list[Miniat
             ("theirs.jsonl", "val"),
         )
     ):
-        queries = [query for query in qvhighlights.queries if query.split == split]
-        write_predictions(out / name, queries, qvhighlights, seed)
+        queries = [query for query in held.queries if query.split == split]
+        write_predictions(out / name, queries, held, seed)
     return miniatures
 
 
@@ -130,7 +133,7 @@ def _subject(command: Command) -> list[str]:
 
 def main() -> int:
     """Rehearse, print the table, and return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("--annotations", type=Path, help="the released files, by dataset")
     parser.add_argument("--out", type=Path, help="a new folder, to keep everything in")
     parser.add_argument("--videos", type=int, default=3, help="of a split or domain, at least")

@@ -59,6 +59,7 @@ class Case:
 def arrivals(command: Command, said: Said, dataset: Miniature, out: Path) -> list[Tally]:
     """Count what a command brought along; nothing of commands that only compute scores."""
     held = dataset.released if "official" in str(command) else dataset.raw
+    held = dataset.variants.get(str(command.option("--store")), held)
     domain = command.option("--domain")
     queries = tuple(
         each for each in held.queries if not each.left_out and domain in (None, each.domain)

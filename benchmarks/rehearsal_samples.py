@@ -256,6 +256,6 @@ def read_mat(path: Path) -> list[dict[str, np.ndarray]]:
     with h5py.File(path, "r") as file:
         table: Any = file["tvsum50"]
         return [
-            {name: file[table[name][row, 0]][()] for name in table}  # pyright: ignore[reportIndexIssue]
+            {name: np.asarray(file[table[name][row, 0]]) for name in table}
             for row in range(table["video"].shape[0])
         ]

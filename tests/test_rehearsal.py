@@ -74,7 +74,12 @@ def test_what_is_missing_unsaid_is_wrong(rehearsed: Rehearsed) -> None:
     assert {line.command.name for line in counted} > {"extract", "train", "eval", "submission"}
     for line in counted:
         dataset = rehearsed.miniatures[line.dataset]
-        more = replace(dataset, raw=with_more(dataset.raw), released=with_more(dataset.released))
+        more = replace(
+            dataset,
+            raw=with_more(dataset.raw),
+            released=with_more(dataset.released),
+            variants={name: with_more(held) for name, held in dataset.variants.items()},
+        )
         if line.command.name != "import-checkpoint":
             found = arrivals(line.command, line.said, more, rehearsed.out)
             assert not all(tally.right for tally in found), line.command
