@@ -16,6 +16,8 @@ from torch import Tensor
 
 from r2t.store.errors import ConfigError
 
+_PORTABLE = 1  # cudaHostRegisterPortable
+
 
 @runtime_checkable
 class Mark(Protocol):
@@ -72,15 +74,20 @@ class CudaTransfer:
         start = -memory.data_ptr() % mmap.PAGESIZE  # no page is shared with what is not registered
         memory = memory[start : start + num_bytes]
         runtime = cast("Any", torch.cuda.cudart())
-        code = int(runtime.cudaHostRegister(memory.data_ptr(), num_bytes, 0))
+        with torch.cuda.device(self._device):  # else the first GPU would be taken up as well
+            code = int(runtime.cudaHostRegister(memory.data_ptr(), num_bytes, _PORTABLE))
         if code:
             raise ConfigError(
                 f"the GPU's driver cannot pin {num_bytes / 1e9:.2f} GB of the host's memory (CUDA "
                 f"error {code}): allow less for reading ahead, with --buffer-gb or --prefetch"
             )
-        forget = weakref.finalize(memory, runtime.cudaHostUnregister, memory.data_ptr())
+        forget = weakref.finalize(memory, self._unregister, memory.data_ptr())
         forget.atexit = False  # CUDA may be gone by then, and takes it along
         return memory
+
+    def _unregister(self, address: int) -> None:
+        with torch.cuda.device(self._device):
+            cast("Any", torch.cuda.cudart()).cudaHostUnregister(address)
 
     def device_memory(self, num_bytes: int) -> Tensor:
         """Allocate in the model's stream, as the model does."""
