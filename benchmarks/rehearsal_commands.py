@@ -7,9 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from typer.testing import CliRunner
+
+from r2t.cli.main import app
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
@@ -67,6 +72,21 @@ def carry_out_apart(words: Sequence[str], folder: Path) -> Said:
         check=False,
     )
     return Said(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
+
+def carry_out_here(words: Sequence[str], folder: Path) -> Said:
+    """Run a command in this process, which saves loading the libraries anew."""
+    before = Path.cwd()
+    began = time.monotonic()
+    os.chdir(folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")  # what is warned of is said, too
+            result = CliRunner().invoke(app, list(words))
+    finally:
+        os.chdir(before)
+    seconds = time.monotonic() - began
+    return Said(result.exit_code, result.stdout, result.stderr, seconds)
 
 
 def rehearse(

@@ -6,31 +6,16 @@ every command, in processes of their own, and on the released annotation files.
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from rehearsal import Line, carry_out, prepare, summary
-from rehearsal_commands import Command, Said
+from rehearsal_commands import Command, carry_out_here
 from rehearsal_counts import arrivals
 from rehearsal_files import Held, Miniature, Query
-from typer.testing import CliRunner
-
-from r2t.cli.main import app
 
 DOMAINS = ("dog", "BK")
-
-
-def carry_out_here(words: Sequence[str], folder: Path) -> Said:
-    """Run a command in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        began = time.monotonic()
-        result = CliRunner().invoke(app, list(words))
-    return Said(result.exit_code, result.stdout, result.stderr, time.monotonic() - began)
 
 
 def is_of_the_cut(command: Command) -> bool:
@@ -53,12 +38,10 @@ class Rehearsed:
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Rehearsed:
-    """Run the commands once; what is warned of must be said, not raised."""
+    """Run the commands once."""
     out = tmp_path_factory.mktemp("rehearsal")
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        miniatures = prepare(None, out, 1)
-        lines = list(carry_out(out, miniatures, carry_out_here, is_of_the_cut))
+    miniatures = prepare(None, out, 1)
+    lines = list(carry_out(out, miniatures, carry_out_here, is_of_the_cut))
     return Rehearsed(out, {each.name: each for each in miniatures}, lines)
 
 
