@@ -82,8 +82,8 @@ def warn_of_other_cuts(store: FeatureStore, annotations: Sequence[Annotation]) -
         warnings.warn(
             "of another cut than their labels, or incomplete: "
             f"{counted_of(len(other), len(labelled), 'video')}; the first is {other[0]!r}, with "
-            f"{lengths[other[0]]} frames for {labelled[other[0]]} clips: replace the files, and "
-            "extract them with --update",
+            f"{lengths[other[0]]} frames for {labelled[other[0]]} clips: replace them by the "
+            "videos that were labelled",
             AnnotationWarning,
             stacklevel=2,
         )

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
+from r2t.store.coverage import warn_of_other_cuts
 from r2t.store.errors import AnnotationWarning, ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
@@ -151,6 +152,8 @@ def import_r2_npy(
         for name in sorted(there)
         if not there[name]
     )
+    store.refresh()
+    warn_of_other_cuts(store, usable)
     num_withheld = len(annotations) - len(usable)
     return TransferReport(
         num_videos, num_skipped, num_queries, failures, without_rate, missing, num_withheld

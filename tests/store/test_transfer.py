@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from r2t.cli.store import app
 from r2t.store import Annotation, FeatureStore
+from r2t.store.annotations import SaliencyLabels
 from r2t.store.errors import AnnotationWarning, ConfigError, StoreError
 from r2t.store.hdf5 import export_hdf5
 from r2t.store.schema import UNKNOWN_WEIGHTS
@@ -231,11 +232,17 @@ def test_a_wrong_frame_rate_is_noticed(store: FeatureStore, released: Released) 
 def test_a_frame_rate_for_each_video(released: Released, tmp_path: Path) -> None:
     spec = official_spec(**SMALL, frame_rate="per-video")
     store = FeatureStore.create(tmp_path / "per-video.zarr", spec)
-    report = bring_in(store, released)
+    labels = SaliencyLabels(np.zeros((6, 1), np.float32), 12.25 / 6, lowest=-1.0, highest=1.0)
+    rows = [replace(released.annotations[0], saliency=labels), *released.annotations[1:]]
+    report = bring_in(store, released, annotations=rows)
     assert store.read_video("-dog").frame_rate_fps == 6 / 12.25
     assert (report.num_videos, report.without_rate) == (1, ("cat", "d.o.t"))
     assert (set(report.failures), report.num_queries) == (set(), 1)
     assert (report.missing, report.num_withheld_queries) == (("cat", "d.o.t"), 2)
+    labels = SaliencyLabels(np.zeros((7, 1), np.float32), 1.75, lowest=-1.0, highest=1.0)
+    rows = [replace(released.annotations[0], saliency=labels)]
+    with pytest.warns(AnnotationWarning, match="1 of 1 video; .* with 6 frames for 7 clips"):
+        bring_in(FeatureStore.create(tmp_path / "other.zarr", spec), released, annotations=rows)
     with pytest.raises(ConfigError, match="no annotation says how long"):
         bring_in(store, released, annotations=released.annotations[1:])
 
