@@ -56,7 +56,8 @@ ADVICE: dict[Kind, str] = {
     "damaged_video": "replace the file: it cannot be decoded, so its queries will be left out",
     "unusable_name": "rename the file: its name is to be the video's id",
     "camera_in_name": "nothing to do: TACoS' annotations leave out the camera of its videos' names",
-    "unannotated_video": "nothing to do: its features are stored, for `predict` and `search`",
+    "unannotated_video": "nothing to do: its features are stored, for `predict` and `search`; only "
+    "at --fps per-video, where labels tell the rate, it is left out",
     "wrong_duration": "check that it is the same cut of the video; correct or remove the duration",
     "out_of_range": "check the unit (seconds, not frames or ms) and the cut; end with the video",
 }
