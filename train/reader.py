@@ -144,13 +144,16 @@ class FeatureReader:
         """Return what the videos of an epoch's batches take at most.
 
         Shuffled batches come near to what any of them can take, so that room is made for that once
-        and for all epochs. In the other order it can be four times as much as any will.
+        and for all epochs. In the other order that can be four times as much as any will take:
+        where the buffers have no room for it, the epoch decides.
         """
-        if self._order.sampling == "video":
-            loads = (self._load(step.samples, []) for steps, _ in passes for step in steps)
-            return max((self._videos_bytes(load) for load in loads), default=0)
         num_rows = min(self._own_size, len(set(self._rows)))
-        return num_rows * self._longest * self._store.spec.frame_bytes()
+        largest = num_rows * self._longest * self._store.spec.frame_bytes()
+        held_bytes = (self._reading.prefetch + 1) * (largest + self._rest_bytes)
+        if self._order.sampling != "video" or held_bytes <= self._reading.buffer_gb * 1e9:
+            return largest
+        loads = (self._load(step.samples, []) for steps, _ in passes for step in steps)
+        return max((self._videos_bytes(load) for load in loads), default=0)
 
     def _videos_bytes(self, load: _Load) -> int:
         return len(load.rows) * load.num_frames * self._store.spec.frame_bytes()

@@ -151,12 +151,13 @@ def test_two_copies_and_one_wait_bring_a_batch_over_however_often_it_is_given(
     assert read <= sum(gpu.copied_bytes[::2]) < 1.3 * read  # the videos, with their padding
 
 
+@pytest.mark.parametrize("sampling", ["uniform", "joint", "video"])
 def test_memory_is_allocated_once_for_all_epochs_and_evaluations(
-    stores: dict[StorageDtype, FeatureStore],
+    sampling: Sampling, stores: dict[StorageDtype, FeatureStore]
 ) -> None:
     store, gpu = stores["float16"], StubGpu()
     reading = Reading(transfer=gpu)
-    reader = make_reader(store, "uniform", reading)
+    reader = make_reader(store, sampling, reading)
     validation = FeatureReader(store, store.annotations("val"), batch_size=3, reading=reading)
     seen: list[tuple[int, int, int]] = []
     for epoch in range(4):
@@ -165,6 +166,21 @@ def test_memory_is_allocated_once_for_all_epochs_and_evaluations(
         seen.append((gpu.num_allocations, gpu.reserved_bytes, gpu.held_bytes("host")))
     assert set(seen) == {seen[0]}
     assert gpu.num_allocations == (3 + 2) + (2 + 2)  # validation has two batches
+
+
+@pytest.mark.filterwarnings("error::r2t.store.errors.ReadingWarning")
+def test_batches_of_videos_take_what_they_need_where_there_is_no_room_for_more(
+    stores: dict[StorageDtype, FeatureStore],
+) -> None:
+    held: list[int] = []
+    for _ in range(2):
+        gpu = StubGpu()
+        buffer_gb = 0.9 * held[0] / 1e9 if held else 8.0
+        reader = make_reader(stores["float16"], "video", Reading(transfer=gpu, buffer_gb=buffer_gb))
+        list(reader.epoch(0))
+        assert gpu.num_allocations == 3 + 2
+        held.append(gpu.held_bytes("host"))
+    assert held[1] < 0.9 * held[0]
 
 
 def test_memory_that_must_grow_leaves_nothing_behind(
