@@ -131,7 +131,9 @@ def table(lines: Sequence[Line]) -> str:
 def _subject(command: Command) -> list[str]:
     """Return the options that tell one of a dataset's commands from the others."""
     names = ("--store", "--checkpoint", "--split", "--domain", "--predictions", "--out")
-    return [value for name in names if (value := command.option(name))] or list(command.words[1:3])
+    return [value for name in names if (value := command.option(name))] or list(
+        command.words[len(command.name.split()) :][:2]
+    )
 
 
 def main() -> int:

@@ -72,7 +72,8 @@ def choose(
     found: dict[str, None] = {}
     for is_odd in oddities:
         found |= dict.fromkeys(islice(filter(is_odd, keys), 1))
-    return list(found | dict.fromkeys(keys[: max(0, count - len(found))]))
+    others = [key for key in keys if key not in found]
+    return [*found, *others[: max(0, count - len(found))]]
 
 
 def read_lines(path: Path) -> Rows:
