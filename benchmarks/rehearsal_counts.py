@@ -90,7 +90,7 @@ def _count_store(case: Case) -> Iterator[Tally]:
     }
     given = {(each.query_id, each.video, each.split) for each in held.queries}
     phrases = {each.left_out for each in held.queries if each.left_out}
-    told = sum(_number(rf"([\d,]+) {re.escape(phrase)}", notes) for phrase in phrases)
+    told = sum(_number(rf"([\d,]+) [a-z ]+ {re.escape(phrase)}", notes) for phrase in phrases)
     yield Tally("queries", len(arrived & given), len(given), told)
 
 

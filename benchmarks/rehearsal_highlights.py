@@ -15,7 +15,7 @@ from rehearsal_samples import read_mat, write_json, write_mat
 
 from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS, Membership
 
-UNLISTED = "videos are in no split of the dataset (left out)"
+UNLISTED = "in no split of the dataset (left out)"
 
 
 def _listed(

@@ -27,7 +27,7 @@ from rehearsal_samples import TACOS_FPS, Rows, write_ego4d, write_json, write_li
 
 SPLITS = ("train", "val", "test")
 CHARADES_CD = {"train": "train", "test": "test_ood"}
-WORDLESS = "language queries have no text (left out)"
+WORDLESS = "without text (left out)"
 
 
 def _num_moments(rows: Rows) -> int:

@@ -45,10 +45,7 @@ def read_leniently(
                 rows.located.append((where, replace(row, split=split)))
     except AnnotationError as error:
         rows.complain(str(path), error)
-    rows.findings.extend(
-        Finding("changed_on_reading", str(path), f"{number} {what}")
-        for what, number in reading.counts.items()
-    )
+    rows.findings.extend(Finding("changed_on_reading", str(path), told) for told in reading.told())
     return rows
 
 

@@ -10,6 +10,7 @@ from r2t.store.annotation_fields import Fields, check_list, parse_json, parse_js
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.store.json_lines import numbered_lines
+from r2t.store.wording import counted
 
 _TELL_EVERY_ROWS = 5000
 
@@ -26,15 +27,19 @@ class Reading:
     told how many rows have been read, of how many.
     """
 
-    counts: dict[str, int] = field(default_factory=dict[str, int])
+    counts: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     on_bad_row: Callable[[str, AnnotationError], None] | None = None
     on_rows: Callable[[int, int], None] | None = None
     _num_rows: int = 0
     _total: int = 0
 
-    def add(self, what: str) -> None:
-        """Count something that deserves a warning."""
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def add(self, noun: str, what: str) -> None:
+        """Count something that deserves a warning: so many of `noun`, and what about them."""
+        self.counts[noun, what] = self.counts.get((noun, what), 0) + 1
+
+    def told(self) -> list[str]:
+        """Return what deserves a warning, as phrases: "2 moments without length"."""
+        return [f"{counted(number, noun)} {what}" for (noun, what), number in self.counts.items()]
 
     def refuse(self, where: str, error: AnnotationError) -> None:
         """Report a row that cannot be read, and raise its error unless somebody takes it."""

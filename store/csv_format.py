@@ -23,7 +23,7 @@ OPTIONAL_COLUMNS = ("split", "query_id", "duration", "domain")
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 _EXCEL_HINT = re.compile(r"sep=[,;\t]\r?\n")  # Excel names its delimiter so, above the header
 _DECIMAL_COMMA = re.compile(r"\s*[0-9]+,[0-9]+\s*")
-_DECIMAL_COMMAS = "numbers have a decimal comma (1,5 read as 1.5)"
+_DECIMAL_COMMAS = "with a decimal comma (1,5 read as 1.5)"
 
 _Facts = tuple[str, Split, float | None, str]  # query_id, split, duration, domain
 
@@ -163,7 +163,7 @@ def _read_decimal_commas(row: dict[str, str], reading: Reading) -> None:
     for name in ("start", "end", "duration"):
         if _DECIMAL_COMMA.fullmatch(row[name]):
             row[name] = row[name].replace(",", ".")
-            reading.add(_DECIMAL_COMMAS)
+            reading.add("number", _DECIMAL_COMMAS)
 
 
 def _without_hint(text: str) -> str:

@@ -80,8 +80,7 @@ def read_annotations(
         _note_moments(annotation, reading)
         by_query[annotation.query_id] = where, annotation
     if reading.counts:
-        counts = "; ".join(f"{number} {what}" for what, number in reading.counts.items())
-        warnings.warn(f"{path}: {counts}", AnnotationWarning, stacklevel=2)
+        warnings.warn(f"{path}: {'; '.join(reading.told())}", AnnotationWarning, stacklevel=2)
     annotations = [annotation for _, annotation in by_query.values()]
     if split is not None and not listed:
         annotations = [
@@ -182,9 +181,9 @@ def _note_moments(annotation: Annotation, reading: Reading) -> None:
     duration = annotation.duration_seconds
     for start, end in annotation.moments.tolist():
         if duration is not None and end > duration:
-            reading.add("moments end after their video (kept as given)")
+            reading.add("moment", "past the end of the video (kept as given)")
         if start == end:
-            reading.add("moments have no length (kept as given)")
+            reading.add("moment", "without length (kept as given)")
 
 
 def _select(

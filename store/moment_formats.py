@@ -129,7 +129,7 @@ def read_charades(path: Path, text: str, default: Split, reading: Reading) -> Lo
             continue
         if moment[0] > moment[1]:
             moment.reverse()
-            reading.add("moments ended before they started (ends swapped)")
+            reading.add("moment", "with its end before its start (swapped)")
         index = num_queries.get(video_id, 0)
         num_queries[video_id] = index + 1
         yield (
@@ -210,7 +210,7 @@ def read_ego4d(path: Path, text: str, default: Split, reading: Reading) -> Locat
             for index, query in enumerate(annotation.children("language_queries")):
                 sentence = query.sentence("query", empty=True) if "query" in query else ""
                 if not sentence.strip():
-                    reading.add("language queries have no text (left out)")
+                    reading.add("language query", "without text (left out)")
                     continue
                 moments = _NO_MOMENTS
                 if "clip_start_sec" in query:

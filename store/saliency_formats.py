@@ -90,7 +90,7 @@ def read_tvsum_mat(path: Path, reading: Reading) -> Located:
                 video_id = check_text(_mat_text(struct["video"]), f"{where}, video")
                 split = listed.get(video_id)
                 if split is None:
-                    reading.add("videos are in no split of the dataset (left out)")
+                    reading.add("video", "in no split of the dataset (left out)")
                     continue
                 duration = float(_mat_array(struct["length"], where).item())
                 saliency = _mat_saliency(struct, duration, where)
@@ -152,14 +152,14 @@ def _split(
     if "split" in record:
         return parse_split(record.value("split"), record.at("split"))
     if video_id not in listed:
-        reading.add("videos are in no split of the dataset (left out)")
+        reading.add("video", "in no split of the dataset (left out)")
     return listed.get(video_id)
 
 
 def _title(value: object, where: str, reading: Reading) -> str:
     title = check_sentence(value, where, empty=True)
     if not title.strip():
-        reading.add("titles are empty (kept: CLIP is given its start and end token alone)")
+        reading.add("title", "without a word (kept: CLIP is given its start and end token alone)")
     return title
 
 

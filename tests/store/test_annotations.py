@@ -150,8 +150,8 @@ def test_one_warning_counts_odd_moments(save: Save) -> None:
     with pytest.warns(AnnotationWarning) as caught:
         first, second = read_annotations(path)
     assert [str(warning.message) for warning in caught] == [
-        f"{path}: 2 moments have no length (kept as given); "
-        "2 moments end after their video (kept as given)"
+        f"{path}: 2 moments without length (kept as given); "
+        "2 moments past the end of the video (kept as given)"
     ]
     assert first.moments.tolist() == [[2, 2], [9, 12]]
     assert second.moments.tolist() == [[12, 12]]

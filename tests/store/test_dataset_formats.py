@@ -28,9 +28,7 @@ Save = Callable[[str, object], Path]
 
 def test_reads_charades_text(save: Save) -> None:
     text = "AB1 0.0 6.9##a person runs.\r\nCD2 9 3.5##a ## b\nAB1 1 2##again\n"
-    with pytest.warns(
-        AnnotationWarning, match=r"1 moments ended before they started \(ends swapped"
-    ):
+    with pytest.warns(AnnotationWarning, match=r"1 moment with its end before its start \(swapped"):
         one, two, three = read_annotations(save("charades_sta_test.txt", text))
     assert (one.query_id, one.video_id, one.query, one.split) == (
         "AB1_0",
@@ -68,7 +66,7 @@ def test_reads_tacos(save: Save) -> None:
         "num_frames": 50,
     }
     path = save("train.json", {"s1-d2.avi": video})
-    with pytest.warns(AnnotationWarning, match="1 moments end after"):
+    with pytest.warns(AnnotationWarning, match="1 moment past the end"):
         one, two = read_annotations(path)
     assert (one.query_id, one.video_id, one.query) == ("s1-d2_0", "s1-d2", "She cuts")
     assert (one.moments.tolist(), one.duration_seconds) == ([[1.0, 2.5]], 5.0)
@@ -83,7 +81,7 @@ def test_reads_tacos(save: Save) -> None:
 def test_reads_sentences_timed_in_seconds(save: Save) -> None:
     video = {"duration": 30.96, "timestamps": [[24.3, 30.4], [0, 31]], "sentences": ["a", "b"]}
     path = save("charades_test_ood.json", {"3MSZA": video})
-    with pytest.warns(AnnotationWarning, match="1 moments end after"):
+    with pytest.warns(AnnotationWarning, match="1 moment past the end"):
         one, two = read_annotations(path)
     assert (one.query_id, one.video_id, one.split) == ("3MSZA_0", "3MSZA", "test")
     assert (one.moments.tolist(), one.duration_seconds) == ([[24.3, 30.4]], 30.96)
@@ -109,7 +107,7 @@ def test_reads_nested_ego4d(save: Save) -> None:
         {"query": None, "clip_start_sec": 1, "clip_end_sec": 2},
         {"query": "What did I do?"},
     ]
-    with pytest.warns(AnnotationWarning, match="1 language queries have no text"):
+    with pytest.warns(AnnotationWarning, match="1 language query without text"):
         one, two = read_annotations(save("nlq.json", _ego4d(queries, split="val")))
     assert (one.query_id, one.video_id, one.split) == ("u_0", "c", "val")
     assert (one.duration_seconds, one.moments.tolist()) == (20, [[1.5, 3]])
@@ -131,7 +129,7 @@ def _youtube(**change: object) -> dict[str, object]:
 def test_reads_youtube_highlights(save: Save) -> None:
     videos = {DOG_TRAIN: _youtube(), DOG_VAL: _youtube(match=[0, 1, 1]), "unlisted": _youtube()}
     path = save("youtube_anno.json", videos)
-    with pytest.warns(AnnotationWarning, match="1 videos are in no split"):
+    with pytest.warns(AnnotationWarning, match="1 video in no split"):
         train, val = read_annotations(path)
     assert (train.query_id, train.video_id, train.query) == (DOG_TRAIN, DOG_TRAIN, "A title")
     assert (train.split, val.split, train.domain) == ("train", "val", "dog")
@@ -157,16 +155,18 @@ def test_a_title_is_taken_as_it_stands_and_may_be_empty(
     videos = {
         name: _youtube(info=info) for name, info in zip((DOG_TRAIN, DOG_VAL), infos, strict=True)
     }
-    with pytest.warns(AnnotationWarning, match=r"1 titles are empty \(kept: CLIP is given its sta"):
+    with pytest.warns(
+        AnnotationWarning, match=r"1 title without a word \(kept: CLIP is given its sta"
+    ):
         empty, other = read_annotations(save("youtube_anno.json", videos))
     assert (empty.query, other.query) == (title, untidy)
     assert empty.is_title
     record = {"fps": 25, "frames": "160", "domain": "BK", "title": title, "anno": [[1]]}
-    with pytest.warns(AnnotationWarning, match="1 titles are empty"):
+    with pytest.warns(AnnotationWarning, match="1 title without a word"):
         (row,) = read_annotations(save("tvsum_anno.json", {TVSUM_VAL: record}))
     assert row.query == title
     _write_mat(tmp_path / "ydata-tvsum50.mat", np.full((2, 160), 4.0), title=title or " ")
-    with pytest.warns(AnnotationWarning, match="1 titles are empty"):
+    with pytest.warns(AnnotationWarning, match="1 title without a word"):
         (row,) = read_annotations(tmp_path / "ydata-tvsum50.mat")
     assert row.query == (title or " ")
     # Written down and read again, and found nothing wrong with: it is what the dataset says.
@@ -194,7 +194,7 @@ def test_sentences_of_datasets_keep_their_blanks(save: Save) -> None:
     files = [save("val.jsonl", row), save("train.json", {"s35-d41.avi": tacos})]
     for path in files:
         assert [each.query for each in read_annotations(path)] == [sentence]
-    with pytest.warns(AnnotationWarning, match="1 language queries have no text"):
+    with pytest.warns(AnnotationWarning, match="1 language query without text"):
         assert [each.query for each in read_annotations(save("nlq.json", _ego4d(queries)))] == [
             sentence
         ]
@@ -348,7 +348,7 @@ def test_tables_of_all_spreadsheets_are_one_table(
 
 
 def test_decimal_commas_are_read_where_commas_do_not_divide(save: Save) -> None:
-    with pytest.warns(AnnotationWarning, match=r"2 numbers have a decimal comma"):
+    with pytest.warns(AnnotationWarning, match=r"2 numbers with a decimal comma"):
         (row,) = read_annotations(save("a.csv", "video;query;start;end\nv;a;1,5;2,25\n"))
     assert row.moments.tolist() == [[1.5, 2.25]]
     with pytest.raises(AnnotationError, match="start is '1,5'"):
