@@ -79,7 +79,8 @@ class CudaTransfer:
         if code:
             raise ConfigError(
                 f"the GPU's driver cannot pin {num_bytes / 1e9:.2f} GB of the host's memory (CUDA "
-                f"error {code}): allow less for reading ahead, with --buffer-gb or --prefetch"
+                f"error {code}): a smaller --batch-size takes less; in training, so do "
+                "--prefetch and --buffer-gb"
             )
         forget = weakref.finalize(memory, self._unregister, memory.data_ptr())
         forget.atexit = False  # CUDA may be gone by then, and takes it along

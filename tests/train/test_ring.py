@@ -291,7 +291,9 @@ def test_a_driver_that_cannot_pin_memory_is_an_error_with_advice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cuda = Cuda(monkeypatch, code=2)
-    with pytest.raises(ConfigError, match=r"cannot pin 0\.01 GB .* error 2\): .* --buffer-gb"):
+    with pytest.raises(
+        ConfigError, match=r"cannot pin 0\.01 GB .* error 2\): a smaller --batch-size"
+    ):
         CudaTransfer(torch.device("cuda")).host_memory(10**7)
     assert "unregister" not in {name for name, *_ in cuda.calls}
 
