@@ -30,6 +30,8 @@ from r2t.train.tile_pooling import MapWeights
 from r2t.train.token_pooling import make_pooling
 from r2t.train.video_tiles import VideoTokens, frames_in_tile, plan_tiles
 
+FEWEST_WORDS = 16  # attention to fewer takes a processor twice as long
+
 
 @dataclass(frozen=True, eq=False)
 class BlockOutput:
@@ -191,6 +193,8 @@ class R2Block(StepWeights):
         """Gather what the layers' looks found, one after another."""
         num_frames = extents.frame_mask.shape[1]
         positions = position_code(extents.time_lengths, num_frames, self.config.width)
+        missing = max(0, FEWEST_WORDS - extents.word_mask.shape[1])
+        word_mask = F.pad(extents.word_mask, (0, missing))
         order = list(range(len(looks)))
         if self.config.direction == "backward":
             order.reverse()
@@ -206,7 +210,11 @@ class R2Block(StepWeights):
                 update = gate * update + (1 - gate) * states[-1]
             states.append(
                 self._weights(layer).refinement(
-                    update, look.words, positions, extents.frame_mask, extents.word_mask
+                    update,
+                    F.pad(look.words, (0, 0, 0, missing)),
+                    positions,
+                    extents.frame_mask,
+                    word_mask,
                 )
             )
         return BlockOutput(
