@@ -81,8 +81,12 @@ class Setting:
 
 
 class Kept(NamedTuple):
-    """What the backward pass of a tile starts from."""
+    """What the backward pass of a tile starts from.
 
+    `statistics` of the features are their mean and inverse deviation.
+    """
+
+    statistics: tuple[Tensor, Tensor]
     hidden: Tensor
     input_kept: Tensor | None
     output_kept: Tensor | None
@@ -151,7 +155,11 @@ class TilePooling:
     def pool(self, words: Tensor, probes: Tensor, cls_tokens: Tensor, pooled: Tensor) -> Kept:
         """Write the tile's part of the results. Words that do not compete are -inf."""
         weights, setting = self.weights, self.setting
-        features = self._normalised(weights.input_gain, weights.input_shift)
+        features = self._features()
+        features, mean, deviation = torch.native_layer_norm(
+            features, features.shape[-1:], weights.input_gain, weights.input_shift, EPSILON
+        )
+        features = features.flatten(0, 2)
         generator = None
         if self.seed is not None:
             generator = torch.Generator(words.device).manual_seed(self.seed)
@@ -176,7 +184,7 @@ class TilePooling:
         self._write(pooled, best.transpose(1, 2))
         of_video = cls_patches.unflatten(0, (self.asked[0], 1, -1))
         self._write(cls_tokens, of_video.expand(-1, self.asked[1], -1, -1))
-        return Kept(hidden, input_kept, output_kept, mapped, attention, winners)
+        return Kept((mean, deviation), hidden, input_kept, output_kept, mapped, attention, winners)
 
     def backward(
         self, probes: Tensor, kept: Kept, d_cls_tokens: Tensor, d_pooled: Tensor, sums: Sums
@@ -256,8 +264,8 @@ class TilePooling:
         sums.map.output_shift.add_(d_shift, alpha=scale)
         d_linear = torch.ops.aten.threshold_backward(d_hidden, kept.hidden, 0)
         sums.map.input_bias.add_(d_linear.sum(dim=0))
-        ones = torch.ones_like(weights.input_gain)  # without any, the norm takes twice as long
-        features = self._normalised(ones, torch.zeros_like(ones))
+        mean, deviation = kept.statistics
+        features = self._features().sub_(mean).mul_(deviation).flatten(0, 2)
         masks = _spread(kept.input_kept, features)
         setting.add_product_(sums.map.input_weight, d_linear.T, keep_(features, masks))
         if masks is not None:
@@ -274,12 +282,9 @@ class TilePooling:
             return None
         return draw_kept(like.numel(), self.setting.dropout, generator)
 
-    def _normalised(self, gain: Tensor, shift: Tensor) -> Tensor:
-        features = self.setting.video.read(
-            self.layer, self.place.videos, self.frames, self.weights.input_weight.dtype
-        )
-        width = features.shape[-1:]
-        return torch.native_layer_norm(features, width, gain, shift, EPSILON)[0].flatten(0, 2)
+    def _features(self) -> Tensor:
+        dtype = self.weights.input_weight.dtype
+        return self.setting.video.read(self.layer, self.place.videos, self.frames, dtype)
 
     def _patches(self, hidden: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return y [n p c], and the mean and inverse deviation of the hidden layer."""
