@@ -1,4 +1,4 @@
-.PHONY: check lint types layers test stress lowest constraints docs-check demo clean
+.PHONY: check lint types layers test stress gpu-check lowest constraints docs-check demo clean
 
 check: lint types layers test
 
@@ -20,6 +20,10 @@ test:
 
 stress:
 	python -m pytest -m stress
+
+# Needs a GPU; docs/gpu.md says how to read what it prints.
+gpu-check:
+	python benchmarks/gpu.py
 
 # The oldest packages that pyproject.toml allows, in an environment of their own.
 LOWEST = .cache/lowest

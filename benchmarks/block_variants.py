@@ -75,25 +75,34 @@ class PooledFirst(R2Block):
     """The map's second linear layer meets what words pooled instead of every patch."""
 
     def _look_plainly(self, batch: Batch, extents: Extents) -> list[_Look]:
-        looks: list[_Look] = []
         times = self.times(extents.time_lengths, batch.video.shape[2])
         assert times is not None
+        return [
+            _Look(
+                *self.look(
+                    batch.video[:, layer], times, batch.query[:, layer], extents.competing_words
+                )
+            )
+            for layer in range(batch.video.shape[1])
+        ]
+
+    def look(
+        self, tokens: Tensor, times: Tensor, query: Tensor, competing_words: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a layer's mapped CLS tokens and words, and what the words found."""
         assert isinstance(self.pooling, SpatialPooling)
         mapping = self.video_map
-        for layer in range(LAYERS):
-            tokens = batch.video[:, layer].float()
-            expanded = times[:, :, None].expand(-1, -1, tokens.shape[2], -1)
-            hidden = mapping.input_norm(torch.cat([tokens, expanded], dim=-1))
-            hidden = F.relu(mapping.input_linear(mapping.dropout(hidden)))
-            patches = mapping.dropout(mapping.output_norm(hidden))
-            words = self.query_map(batch.query[:, layer].float())
-            probes = self.pooling.probes(words) @ mapping.output_linear.weight
-            attention = torch.einsum("bwc,btpc->btwp", probes, patches).softmax(dim=-1)
-            found = mapping.output_linear(attention @ patches) + words[:, None]
-            outside = ~extents.competing_words[:, None, :, None]
-            pooled = found.masked_fill(outside, -math.inf).amax(dim=2)
-            looks.append(_Look(mapping.output_linear(patches[:, :, 0]), words, pooled))
-        return looks
+        expanded = times[:, :, None].expand(-1, -1, tokens.shape[2], -1)
+        hidden = mapping.input_norm(torch.cat([tokens.float(), expanded], dim=-1))
+        hidden = F.relu(mapping.input_linear(mapping.dropout(hidden)))
+        patches = mapping.dropout(mapping.output_norm(hidden))
+        words = self.query_map(query.float())
+        probes = self.pooling.probes(words) @ mapping.output_linear.weight
+        attention = torch.einsum("bwc,btpc->btwp", probes, patches).softmax(dim=-1)
+        found = mapping.output_linear(attention @ patches) + words[:, None]
+        outside = ~competing_words[:, None, :, None]
+        pooled = found.masked_fill(outside, -math.inf).amax(dim=2)
+        return mapping.output_linear(patches[:, :, 0]), words, pooled
 
 
 class _KeepBits(torch.autograd.Function):

@@ -39,7 +39,6 @@ class Row:
 
     video_id: str
     num_frames: int
-    first_frame: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,200 @@
+"""The model against the CPU in float64: outputs, losses, every gradient; and what must be skipped.
+
+An error is the length of the difference over the length of what is compared, tensor by tensor; the
+worst tensor is named. A gradient shorter than the gradients' root mean square is divided by that
+instead: a sum that cancels, such as a gate's, has no digits of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from block_variants import VARIANTS
+from torch import Tensor
+
+from gpu_check import attention, infinity
+from gpu_check.draws import Sides, in_float64, same_draws
+from gpu_check.inputs import random_batch
+from gpu_check.measuring import autocast, free_memory, set_precision
+from gpu_check.report import Report
+from gpu_check.setting import Setting
+from r2t.train.batch import Batch
+from r2t.train.losses import LossConfig, compute_losses
+from r2t.train.model import R2Model
+from r2t.train.model_config import R2Config
+
+LIMITS = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 16e-2}  # 23, 10, 10 and 7 bits
+LOSS_SCALE = 2.0**12  # without it float16 loses small gradients
+TILED, PLAIN = "ours (+ tiles)", "straightforward"
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch and a model to compare on; `look` is how the reference looks at the patches."""
+
+    name: str
+    batch: Batch
+    config: R2Config
+    look: str = PLAIN
+    draws: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def run(setting: Setting, report: Report) -> None:
+    """Compare every case in every precision; then attention alone, and steps to be skipped."""
+    for make_case in (plain, official, shared, eight_bit, equal_dropout, long_video):
+        case = make_case(setting)
+        reference: list[tuple[Tensors, Sides]] = []
+
+        def refer(case: Case = case, into: list[tuple[Tensors, Sides]] = reference) -> None:
+            sides = Sides()
+            into.append((results(case, torch.device("cpu"), case.look, "fp64", sides), sides))
+
+        report.verify(f"{case.name}: float64 on the CPU", refer)
+        if not reference:
+            continue
+        for look in (TILED, PLAIN) if case.name == "batch" else (TILED,):
+            for precision in LIMITS:
+                if precision == "tf32" and not setting.on_gpu:
+                    continue
+                compare(setting, report, case, (look, precision), *reference[0])
+        free_memory(setting.device)
+    attention.run(setting, report)
+    infinity.run(setting, report)
+
+
+def compare(
+    setting: Setting,
+    report: Report,
+    case: Case,
+    way: tuple[str, str],
+    expected: Tensors,
+    sides: Sides,
+) -> None:
+    look, precision = way
+    name = f"{case.name}, {'tiled' if look == TILED else look}, {precision}"
+
+    def compare_results() -> None:
+        found = results(case, setting.device, look, precision, Sides(sides))
+        error, where = worst_error(found, expected)
+        report.within(name, error, LIMITS[precision], where)
+
+    report.verify(name, compare_results)
+
+
+def worst_error(found: Tensors, expected: Tensors) -> tuple[float, str]:
+    """Return the largest error and where it is."""
+    lengths = [float(truth.norm()) for name, truth in expected.items() if name.startswith("d ")]
+    usual = math.sqrt(sum(length**2 for length in lengths) / len(lengths))
+    errors: dict[str, float] = {}
+    for name, truth in expected.items():
+        length = max(float(truth.norm()), usual if name.startswith("d ") else 1e-30)
+        error = float((found[name].double() - truth).norm()) / length
+        errors[name] = error if math.isfinite(error) else math.inf
+    worst = max(errors, key=lambda name: errors[name])
+    return errors[worst], worst
+
+
+def results(case: Case, device: torch.device, look: str, precision: str, sides: Sides) -> Tensors:
+    """Return outputs, losses and gradients of one training step, on the host."""
+    set_precision(precision)
+    model = make_model(case.config).to(device)
+    VARIANTS[look].change(model)
+    if precision == "fp64":
+        model.double()
+    batch = case.batch.to(device)
+    assert batch.targets is not None
+    scale = LOSS_SCALE if precision == "fp16" else 1.0
+    with in_float64() if precision == "fp64" else nullcontext(), case.draws(), sides:
+        with autocast(device, precision):
+            predictions = model(batch)
+        losses = compute_losses(predictions, batch.targets, LossConfig())
+        (losses.total * scale).backward()
+    assert predictions.offsets is not None
+    outputs = {
+        "logits": predictions.class_logits[predictions.point_mask],
+        "offsets": predictions.offsets[predictions.point_mask],
+        "saliency": predictions.saliency[predictions.frame_mask],
+        **losses.terms(),
+        **{
+            f"d {name}": parameter.grad / scale
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        },
+    }
+    return {name: tensor.detach().cpu() for name, tensor in outputs.items()}
+
+
+def make_model(config: R2Config) -> R2Model:
+    """Make a training model whose gates are open, the same each time."""
+    torch.manual_seed(0)
+    model = R2Model(config)
+    assert model.block.pooled_gate is not None
+    with torch.no_grad():
+        model.block.pooled_gate.fill_(0.5)  # closed, it would leave half of the block out
+    return model.train()
+
+
+def _undisturbed(setting: Setting) -> R2Config:
+    return setting.sizes.model(dropout=0.0, drop_path=0.0)
+
+
+def plain(setting: Setting) -> Case:
+    """Videos of several lengths."""
+    batch = random_batch(setting.sizes, setting.sizes.reference_batch)
+    return Case("batch", batch, _undisturbed(setting))
+
+
+def official(setting: Setting) -> Case:
+    """The same, with padding let through as the official code does."""
+    case = plain(setting)
+    return replace(case, name="official padding", config=replace(case.config, padding="official"))
+
+
+def shared(setting: Setting) -> Case:
+    """Queries that share a video, beside one that has its own."""
+    case = plain(setting)
+    batch = case.batch
+    last = len(batch) - 1
+    place = torch.tensor([0] * last + [1])
+    num_frames = batch.num_frames[torch.tensor([0, last])][place]
+    assert batch.targets is not None
+    moments = batch.targets.moments.clamp(max=float(num_frames.min()))
+    first = batch.targets.positive_frame.clamp(max=int(num_frames.min()) - 1)
+    batch = replace(
+        batch,
+        videos=batch.videos[[0, last]].contiguous(),
+        video_of_query=place,
+        num_frames=num_frames,
+        targets=replace(batch.targets, moments=moments, positive_frame=first),
+    )
+    return replace(case, name="shared videos", batch=batch)
+
+
+def eight_bit(setting: Setting) -> Case:
+    """Codes with scales and offsets."""
+    case = plain(setting)
+    videos = case.batch.videos
+    shape = (len(videos), videos.shape[1], videos.shape[-1])
+    affine = torch.stack([torch.rand(shape) / 40 + 0.01, torch.rand(shape) - 0.5], dim=1)
+    codes = (videos.float() * 40).clamp(-128, 127).to(torch.int8)
+    return replace(case, name="int8", batch=replace(case.batch, videos=codes, affine=affine))
+
+
+def equal_dropout(setting: Setting) -> Case:
+    """Dropout and dropped paths, the same on both devices."""
+    case = plain(setting)
+    return Case("equal dropout", case.batch, setting.sizes.model(), TILED, same_draws)
+
+
+def long_video(setting: Setting) -> Case:
+    """One video longer than a tile of the GPU, at half the layers."""
+    sizes = replace(setting.sizes, num_layers=max(1, setting.sizes.num_layers // 2))
+    batch = random_batch(sizes, 1, num_frames=sizes.long_num_frames)
+    config = sizes.model(dropout=0.0, drop_path=0.0)
+    return Case(f"{sizes.long_num_frames:,} frames", batch, config)

@@ -1,0 +1,203 @@
+"""What a training step costs: by the way of looking at patches, precision and batch size.
+
+A step is the trainer's: forward, losses, backward, clipping and AdamW, with dropout. Peak memory
+includes the batch. Kernels and waits of the host are counted at the largest batch alone. At last
+`r2t train`'s own loop, with its own clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from block_variants import VARIANTS
+
+from gpu_check.block import PLAIN, TILED, make_model
+from gpu_check.infinity import Repeated, train_config
+from gpu_check.inputs import random_batch
+from gpu_check.measuring import (
+    PRECISIONS,
+    autocast,
+    free_memory,
+    host_waits,
+    launches,
+    median_seconds,
+    set_precision,
+)
+from gpu_check.names import LOOP, step_name
+from gpu_check.report import Report
+from gpu_check.setting import Setting
+from r2t.train.batch import Batch
+from r2t.train.conduct import Conduct
+from r2t.train.config import Precision
+from r2t.train.losses import compute_losses
+from r2t.train.model import R2Model
+from r2t.train.optimizer import Optimizer
+from r2t.train.processes import ALONE
+from r2t.train.records import EpochRecord
+from r2t.train.trainer import train
+
+POOLED_FIRST = "+ pooled first"
+LEARNING_RATE = 1e-4
+COMPILING_SECONDS = 40.0  # what one compilation may take of the section's time
+LOOP_STEPS = 5
+NAMES: dict[Precision, str] = {"float32": "fp32", "float16": "fp16"}
+
+
+def run(setting: Setting, report: Report) -> None:
+    """Measure every way; what has to be compiled last."""
+    sizes = setting.sizes
+    looks: dict[str, Callable[[R2Model], None]] = {
+        "tiled": VARIANTS[TILED].change,
+        "straightforward": VARIANTS[PLAIN].change,
+    }
+    if POOLED_FIRST in VARIANTS:
+        looks["pooled first"] = VARIANTS[POOLED_FIRST].change
+    for size in sizes.batch_sizes:
+        batch = _large_batch(setting, size)
+        shown = looks if setting.on_gpu or size == max(sizes.batch_sizes) else {}
+        for look, change in shown.items():
+            for precision in _precisions(setting):
+                _measure(setting, report, (look, change), precision, batch)
+        for precision in NAMES:
+            _loop(setting, report, precision, batch)
+        del batch
+        free_memory(setting.device)
+    if "pooled first" not in looks:
+        report.unavailable("compiled", "the code has no look of one layer to compile")
+        return
+    for size in sizes.batch_sizes[:1] if setting.small else sizes.batch_sizes:
+        batch = _large_batch(setting, size)
+        for precision in reversed(_precisions(setting)[:1] if setting.small else PRECISIONS):
+            _measure(setting, report, ("compiled", _compile_look(setting)), precision, batch)
+        del batch
+        free_memory(setting.device)
+
+
+def _precisions(setting: Setting) -> tuple[str, ...]:
+    """Return what to measure in: one of each kind where it is but a trial of the code."""
+    return PRECISIONS if setting.on_gpu else ("fp32", "fp16")
+
+
+def _compile_look(setting: Setting) -> Callable[[R2Model], None]:
+    """Return what compiles the look at a layer; on a CPU it is traced and run as it is."""
+    backend = "inductor" if setting.on_gpu else "eager"
+
+    def change(model: R2Model) -> None:
+        VARIANTS[POOLED_FIRST].change(model)
+        block: Any = model.block
+        block.look = torch.compile(block.look, dynamic=True, backend=backend)
+
+    return change
+
+
+def _measure(
+    setting: Setting,
+    report: Report,
+    way: tuple[str, Callable[[R2Model], None]],
+    precision: str,
+    batch: Batch,
+) -> None:
+    look, change = way
+    name = step_name(look, precision, len(batch))
+    do = report.verify if look == "tiled" else report.attempt
+    seconds = COMPILING_SECONDS if look == "compiled" and setting.on_gpu else 4
+    do(name, lambda: _time(setting, report, name, change, precision, batch), seconds=seconds)
+    free_memory(setting.device)
+
+
+def _time(
+    setting: Setting,
+    report: Report,
+    name: str,
+    change: Callable[[R2Model], None],
+    precision: str,
+    batch: Batch,
+) -> None:
+    step = _stepper(setting, change, precision, batch)
+    seconds = median_seconds(step, setting.device, repeats=setting.sizes.repeats)
+    notes: list[str] = []
+    if setting.on_gpu:
+        notes.append(f"peak {torch.cuda.max_memory_allocated(setting.device) / 1e9:.1f} GB")
+    report.measure(name, 1000 * seconds, "ms", ", ".join(notes))
+    if len(batch) != max(setting.sizes.batch_sizes) or (setting.small and precision != "fp32"):
+        return
+    report.attempt(
+        f"{name}: launches",
+        lambda: report.measure(
+            f"{name}: launches",
+            launches(step, setting.device),
+            "kernels" if setting.on_gpu else "operators",
+        ),
+        seconds=4,
+    )
+    if setting.on_gpu:
+        report.attempt(f"{name}: waits", lambda: _waits(report, f"{name}: waits", step), seconds=2)
+
+
+def _waits(report: Report, name: str, step: Callable[[], None]) -> None:
+    found = host_waits(step)
+    places = ", ".join(f"{place} x{count}" for place, count in found.most_common())
+    report.measure(name, sum(found.values()), "waits", places)
+
+
+def _stepper(
+    setting: Setting, change: Callable[[R2Model], None], precision: str, batch: Batch
+) -> Callable[[], None]:
+    config = train_config(setting, "float32")
+    set_precision(precision)
+    model = make_model(config.model).to(setting.device)
+    change(model)
+    scaled = setting.device.type if setting.on_gpu and precision == "fp16" else None
+    optimizer = Optimizer(model, config, scaled_on=scaled)
+    assert batch.targets is not None
+    targets = batch.targets
+
+    def step() -> None:
+        with autocast(setting.device, precision):
+            predictions = model(batch)
+        losses = compute_losses(predictions, targets, config.losses)
+        optimizer.step(losses.total, LEARNING_RATE, ALONE)
+
+    return step
+
+
+def _loop(setting: Setting, report: Report, precision: Precision, batch: Batch) -> None:
+    """Measure steps of the training loop, in its second epoch."""
+    name = step_name(LOOP, NAMES[precision], len(batch))
+
+    def measure() -> None:
+        records: list[EpochRecord] = []
+        config = replace(train_config(setting, precision), epochs=2)
+        conduct = Conduct(device=setting.device, on_epoch=records.append)
+        folder = setting.folder / f"loop-{precision}-{len(batch)}"
+        train(config, Repeated(batch, LOOP_STEPS), folder, conduct=conduct)
+        report.measure(name, 1000 * records[-1].timing.step_seconds / LOOP_STEPS, "ms")
+
+    report.verify(name, measure, seconds=4)
+    free_memory(setting.device)
+
+
+def _large_batch(setting: Setting, size: int) -> Batch:
+    """Make a batch on the device by repeating a few samples."""
+    few = random_batch(setting.sizes, min(size, 4)).to(setting.device)
+    times = -(-size // len(few))
+
+    def repeat(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.repeat(times, *[1] * (tensor.dim() - 1))[:size]
+
+    assert few.targets is not None
+    return replace(
+        few,
+        query_ids=tuple(map(str, range(size))),
+        videos=repeat(few.videos),
+        video_of_query=torch.arange(size, device=setting.device),
+        num_frames=repeat(few.num_frames),
+        query=repeat(few.query),
+        num_words=repeat(few.num_words),
+        durations_seconds=repeat(few.durations_seconds),
+        frame_rates_fps=repeat(few.frame_rates_fps),
+        targets=few.targets.map(repeat),
+    )
