@@ -86,7 +86,7 @@ class Attention(nn.Module):
         return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-def _backends(features: Tensor) -> AbstractContextManager[None]:
+def _backends(features: Tensor) -> AbstractContextManager[object]:
     """Return the context in which attention is computed the same way every time."""
     if not features.is_cuda:
         return nullcontext()

@@ -19,7 +19,7 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, ...]]:
     seen: list[tuple[bool, ...]] = []
     attend = F.scaled_dot_product_attention
 
-    def note(*tensors: Tensor, **arguments: Any) -> Tensor:
+    def note(*tensors: Any, **arguments: Any) -> Tensor:
         on = torch.backends.cuda
         seen.append(
             (
