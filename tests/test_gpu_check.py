@@ -106,7 +106,7 @@ def test_every_section_runs_on_a_cpu(tmp_path: Path) -> None:
 
 
 def test_the_shares_are_what_a_run_may_take() -> None:
-    assert sum(SECTIONS.values()) == SECONDS == 400
+    assert sum(SECTIONS.values()) == SECONDS <= 400
 
 
 @pytest.mark.parametrize(("device", "message"), [("cuda", "finds 0 GPUs"), ("tpu", "legal are")])

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from gpu_check.setting import Sizes
 
+PATCH = 8  # pixels
 TINY_CLIP = {
     "embed_dim": 16,
     "quick_gelu": True,
@@ -36,10 +37,13 @@ TINY_CLIP = {
 
 
 def make_films(folder: Path, sizes: Sizes, *, small: bool) -> list[Path]:
-    """Render a film of moving noise, and copy it under other names."""
+    """Render a film of moving patches of colour, and copy it under other names."""
     width, height, rate = (96, 64, 5) if small else (640, 360, 25)
     first = folder / "film0.mp4"
-    noise = np.random.default_rng(0).integers(0, 256, (height, 2 * width, 3), np.uint8)
+    patches = np.random.default_rng(0).integers(
+        0, 256, (height // PATCH, 2 * width // PATCH, 3), np.uint8
+    )
+    scenery = patches.repeat(PATCH, axis=0).repeat(PATCH, axis=1)
     with av.open(str(first), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
         assert isinstance(stream, av.VideoStream)
@@ -48,7 +52,7 @@ def make_films(folder: Path, sizes: Sizes, *, small: bool) -> list[Path]:
         stream.codec_context.options = {"preset": "ultrafast", "g": str(2 * rate)}
         for number in range(sizes.clip_seconds * rate):
             left = number % width
-            picture = np.ascontiguousarray(noise[:, left : left + width])
+            picture = np.ascontiguousarray(scenery[:, left : left + width])
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts = number
             container.mux(stream.encode(frame))

@@ -31,7 +31,7 @@ def run(setting: Setting, report: Report) -> None:
     """Train in each precision: twice, and once with a break in the second epoch."""
     precisions: tuple[Precision, ...] = get_args(Precision)
     for precision in precisions if setting.on_gpu else precisions[:1]:  # all alike on a CPU
-        report.verify(precision, lambda p=precision: _train(setting, report, p))
+        report.verify(precision, lambda p=precision: _train(setting, report, p), seconds=5)
 
 
 def _train(setting: Setting, report: Report, precision: Precision) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gpu_check.inputs import store_path
-from gpu_check.measuring import seconds_of
+from gpu_check.measuring import free_memory, seconds_of
 from gpu_check.names import way_name
 from gpu_check.report import Report
 from gpu_check.setting import Setting
@@ -76,6 +76,7 @@ def run(setting: Setting, report: Report) -> None:
 
 
 def _compare(setting: Setting, report: Report, way: Way, expected: list[list[Seen]]) -> None:
+    free_memory(setting.device)  # what earlier ways left would hide what this one takes
     reader = way.reader(setting, setting.device)
     wrong: list[str] = []
     reserved: list[int] = []

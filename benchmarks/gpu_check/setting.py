@@ -66,7 +66,7 @@ FULL = Sizes(
     repeats=7,
     matrix_side=8192,
     copy_bytes=2**31,
-    clip_seconds=60,
+    clip_seconds=40,
     num_clips=16,
     num_pictures=64,
 )
@@ -104,7 +104,10 @@ class Setting:
     @classmethod
     def of(cls, device: str, *, small: bool, folder: Path) -> Setting:
         """Take a device by its name, as the commands of r2t do."""
-        return cls(pick_device(device), small, folder)
+        chosen = pick_device(device)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)  # events and streams are of the current one
+        return cls(chosen, small, folder)
 
     @property
     def sizes(self) -> Sizes:
