@@ -32,7 +32,7 @@ class Size:
     seeds: int = 1
 
 
-USUAL = Size(videos=300, test_videos=100, epochs=30)
+USUAL = Size(videos=300, test_videos=100, epochs=36)
 QUICK = Size(videos=60, test_videos=20, epochs=12, val_videos=10)
 FULL = replace(USUAL, seeds=3)
 
