@@ -56,6 +56,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "r2t predict": [*r2t, "predict", str(folder / "none.mp4"), "a ball", *run],
         "r2t search": [*r2t, "search", " ", *run, *store],
         "r2t eval": [*r2t, "eval", "--split", "test", *run, *store],
+        "r2t report": [*r2t, "report", "--split", "test", *run, *store],
     }
 
 

@@ -83,6 +83,7 @@ class FrozenClip:
         self.weights_sha256 = weights_digest(towers.network)
         shrink_weights(towers.network, precision)
         self.image_size, self.mean, self.std = towers.preprocessing()
+        self._statistics = torch.tensor([self.mean, self.std], device=self.device).view(2, 3, 1, 1)
         self.queries = QueryEncoder(
             towers,
             source,
@@ -315,9 +316,7 @@ class FrozenClip:
     def _encode_pictures(
         self, pixels: UInt8[Tensor, "frames 3 rows columns"]
     ) -> Float16[np.ndarray, "layers frames tokens width"]:
-        mean, std = (
-            torch.tensor(value, device=self.device).view(3, 1, 1) for value in (self.mean, self.std)
-        )
+        mean, std = self._statistics
         pictures = pixels.to(self.device).float().div_(255).sub_(mean).div_(std)
         with autocast(self.device, self.precision):
             output = self._visual.forward_intermediates(

@@ -8,15 +8,14 @@ import torch
 
 from r2t.store.annotations import Annotation
 from r2t.store.feature_store import FeatureStore
-from r2t.store.frame_source import stored_video
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.decode import DecodeConfig, Grounding, decode
 from r2t.train.grounder import Grounder
 from r2t.train.model import R2Model
 from r2t.train.reader import FeatureReader, Reading
 from r2t.train.sampling import share_of
+from r2t.train.stored_windows import ground_stored
 from r2t.train.window_plan import WindowPlan
-from r2t.train.windows import ground_source
 
 
 def longest_video(store: FeatureStore, annotations: Sequence[Annotation]) -> int:
@@ -95,11 +94,9 @@ class StoredQueries:
         decoding = grounder.config.decoding
         groundings = ground_all(grounder.model, self._whole, decoding, on_queries=on_queries)
         mine = share_of(list(self._long), self._reading.rank, self._reading.num_ranks)
-        for video_id in mine:
-            query_ids = self._long[video_id]
-            queries = [self._store.read_query(query_id) for query_id in query_ids]
-            source = stored_video(self._store, video_id)
-            found = ground_source(grounder, source, queries, plan=self._plan)
+        asked = {video_id: self._long[video_id] for video_id in mine}
+        answers = ground_stored(grounder, self._store, asked, self._plan, self._reading)
+        for query_ids, found in zip(asked.values(), answers, strict=True):
             groundings |= zip(query_ids, found, strict=True)
             on_queries(len(query_ids))
         return groundings

@@ -168,10 +168,23 @@ class Grounder:
         affine = None
         if video.scale is not None and video.offset is not None:
             affine = torch.from_numpy(np.stack([video.scale, video.offset])).to(self.device)
-        work = linear_work(video.tokens.shape[1] * video.tokens.shape[2], width, self._width)
+        return self.prepare_tokens(
+            video.video_id, tokens, affine, video.duration_seconds, video.frame_rate_fps
+        )
+
+    def prepare_tokens(
+        self,
+        video_id: str,
+        tokens: Tensor,
+        affine: Tensor | None,
+        duration_seconds: float,
+        frame_rate_fps: float,
+    ) -> PreparedVideo:
+        """Do the same for tokens that are on the model's device; eight-bit codes have affines."""
+        work = linear_work(tokens.shape[1] * tokens.shape[2], tokens.shape[3], self._width)
         with torch.inference_mode(), threads_for(work):
             patches = self.model.prepare(tokens, affine)
-        return PreparedVideo(video.video_id, patches, video.duration_seconds, video.frame_rate_fps)
+        return PreparedVideo(video_id, patches, duration_seconds, frame_rate_fps)
 
     def __call__(self, video: VideoFeatures | PreparedVideo, query: QueryFeatures) -> Grounding:
         """Find a query in a video; its moments come best first."""

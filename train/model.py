@@ -93,7 +93,7 @@ class R2Model(nn.Module):
 
         The result takes 4 · width bytes a token.
         """
-        lengths = torch.tensor([video.shape[1]], device=video.device)
+        lengths = torch.full((1,), video.shape[1], device=video.device)
         times = self.block.times(lengths, video.shape[1])
         codes = None if affine is None else affine[None]
         return self.block.map_video(VideoTokens(video[None], codes, times))

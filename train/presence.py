@@ -24,13 +24,13 @@ import numpy as np
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.files import read_plain, require_plain, write_whole
-from r2t.store.frame_source import stored_video
 from r2t.train.checkpoint import WEIGHTS
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
 from r2t.train.presence_scores import CHANCE, PresenceScores, auc, best_threshold, held_out_right
-from r2t.train.window_plan import WindowPlan
-from r2t.train.windows import ground_source
+from r2t.train.reader import Reading
+from r2t.train.stored_windows import ground_stored
+from r2t.train.window_plan import WindowPlan, asking_plan
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -121,16 +121,16 @@ def choose_rule(
     present: list[float] = []
     absent: list[float] = []
     asked: list[tuple[int, int]] = []
-    for video_id, own, others in _questions(annotations, absent_per_query, seed):
-        queries = [store.read_query(query_id) for query_id in (*own, *others)]
-        source = stored_video(store, video_id)
-        scores = [
-            presence_score(found) for found in ground_source(grounder, source, queries, plan=plan)
-        ]
+    plan = plan or asking_plan(grounder.config, grounder.trained_on)
+    questions = list(_questions(annotations, absent_per_query, seed))
+    ids = {video_id: [*own, *others] for video_id, own, others in questions}
+    answers = ground_stored(grounder, store, ids, plan, Reading(device=grounder.device))
+    for (_, own, others), found in zip(questions, answers, strict=True):
+        scores = [presence_score(each) for each in found]
         present += scores[: len(own)]
         absent += scores[len(own) :]
         asked.append((len(own), len(others)))
-        on_queries(len(queries))
+        on_queries(len(found))
     videos = np.arange(len(asked))
     counts = np.array(asked).reshape(-1, 2)
     return PresenceRule.choose(

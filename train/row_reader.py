@@ -198,9 +198,8 @@ class RowReader:
         """
         try:
             known = self._located.get(row)
-            stored = known or self._store.locate_video(
-                row.video_id, frames=slice(0, row.num_frames)
-            )
+            frames = slice(row.first_frame, row.first_frame + row.num_frames)
+            stored = known or self._store.locate_video(row.video_id, frames=frames)
             # Looked at for NaN once, which costs about 1 ms for each 10 MB read, not every epoch.
             num_bytes = self._read_into(place, row, stored, staged, trusted=known is not None)
         except R2TError as error:

@@ -39,6 +39,7 @@ class Row:
 
     video_id: str
     num_frames: int
+    first_frame: int = 0
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def ground_source(
     """
     plan = plan or asking_plan(grounder.config, grounder.trained_on)
     windows = plan.windows(source.num_frames)
-    return _ask(grounder, _read(source, windows), windows, source, queries, on_window)
+    return ask_windows(grounder, _read(source, windows), windows, source, queries, on_window)
 
 
 def prepare_source(grounder: Grounder, source: FrameSource, plan: WindowPlan) -> PreparedWindows:
@@ -81,21 +81,24 @@ def ground_prepared(
     grounder: Grounder, video: PreparedWindows, queries: Sequence[QueryFeatures]
 ) -> list[Grounding]:
     """Find queries in a prepared video: what `ground_source` finds."""
-    return _ask(grounder, video.parts, video.windows, video, queries)
+    return ask_windows(grounder, video.parts, video.windows, video, queries)
 
 
 def _read(source: FrameSource, windows: Sequence[slice]) -> Iterator[VideoFeatures]:
     """Yield the features of each window, which is as long as its part of the video."""
     for window in windows:
-        features = source.read(window)
-        end = min(window.stop / source.frame_rate_fps, source.duration_seconds)
-        if window.stop == source.num_frames:
-            end = source.duration_seconds
-        seconds = end - window.start / source.frame_rate_fps
-        yield replace(features, duration_seconds=seconds)
+        yield replace(source.read(window), duration_seconds=seconds_of(window, source))
 
 
-def _ask(
+def seconds_of(window: slice, video: Timeline) -> float:
+    """Return how long a window is: the last one ends with the video."""
+    end = min(window.stop / video.frame_rate_fps, video.duration_seconds)
+    if window.stop == video.num_frames:
+        end = video.duration_seconds
+    return end - window.start / video.frame_rate_fps
+
+
+def ask_windows(
     grounder: Grounder,
     parts: Iterable[VideoFeatures | PreparedVideo],
     windows: Sequence[slice],
@@ -103,6 +106,7 @@ def _ask(
     queries: Sequence[QueryFeatures],
     on_window: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Grounding]:
+    """Find queries in the windows of a video, given one after another, and join the answers."""
     decoding = grounder.config.decoding
     asked = grounder
     if len(windows) > 1:
