@@ -55,7 +55,8 @@ def calibrate(
         from r2t.train.devices import pick_device
         from r2t.train.fit import evaluation_queries
         from r2t.train.grounder import Grounder
-        from r2t.train.presence import PRESENCE, choose_rule, load_rule, save_rule
+        from r2t.train.presence import PRESENCE, load_rule, save_rule
+        from r2t.train.presence_choice import choose_rule
         from r2t.train.window_plan import asking_plan
 
         RunFolder(checkpoint).require_writable()

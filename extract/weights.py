@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ CONFIG_FILE, WEIGHTS_FILE, MERGES_FILE = (
     "merges.txt.gz",
 )
 
+_QUIET = threading.Lock()
+
 Announce = Callable[[str, int | None], None]
 """Called with the source and its size in bytes, if known, before a download begins."""
 
@@ -60,7 +63,8 @@ class ModelSource:
     def tokenizer(self) -> Any:
         """Build the tokenizer; a folder with its own merges overrides CLIP's vocabulary."""
         if self.folder is None or not (self.folder / MERGES_FILE).is_file():
-            return open_clip.get_tokenizer(self.open_clip_name)
+            with quiet_open_clip():
+                return open_clip.get_tokenizer(self.open_clip_name)
         context_length = self.config()["text_cfg"].get("context_length", 77)
         return SimpleTokenizer(str(self.folder / MERGES_FILE), context_length=context_length)
 
@@ -163,7 +167,8 @@ def fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
 def load_into(model: Any, path: Path, label: str) -> None:
     """Load a weight file strictly; `.pt` files only as tensors, never as code."""
     try:
-        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+        with quiet_open_clip():
+            open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
     except Exception as error:  # RuntimeError, UnpicklingError, SafetensorError, KeyError, …
         reason = in_one_line(error)
         if "TorchScript" in str(error):
@@ -184,13 +189,26 @@ def weights_digest(model: nn.Module) -> str:
 
 @contextmanager
 def quiet_open_clip() -> Generator[None]:
-    """Silence open_clip, which logs to the root logger that a model has no weights yet."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    """Silence open_clip, which logs to the root logger that a model has no weights yet.
+
+    What other threads log there, and what this one logs elsewhere, is heard.
+    """
+    root, thread = logging.getLogger(), threading.get_ident()
+
+    def by_others(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    with _QUIET:
+        configured = bool(root.handlers)
+        root.addFilter(by_others)
+        try:
+            yield
+        finally:
+            root.removeFilter(by_others)
+            if not configured:  # `logging.warning` gives a root without handlers one of its own
+                for handler in list(root.handlers):
+                    if type(handler) is logging.StreamHandler:
+                        root.removeHandler(handler)
 
 
 def _tagged(tag: str, settings: dict[str, Any]) -> WeightSource:

@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from r2t.cli.calibrate import calibrate
 from r2t.store import FeatureStore
-from r2t.train import presence
+from r2t.train import presence_choice
 from r2t.train.checkpoint import RunFolder
 from r2t.train.model import R2Model
 from r2t.train.presence import save_rule
@@ -45,7 +45,7 @@ def told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rule_is_in_the_folder(
     run_command: Callable[..., Result], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "choose_rule", lambda *_, **__: presence_rule(0.25))
+    monkeypatch.setattr(presence_choice, "choose_rule", lambda *_, **__: presence_rule(0.25))
     asked = ("--store", tmp_path / "feats.zarr", "--checkpoint", run, "--device", "cpu")
     answer = run_command(calibrate, *asked, "--json", "--absent", 1)
     assert answer.exit_code == 0, answer.stderr

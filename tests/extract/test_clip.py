@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -256,6 +258,22 @@ def test_random_weights_come_from_seed_0_and_leave_the_generator_alone(clip_fold
     assert drawn == torch.rand(())
     assert first.pretrained == "none"
     assert first.weights_sha256 == FrozenClip.load(str(clip_folder), "none").weights_sha256
+
+
+def test_models_loaded_at_once_leave_everyone_elses_logs_alone(clip_folder: Path) -> None:
+    program = f"""
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from r2t.extract.clip import FrozenClip
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda _: FrozenClip.load({str(clip_folder)!r}, device="cpu"), range(8)))
+assert logging.root.handlers == [] and logging.root.filters == [], logging.root.handlers
+logging.getLogger("r2t").warning("still heard")
+"""
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stderr) == (0, "still heard\n")
 
 
 def test_a_folder_may_bring_its_own_merges(copied: Callable[..., Path]) -> None:

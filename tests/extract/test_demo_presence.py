@@ -5,11 +5,12 @@ The saliency is the frozen CLIP's own similarity, which knows this world without
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
@@ -19,21 +20,26 @@ from r2t.extract.pipeline import extract
 from r2t.extract.similarity import similarity
 from r2t.store import FeatureStore, QueryFeatures
 from r2t.store.datasets import read_annotations
-from r2t.store.frame_source import FrameSource
-from r2t.train import presence
+from r2t.store.frame_source import FrameSource, stored_video
+from r2t.train import presence_choice
 from r2t.train.decode import Grounding
 from r2t.train.grounder import Grounder
-from r2t.train.presence import PresenceRule, choose_rule
+from r2t.train.presence import PresenceRule
+from r2t.train.presence_choice import choose_rule
 from r2t.train.presence_scores import PresenceScores
+from r2t.train.window_plan import WindowPlan
 
 
 class Similar(Grounder):
     """In the place of a trained model: frames are as salient as CLIP finds them."""
 
     def __init__(self, clip: FrozenClip, *, shuffled: bool) -> None:
-        self.trained_on = {"longest_num_frames": 64}
         self.clip = clip
         self.generator = np.random.default_rng(0) if shuffled else None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
 
     def asked(self, source: FrameSource, queries: Sequence[QueryFeatures]) -> list[Grounding]:
         curves = similarity(self.clip, source.read(slice(0, source.num_frames)), queries)[:, :, 0]
@@ -63,13 +69,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrozenClip, Feature
 def chosen(
     model: Similar, store: FeatureStore, split: str, monkeypatch: pytest.MonkeyPatch
 ) -> PresenceRule:
-    def ground_source(
-        grounder: Similar, source: FrameSource, queries: Sequence[QueryFeatures], **_: Any
-    ) -> list[Grounding]:
-        return grounder.asked(source, queries)
+    def ground_stored(
+        grounder: Similar, store: FeatureStore, asked: Mapping[str, Sequence[str]], *_: Any
+    ) -> Iterator[list[Grounding]]:
+        for video_id, query_ids in asked.items():
+            queries = [store.read_query(query_id) for query_id in query_ids]
+            yield grounder.asked(stored_video(store, video_id), queries)
 
-    monkeypatch.setattr(presence, "ground_source", ground_source)
-    return choose_rule(model, store, store.annotations(split))
+    monkeypatch.setattr(presence_choice, "ground_stored", ground_stored)
+    return choose_rule(model, store, store.annotations(split), plan=WindowPlan(None))
 
 
 def test_a_rule_that_beats_chance_does_so_on_other_videos(

@@ -18,11 +18,11 @@ from r2t.train.model import R2Model
 from r2t.train.presence import (
     PRESENCE,
     PresenceRule,
-    choose_rule,
     load_rule,
     presence_score,
     save_rule,
 )
+from r2t.train.presence_choice import choose_rule
 from r2t.train.presence_scores import PresenceScores
 
 
