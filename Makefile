@@ -27,7 +27,7 @@ gpu-check:
 
 # The oldest packages that pyproject.toml allows, in an environment of their own.
 LOWEST = .cache/lowest
-FAST = tests/store tests/train tests/extract/test_clip.py tests/extract/test_frames.py tests/cli/test_predict.py
+FAST = tests/store tests/train tests/extract/clip/test_clip.py tests/extract/video/test_frames.py tests/cli/commands/test_predict.py
 lowest:
 	rm -rf $(LOWEST) && mkdir -p $(LOWEST)
 	uv pip compile --quiet --resolution lowest-direct --extra test -o $(LOWEST)/packages.txt pyproject.toml

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from r2t.train.config import TrainConfig
+from r2t.train.run.config import TrainConfig
 
 DEFAULT = "R²-Tuning"
 

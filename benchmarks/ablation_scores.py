@@ -14,7 +14,7 @@ import numpy as np
 from ablation_grid import TABLES
 from numpy.typing import NDArray
 
-from r2t.train.metrics_bootstrap import Interval
+from r2t.train.metrics.bootstrap import Interval
 
 METRICS = {"MR-full-R1@0.5": "R1@0.5", "MR-full-R1@0.7": "R1@0.7", "MR-full-mAP": "mAP"}
 SAMPLES = 4000

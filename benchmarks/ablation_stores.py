@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ablation_grid import Tier, Variant
 
-from r2t.cli import demo_steps
+from r2t.cli.commands.demo import steps as demo_steps
 from r2t.extract.demo.world import Level
+from r2t.store.change.subset import subset
 from r2t.store.feature_store import FeatureStore
-from r2t.store.subset import subset
 
 
 def make_demo(out: Path, level: Level, num_train: int, num_test: int) -> Path:

@@ -35,20 +35,20 @@ from ablation_grid import TABLES, VARIANTS, Variant
 from ablation_scores import METRICS, Scores, by_group, markdown, plot, rows, write_csv
 from ablation_stores import make_demo, make_tier, read_groups, tiers_table
 
-from r2t.cli import demo_steps
-from r2t.cli.demo_scores import OURS, SHUFFLED, score_model, score_untrained
-from r2t.cli.ui import note, progress_bar
-from r2t.extract.clip import FrozenClip
+from r2t.cli.commands.demo import steps as demo_steps
+from r2t.cli.commands.demo.scores import OURS, SHUFFLED, score_model, score_untrained
+from r2t.cli.shared.ui import note, progress_bar
+from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.demo.world import Level
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
 from r2t.store.machine import allowed_cores
-from r2t.train.checkpoint import RunFolder
-from r2t.train.conduct import Conduct
-from r2t.train.config import TrainConfig
-from r2t.train.fit import fit, split_annotations
-from r2t.train.grounder import Grounder
-from r2t.train.presets import preset
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.config import TrainConfig
+from r2t.train.run.presets import preset
+from r2t.train.training.conduct import Conduct
+from r2t.train.training.fit import fit, split_annotations
 
 DEMO, DEMO_CLIP = "demo", "r2t-demo"
 

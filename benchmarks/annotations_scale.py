@@ -19,8 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from r2t.extract.queries import find_rewordings, without_repetitions
-from r2t.store.annotation_checks import check_against_videos, check_annotations, read_leniently
-from r2t.store.datasets import read_annotations
+from r2t.store.datasets.annotation_checks import (
+    check_against_videos,
+    check_annotations,
+    read_leniently,
+)
+from r2t.store.datasets.datasets import read_annotations
 from r2t.store.video_names import VideoNames, match_videos
 
 ROWS_PER_VIDEO = 5

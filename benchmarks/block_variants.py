@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from r2t.train import video_tiles
-from r2t.train.batch import Batch, Labels, Sample, collate
-from r2t.train.dropout_bits import draw_kept, keep_, spread
-from r2t.train.model import R2Model
-from r2t.train.model_config import R2Config
-from r2t.train.padding import Extents
-from r2t.train.r2_block import R2Block, _Look
-from r2t.train.token_pooling import SpatialPooling
+from r2t.train.data.batch import Batch, Labels, Sample, collate
+from r2t.train.model.config import R2Config
+from r2t.train.model.model import R2Model
+from r2t.train.model.padding import Extents
+from r2t.train.model.pooling import SpatialPooling
+from r2t.train.model.r2_block import R2Block, _Look
+from r2t.train.model.tiled import video_tiles
+from r2t.train.model.tiled.dropout_bits import draw_kept, keep_, spread
 
 FRAMES, TOKENS, LAYERS, VISION, TEXT = 75, 50, 4, 768, 512  # QVHighlights, ViT-B/32
 

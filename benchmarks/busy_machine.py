@@ -23,11 +23,11 @@ from pathlib import Path
 
 import torch
 
-from r2t.cli import demo_steps
+from r2t.cli.commands.demo import steps as demo_steps
 from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
-from r2t.train.conduct import Conduct
-from r2t.train.fit import fit, split_annotations
+from r2t.train.training.conduct import Conduct
+from r2t.train.training.fit import fit, split_annotations
 
 SETTINGS = {
     "by what is free": None,

@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig, default_num_workers
-from r2t.extract.decode_ahead import VideoJob, decode_ahead
-from r2t.extract.decode_pool import DecodePool
-from r2t.extract.encoding import encoding_lanes, encoding_pool
-from r2t.extract.frames import FrameBatch, find_videos
 from r2t.extract.pipeline import ExtractReport, extract
+from r2t.extract.run.encoding import encoding_lanes, encoding_pool
+from r2t.extract.video.decode_ahead import VideoJob, decode_ahead
+from r2t.extract.video.decode_pool import DecodePool
+from r2t.extract.video.frames import FrameBatch, find_videos
 from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
 

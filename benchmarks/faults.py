@@ -2,8 +2,8 @@
 
 Injects one fault at a time into a run of the real pipeline with the demo's CLIP, and prints what
 became of the faulty video, of its neighbours, and of the next run. Decoders are made to misbehave
-by the suite's own saboteur (tests/extract/sabotaged_worker.py); files are damaged on disk; whole
-runs of `r2t extract` are ended by signals at random moments.
+by the suite's own saboteur (tests/extract/video/sabotaged_worker.py); files are damaged on disk;
+whole runs of `r2t extract` are ended by signals at random moments.
 
     python benchmarks/faults.py --kills 5
 """
@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from r2t.extract import decode_process
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.pipeline import ExtractReport, extract
+from r2t.extract.video import decode_process
 from r2t.store.feature_store import FeatureStore
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"

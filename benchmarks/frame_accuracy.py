@@ -30,10 +30,10 @@ import av
 import numpy as np
 from odd_videos import ODD_VIDEOS, OddVideo
 
-from r2t.extract.decode_pool import DecodePool
-from r2t.extract.frames import Decoder, find_videos
-from r2t.extract.probe import exact_rate, probe
-from r2t.extract.resize import Orientation, resize_and_crop
+from r2t.extract.video.decode_pool import DecodePool
+from r2t.extract.video.frames import Decoder, find_videos
+from r2t.extract.video.probe import exact_rate, probe
+from r2t.extract.video.resize import Orientation, resize_and_crop
 from r2t.store.errors import VideoError
 
 SIZE = 64

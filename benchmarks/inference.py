@@ -21,8 +21,8 @@ from dataclasses import replace
 import torch
 from block_variants import OURS, PLAIN, Contender, random_batch
 
-from r2t.train.batch import Batch
-from r2t.train.model import Predictions
+from r2t.train.data.batch import Batch
+from r2t.train.model.model import Predictions
 
 QUERIES = 8
 SHARING = 4  # queries of a video where they share one

@@ -20,9 +20,9 @@ import numpy as np
 from metrics_oracle import evaluate_serially
 
 from r2t.store.annotations import Annotation, SaliencyLabels
-from r2t.store.datasets import read_annotations
-from r2t.train.metrics import evaluate, score_queries
-from r2t.train.submission import SubmissionRow, read_submission
+from r2t.store.datasets.datasets import read_annotations
+from r2t.train.metrics.metrics import evaluate, score_queries
+from r2t.train.metrics.submission import SubmissionRow, read_submission
 
 NUM_QUERIES, NUM_CLIPS, NUM_PREDICTIONS = 1550, 75, 10
 

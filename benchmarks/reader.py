@@ -36,12 +36,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures, VideoSource
+from r2t.store.format.shards import read_ranges
 from r2t.store.machine import allowed_cores
-from r2t.store.shards import read_ranges
 from r2t.store.video_reader import StoredVideo
-from r2t.train.batch import Batch
-from r2t.train.reader import FeatureReader
-from r2t.train.sampling import EpochOrder, Sampling
+from r2t.train.data.batch import Batch
+from r2t.train.data.reader import FeatureReader
+from r2t.train.data.sampling import EpochOrder, Sampling
 
 LAYERS, TOKENS, WIDTH, TEXT_WIDTH, WORDS = 4, 50, 768, 512, 14
 NUM_VIDEOS, BATCH_SIZE, REPEATS = 64, 16, 4

@@ -15,7 +15,7 @@ from rehearsal_files import Held, Miniature, Query
 
 from r2t.store import FeatureStore
 from r2t.store.errors import StoreError
-from r2t.train.official import TEMPERATURE
+from r2t.train.model.official import TEMPERATURE
 
 
 @dataclass(frozen=True)

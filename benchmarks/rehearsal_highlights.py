@@ -13,7 +13,7 @@ from typing import Any
 from rehearsal_files import HALF, Held, Miniature, Query, choose, num_frames, read_json, seconds_of
 from rehearsal_samples import read_mat, write_json, write_mat
 
-from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS, Membership
+from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS, Membership
 
 UNLISTED = "in no split of the dataset (left out)"
 

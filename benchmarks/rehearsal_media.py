@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from rehearsal_files import Held, Miniature, Query
 
-from r2t.train.model import R2Model
-from r2t.train.official import to_official
-from r2t.train.presets import preset
+from r2t.train.model.model import R2Model
+from r2t.train.model.official import to_official
+from r2t.train.run.presets import preset
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path.insert(0, str(TESTS))

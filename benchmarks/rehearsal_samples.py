@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS, Membership
+from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS, Membership
 
 TACOS_FPS = 29.4
 TVSUM_FPS = 25.0

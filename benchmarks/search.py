@@ -22,12 +22,12 @@ import torch
 
 from r2t.store import FeatureStore, QueryFeatures
 from r2t.store.schema import FeatureSpec
-from r2t.train.grounder import Grounder
-from r2t.train.model import R2Model
-from r2t.train.model_config import R2Config
-from r2t.train.presence import presence_score
-from r2t.train.presets import preset
-from r2t.train.search import search
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.presence import presence_score
+from r2t.train.grounding.search import search
+from r2t.train.model.config import R2Config
+from r2t.train.model.model import R2Model
+from r2t.train.run.presets import preset
 
 SPEC = FeatureSpec(
     model="random",

@@ -20,12 +20,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.store import FeatureStore
 from r2t.store.machine import allowed_cores
-from r2t.train.checkpoint import RunFolder
-from r2t.train.model import R2Model
-from r2t.train.presets import preset
+from r2t.train.model.model import R2Model
+from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.presets import preset
 
 BASELINE = "import open_clip"
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from r2t.store import FeatureSpec, FeatureStore, VideoSource
-from r2t.store.parts import new_part_name, write_part
+from r2t.store.format.parts import new_part_name, write_part
 from r2t.store.writer import index_columns
 
 PART_ROWS = 100_000

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from r2t.store import FeatureSpec, FeatureStore
+from r2t.store.change.merge import merge
+from r2t.store.change.pack import pack
+from r2t.store.check.verify import verify
 from r2t.store.machine import allowed_cores
-from r2t.store.merge import merge
-from r2t.store.pack import pack
-from r2t.store.verify import verify
 
 BLOCK_BYTES = 2**20
 

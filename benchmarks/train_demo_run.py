@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from r2t.cli import demo_steps
-from r2t.cli.demo_first import shipped_run
-from r2t.cli.demo_report import as_json
-from r2t.cli.demo_scores import compare, score_model
+from r2t.cli.commands.demo import steps as demo_steps
+from r2t.cli.commands.demo.first import shipped_run
+from r2t.cli.commands.demo.report import as_json
+from r2t.cli.commands.demo.scores import compare, score_model
 from r2t.extract.demo.world import read_kinds
 from r2t.store.files import write_whole
-from r2t.train.checkpoint import RunFolder
+from r2t.train.run.checkpoint import RunFolder
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ import torch
 from block_variants import OURS, PLAIN, VARIANTS, Contender, random_batch
 from torch import Tensor
 
-from r2t.train.batch import Batch
-from r2t.train.losses import LossConfig, compute_losses
+from r2t.train.data.batch import Batch
+from r2t.train.model.losses import LossConfig, compute_losses
 
 MEGABYTE = 2**20
 DRAWS = 4  # batches to compare on

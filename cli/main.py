@@ -8,23 +8,23 @@ from typing import Annotated
 
 import typer
 
-from r2t.cli import (
+from r2t.cli.commands import (
     calibrate,
     compare,
     data,
-    demo,
     doctor,
-    extract,
     import_checkpoint,
     predict,
     report,
     search,
     serve,
-    store,
     submission,
-    train,
 )
-from r2t.cli import eval as evaluation
+from r2t.cli.commands import eval as evaluation
+from r2t.cli.commands.demo import demo
+from r2t.cli.commands.extract import extract
+from r2t.cli.commands.store import store
+from r2t.cli.commands.train import train
 from r2t.cli.shared.apps import new_app
 
 app = new_app(

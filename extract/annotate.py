@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.queries import (
     Rewording,
     add_queries,
@@ -20,10 +20,10 @@ from r2t.extract.queries import (
     without_repetitions,
 )
 from r2t.store.annotations import Annotation
+from r2t.store.change.remove import remove
+from r2t.store.change.rewrite import change_queries
 from r2t.store.errors import AnnotationWarning, SpecMismatchError, StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.remove import remove
-from r2t.store.rewrite import change_queries
 from r2t.store.schema import UNKNOWN_WEIGHTS, QueryFeatures
 from r2t.store.video_names import VideoNames, match_videos
 

@@ -17,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.decode_ahead import VideoJob
-from r2t.extract.local_run import LocalRun, Progress
 from r2t.extract.quarantine import Quarantine
 from r2t.extract.queries import (
     Rewording,
@@ -33,18 +31,20 @@ from r2t.extract.queries import (
     without_impossible,
 )
 from r2t.extract.replaced import find_replaced
-from r2t.extract.stages import Stage, bottleneck
+from r2t.extract.run.local_run import LocalRun, Progress
+from r2t.extract.run.stages import Stage, bottleneck
+from r2t.extract.video.decode_ahead import VideoJob
 from r2t.store.annotations import Annotation
-from r2t.store.coverage import warn_of_other_cuts
+from r2t.store.change.remove import remove
+from r2t.store.check.coverage import warn_of_other_cuts
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.json_lines import printable
-from r2t.store.remove import remove
 from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VideoNames, match_videos, require_utf8_name
 
 if TYPE_CHECKING:
-    from r2t.extract.cluster import Cluster, ClusterRun
+    from r2t.extract.run.cluster import Cluster, ClusterRun
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _run(
 ) -> LocalRun | ClusterRun:
     if cluster is None:
         return LocalRun(config, clip, on_progress, num_videos=num_videos)
-    from r2t.extract.cluster import ClusterRun
+    from r2t.extract.run.cluster import ClusterRun
 
     return ClusterRun(cluster, config, store, on_progress, num_videos=num_videos)
 

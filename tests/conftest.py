@@ -38,9 +38,9 @@ def seeded() -> None:
 @pytest.fixture
 def sabotaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let decoding workers do what the names of videos say, "crashes" for one."""
-    from r2t.extract import decode_process
+    from r2t.extract.video import decode_process
 
-    script = Path(__file__).parent / "extract" / "sabotaged_worker.py"
+    script = Path(__file__).parent / "extract" / "video" / "sabotaged_worker.py"
     monkeypatch.setattr(decode_process, "WORKER_COMMAND", (sys.executable, "-P", str(script)))
 
 

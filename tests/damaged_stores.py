@@ -12,7 +12,7 @@ from typing import Any
 from features import columns, random_tokens, small_query, small_spec, write_video
 
 from r2t.store import FeatureStore
-from r2t.store.layout import node_name
+from r2t.store.format.layout import node_name
 
 LONG = "-x y"  # a video of three shards
 TOKENS = {"dog": random_tokens(5, seed=1), LONG: random_tokens(301, seed=2)}

@@ -8,10 +8,10 @@ from pathlib import Path
 from tiny_store import make_store, tiny_config
 
 from r2t.store.schema import FeatureSpec
-from r2t.train.checkpoint import RunFolder
-from r2t.train.model import R2Model
-from r2t.train.model_config import R2Config
-from r2t.train.presence import PresenceRule
+from r2t.train.grounding.presence import PresenceRule
+from r2t.train.model.config import R2Config
+from r2t.train.model.model import R2Model
+from r2t.train.run.checkpoint import RunFolder
 
 
 def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:

@@ -36,7 +36,7 @@ EXTRAS = {
         "try: FeatureStore.open('http://127.0.0.1:9/feats.zarr')\n"
         "except ServerError as error: print(error)"
     ),
-    "serve": "import r2t.cli.serve_page",
+    "serve": "import r2t.cli.pages.serve",
 }
 NUM_VIDEOS = 8
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from r2t.train.transfer import Mark
+from r2t.train.data.transfer import Mark
 
 When = Literal["at once", "late", "copies first", "model first", "random"]
 ORDERS: tuple[When, ...] = ("at once", "late", "copies first", "model first", "random")

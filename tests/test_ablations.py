@@ -11,8 +11,8 @@ import pytest
 from ablation_grid import TABLES, VARIANTS
 from ablation_scores import METRICS, Resamples, Scores, by_group, markdown, plot, rows, write_csv
 
-from r2t.train.losses import LossConfig
-from r2t.train.presets import preset
+from r2t.train.model.losses import LossConfig
+from r2t.train.run.presets import preset
 
 
 def test_every_row_is_a_variant_that_changes_one_thing() -> None:

@@ -39,11 +39,11 @@ from gpu_check.runner import DONE, SECONDS, SECTIONS, Plan, run_sections, start
 from gpu_check.setting import Setting
 from gpu_check.table import failures, summary, to_json, write_table
 
-from r2t.extract.clip import FrozenClip
-from r2t.train import trainer
-from r2t.train.batch import Batch
-from r2t.train.decode import Grounding
-from r2t.train.model import R2Model
+from r2t.extract.clip.clip import FrozenClip
+from r2t.train.data.batch import Batch
+from r2t.train.model.decode import Grounding
+from r2t.train.model.model import R2Model
+from r2t.train.training import trainer
 
 CHECKOUT = Path(__file__).parent.parent
 COMMAND = [sys.executable, str(CHECKOUT / "benchmarks" / "gpu.py")]

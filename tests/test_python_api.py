@@ -14,13 +14,13 @@ from demo_run import make_demo_run
 from tiny_store import make_store, tiny_spec
 
 import r2t.store
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.store import Annotation, FeatureStore, moments_frame
-from r2t.store.datasets import read_annotations
+from r2t.store.datasets.datasets import read_annotations
+from r2t.store.datasets.jsonl import write_annotations
 from r2t.store.errors import ConfigError, FeatureNotFoundError, SpecMismatchError, VideoError
-from r2t.store.jsonl_format import write_annotations
-from r2t.train.decode import Grounding
-from r2t.train.grounder import Grounder
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.model.decode import Grounding
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from r2t.store import (
     VideoSource,
 )
 from r2t.store.schema import StorageDtype
-from r2t.train.config import TrainConfig
-from r2t.train.model_config import R2Config
-from r2t.train.presets import preset
+from r2t.train.model.config import R2Config
+from r2t.train.run.config import TrainConfig
+from r2t.train.run.presets import preset
 
 VAL_VIDEOS = 2
 

@@ -19,13 +19,13 @@ from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.store import FeatureStore
 from r2t.store.frame_source import stored_video
-from r2t.train.decode import Grounding
-from r2t.train.ground_store import StoredQueries
-from r2t.train.grounder import Grounder, PreparedVideo
-from r2t.train.reader import Reading
-from r2t.train.search import search
-from r2t.train.window_plan import WindowPlan
-from r2t.train.windows import ground_source
+from r2t.train.data.reader import Reading
+from r2t.train.grounding.ground_store import StoredQueries
+from r2t.train.grounding.grounder import Grounder, PreparedVideo
+from r2t.train.grounding.search import search
+from r2t.train.grounding.window_plan import WindowPlan
+from r2t.train.grounding.windows import ground_source
+from r2t.train.model.decode import Grounding
 
 SALIENCY_LIMIT = 1e-3  # of cosines
 MOMENT_LIMIT = 1e-3  # of scores, and of times in lengths of the video

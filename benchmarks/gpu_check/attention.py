@@ -16,7 +16,7 @@ from gpu_check.draws import in_float64
 from gpu_check.measuring import AUTOCAST, autocast
 from gpu_check.report import Report, in_one_line
 from gpu_check.setting import Setting
-from r2t.train.temporal_refinement import Attention
+from r2t.train.model.refinement import Attention
 
 LENGTHS = (64, 75, 192)  # 64 = 192 = 64 modulo 128
 LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 16e-2}  # as of the whole model

@@ -24,10 +24,10 @@ from gpu_check.inputs import random_batch
 from gpu_check.measuring import autocast, free_memory, set_precision
 from gpu_check.report import Report
 from gpu_check.setting import Setting
-from r2t.train.batch import Batch
-from r2t.train.losses import LossConfig, compute_losses
-from r2t.train.model import R2Model
-from r2t.train.model_config import R2Config
+from r2t.train.data.batch import Batch
+from r2t.train.model.config import R2Config
+from r2t.train.model.losses import LossConfig, compute_losses
+from r2t.train.model.model import R2Model
 
 LIMITS = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 16e-2}  # 23, 10, 10 and 7 bits
 GRADIENT_SHARE = 4

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from r2t.train import spatial_pooling, tile_pooling
-from r2t.train.dropout_bits import draw_kept
+from r2t.train.model.tiled import spatial_pooling, tile_pooling
+from r2t.train.model.tiled.dropout_bits import draw_kept
 
 FRAMES_IN_TILE = 100
 

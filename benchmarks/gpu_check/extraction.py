@@ -14,7 +14,7 @@ from gpu_check.films import make_films, make_tiny_clip
 from gpu_check.measuring import free_memory, seconds_of
 from gpu_check.report import Report
 from gpu_check.setting import Setting
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig, default_num_workers
 from r2t.extract.pipeline import extract
 from r2t.store import FeatureStore

@@ -11,13 +11,13 @@ import torch
 from gpu_check.inputs import random_batch
 from gpu_check.report import Report
 from gpu_check.setting import Setting
-from r2t.train.batch import Batch
-from r2t.train.conduct import Conduct
-from r2t.train.config import Precision, TrainConfig
-from r2t.train.model import R2Model
-from r2t.train.presets import preset
-from r2t.train.records import EpochRecord
-from r2t.train.trainer import train
+from r2t.train.data.batch import Batch
+from r2t.train.model.model import R2Model
+from r2t.train.run.config import Precision, TrainConfig
+from r2t.train.run.presets import preset
+from r2t.train.run.records import EpochRecord
+from r2t.train.training.conduct import Conduct
+from r2t.train.training.trainer import train
 
 HUGE = 1e38  # a weight of the loss, which stays finite; its gradients do not
 STEPS = 2

@@ -15,7 +15,7 @@ from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures, Sali
 from r2t.store.quantize import Affine
 from r2t.store.schema import StorageDtype
 from r2t.store.writer import StoreWriter
-from r2t.train.batch import Batch, Labels, Sample, collate
+from r2t.train.data.batch import Batch, Labels, Sample, collate
 
 FRAME_RATE_FPS = 0.5
 WRITERS = 8

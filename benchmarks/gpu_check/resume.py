@@ -19,10 +19,10 @@ from gpu_check.inputs import store_path
 from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.store import FeatureStore
-from r2t.train.checkpoint import RunFolder
-from r2t.train.conduct import Conduct
-from r2t.train.config import Precision
-from r2t.train.fit import Splits, fit
+from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.config import Precision
+from r2t.train.training.conduct import Conduct
+from r2t.train.training.fit import Splits, fit
 
 EPOCHS = 2
 

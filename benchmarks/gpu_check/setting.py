@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from r2t.train.devices import pick_device
-from r2t.train.model_config import R2Config
+from r2t.train.model.config import R2Config
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,15 +29,15 @@ from gpu_check.measuring import (
 from gpu_check.names import LOOP, step_name
 from gpu_check.report import Report
 from gpu_check.setting import Setting
-from r2t.train.batch import Batch
-from r2t.train.conduct import Conduct
-from r2t.train.config import Precision
-from r2t.train.losses import compute_losses
-from r2t.train.model import R2Model
-from r2t.train.optimizer import Optimizer
-from r2t.train.processes import ALONE
-from r2t.train.records import EpochRecord
-from r2t.train.trainer import train
+from r2t.train.data.batch import Batch
+from r2t.train.model.losses import compute_losses
+from r2t.train.model.model import R2Model
+from r2t.train.run.config import Precision
+from r2t.train.run.records import EpochRecord
+from r2t.train.training.conduct import Conduct
+from r2t.train.training.optimizer import Optimizer
+from r2t.train.training.processes import ALONE
+from r2t.train.training.trainer import train
 
 POOLED_FIRST = "+ pooled first"
 LEARNING_RATE = 1e-4

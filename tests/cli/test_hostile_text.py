@@ -20,15 +20,15 @@ from rich.table import Table
 from tiny_store import tiny_config
 from typer.testing import CliRunner
 
-from r2t.cli import ui
+from r2t.cli.commands.predict import sparkline
 from r2t.cli.main import app
-from r2t.cli.predict import sparkline
+from r2t.cli.shared import ui
 from r2t.cli.shared.text import encodable, json_text, on_one_line, visible
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.store import Annotation, FeatureStore, VideoSource
-from r2t.train.checkpoint import RunFolder
-from r2t.train.model import R2Model
-from r2t.train.model_config import R2Config
+from r2t.train.model.config import R2Config
+from r2t.train.model.model import R2Model
+from r2t.train.run.checkpoint import RunFolder
 
 EVIL = "\x1b]0;owned\x07[red]:smile:\u202etxt.\x9b31m\x7f\r\nno faults"
 SHOWN = r"\x1b]0;owned\x07[red]:smile:\u202etxt.\x9b31m\x7f\x0d"

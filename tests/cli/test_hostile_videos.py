@@ -13,14 +13,14 @@ from demo_run import make_demo_run
 from tiny_store import make_store, tiny_config
 from typer.testing import Result
 
-from r2t.cli.data import check
-from r2t.cli.predict import predict
-from r2t.cli.report import report
-from r2t.cli.video_asker import VideoAsker
-from r2t.extract.clip import FrozenClip
+from r2t.cli.answers.video_asker import VideoAsker
+from r2t.cli.commands.data import check
+from r2t.cli.commands.predict import predict
+from r2t.cli.commands.report import report
+from r2t.extract.clip.clip import FrozenClip
 from r2t.store.errors import VideoError
-from r2t.train.fit import fit, split_annotations
-from r2t.train.grounder import Grounder
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.training.fit import fit, split_annotations
 
 pytestmark = [
     pytest.mark.usefixtures("sabotaged"),

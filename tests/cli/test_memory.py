@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import Result
 
-from r2t.cli.ui import handle_errors, progress_bar
+from r2t.cli.shared.ui import handle_errors, progress_bar
 
 RunCommand = Callable[..., Result]
 TERABYTES = 1 << 50

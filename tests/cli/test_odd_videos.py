@@ -11,10 +11,10 @@ from barcode_videos import Recipe, write_video
 from demo_run import make_demo_run
 from typer.testing import Result
 
-from r2t.cli.data import check
-from r2t.cli.extract import extract
-from r2t.cli.predict import predict
-from r2t.extract.clip import FrozenClip
+from r2t.cli.commands.data import check
+from r2t.cli.commands.extract.extract import extract
+from r2t.cli.commands.predict import predict
+from r2t.extract.clip.clip import FrozenClip
 
 RunCommand = Callable[..., Result]
 SECONDS = tuple(Fraction(frame, 15) for frame in range(60))

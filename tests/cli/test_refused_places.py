@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from r2t.cli.store_care import coverage
-from r2t.cli.train import train
-from r2t.cli.ui import handle_errors
+from r2t.cli.commands.store.care import coverage
+from r2t.cli.commands.train.train import train
+from r2t.cli.shared.ui import handle_errors
 from r2t.store import FeatureStore
 
 RunCommand = Callable[..., Result]

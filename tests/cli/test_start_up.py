@@ -11,7 +11,7 @@ import pytest
 from barcode_videos import Recipe, write_video
 from demo_run import make_demo_run
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.store import FeatureStore
 
 PROGRAM = """
@@ -51,14 +51,14 @@ def loaded_by(*arguments: str, cwd: Path, status: int) -> set[str]:
 
 def test_predict_needs_no_store_and_no_pictures(folder: Path) -> None:
     loaded = loaded_by("predict", "dog.mp4", "a ball", "--checkpoint", "run", cwd=folder, status=0)
-    banned = NEVER | {"pandas", "zarr", "r2t.store.feature_store", "r2t.train.reader"}
+    banned = NEVER | {"pandas", "zarr", "r2t.store.feature_store", "r2t.train.data.reader"}
     assert loaded & banned == set()
 
 
 def test_search_needs_no_videos(folder: Path) -> None:
     options = ("--checkpoint", "run", "--store", "own.zarr")
     loaded = loaded_by("search", "a ball", *options, cwd=folder, status=2)  # the store is empty
-    assert loaded & (NEVER | {"pandas", "av", "decord", "r2t.extract.decode_pool"}) == set()
+    assert loaded & (NEVER | {"pandas", "av", "decord", "r2t.extract.video.decode_pool"}) == set()
 
 
 def test_eval_needs_no_compiler_and_no_clip(folder: Path) -> None:

@@ -13,17 +13,17 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from r2t.cli.compare import METRICS, Contender, print_comparison, short_names
+from r2t.cli.commands.compare import METRICS, Contender, print_comparison, short_names
+from r2t.cli.commands.train.train import with_settings
 from r2t.cli.main import app
 from r2t.cli.shared import options
 from r2t.cli.shared.options import parse_fps, parse_rate, parse_size
-from r2t.cli.train import with_settings
 from r2t.store.annotations import make_query_id, query_name
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted
-from r2t.train.metrics_bootstrap import Interval
-from r2t.train.metrics_paired import Difference
-from r2t.train.presets import preset
+from r2t.train.metrics.bootstrap import Interval
+from r2t.train.metrics.paired import Difference
+from r2t.train.run.presets import preset
 
 # One name for things that are rightly several: what to make, what to read, what a batch holds.
 SEVERAL_MEANINGS = {
@@ -107,11 +107,11 @@ def test_no_help_lists_choices_that_are_not_refused() -> None:
 @pytest.mark.parametrize(
     ("choice", "module", "name"),
     [
-        ("Recipe", "r2t.train.losses", "Recipe"),
-        ("Sampling", "r2t.train.sampling", "Sampling"),
-        ("Evaluator", "r2t.train.config", "Evaluator"),
-        ("TrainPrecision", "r2t.train.config", "Precision"),
-        ("Decoder", "r2t.extract.frames", "Decoder"),
+        ("Recipe", "r2t.train.model.losses", "Recipe"),
+        ("Sampling", "r2t.train.data.sampling", "Sampling"),
+        ("Evaluator", "r2t.train.run.config", "Evaluator"),
+        ("TrainPrecision", "r2t.train.run.config", "Precision"),
+        ("Decoder", "r2t.extract.video.frames", "Decoder"),
     ],
 )
 def test_choices_are_those_of_the_library(choice: str, module: str, name: str) -> None:
@@ -120,10 +120,10 @@ def test_choices_are_those_of_the_library(choice: str, module: str, name: str) -
 
 
 def test_choices_that_the_library_has_no_type_for() -> None:
-    from r2t.extract.hardware import pick_precision
-    from r2t.extract.probe import DEFAULT_MAX_HOURS
-    from r2t.train.presets import PRESETS
-    from r2t.train.video_cache import CacheKind
+    from r2t.extract.clip.hardware import pick_precision
+    from r2t.extract.video.probe import DEFAULT_MAX_HOURS
+    from r2t.train.data.video_cache import CacheKind
+    from r2t.train.run.presets import PRESETS
 
     assert options.DEFAULT_MAX_HOURS == DEFAULT_MAX_HOURS
     assert get_args(options.PresetName) == tuple(PRESETS)

@@ -19,12 +19,13 @@ import av
 import numpy as np
 import pytest
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.local_run import Progress
 from r2t.extract.pipeline import ExtractReport, extract
 from r2t.extract.quarantine import Quarantine
+from r2t.extract.run.local_run import Progress
 from r2t.store.annotations import Annotation, SaliencyLabels, make_query_id
+from r2t.store.check.verify import verify
 from r2t.store.errors import (
     AnnotationError,
     AnnotationWarning,
@@ -33,7 +34,6 @@ from r2t.store.errors import (
     StoreError,
 )
 from r2t.store.feature_store import FeatureStore
-from r2t.store.verify import verify
 from r2t.store.video_writer import VideoWriter
 
 CONFIG = ExtractConfig(frame_rate=1.0)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2t.store.annotation_files import survey_folder
 from r2t.store.annotations import Annotation, SaliencyLabels
-from r2t.store.datasets import read_annotations
+from r2t.store.datasets.annotation_files import survey_folder
+from r2t.store.datasets.datasets import read_annotations
+from r2t.store.datasets.jsonl import write_annotations
+from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS, split_of
 from r2t.store.errors import AnnotationError, AnnotationWarning
-from r2t.store.jsonl_format import write_annotations
-from r2t.store.splits import TVSUM, YOUTUBE_HIGHLIGHTS, split_of
 
 RELEASED: dict[str, Any] = {
     "qid": 7,

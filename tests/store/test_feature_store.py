@@ -27,7 +27,7 @@ from r2t.store.errors import (
     SpecMismatchError,
     StoreError,
 )
-from r2t.store.layout import node_name
+from r2t.store.format.layout import node_name
 from r2t.store.quantize import dequantize
 
 LONG = 301  # frames of three shards: 101, 101, 99

@@ -17,12 +17,12 @@ from features import columns, pack, random_tokens, small_query, small_spec, writ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r2t.cli.store import summarise
+from r2t.cli.commands.store.store import summarise
 from r2t.store import FeatureStore
+from r2t.store.change.repair import repair
+from r2t.store.check.verify import verify
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
-from r2t.store.parts import new_part_name, write_part
-from r2t.store.repair import repair
-from r2t.store.verify import verify
+from r2t.store.format.parts import new_part_name, write_part
 from r2t.store.writer import index_columns
 
 _many = settings(

@@ -22,7 +22,7 @@ from features import columns, leftovers, random_tokens, small_query, small_spec,
 
 from r2t.store import FeatureStore, feature_store
 from r2t.store.errors import AnnotationError, ConfigError, StoreError, VideoError
-from r2t.store.parts import read_part
+from r2t.store.format.parts import read_part
 from r2t.store.writer import StoreWriter
 
 TESTS = Path(__file__).parent.parent

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from r2t.train.batch import Batch, Labels, Sample, collate
-from r2t.train.losses import LossConfig
-from r2t.train.model import R2Model
-from r2t.train.model_config import R2Config
-from r2t.train.official import from_official
-from r2t.train.presets import preset
+from r2t.train.data.batch import Batch, Labels, Sample, collate
+from r2t.train.model.config import R2Config
+from r2t.train.model.losses import LossConfig
+from r2t.train.model.model import R2Model
+from r2t.train.model.official import from_official
+from r2t.train.run.presets import preset
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 PRESET_OF_CASE = {"qvh_tiny": "qvhighlights", "charades_tiny": "charades", "hd_tiny": "youtube"}

@@ -13,17 +13,17 @@ from tiny_store import make_store, undisturbed_config
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from r2t.train.batch import Sample, collate
-from r2t.train.conduct import Conduct
-from r2t.train.config import Precision
-from r2t.train.fit import fit, split_annotations
-from r2t.train.grounder import Grounder
-from r2t.train.losses import LossConfig, compute_losses
-from r2t.train.model import R2Model
-from r2t.train.model_config import R2Config
-from r2t.train.optimizer import Optimizer
-from r2t.train.presets import preset
-from r2t.train.processes import ALONE
+from r2t.train.data.batch import Sample, collate
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.model.config import R2Config
+from r2t.train.model.losses import LossConfig, compute_losses
+from r2t.train.model.model import R2Model
+from r2t.train.run.config import Precision
+from r2t.train.run.presets import preset
+from r2t.train.training.conduct import Conduct
+from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.optimizer import Optimizer
+from r2t.train.training.processes import ALONE
 
 FLAGS = (
     (torch.backends.cuda.matmul, "allow_tf32"),

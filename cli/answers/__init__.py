@@ -1,0 +1,1 @@
+"""Found moments on their way to people: pictures, clips, subtitles, verdicts."""

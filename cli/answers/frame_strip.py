@@ -1,0 +1,30 @@
+"""A strip of pictures of a video: what plots draw and pages show of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from r2t.extract.video.decode_pool import DecodePool
+
+NUM_STRIP_FRAMES = 10
+STRIP_PIXELS = 160
+
+
+@dataclass(frozen=True, eq=False)
+class FrameStrip:
+    """Pictures uint8 [frames, height, width, 3], evenly spaced over the whole video."""
+
+    pictures: NDArray[np.uint8]
+
+
+def frame_strip(pool: DecodePool, video: Path, duration_seconds: float) -> FrameStrip:
+    """Decode a few pictures, evenly spaced over a video."""
+    batches = pool.stream(video, NUM_STRIP_FRAMES / duration_seconds, size=STRIP_PIXELS)
+    pixels = np.concatenate([batch.pixels for batch in batches])
+    return FrameStrip(pixels.transpose(0, 2, 3, 1))

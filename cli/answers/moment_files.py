@@ -1,0 +1,65 @@
+"""Found moments as files for other programs: clips and subtitles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2t.cli.shared.ui import note, progress_bar
+from r2t.store.errors import ConfigError
+from r2t.store.files import write_whole
+
+if TYPE_CHECKING:
+    from r2t.extract.video.decode_pool import DecodePool
+    from r2t.train.model.decode import Grounding
+
+Span = tuple[float, float]
+
+
+def best_moments(grounding: Grounding, top: int) -> list[tuple[float, float, float]]:
+    """Return start, end and score of the best moments, without those that have no length."""
+    rows: list[list[float]] = grounding.moments[:top].tolist()
+    return [(start, end, score) for start, end, score in rows if end > start]
+
+
+def cut_moments(pool: DecodePool, video: Path, grounding: Grounding, out: Path, top: int) -> None:
+    """Cut the best moments out of a video, behind a progress bar."""
+    spans = [(start, end) for start, end, _ in best_moments(grounding, top)]
+    with progress_bar("seconds cut", round(sum(end - start for start, end in spans))) as show_done:
+        for path in pool.cut(
+            video, spans, out, on_seconds=lambda seconds: show_done(round(seconds))
+        ):
+            note(f"cut: {path}")
+
+
+def write_subtitles(grounding: Grounding, query: str, path: Path, top: int) -> None:
+    """Write the best moments as SubRip subtitles."""
+    write_whole(path, subtitles(grounding, query, top))
+    note(f"subtitles: {path}")
+
+
+def subtitles(grounding: Grounding, query: str, top: int) -> str:
+    """Return the best moments as SubRip subtitles, in time order."""
+    ranked = enumerate(best_moments(grounding, top), start=1)
+    text = " ".join(query.split())  # a blank line would end the subtitle
+    blocks = [
+        f"{place}\n{_clock(start)} --> {_clock(end)}\n{text}\nmoment {rank}, score {score:.3f}\n"
+        for place, (rank, (start, end, score)) in enumerate(
+            sorted(ranked, key=lambda entry: entry[1]), start=1
+        )
+    ]
+    return "\n".join(blocks)
+
+
+def require_subtitle_path(path: Path) -> None:
+    """Raise `ConfigError` if no subtitles can be written there, before work is spent on it."""
+    if path.suffix.lower() != ".srt":
+        raise ConfigError(f"{path}: subtitles are written as .srt")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: the folder {path.parent} does not exist")
+
+
+def _clock(seconds: float) -> str:
+    thousandths = round(1000 * seconds)
+    whole, rest = divmod(thousandths, 1000)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d},{rest:03d}"

@@ -1,0 +1,33 @@
+"""Whether a sentence is in a video at all, as every command that answers says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from r2t.train.grounding.presence import PresenceRule
+    from r2t.train.model.decode import Grounding
+
+ABSENT = "probably not in this video"
+
+
+def verdict(rule: PresenceRule | None, grounding: Grounding) -> str | None:
+    """Say that a sentence is probably not in the video, and why; None if nothing is to be said."""
+    from r2t.train.grounding.presence import presence_score
+
+    score = presence_score(grounding)
+    if rule is None or not rule.denies(score):
+        return None
+    return f"{ABSENT} (saliency {score:.3f} < {rule.threshold:.3f})"
+
+
+def presence_json(rule: PresenceRule | None, grounding: Grounding) -> dict[str, Any]:
+    """Return the verdict as JSON values; without a rule there is none."""
+    from r2t.train.grounding.presence import presence_score
+
+    score = presence_score(grounding)
+    return {
+        "score": score,
+        "threshold": None if rule is None else rule.threshold,
+        "probably_absent": None if rule is None else rule.denies(score),
+    }

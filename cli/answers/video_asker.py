@@ -1,0 +1,94 @@
+"""One video after another, one question after another: each video is encoded once.
+
+Videos come from strangers, so they are decoded in processes that can be killed, and what is kept of
+them is bounded: the number of prepared videos and the frames of each.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2t.store.errors import AnnotationError, AnnotationWarning, VideoError
+from r2t.store.frame_source import OnFrames
+
+if TYPE_CHECKING:
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.train.grounding.grounder import Grounder
+    from r2t.train.grounding.windows import PreparedWindows
+    from r2t.train.model.decode import Grounding
+    from r2t.train.run.config import Windows
+
+
+class VideoAsker:
+    """A grounder and the videos that were asked lately; safe to use from many threads.
+
+    The videos asked longest ago are forgotten first.
+    """
+
+    def __init__(
+        self,
+        grounder: Grounder,
+        clip: FrozenClip,
+        *,
+        frame_rate_fps: float,
+        max_videos: int,
+        max_seconds: float,
+        windows: Windows = "auto",
+    ) -> None:
+        self._grounder = grounder
+        self._clip = clip
+        self._frame_rate_fps = frame_rate_fps
+        self._max_videos = max_videos
+        self._max_seconds = max_seconds
+        self._windows: Windows = windows
+        self._prepared: OrderedDict[Path, PreparedWindows] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def prepare(
+        self, path: Path, on_frames: OnFrames = lambda done, total: None
+    ) -> PreparedWindows:
+        """Encode a video, or return what is kept of it; raise `VideoError` where that fails."""
+        with self._lock:
+            prepared = self._prepared.get(path)
+            if prepared is None:
+                prepared = self._encode(path, on_frames)
+                self._prepared[path] = prepared
+                while len(self._prepared) > self._max_videos:
+                    self._prepared.popitem(last=False)
+            self._prepared.move_to_end(path)
+            return prepared
+
+    def ask(self, path: Path, query: str) -> tuple[Grounding, list[str]]:
+        """Find a sentence in a video, quick once it is prepared; also return any warnings."""
+        if not query.strip():
+            raise AnnotationError("the sentence is empty: type what to look for")
+        from r2t.train.grounding.windows import ground_prepared
+
+        prepared = self.prepare(path)
+        with self._lock, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", AnnotationWarning)
+            asked = [self._clip.encode_query(query)]
+            (grounding,) = ground_prepared(self._grounder, prepared, asked)
+        return grounding, [str(each.message) for each in caught]
+
+    def forget(self, path: Path) -> None:
+        """Free what is kept of a video."""
+        with self._lock:
+            self._prepared.pop(path, None)
+
+    def _encode(self, path: Path, on_frames: OnFrames) -> PreparedWindows:
+        from r2t.train.grounding.window_plan import asking_plan
+        from r2t.train.grounding.windows import prepare_source
+
+        with self._clip.open_video(path, self._frame_rate_fps, on_frames=on_frames) as source:
+            if source.duration_seconds > self._max_seconds:
+                raise VideoError(
+                    f"{path}: lasts {source.duration_seconds / 60:.1f} minutes; the limit here is "
+                    f"{self._max_seconds / 60:g}"
+                )
+            plan = asking_plan(self._grounder.config, self._grounder.trained_on, self._windows)
+            return prepare_source(self._grounder, source, plan)

@@ -1,0 +1,1 @@
+"""The commands of `r2t`, one file each."""

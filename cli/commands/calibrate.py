@@ -1,0 +1,130 @@
+"""`r2t calibrate`: learn from known pairs when a sentence is probably not in a video."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.options import (
+    Checkpoint,
+    Device,
+    Json,
+    QuerySplit,
+    Seed,
+    Store,
+    Windows,
+    as_windows,
+)
+from r2t.cli.shared.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar, say
+from r2t.store.compatibility import require_compatible
+from r2t.store.errors import ConfigError
+
+if TYPE_CHECKING:
+    from r2t.train.grounding.presence import PresenceRule
+
+EXAMPLES = examples(
+    "r2t calibrate --store feats.zarr --checkpoint runs/x",
+    "r2t calibrate --store feats.zarr --checkpoint runs/x --absent 10 --json",
+)
+
+
+def calibrate(
+    store: Store,
+    checkpoint: Checkpoint,
+    split: QuerySplit = "val",
+    absent: Annotated[
+        int, typer.Option(min=1, help="Sentences of other videos to ask for each of its own.")
+    ] = 4,
+    seed: Seed = 0,
+    windows: Windows = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Choose the saliency under which `r2t predict` says that a sentence is not in the video.
+
+    Each video is asked its own sentences and those of others. The threshold that tells the two
+    apart best goes into the run's folder, with how well it does; one that does no better than
+    chance does not, and the exit status is 1. The run must not have been trained on the --split.
+    """
+    with handle_errors():
+        from r2t.store.feature_store import FeatureStore
+        from r2t.train.devices import pick_device
+        from r2t.train.grounding.grounder import Grounder
+        from r2t.train.grounding.presence import PRESENCE, load_rule, save_rule
+        from r2t.train.grounding.presence_choice import choose_rule
+        from r2t.train.grounding.window_plan import asking_plan
+        from r2t.train.run.checkpoint import RunFolder
+        from r2t.train.training.fit import evaluation_queries
+
+        RunFolder(checkpoint).require_writable()
+        features = FeatureStore.open(store)
+        grounder = Grounder.load(checkpoint, device=pick_device(device))
+        require_compatible(
+            grounder.spec,
+            features.spec,
+            action=f"calibrate {checkpoint} on {store}",
+            names=(checkpoint, store),
+        )
+        rows = [
+            row
+            for row in evaluation_queries(features, split, None, grounder.trained_on)
+            if features.is_indexed(row.video_id)
+        ]
+        if len({row.video_id for row in rows}) < 2:
+            raise ConfigError(
+                f"{store} has queries of fewer than two videos in split {split!r}: there is no "
+                "video to ask the sentences of another"
+            )
+        done = 0
+        with progress_bar("questions", len(rows) * (1 + absent)) as show_done:
+
+            def on_queries(count: int) -> None:
+                nonlocal done
+                done += count
+                show_done(done)
+
+            rule = choose_rule(
+                grounder,
+                features,
+                rows,
+                absent_per_query=absent,
+                seed=seed,
+                plan=asking_plan(grounder.config, grounder.trained_on, as_windows(windows)),
+                on_queries=on_queries,
+            )
+        facts = {"store": store, "content": features.content_digest(), "split": split, "seed": seed}
+        if rule.beats_chance:
+            save_rule(checkpoint, rule, facts)
+        if json:
+            print_json({**asdict(rule), "beats_chance": rule.beats_chance, **facts})
+        else:
+            say(rule_line(rule))
+        path = checkpoint / PRESENCE
+        if rule.beats_chance:
+            note(f"written: {path}")
+            return
+        note(
+            "not written: this tells them apart no better than chance for certain; annotate more "
+            f"videos of split {split!r}, or train longer",
+            style="yellow",
+        )
+        if load_rule(checkpoint) is not None:
+            note(f"{path}, which is there from before, stays in use; delete it if it should not")
+        raise typer.Exit(SOME_FAILED)
+
+
+def rule_line(rule: PresenceRule) -> str:
+    """Say what a rule does, and how sure that is."""
+    shares = (
+        f"{rule.recall:.0%} of {rule.num_present} sentences of the video and {rule.rejected:.0%} of"
+    )
+    held_out = f"[{rule.held_out_right_low:.0%}, {rule.held_out_right_high:.0%}]"
+    return (
+        f"present from a saliency of {rule.threshold:.3f}: right for {shares} {rule.num_absent} of "
+        f"others; on videos it was not chosen on, for {rule.held_out_right:.0%} {held_out} of both "
+        f"kinds; a sentence of the video scores above one of another in {rule.auc:.0%} "
+        f"[{rule.auc_low:.0%}, {rule.auc_high:.0%}] of pairs (chance is 50%)"
+    )

@@ -1,0 +1,193 @@
+"""`r2t data`: look after annotations before they cost an extraction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.padding import Padding
+from rich.text import Text
+
+from r2t.cli.shared.apps import examples, new_app
+from r2t.cli.shared.inputs import passed_over, split_option
+from r2t.cli.shared.options import AnnotationsBeside, FollowLinks, Json, parse_fps
+from r2t.cli.shared.ui import (
+    SOME_FAILED,
+    answers,
+    cell,
+    growing_bar,
+    handle_errors,
+    print_json,
+    progress_bar,
+    say,
+)
+from r2t.store.errors import AnnotationError, VideoError
+from r2t.store.json_lines import is_utf8, printable
+from r2t.store.video_names import require_utf8_name
+from r2t.store.wording import counted
+
+if TYPE_CHECKING:
+    from r2t.store.datasets.annotation_findings import Finding, Rows
+
+NUM_EXAMPLES = 3
+COUNTED = {"videos": "video", "queries": "query", "moments": "moment"}
+CHECK_EXAMPLES = examples(
+    "r2t data check --videos ./mine",
+    "r2t data check --videos ./mine --annotations a.csv --annotations val=b.csv --fps 1",
+    "r2t data check --videos ./mine --annotations train.csv --json | jq .problems",
+)
+
+app = new_app(help="Look after your own videos and annotations.")
+
+
+@app.callback()
+def data() -> None:
+    """Look after your own videos and annotations."""
+
+
+@app.command(short_help="Compare annotations with their videos.", epilog=CHECK_EXAMPLES)
+def check(
+    videos: Annotated[Path, typer.Option(help="Folder of videos.")],
+    annotations: AnnotationsBeside = None,
+    fps: Annotated[
+        float,
+        typer.Option(
+            help="Frames a second that will be sampled; tells what is too short.",
+            parser=parse_fps,
+            metavar="FPS",
+        ),
+    ] = 0.5,
+    examples: Annotated[
+        int, typer.Option(min=1, help="How many of each finding to show.")
+    ] = NUM_EXAMPLES,
+    follow_links: FollowLinks = False,
+    json: Json = False,
+) -> None:
+    """Compare annotations with their videos, and say how to mend what does not fit.
+
+    Reads each video's header and first picture; nothing is changed. Exits with 1 if there are
+    problems; notes alone are none.
+    """
+    with handle_errors():
+        from r2t.store.datasets.annotation_checks import check_against_videos, check_annotations
+        from r2t.store.datasets.annotation_findings import NOTES
+
+        rows = _read(videos, annotations)
+        durations = _durations(videos, rows, fps, follow_links=follow_links)
+        rows.findings.extend(check_annotations(rows.located, fps))
+        rows.findings.extend(check_against_videos(rows.located, durations))
+        problems = _by_kind(finding for finding in rows.findings if finding.kind not in NOTES)
+        notes = _by_kind(finding for finding in rows.findings if finding.kind in NOTES)
+        counts = {
+            "videos": len(durations),
+            "queries": len(rows.located),
+            "moments": sum(len(row.moments) for _, row in rows.located),
+        }
+        if json:
+            print_json(
+                {"ok": not problems, **counts, "problems": _json(problems), "notes": _json(notes)}
+            )
+        else:
+            _print(problems, notes, counts, examples)
+    if problems:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _read(videos: Path, given: Sequence[str] | None) -> Rows:
+    from r2t.store.datasets.annotation_checks import read_leniently
+    from r2t.store.datasets.annotation_files import survey_folder
+    from r2t.store.datasets.annotation_findings import Finding, Rows
+
+    rows = Rows()
+    files = [split_option(text) for text in given or ()]
+    if not given:
+        survey = survey_folder(videos)
+        files = [(None, path) for path in survey.annotations]
+        if not files:
+            raise AnnotationError(
+                f"there are no annotations beside {videos}{passed_over(survey)}: give --annotations"
+            )
+        for path, reason in survey.passed_over.items():
+            rows.findings.append(Finding("passed_over", printable(path), reason))
+        for path, reason in survey.others.items():
+            rows.findings.append(Finding("other_file", printable(path), reason))
+    for split, path in files:
+        with growing_bar(f"rows of {path.name}") as show_rows:
+            found = read_leniently(path, split, show_rows)
+        rows.located.extend(found.located)
+        rows.findings.extend(found.findings)
+    return rows
+
+
+def _durations(
+    folder: Path, rows: Rows, fps: float, *, follow_links: bool
+) -> dict[str, float | str]:
+    """Return each video's duration in seconds, or why it cannot be decoded."""
+    from r2t.extract.video.decode_pool import DecodePool
+    from r2t.extract.video.frames import find_videos
+    from r2t.store.datasets.annotation_findings import Finding
+
+    paths = find_videos(folder, follow_links=follow_links)
+    durations: dict[str, float | str] = {}
+    with DecodePool() as pool, progress_bar("videos", len(paths)) as show_done:
+        for done, path in enumerate(paths, start=1):
+            try:
+                require_utf8_name(path)
+                durations[path.stem] = pool.measure(path, fps).duration_seconds
+            except VideoError as error:
+                if is_utf8(path.stem):
+                    durations[path.stem] = str(error)
+                else:
+                    rows.findings.append(Finding("unusable_name", printable(path.name), str(error)))
+            show_done(done)
+    return durations
+
+
+def _by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    grouped: dict[str, list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault(finding.kind, []).append(finding)
+    return grouped
+
+
+def _json(grouped: dict[str, list[Finding]]) -> dict[str, Any]:
+    from r2t.store.datasets.annotation_findings import ADVICE
+
+    return {
+        kind: {
+            "count": len(found),
+            "advice": ADVICE[found[0].kind],
+            "findings": [{"where": each.where, "message": each.message} for each in found],
+        }
+        for kind, found in grouped.items()
+    }
+
+
+def _print(
+    problems: dict[str, list[Finding]],
+    notes: dict[str, list[Finding]],
+    counts: dict[str, int],
+    num_examples: int,
+) -> None:
+    from r2t.store.datasets.annotation_findings import ADVICE
+
+    console = answers()
+    for style, grouped in (("bold red", problems), ("bold yellow", notes)):
+        for kind, found in grouped.items():
+            console.print(Text.assemble((kind.replace("_", " "), style), f": {len(found):,}"))
+            for finding in found[:num_examples]:
+                console.print(Padding(cell(_line(finding)), (0, 0, 0, 2)))
+            if len(found) > num_examples:
+                console.print(f"  … and {len(found) - num_examples:,} more")
+            console.print(Padding(cell(f"→ {ADVICE[found[0].kind]}"), (0, 0, 0, 2)), style="dim")
+    summary = ", ".join(counted(counts[name], noun) for name, noun in COUNTED.items())
+    number = sum(map(len, problems.values()))
+    say(f"{summary}: {counted(number, 'problem') if number else 'no problems'}")
+
+
+def _line(finding: Finding) -> str:
+    if finding.message.startswith(finding.where):
+        return finding.message
+    return f"{finding.where}: {finding.message}"

@@ -1,0 +1,1 @@
+"""`r2t demo`: the whole way from videos to moments, offline."""

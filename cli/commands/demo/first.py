@@ -1,0 +1,90 @@
+"""The first answer of `r2t demo`, within seconds: from a run that comes with the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+
+from r2t.cli.shared.ui import note
+
+if TYPE_CHECKING:
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.store.annotations import Annotation
+    from r2t.train.grounding.grounder import Grounder
+    from r2t.train.model.decode import Grounding
+
+NUM_MOMENTS = 3
+PICTURE = "first-answer.png"
+
+
+@dataclass(frozen=True)
+class FirstAnswer:
+    """What the shipped run says about a video that no run was trained on."""
+
+    video: Path
+    question: Annotation
+    grounding: Grounding
+    picture: Path
+
+    def table(self) -> Group:
+        """Return the best moments, and what was annotated, for a terminal."""
+        from r2t.cli.commands.predict import grounding_table
+        from r2t.cli.shared.times import span
+
+        found = grounding_table(self.grounding, self.video.name, self.question.query, NUM_MOMENTS)
+        truth = ", ".join(span(start, end) for start, end in self.question.moments.tolist())
+        return Group(found, f"annotated: {truth}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same as JSON values; moments are start and end in seconds, and a score."""
+        return {
+            "video": str(self.video),
+            "query": self.question.query,
+            "moments": self.grounding.moments[:NUM_MOMENTS].tolist(),
+            "annotated": self.question.moments.tolist(),
+            "picture": str(self.picture),
+        }
+
+
+def shipped_run() -> Path:
+    """Return the folder of the run that comes with the package."""
+    return Path(str(files("r2t.extract.demo") / "run"))
+
+
+def first_answer(out: Path) -> FirstAnswer:
+    """Make one video of the test split, ask the shipped run a sentence, and draw the answer."""
+    note("making a video that no run was trained on …")
+    from r2t.extract.demo.world import make_world
+    from r2t.store.datasets.datasets import read_annotations
+
+    folder = out / "videos"
+    question = read_annotations(make_world(folder, num_videos=1, seed=0, split="test"))[0]
+    note("loading torch and a small CLIP, which takes some seconds the first time …")
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.train.grounding.grounder import Grounder
+
+    grounder = Grounder.load(shipped_run())
+    clip = FrozenClip.load("r2t-demo", layers=grounder.spec.num_layers)
+    note(f'asking {question.video_id}.mp4: "{question.query}" …')
+    return ask_and_draw(grounder, clip, folder, question, out / PICTURE)
+
+
+def ask_and_draw(
+    grounder: Grounder, clip: FrozenClip, folder: Path, question: Annotation, picture: Path
+) -> FirstAnswer:
+    """Ask a video of a folder, and draw the answer as `r2t predict --plot` does."""
+    from r2t.cli.answers.frame_strip import frame_strip
+    from r2t.cli.answers.plots import plot_grounding
+    from r2t.extract.video.decode_pool import DecodePool
+
+    video = folder / f"{question.video_id}.mp4"
+    grounding = grounder.ask(clip, video, question.query)
+    with DecodePool() as pool:
+        strip = frame_strip(pool, video, grounding.duration_seconds)
+    truth = [(start, end) for start, end in question.moments.tolist()]
+    plot_grounding(grounding, question.query, picture, strip=strip, truth=truth, top=NUM_MOMENTS)
+    return FirstAnswer(video, question, grounding, picture)

@@ -1,0 +1,233 @@
+"""What the demo's numbers are worth: R²-Tuning beside answers that use less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from r2t.extract.clip.similarity import similarity
+from r2t.extract.demo import baselines
+from r2t.extract.demo.baselines import SimilarityRule
+from r2t.store.annotations import Annotation
+from r2t.train.metrics.bootstrap import HEADLINE_METRICS, Interval, bootstrap
+from r2t.train.metrics.metrics import QueryScores, score_queries
+from r2t.train.metrics.submission import SubmissionRow
+
+if TYPE_CHECKING:
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.store.feature_store import FeatureStore
+    from r2t.train.grounding.grounder import Grounder
+
+Moments = NDArray[np.float64]
+Values = NDArray[np.float64]  # one for each query
+OURS = "R²-Tuning"
+SHUFFLED = "… asked others' sentences"
+SIMILARITY = "frozen CLIP similarity"
+KIND_METRIC = "MR-full-mAP"
+NUM_RESAMPLES = 2000
+
+
+Scores = Mapping[str, QueryScores]  # by the name of who answered
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to answer, and how well it did: percent with 95 % intervals.
+
+    `lead` is by how much R²-Tuning is better on the same queries, None for itself. `by_kind` is the
+    mAP over the queries of each kind.
+    """
+
+    name: str
+    scores: Mapping[str, Interval]
+    lead: Mapping[str, Interval] | None
+    by_kind: Mapping[str, float]
+
+
+def compare(runs: Sequence[Scores], kinds: Mapping[str, str]) -> list[Contender]:
+    """Set intervals on what `score_answers` found in one or more trainings; `kinds` is by query id.
+
+    A query's scores are averaged over the trainings. Intervals resample whole videos.
+    """
+    first = runs[0][OURS]
+    kind = np.array([kinds[query_id] for query_id in first.query_ids])
+    means = {
+        name: {
+            metric: np.mean([run[name].metrics()[metric] for run in runs], axis=0)
+            for metric in HEADLINE_METRICS
+        }
+        for name in runs[0]
+    }
+
+    def interval(values: Mapping[str, Values]) -> dict[str, Interval]:
+        return bootstrap(values, first.video_ids, num_samples=NUM_RESAMPLES)
+
+    def lead(theirs: Mapping[str, Values]) -> dict[str, Interval]:
+        return interval({metric: means[OURS][metric] - theirs[metric] for metric in theirs})
+
+    return [
+        Contender(
+            name,
+            interval(values),
+            None if name == OURS else lead(values),
+            {each: float(values[KIND_METRIC][kind == each].mean()) for each in np.unique(kind)},
+        )
+        for name, values in means.items()
+    ]
+
+
+def score_answers(
+    grounder: Grounder,
+    clip: FrozenClip,
+    store: FeatureStore,
+    *,
+    seed: int,
+    on_queries: Callable[[int], None],
+) -> dict[str, QueryScores]:
+    """Answer the test split in every way and score the answers.
+
+    What the similarity baseline looks at, and how it turns a curve into moments, is chosen on all
+    of the training split. `on_queries` hears how many queries were answered so far, of all those of
+    `num_questions`.
+    """
+    rng = np.random.default_rng(seed)
+    answered = _Counter(on_queries)
+    return {
+        **score_model(grounder, store, rng, answered),
+        **score_untrained(clip, store, rng, answered),
+    }
+
+
+def score_model(
+    grounder: Grounder,
+    store: FeatureStore,
+    rng: Generator,
+    on_queries: Callable[[int], None] = lambda num: None,
+) -> dict[str, QueryScores]:
+    """Score a model on the test split, and the same model asked with others' sentences.
+
+    `on_queries` hears how many more queries were answered.
+    """
+    test = store.annotations("test")
+    lenders = baselines.sentences_of_others([row.video_id for row in test], rng)
+    asked = {OURS: test, SHUFFLED: [test[int(place)] for place in lenders]}
+    return {
+        name: _score(test, _ask(grounder, store, test, sentences, on_queries))
+        for name, sentences in asked.items()
+    }
+
+
+def score_untrained(
+    clip: FrozenClip,
+    store: FeatureStore,
+    rng: Generator,
+    on_queries: Callable[[int], None] = lambda num: None,
+) -> dict[str, QueryScores]:
+    """Score on the test split what needs no training; `on_queries` as in `score_model`."""
+    test = store.annotations("test")
+    lengths = store.videos.set_index("video_id")["duration_seconds"]
+    durations = [float(lengths[row.video_id]) for row in test]
+    answers = {
+        SIMILARITY: _similarity_answers(clip, store, test, on_queries),
+        "random moments": [baselines.random_moments(rng, duration) for duration in durations],
+        "whole video": [baselines.whole_video(duration) for duration in durations],
+    }
+    return {name: _score(test, moments) for name, moments in answers.items()}
+
+
+def num_questions(store: FeatureStore) -> int:
+    """Return how many questions `score_answers` asks."""
+    return 3 * len(store.annotations("test")) + len(store.annotations("train"))
+
+
+class _Counter:
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
+        self._done = 0
+
+    def __call__(self, num: int) -> None:
+        self._done += num
+        self._report(self._done)
+
+
+def _ask(
+    grounder: Grounder,
+    store: FeatureStore,
+    videos: Sequence[Annotation],
+    sentences: Sequence[Annotation],
+    on_queries: Callable[[int], None],
+) -> list[Moments]:
+    """Ask each video the sentence at the same place of the other list."""
+    moments: list[Moments] = []
+    for video_id, places in _by_video(videos):
+        queries = [store.read_query(sentences[place].query_id) for place in places]
+        found = grounder.ground(store.read_video(video_id), queries)
+        moments += [grounding.moments for grounding in found]
+        on_queries(len(places))
+    return moments
+
+
+def _by_video(annotations: Sequence[Annotation]) -> Iterator[tuple[str, list[int]]]:
+    """Yield runs of neighbours of one video, as places in the list."""
+    for video_id, places in groupby(
+        range(len(annotations)), key=lambda place: annotations[place].video_id
+    ):
+        yield video_id, list(places)
+
+
+def _similarity_answers(
+    clip: FrozenClip,
+    store: FeatureStore,
+    test: Sequence[Annotation],
+    on_queries: Callable[[int], None],
+) -> list[Moments]:
+    tuning = store.annotations("train")
+    known = _curves(clip, store, tuning, on_queries)
+
+    def tuning_score(view: str, rule: SimilarityRule) -> float:
+        moments = [rule(*curves[view]) for curves in known]
+        values = _score(tuning, moments).metrics()
+        return float(np.mean([values[name].mean() for name in HEADLINE_METRICS]))
+
+    def best_of(view: str) -> tuple[float, SimilarityRule]:
+        rule = baselines.choose_rule(lambda rule: tuning_score(view, rule))
+        return tuning_score(view, rule), rule
+
+    found = {view: best_of(view) for view in ("CLS", "patches")}
+    view = max(found, key=lambda name: found[name][0])
+    rule = found[view][1]
+    return [rule(*curves[view]) for curves in _curves(clip, store, test, on_queries)]
+
+
+def _curves(
+    clip: FrozenClip,
+    store: FeatureStore,
+    annotations: Sequence[Annotation],
+    on_queries: Callable[[int], None],
+) -> list[dict[str, tuple[NDArray[np.float32], float, float]]]:
+    """Return, per query, the similarity of CLS and of the best patch, with the video's timing."""
+    curves: list[dict[str, tuple[NDArray[np.float32], float, float]]] = []
+    for video_id, places in _by_video(annotations):
+        video = store.read_video(video_id)
+        queries = [store.read_query(annotations[place].query_id) for place in places]
+        timing = (video.frame_rate_fps, video.duration_seconds)
+        curves += [
+            {"CLS": (cosines[:, 0], *timing), "patches": (cosines[:, 1:].max(axis=1), *timing)}
+            for cosines in similarity(clip, video, queries)
+        ]
+        on_queries(len(places))
+    return curves
+
+
+def _score(annotations: Sequence[Annotation], moments: Sequence[Moments]) -> QueryScores:
+    rows = [
+        SubmissionRow(annotation.query_id, annotation.video_id, annotation.query, found)
+        for annotation, found in zip(annotations, moments, strict=True)
+    ]
+    return score_queries(rows, annotations, evaluator="moments")

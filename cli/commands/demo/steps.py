@@ -1,0 +1,176 @@
+"""What the demo does between two answers: videos, features and training, at a size of choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r2t.cli.shared.ui import note, progress_bar
+from r2t.store.errors import StoreError
+from r2t.store.machine import allowed_cores
+
+if TYPE_CHECKING:
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.demo.world import Level
+    from r2t.store.annotations import Split
+    from r2t.store.feature_store import FeatureStore
+    from r2t.train.grounding.grounder import Grounder
+    from r2t.train.run.config import TrainConfig
+
+FRAME_RATE_FPS = 1.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much the demo makes and trains."""
+
+    videos: int
+    test_videos: int
+    epochs: int
+    val_videos: int = 20
+    seeds: int = 1
+
+
+USUAL = Size(videos=300, test_videos=100, epochs=36)
+QUICK = Size(videos=60, test_videos=20, epochs=12, val_videos=10)
+FULL = replace(USUAL, seeds=3)
+
+
+def run_folder(out: Path, size: Size, seed: int) -> Path:
+    """Return where a training is kept, so that the same one is not done twice."""
+    return out / "runs" / f"{size.videos}-videos-{size.epochs}-epochs-seed-{seed}"
+
+
+def make_videos(
+    folder: Path,
+    num_train: int,
+    num_test: int,
+    *,
+    num_val: int = USUAL.val_videos,
+    level: Level = "plain",
+) -> None:
+    from r2t.extract.demo.world import make_world
+
+    processes = min(4, allowed_cores())
+    wanted: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
+    with progress_bar("videos", sum(wanted.values())) as bar:
+        before = 0
+        for split, count in wanted.items():
+            base = before
+            make_world(
+                folder,
+                num_videos=count,
+                seed=0,
+                split=split,
+                level=level,
+                processes=processes,
+                progress=lambda done, _, base=base: bar(base + done),
+            )
+            before += count
+
+
+def extract_features(
+    folder: Path, location: Path, *, layers: int = 4
+) -> tuple[FrozenClip, FeatureStore]:
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.config import ExtractConfig, default_num_workers
+    from r2t.extract.pipeline import extract
+    from r2t.extract.video.frames import find_videos
+    from r2t.store.datasets.datasets import read_annotations
+    from r2t.store.feature_store import FeatureStore
+
+    clip = FrozenClip.load("r2t-demo", layers=layers)
+    config = ExtractConfig(frame_rate=FRAME_RATE_FPS, num_workers=default_num_workers())
+    spec = clip.spec(config.frame_rate, config.dtype)
+    store = FeatureStore.create(location, spec, clip.provenance())
+    videos = find_videos(folder)
+    annotations = [
+        row
+        for split in ("train", "val", "test")
+        for row in read_annotations(folder / f"{split}.jsonl")
+    ]
+    with progress_bar("features", len(videos)) as bar:
+        report = extract(
+            config, clip, store, videos, annotations, lambda state: bar(state.num_finished)
+        )
+    if report.interrupted:
+        raise KeyboardInterrupt
+    if not report.complete:
+        failures = [*report.failed.items(), *report.quarantined.items()]
+        raise StoreError(f"{location} is incomplete; {len(failures)} videos failed: {failures[:3]}")
+    return clip, store
+
+
+def train_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
+    from r2t.cli.commands.train.progress import epoch_line
+    from r2t.train.grounding.grounder import Grounder
+    from r2t.train.run.checkpoint import RunFolder
+    from r2t.train.training.conduct import Conduct
+    from r2t.train.training.fit import fit, split_annotations
+
+    config = demo_config(store, epochs=epochs, seed=seed)
+    with progress_bar("epochs", epochs) as bar:
+
+        def on_epoch(record: Any) -> None:
+            note(epoch_line(record, epochs, record.seconds))
+            bar(record.epoch + 1)
+
+        resume = RunFolder(run).has_state()
+        fit(
+            config,
+            store,
+            split_annotations(store),
+            run,
+            conduct=Conduct(resume=resume, on_epoch=on_epoch),
+        )
+    return Grounder.load(run)
+
+
+def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
+    """Return QVHighlights' settings at the demo's size.
+
+    The model is narrow and nothing is dropped out, since a few minutes on a CPU leave no time for a
+    model to learn around it; a frame is a second, so moments are rounded to whole ones. Saliency
+    and calibration weigh a fifth of the paper's and boundaries twice as much, since in few epochs
+    that took the validation score further. Batches share videos, which the queries of a batch then
+    cost but once.
+    """
+    from r2t.train.model.config import R2Config
+    from r2t.train.model.decode import DecodeConfig
+    from r2t.train.run.presets import preset
+    from r2t.train.run.schedule import ScheduleConfig
+
+    spec = store.spec
+    config = preset("qvhighlights").train_config(num_layers=spec.num_layers, seed=seed)
+    return replace(
+        config,
+        preset="demo",
+        losses=replace(
+            config.losses,
+            boundary_weight=0.2,
+            saliency_weight=0.02,
+            video_weight=0.02,
+            layer_weight=0.02,
+        ),
+        model=R2Config(
+            num_layers=spec.num_layers,
+            vision_width=spec.vision_width,
+            text_width=spec.text_width,
+            width=64,
+            num_heads=4,
+            dropout=0.0,
+        ),
+        decoding=DecodeConfig(unit_seconds=1.0, suppression="linear"),
+        # Halved whenever half of what was left is over.
+        schedule=ScheduleConfig(
+            learning_rate=2e-3,
+            warmup_iterations=100,
+            step_epochs=tuple(sorted({epochs - epochs // 2**n for n in range(1, 5)})),
+            decay=0.5,
+        ),
+        epochs=epochs,
+        repeats=1,
+        batch_size=32,
+        sampling="video",
+    )

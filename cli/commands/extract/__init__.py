@@ -1,0 +1,1 @@
+"""`r2t extract`: from videos and annotations to a feature store."""

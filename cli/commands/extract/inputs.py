@@ -1,0 +1,86 @@
+"""The options of `r2t extract`: from what is typed to what a run takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from r2t.cli.shared.inputs import (
+    parse_frame_rate,
+    passed_over,
+    read_annotation_file,
+    read_annotation_options,
+    read_video_ids,
+)
+from r2t.cli.shared.ui import note
+from r2t.store.annotations import Annotation
+from r2t.store.errors import ConfigError, VideoError
+from r2t.store.json_lines import printable
+from r2t.store.video_names import VideoNames
+from r2t.store.wording import counted, named
+
+
+def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-video"]:
+    """Read `--fps` and `--preset`, of which one may be given."""
+    if preset is None:
+        return parse_frame_rate(fps or "0.5")
+    from r2t.train.run.presets import preset as find_preset
+
+    rate = find_preset(preset).frame_rate
+    if fps is not None and parse_frame_rate(fps) != rate:
+        raise ConfigError(f"--preset {preset} is {rate} frames a second, --fps {fps}: give one")
+    return rate
+
+
+def restrict(
+    videos: list[Path], annotations: list[Annotation], only: list[str]
+) -> tuple[list[Path], list[Annotation]]:
+    """Keep the videos that `--only` names, and their annotations."""
+    by_id = {path.stem: path for path in videos}
+    wanted = {name: by_id[name] for name in read_video_ids("--only", only, by_id, "found")}
+    return list(wanted.values()), annotations_about(annotations, VideoNames(wanted))
+
+
+def annotations_about(annotations: list[Annotation], names: VideoNames) -> list[Annotation]:
+    """Keep the annotations of some videos."""
+    known = {name: names.find(name) for name in {each.video_id for each in annotations}}
+    return [each for each in annotations if known[each.video_id] is not None]
+
+
+def videos_in(path: Path, *, follow_links: bool) -> list[Path]:
+    """Return the videos of a folder, or the one video given."""
+    from r2t.extract.video.frames import find_videos
+
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise VideoError(f"--videos {path}: there is no such folder or video")
+    return find_videos(path, follow_links=follow_links)
+
+
+def annotations_of(videos: Path, given: list[str] | None) -> list[Annotation]:
+    """Read the given annotation files, or those beside the videos; of one video, its own rows."""
+    from r2t.store.datasets.annotation_files import survey_folder
+
+    if given is None:
+        survey = survey_folder(videos if videos.is_dir() else videos.parent)
+        for path, reason in survey.passed_over.items():
+            note(f"passed over: {printable(path)}: {reason}", style="yellow")
+        if not survey.annotations:
+            note(
+                f"note: no annotations beside {videos}{passed_over(survey)}, so only features of "
+                "videos are stored"
+            )
+        elif survey.others:
+            names = named(printable(path.name) for path in survey.others)
+            note(f"note: no annotations, by their kind: {names}")
+        rows = [row for file in survey.annotations for row in read_annotation_file(file)]
+    else:
+        rows = read_annotation_options(given)
+    if videos.is_dir():
+        return rows
+    own = annotations_about(rows, VideoNames([videos.stem]))
+    if len(own) < len(rows):
+        others = counted(len(rows) - len(own), "query")
+        note(f"note: {others} of other videos than {videos} left out")
+    return own

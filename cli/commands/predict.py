@@ -1,0 +1,259 @@
+"""`r2t predict`: ask one video one question."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from r2t.cli.answers.moment_files import cut_moments, require_subtitle_path, write_subtitles
+from r2t.cli.answers.verdict import presence_json, verdict
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.downloads import announce_download
+from r2t.cli.shared.options import (
+    DEFAULT_MAX_HOURS,
+    Checkpoint,
+    Device,
+    Json,
+    MaxHours,
+    Offline,
+    RunFps,
+    RunModel,
+    RunPretrained,
+    TopMoments,
+    Windows,
+    as_windows,
+)
+from r2t.cli.shared.times import minutes, span
+from r2t.cli.shared.ui import answers, cell, growing_bar, handle_errors, note, print_json
+from r2t.store.files import require_writable
+from r2t.store.json_lines import as_utf8
+
+if TYPE_CHECKING:
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.video.decode_pool import DecodePool
+    from r2t.train.grounding.grounder import Grounder
+    from r2t.train.model.decode import Grounding
+
+EXAMPLES = examples(
+    'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee"',
+    'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --plot dog.png',
+    'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --json | jq .moments',
+    'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --report dog.html',
+    'r2t predict --checkpoint runs/x film.mp4 "a car chase" --top 3 --cut "chase-{n}.mp4"',
+)
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK_COLUMNS = 60
+
+
+def predict(  # noqa: PLR0913 - a parameter for each option
+    video: Annotated[Path, typer.Argument(help="A video file.")],
+    query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
+    checkpoint: Checkpoint,
+    top: TopMoments = 5,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw frames, saliency and moments into this file.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a web page that plays the video at the moments found."),
+    ] = None,
+    cut: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cut the moments out into this .mp4, .mkv or .mov, in time order; with {n} in its "
+            "name each into its own file, best first."
+        ),
+    ] = None,
+    srt: Annotated[
+        Path | None, typer.Option(help="Write the moments into this file as subtitles.")
+    ] = None,
+    model: RunModel = None,
+    pretrained: RunPretrained = None,
+    fps: RunFps = None,
+    windows: Windows = "auto",
+    max_hours: MaxHours = DEFAULT_MAX_HOURS,
+    offline: Offline = False,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Find the moments of a video that a sentence speaks of; --top of them are shown or written.
+
+    A video much longer than those of the training is asked in overlapping windows. After `r2t
+    calibrate` the answer also says whether the sentence is in the video at all.
+    """
+    with handle_errors(), started_pool(max_hours) as pool:
+        _require_paths(plot, report, cut, srt)
+        from r2t.cli.answers.frame_strip import frame_strip
+        from r2t.extract.clip.clip import FrozenClip
+        from r2t.train.devices import pick_device
+        from r2t.train.grounding.grounder import Grounder
+        from r2t.train.grounding.presence import load_rule
+
+        processor = pick_device(device)
+        grounder = Grounder.load(checkpoint, device=processor)
+        rule = load_rule(checkpoint)
+        rate = pick_frame_rate(grounder, fps)
+        clip = FrozenClip.matching(
+            grounder,
+            model=model,
+            pretrained=pretrained,
+            device=processor,
+            offline=offline,
+            announce=announce_download,
+            pool=pool,
+        )
+        grounding, num_windows = ask_file(grounder, clip, video, query, rate, windows)
+        absent = verdict(rule, grounding)
+        if json:
+            print_json(
+                {
+                    "video": as_utf8(str(video)),
+                    "query": query,
+                    **grounding.to_dict(),
+                    "num_windows": num_windows,
+                    "presence": presence_json(rule, grounding),
+                }
+            )
+        else:
+            answers().print(grounding_table(grounding, as_utf8(video.name), query, top))
+            if absent is not None:
+                answers().print(absent, style="yellow", soft_wrap=True)
+        if plot is not None or report is not None:
+            from r2t.cli.answers.plots import plot_grounding
+            from r2t.cli.commands.report import write_video_report
+
+            strip = frame_strip(pool, video, grounding.duration_seconds)
+            if plot is not None:
+                plot_grounding(grounding, query, plot, strip=strip, top=top)
+                note(f"drawn: {plot}")
+            if report is not None:
+                write_video_report(
+                    report, video, query, grounding, strip, checkpoint, top=top, verdict=absent
+                )
+        if srt is not None:
+            write_subtitles(grounding, query, srt, top)
+        if cut is not None:
+            cut_moments(pool, video, grounding, cut, top)
+
+
+def _require_paths(
+    plot: Path | None, report: Path | None, cut: Path | None, srt: Path | None
+) -> None:
+    """Refuse what cannot be written before anything is computed."""
+    if plot is not None:
+        from r2t.cli.answers.plots import require_picture_path
+
+        require_picture_path(plot)
+    if report is not None:
+        from r2t.cli.commands.report import require_page_path
+
+        require_page_path(report)
+    if cut is not None:
+        from r2t.extract.video.cut import require_clip_path
+
+        require_clip_path(cut)
+    if srt is not None:
+        require_subtitle_path(srt)
+    for path in filter(None, (plot, report, cut, srt)):
+        require_writable(path.parent)
+
+
+def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:
+    """Lay out the best moments, and the saliency over time."""
+    table = Table(title=Text.assemble((query, "bold"), f"  in {video}"), title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("moment", justify="right")
+    table.add_column("seconds", justify="right")
+    table.add_column("score", justify="right")
+    for rank, (start, end, score) in enumerate(grounding.moments[:top].tolist(), start=1):
+        table.add_row(str(rank), cell(span(start, end)), f"{end - start:.1f}", f"{score:.3f}")
+    curve = sparkline(grounding.saliency, SPARK_COLUMNS)
+    end = minutes(grounding.duration_seconds)
+    axis = f"0:00{end:>{max(len(end) + 1, len(curve) - 4)}}"
+    peak = int(grounding.saliency.argmax())
+    peak_time = minutes((peak + 0.5) / grounding.frame_rate_fps)
+    saliency = Text.assemble(
+        ("saliency", "bold"), f", highest at {peak_time}\n", (curve, "cyan"), f"\n{axis}"
+    )
+    return Group(*([table] if len(grounding.moments) else []), saliency)
+
+
+def sparkline(scores: np.ndarray, num_columns: int) -> str:
+    """Draw scores as blocks from their lowest to their highest, each column the most it covers."""
+    num_columns = min(num_columns, len(scores))
+    columns = [float(part.max()) for part in np.array_split(scores, num_columns)]
+    low, high = min(columns), max(columns)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((score - low) * scale)] for score in columns)
+
+
+@contextmanager
+def started_pool(max_hours: float = DEFAULT_MAX_HOURS) -> Generator[DecodePool]:
+    """Start a process to decode videos of strangers, which gets ready while CLIP is loaded."""
+    from r2t.extract.video.decode_pool import DecodePool
+
+    with DecodePool(max_hours=max_hours) as pool:
+        pool.start()
+        yield pool
+
+
+def pick_frame_rate(grounder: Grounder, fps: float | None) -> float:
+    """Return the rate to sample at, and say so where it is not that of the training."""
+    rate = grounder.frame_rate(fps)
+    if rate != grounder.spec.frame_rate:
+        note(f"note: the model was trained on frames at {grounder.spec.frame_rate} fps")
+    return rate
+
+
+def ask_file(
+    grounder: Grounder,
+    clip: FrozenClip,
+    video: Path,
+    query: str,
+    frame_rate_fps: float,
+    windows: str,
+) -> tuple[Grounding, int]:
+    """Find a sentence in a video file of any length, behind a progress bar.
+
+    Also returns in how many windows it was asked; more than one are noted.
+    """
+    from r2t.train.grounding.window_plan import asking_plan
+
+    chosen = as_windows(windows)
+    plan = asking_plan(grounder.config, grounder.trained_on, chosen)
+    num_windows = 0
+    with growing_bar("frames") as show_done:
+
+        def on_frames(done: int, total: int) -> None:
+            nonlocal num_windows
+            if not num_windows:
+                num_windows = len(plan.windows(total))
+                if num_windows > 1 and plan.num_frames and plan.limit_frames:
+                    length, limit = (
+                        minutes(frames / frame_rate_fps)
+                        for frames in (plan.num_frames, plan.limit_frames)
+                    )
+                    note(
+                        f"note: {as_utf8(video.name)} is longer than {limit}, so it is asked in "
+                        f"{num_windows} overlapping windows of {length} and their answers are "
+                        "merged"
+                    )
+            show_done(done, total)
+
+        grounding = grounder.ask(
+            clip,
+            video,
+            query,
+            frame_rate_fps=frame_rate_fps,
+            windows=chosen,
+            on_frames=on_frames,
+        )
+    return grounding, num_windows

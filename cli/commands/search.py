@@ -1,0 +1,207 @@
+"""`r2t search`: ask every video of a store."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from r2t.cli.answers.verdict import ABSENT, presence_json
+from r2t.cli.commands.eval import note_long_videos
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.downloads import announce_download
+from r2t.cli.shared.options import (
+    Checkpoint,
+    Device,
+    Json,
+    Offline,
+    RunModel,
+    RunPretrained,
+    Store,
+    Windows,
+    as_windows,
+)
+from r2t.cli.shared.times import minutes, span
+from r2t.cli.shared.ui import (
+    SOME_FAILED,
+    answers,
+    cell,
+    handle_errors,
+    note,
+    print_json,
+    progress_bar,
+)
+from r2t.store.compatibility import require_compatible
+from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
+
+if TYPE_CHECKING:
+    from r2t.store.feature_store import FeatureStore
+    from r2t.store.schema import QueryFeatures
+    from r2t.train.grounding.grounder import Grounder
+    from r2t.train.grounding.presence import PresenceRule
+    from r2t.train.grounding.search import Answer
+    from r2t.train.grounding.window_plan import WindowPlan
+
+EXAMPLES = examples(
+    'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"',
+    'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee" --top 3 '
+    "--json | jq .videos[0]",
+)
+
+
+def search(  # noqa: PLR0913 - a parameter for each option
+    query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
+    store: Store,
+    checkpoint: Checkpoint,
+    top: Annotated[int, typer.Option(min=1, help="Videos to show.")] = 10,
+    moments: Annotated[int, typer.Option(min=1, help="Moments to show of each video.")] = 1,
+    model: RunModel = None,
+    pretrained: RunPretrained = None,
+    offline: Offline = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Videos in a batch.")] = 16,
+    windows: Windows = "auto",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Find the moments of a whole store that a sentence speaks of; no video is decoded.
+
+    Videos are ranked by their highest saliency, which is comparable among videos; the moments of a
+    video by their own scores, which are not.
+    """
+    with handle_errors():
+        from r2t.extract.clip.query_encoder import QueryEncoder
+        from r2t.store.feature_store import FeatureStore
+        from r2t.train.devices import pick_device
+        from r2t.train.grounding.grounder import Grounder
+        from r2t.train.grounding.presence import load_rule
+        from r2t.train.grounding.window_plan import asking_plan
+
+        features = FeatureStore.open(store)
+        processor = pick_device(device)
+        grounder = Grounder.load(checkpoint, device=processor)
+        rule = load_rule(checkpoint)
+        require_compatible(
+            grounder.spec, features.spec, action=f"search {store}", names=(checkpoint, store)
+        )
+        if not len(features):
+            raise ConfigError(f"{store} holds no videos; r2t extract adds them")
+        plan = asking_plan(grounder.config, grounder.trained_on, as_windows(windows))
+        note_long_videos(features, plan, set(features))
+        encoder = QueryEncoder.matching(
+            grounder,
+            model=model,
+            pretrained=pretrained,
+            device=processor,
+            offline=offline,
+            announce=announce_download,
+        )
+        asked = encoder.encode_query(query)
+        began = time.perf_counter()
+        best, failed = _best_answers(grounder, features, asked, top, batch_size, plan)
+        seconds = time.perf_counter() - began
+        count = len(features)
+        if json:
+            print_json(
+                {
+                    "query": query,
+                    "store": store,
+                    "num_videos": count,
+                    "num_failed": len(failed),
+                    "seconds": round(seconds, 3),
+                    "videos": [_json(answer, moments, rule) for answer in best],
+                }
+            )
+        else:
+            answers().print(_table(best, query, moments, rule))
+            # The best come first, so that one that is denied speaks for all that follow.
+            if best and rule is not None and rule.denies(best[0].score):
+                answers().print(
+                    f"probably in none of these videos (saliency {best[0].score:.3f} < "
+                    f"{rule.threshold:.3f})",
+                    style="yellow",
+                    soft_wrap=True,
+                )
+        note(f"asked {counted(count, 'video')} in {seconds:.1f} s, {count / seconds:.0f} a second")
+        for answer in failed:
+            note(f"failed: {answer.video_id}: {answer.error}", style="red")
+        if failed:
+            raise typer.Exit(SOME_FAILED)
+
+
+def _best_answers(
+    grounder: Grounder,
+    store: FeatureStore,
+    query: QueryFeatures,
+    top: int,
+    batch_size: int,
+    plan: WindowPlan,
+) -> tuple[list[Answer], list[Answer]]:
+    """Return the best answers, best first, and the failures; others are forgotten as they come."""
+    from r2t.train.grounding.search import search as ask
+
+    best: list[tuple[float, str, Answer]] = []
+    failed: list[Answer] = []
+    with progress_bar("videos", len(store)) as show_done:
+        found = ask(grounder, store, query, batch_size=batch_size, plan=plan)
+        for done, answer in enumerate(found, start=1):
+            if answer.grounding is None:
+                failed.append(answer)
+            else:
+                heapq.heappush(best, (answer.score, answer.video_id, answer))
+                if len(best) > top:
+                    heapq.heappop(best)
+            show_done(done)
+    return [answer for _, _, answer in sorted(best, reverse=True)], failed
+
+
+def _json(answer: Answer, num_moments: int, rule: PresenceRule | None) -> dict[str, Any]:
+    assert answer.grounding is not None
+    return {
+        "video": answer.video_id,
+        "score": answer.score,
+        "duration_seconds": answer.grounding.duration_seconds,
+        "peak_seconds": peak_seconds(answer),
+        "presence": presence_json(rule, answer.grounding),
+        "moments": [
+            {"start_seconds": start, "end_seconds": end, "score": score}
+            for start, end, score in answer.grounding.moments[:num_moments].tolist()
+        ],
+    }
+
+
+def peak_seconds(answer: Answer) -> float:
+    """Return where the saliency is highest: the middle of that frame's slot."""
+    assert answer.grounding is not None
+    return (int(answer.grounding.saliency.argmax()) + 0.5) / answer.grounding.frame_rate_fps
+
+
+def _table(
+    best: Sequence[Answer], query: str, num_moments: int, rule: PresenceRule | None
+) -> Table:
+    table = Table(title=Text(query, style="bold"), title_justify="left")
+    for name in ("", "score"):
+        table.add_column(name, justify="right")
+    table.add_column("video", overflow="fold")
+    for name in ("moment", "highest at"):
+        table.add_column(name, justify="right")
+    if rule is not None:
+        table.add_column("")
+    for rank, answer in enumerate(best, start=1):
+        assert answer.grounding is not None
+        found = answer.grounding.moments[:num_moments].tolist()
+        spans = "\n".join(span(start, end) for start, end, _ in found) or "-"
+        table.add_row(
+            str(rank),
+            f"{answer.score:.3f}",
+            cell(answer.video_id),
+            cell(spans),
+            minutes(peak_seconds(answer)),
+            *([ABSENT if rule.denies(answer.score) else ""] if rule is not None else []),
+        )
+    return table

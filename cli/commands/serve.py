@@ -1,0 +1,192 @@
+"""`r2t serve`: a page in the browser to ask videos, on this machine alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r2t.cli.pages.uploads import Uploads
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.downloads import announce_download
+from r2t.cli.shared.options import (
+    Checkpoint,
+    Device,
+    Offline,
+    RunFps,
+    RunModel,
+    RunPretrained,
+    TopMoments,
+    Windows,
+    as_windows,
+    parse_size,
+)
+from r2t.cli.shared.ui import handle_errors, human_bytes, note
+from r2t.store.errors import ConfigError
+from r2t.store.wording import how_to_install
+
+LARGEST_UPLOAD_BYTES = 2 * 10**9
+SWEEP_EVERY_SECONDS = 30.0
+EXAMPLES = examples(
+    "pip install '.[serve]'",
+    "r2t serve --checkpoint runs/x",
+    "r2t serve --checkpoint runs/x --port 8000 --max-upload 5GB --max-minutes 120",
+)
+
+
+def serve(  # noqa: PLR0913 - a parameter for each option
+    checkpoint: Checkpoint,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 7860,
+    top: TopMoments = 5,
+    max_upload: Annotated[
+        int,
+        typer.Option(
+            help="Largest video to accept; by default 2GB. All at once may take --keep times that.",
+            parser=parse_size,
+            metavar="SIZE",
+            show_default=False,
+        ),
+    ] = LARGEST_UPLOAD_BYTES,
+    max_minutes: Annotated[
+        float, typer.Option(help="Longest video to accept; memory grows with it.")
+    ] = 30.0,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Videos to keep encoded; the oldest are forgotten.")
+    ] = 4,
+    model: RunModel = None,
+    pretrained: RunPretrained = None,
+    fps: RunFps = None,
+    windows: Windows = "auto",
+    offline: Offline = False,
+    device: Device = "auto",
+) -> None:
+    """Open a page on this machine: drop a video, type sentences, click the moments found.
+
+    A video is encoded once, so that every sentence after is answered at once. Nobody else on the
+    network can reach the page, and it loads nothing from there. An upload lies in a private folder
+    until its page lets go of it; the folder goes when the server is ended with Ctrl-C.
+    """
+    with handle_errors(), _private_folder() as folder:
+        if find_spec("gradio") is None:
+            raise ConfigError(f"the page needs Gradio: {how_to_install('serve')}")
+        from r2t.cli.answers.video_asker import VideoAsker
+        from r2t.cli.commands.predict import pick_frame_rate, started_pool
+        from r2t.cli.pages.serve import Page, launch
+        from r2t.extract.clip.clip import FrozenClip
+        from r2t.train.devices import pick_device
+        from r2t.train.grounding.grounder import Grounder
+        from r2t.train.grounding.presence import load_rule
+
+        if not max_minutes > 0:
+            raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")
+        processor = pick_device(device)
+        grounder = Grounder.load(checkpoint, device=processor)
+        rule = load_rule(checkpoint)
+        rate = pick_frame_rate(grounder, fps)
+        with started_pool() as pool:
+            clip = FrozenClip.matching(
+                grounder,
+                model=model,
+                pretrained=pretrained,
+                device=processor,
+                offline=offline,
+                announce=announce_download,
+                pool=pool,
+            )
+            asker = VideoAsker(
+                grounder,
+                clip,
+                frame_rate_fps=rate,
+                max_videos=keep,
+                max_seconds=60 * max_minutes,
+                windows=as_windows(windows),
+            )
+            title = (
+                f"Up to {human_bytes(max_upload)} and {max_minutes:g} minutes. Everything stays on "
+                "this machine."
+            )
+            total = keep * max_upload
+            uploads = Uploads(folder, max_bytes=total)
+            blocks = Page(asker, uploads, pool, top=top, rule=rule).build(title)
+            try:
+                address = launch(
+                    blocks,
+                    uploads,
+                    port=port,
+                    max_upload_bytes=max_upload,
+                    max_total_bytes=total,
+                )
+            except OSError as error:
+                raise ConfigError(f"--port {port} is taken: give another --port") from error
+            note(f"ask videos at {address} (Ctrl-C ends it)", style="bold")
+            _wait_for_the_end(uploads)
+            blocks.close(verbose=False)
+
+
+@contextmanager
+def _private_folder() -> Generator[Path]:
+    """Give Gradio a folder for uploads that only this user can read, and remove it at the end.
+
+    SIGTERM ends the program in order from here on; it would otherwise leave the folder behind.
+    """
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    folder = Path(tempfile.mkdtemp(prefix="r2t-serve-"))
+    try:
+        with _environment(
+            GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED="False", **_no_proxy()
+        ):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _no_proxy() -> dict[str, str]:
+    """Name this machine among those that no proxy serves: Gradio asks whether its page is there."""
+    spared = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = ",".join(filter(None, [*spared, "127.0.0.1", "localhost"]))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
+
+
+@contextmanager
+def _environment(**changes: str) -> Generator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _wait_for_the_end(uploads: Uploads) -> None:
+    """Return on Ctrl-C and on SIGTERM; until then remove uploads that nobody needs any longer."""
+    ended = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        ended.set()
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, end)
+    swept = time.monotonic()
+    while not ended.wait(1.0):
+        if time.monotonic() - swept > SWEEP_EVERY_SECONDS:
+            uploads.sweep()
+            swept = time.monotonic()

@@ -1,0 +1,1 @@
+"""`r2t store`: look into feature stores and look after them."""

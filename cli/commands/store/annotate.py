@@ -1,0 +1,135 @@
+"""`r2t store annotate` and `licence`: what is said about videos that are stored already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.downloads import announce_download
+from r2t.cli.shared.inputs import read_annotation_options, read_video_ids
+from r2t.cli.shared.options import (
+    Annotations,
+    Device,
+    Json,
+    Offline,
+    StoreArgument,
+    StoreFolder,
+    VideoIds,
+)
+from r2t.cli.shared.query_notes import missing_names, note_impossible, note_rewordings
+from r2t.cli.shared.ui import SOME_FAILED, handle_errors, json_ready, note, print_json, say
+from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
+
+if TYPE_CHECKING:
+    pass
+
+ANNOTATE_EXAMPLES = examples(
+    "r2t store annotate feats.zarr --annotations more.csv",
+    "r2t store annotate feats.zarr --annotations corrected.jsonl --replace",
+)
+LICENCE_EXAMPLES = examples(
+    "r2t store licence feats.zarr",
+    'r2t store licence feats.zarr --set "CC BY 4.0"',
+    'r2t store licence feats.zarr --set "CC0 1.0" --videos ids.txt',
+)
+
+
+def annotate(
+    store: StoreFolder,
+    annotations: Annotations,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Let queries with other content take the new one.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="CLIP; by default the one that made the store.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Its weights; by default those that made the store.")
+    ] = None,
+    device: Device = "auto",
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Add or replace queries of stored videos: CLIP reads the sentences, no video is decoded.
+
+    A sentence that the files word anew (the old one is not in them, the moments are the same) is
+    named; with --replace, the new one takes its place. Readers that have the store open keep what
+    they saw until they open it again. Exits with 1 if annotations are of videos that are not
+    stored, or have a moment outside their video; those are named and left out.
+    """
+    with handle_errors():
+        from r2t.extract.annotate import annotate as add
+        from r2t.extract.clip.clip import FrozenClip
+        from r2t.store.feature_store import FeatureStore
+
+        rows = read_annotation_options(annotations)
+        target = FeatureStore.open(store)
+        clip = FrozenClip.matching(
+            target,
+            model=model,
+            pretrained=pretrained,
+            device=None if device == "auto" else device,
+            offline=offline,
+            announce=announce_download,
+        )
+        report = add(clip, target, rows, replace=replace)
+        if json:
+            print_json(json_ready(report))
+        else:
+            say(
+                f"{store}: {counted(report.num_new, 'query')} added, "
+                f"{report.num_replaced} replaced, "
+                f"{report.num_unchanged} unchanged"
+            )
+        if report.missing_videos:
+            note(
+                f"left out {counted(sum(report.missing_videos.values()), 'query')} of videos that "
+                f"are not stored: {missing_names(report)}",
+                style="yellow",
+            )
+        note_impossible(report)
+        if replace:
+            for each in report.rewordings:
+                note(f"reworded, and the old sentence taken out: {each}")
+        else:
+            note_rewordings(report, store)
+    if not report.complete:
+        raise typer.Exit(SOME_FAILED)
+
+
+def licence(
+    store: StoreArgument,
+    text: Annotated[
+        str | None, typer.Option("--set", help="The licence to record, as its name or SPDX id.")
+    ] = None,
+    videos: VideoIds = None,
+    json: Json = False,
+) -> None:
+    """Show under which licences a store's videos are, or record one."""
+    with handle_errors():
+        from r2t.store.change.licence import licences, set_licence
+        from r2t.store.feature_store import FeatureStore
+
+        ids = None
+        if videos is not None:
+            known: list[str] = FeatureStore.open(store).videos["video_id"].tolist()
+            ids = read_video_ids("--videos", videos, known, "stored")
+        if text is not None:
+            if not text.strip():
+                raise ConfigError("--set: the licence is empty")
+            count = set_licence(store, text.strip(), ids)
+            say(f"{store}: recorded for {counted(count, 'video')}")
+            return
+        found = licences(store)
+        if ids is not None:
+            found = {video_id: found[video_id] for video_id in ids}
+        if json:
+            print_json({"licences": found})
+            return
+        counts: Counter[Any] = Counter(found.values())
+        for name, count in counts.most_common():
+            say(f"{count}\t{name or 'not recorded'}")

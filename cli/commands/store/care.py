@@ -1,0 +1,272 @@
+"""`r2t store verify`, `repair` and `coverage`: whether a store is whole, and making it so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.inputs import read_annotation_options, read_ids
+from r2t.cli.shared.options import Json, Quick, StoreArgument, StoreFolder, Threads
+from r2t.cli.shared.ui import (
+    SOME_FAILED,
+    answers,
+    growing_bar,
+    handle_errors,
+    human_bytes,
+    json_ready,
+    note,
+    print_json,
+    progress_bar,
+    say,
+)
+from r2t.store.files import write_whole
+from r2t.store.json_lines import id_line
+from r2t.store.wording import counted, named
+
+if TYPE_CHECKING:
+    from r2t.store.change.repair import RepairReport
+    from r2t.store.check.coverage import Coverage
+    from r2t.store.check.verify import VerifyReport
+
+VERIFY_EXAMPLES = examples(
+    "r2t store verify feats.zarr",
+    "r2t store verify feats.zarr --quick",
+    "r2t store verify s3://bucket/feats.zarr --json | jq '.faults[].place'",
+)
+REPAIR_EXAMPLES = examples(
+    "r2t store repair feats.zarr",
+    "r2t extract --videos ./qvh --only feats.zarr.extract-again.txt    # what repair listed",
+)
+COVERAGE_EXAMPLES = examples(
+    "r2t store coverage feats.zarr",
+    "r2t store coverage feats.zarr --annotations qvhighlights_val.jsonl --list missing.txt",
+)
+REMOVE_EXAMPLES = examples(
+    "r2t store remove feats.zarr 3tX1ppNwvB0",
+    "r2t store remove feats.zarr takedown.txt",
+)
+
+
+def verify(
+    store: StoreArgument,
+    quick: Quick = False,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Find and name all that is wrong with a store; change nothing.
+
+    Computes every digest anew, compares the index with the videos, and accounts for every file.
+    Exits with 1 if anything is wrong, with 2 if the store cannot be read or a server fails.
+    """
+    with handle_errors():
+        from r2t.store.check.verify import verify as look
+
+        with growing_bar("videos") as show_done:
+            report = look(store, quick=quick, num_threads=threads, on_video=show_done)
+        if json:
+            print_json(json_ready(report))
+        else:
+            for fault in report.faults:
+                say(str(fault))
+            _sum_up(report, quick=quick)
+    if report.faults:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _sum_up(report: VerifyReport, *, quick: bool) -> None:
+    how = "whose sizes fit" if quick else f"whose digests hold ({human_bytes(report.num_bytes)})"
+    say(
+        f"{report.location}: {counted(report.num_videos, 'video')} {how}, "
+        f"{counted(report.num_queries, 'sound query')}, "
+        f"{counted(report.num_parts, 'part')}; {report.seconds:.1f} s"
+    )
+    if report.num_replaced_parts:
+        note(f"replaced parts, which repair removes: {report.num_replaced_parts}")
+    for folder in report.live_runs:
+        note(f"a run is writing in {folder}")
+    for folder in report.dead_runs:
+        note(f"a killed run left unfinished work in {folder}: the next run clears it")
+    if report.faults:
+        faults = counted(len(report.faults), "fault")
+        say(f"{faults}; `r2t store repair` mends what can be mended", "red")
+    else:
+        say("no faults")
+
+
+def show_stats(store: str, *, json: bool) -> None:
+    """Print the error of an int8 store's tokens, a line for each layer."""
+    from r2t.store.check.stats import quantization_stats
+    from r2t.store.feature_store import FeatureStore
+
+    with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
+        found = quantization_stats(store, on_video=show_done)
+    if json:
+        print_json(json_ready(found))
+        return
+    table = Table(title="error of a token", title_justify="left")
+    for name in ("layer", "relative L2, mean", "worst", "1 - cosine, mean", "worst"):
+        table.add_column(name, justify="right")
+    columns = (
+        found.relative_l2_mean,
+        found.relative_l2_max,
+        found.cosine_distance_mean,
+        found.cosine_distance_max,
+    )
+    for layer, row in zip(found.layers, zip(*columns, strict=True), strict=False):
+        table.add_row(str(layer), *(f"{value:.2g}" for value in row))
+    answers().print(table)
+    videos = counted(found.num_videos, "video")
+    say(f"{videos}; without a recorded error: {found.num_videos_without}")
+
+
+def repair(
+    store: StoreFolder,
+    quick: Quick = False,
+    list_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            help="Where to list the videos to extract again, an id a line, for `r2t extract "
+            "--only`. By default STORE.extract-again.txt.",
+        ),
+    ] = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Set aside what is damaged, rebuild the index, join its parts, list what to extract again.
+
+    Damaged and foreign things move to STORE.damaged; only what killed runs left is deleted. Exits
+    with 1 if videos or queries must be made again.
+    """
+    with handle_errors():
+        from r2t.store.change.repair import repair as mend
+
+        with growing_bar("videos") as show_done:
+            report = mend(store, quick=quick, num_threads=threads, on_video=show_done)
+        target = list_file or store.resolve().with_name(f"{store.resolve().name}.extract-again.txt")
+        if report.extract_again:
+            write_whole(target, "".join(f"{id_line(name)}\n" for name in report.extract_again))
+        if json:
+            print_json(json_ready(report))
+        else:
+            _tell_repair(report, target)
+    if report.extract_again or report.lost_queries:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _tell_repair(report: RepairReport, target: Path) -> None:
+    for fault in report.faults:
+        say(str(fault))
+    for place in report.set_aside:
+        say(f"moved: {place} to {report.aside / place}")
+    for folder in report.removed_runs:
+        say(f"removed what a killed run left: {folder}")
+    if report.num_parts_after != report.num_parts_before:
+        say(f"parts: {report.num_parts_before} before, {report.num_parts_after} now")
+    if report.lost_queries:
+        say(
+            f"lost {counted(len(report.lost_queries), 'query')}; `r2t store annotate` brings back: "
+            f"{named(report.lost_queries)}",
+            "yellow",
+        )
+    if report.extract_again:
+        say(
+            f"to be extracted again: {counted(len(report.extract_again), 'video')}, listed in "
+            f"{target}; `r2t extract --only {target}` with the options of the first time does it",
+            "yellow",
+        )
+    say("the store is whole" if not report.extract_again else "the rest of the store is whole")
+
+
+def coverage(
+    store: StoreArgument,
+    annotations: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Annotation file, or split=FILE, to compare with; may be repeated. By default the "
+            "queries in the store."
+        ),
+    ] = None,
+    list_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--list", help="Write the videos that lack features here, for `r2t extract --only`."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell which annotated videos lack features, and which features nobody annotated.
+
+    Exits with 1 if there are any.
+    """
+    with handle_errors():
+        from r2t.store.check.coverage import coverage as compare
+        from r2t.store.feature_store import FeatureStore
+
+        rows = None if annotations is None else read_annotation_options(annotations)
+        found = compare(FeatureStore.open(store), rows)
+        if list_file is not None:
+            absent = found.annotated_without_features
+            write_whole(list_file, "".join(f"{id_line(name)}\n" for name in absent))
+        if json:
+            print_json({"complete": found.complete, **json_ready(found)})
+        else:
+            _tell_coverage(found, {row.query_id: row.name for row in rows or ()})
+    if not found.complete:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _tell_coverage(found: Coverage, names: Mapping[str, str]) -> None:
+    for video_id, num_queries in found.annotated_without_features.items():
+        say(f"no features: {video_id} ({counted(num_queries, 'query')})")
+    for video_id in found.features_without_annotations:
+        say(f"no annotations: {video_id}")
+    for query_id in found.queries_without_features:
+        say(f"query not stored: {names[query_id]}")
+    say(
+        f"{counted(found.num_annotated_videos, 'annotated video')} with "
+        f"{counted(found.num_queries, 'query')}, {found.num_stored_videos} stored; without "
+        f"features: {len(found.annotated_without_features)}, without annotations: "
+        f"{len(found.features_without_annotations)}, queries not stored: "
+        f"{len(found.queries_without_features)}"
+    )
+
+
+def remove(
+    store: StoreFolder,
+    ids: Annotated[
+        list[str],
+        typer.Argument(help="Ids of videos or of queries, or files that list ids, one a line."),
+    ],
+    keep_queries: Annotated[
+        bool, typer.Option("--keep-queries", help="Leave their sentences in the store.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Take videos out of a store, with the sentences about them, or single sentences by query id.
+
+    An id of a video and of a query is taken for the video's.
+
+    The next `r2t extract` brings them back if their files are still in its folder. A store that
+    was merged by hard links from this one keeps its own.
+    """
+    with handle_errors():
+        from r2t.store.change.remove import remove as take_out
+        from r2t.store.change.remove import sort_ids
+
+        names = [name for given in ids for name in read_ids("IDS", given)]
+        videos, queries = sort_ids(store, names)
+        with progress_bar("videos", len(videos)) as show_done:
+            report = take_out(
+                store, videos, query_ids=queries, keep_queries=keep_queries, on_video=show_done
+            )
+        if json:
+            print_json(json_ready(report))
+        else:
+            removed = counted(report.num_videos, "video")
+            say(f"{store}: removed {removed}, {counted(report.num_queries, 'query')}")

@@ -1,0 +1,209 @@
+"""`r2t store merge`, `subset`, `pack` and `unpack`: one store from several, and the reverse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.inputs import read_video_ids
+from r2t.cli.shared.options import (
+    Copy,
+    Into,
+    Json,
+    OptionalSplit,
+    Quick,
+    StoreArgument,
+    StoreFolder,
+    Threads,
+    VideoIds,
+    parse_size,
+)
+from r2t.cli.shared.ui import (
+    SOME_FAILED,
+    growing_bar,
+    handle_errors,
+    human_bytes,
+    json_ready,
+    note,
+    print_json,
+    progress_bar,
+    say,
+)
+from r2t.store.errors import ConfigError
+from r2t.store.wording import counted
+
+if TYPE_CHECKING:
+    from r2t.store.change.merge import MergeReport
+    from r2t.store.schema import FeatureSpec
+
+MERGE_EXAMPLES = examples(
+    "r2t store merge first-half.zarr second-half.zarr --into feats.zarr",
+    "r2t store merge /media/usb/feats-001.zip --into feats.zarr --copy",
+)
+SUBSET_EXAMPLES = examples(
+    "r2t store subset feats.zarr --into val.zarr --split val",
+    "r2t store subset feats.zarr --into small.zarr --layers 2 --cls-only",
+    "r2t store subset feats.zarr --into some.zarr --videos ids.txt",
+)
+PACK_EXAMPLES = examples(
+    "r2t store pack feats.zarr --out feats.zip",
+    "r2t store pack feats.zarr --out feats.zip --size 4GB    # feats-001.zip, feats-002.zip, …",
+)
+UNPACK_EXAMPLES = examples(
+    "r2t store unpack feats.zip --into feats.zarr",
+    "r2t store unpack feats-*.zip --into feats.zarr",
+)
+
+
+def merge(
+    stores: Annotated[list[str], typer.Argument(help="Feature stores: folders, zips or URLs.")],
+    into: Into,
+    copy: Copy = False,
+    quick: Quick = False,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Bring the videos and queries of several stores into one.
+
+    All must have been made with the same settings. Files are shared by hard links where the disk
+    allows it, so that merging takes no space. Equal duplicates count once; if one id means two
+    things, nothing is written. The same command again resumes.
+    """
+    with handle_errors():
+        from r2t.store.change.merge import merge as bring
+
+        with growing_bar("videos") as show_done:
+            report = bring(
+                stores, into, link=not copy, quick=quick, num_threads=threads, on_video=show_done
+            )
+        _tell("merged", report, into, json=json)
+
+
+def unpack(
+    archives: Annotated[list[Path], typer.Argument(help="Archives that pack made.")],
+    into: Into,
+    json: Json = False,
+) -> None:
+    """Make a folder of packed stores, proving every digest.
+
+    Only what the format has a place for is read from an archive, whatever else it holds.
+    """
+    with handle_errors():
+        from r2t.store.change.merge import merge as bring
+
+        for archive in archives:
+            if not archive.is_file():
+                raise ConfigError(f"there is no archive {archive}")
+        with growing_bar("videos") as show_done:
+            report = bring(archives, into, link=False, on_video=show_done)
+        _tell("unpacked", report, into, json=json)
+
+
+def subset(
+    store: StoreArgument,
+    into: Into,
+    videos: VideoIds = None,
+    split: OptionalSplit = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="2: the last 2 stored; 9,12 or =12: the layers of these numbers."),
+    ] = None,
+    cls_only: Annotated[
+        bool, typer.Option("--cls-only", help="Keep only the CLS token of each frame.")
+    ] = False,
+    copy: Copy = False,
+    json: Json = False,
+) -> None:
+    """Make a smaller store: some videos, a split, some layers, or CLS tokens alone."""
+    with handle_errors():
+        from r2t.store.change.subset import subset as cut
+        from r2t.store.feature_store import FeatureStore
+        from r2t.store.sources.root import open_root
+
+        ids = None
+        if videos is not None:
+            known: list[str] = FeatureStore.open(store).videos["video_id"].tolist()
+            ids = read_video_ids("--videos", videos, known, "stored")
+        with growing_bar("videos") as show_done:
+            report = cut(
+                store,
+                into,
+                video_ids=ids,
+                split=split,
+                layers=None if layers is None else _places(layers, open_root(store).spec),
+                cls_only=cls_only,
+                link=not copy,
+                on_video=show_done,
+            )
+        _tell("taken", report, into, json=json)
+
+
+def pack(
+    store: StoreFolder,
+    out: Annotated[Path, typer.Option(help="The archive to make, NAME.zip.")],
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Most features in an archive, such as 4GB; then NAME-001.zip and so on.",
+            parser=parse_size,
+            metavar="SIZE",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a store into uncompressed zip archives, each of which can be read in place."""
+    with handle_errors():
+        from r2t.store.change.pack import pack as write
+        from r2t.store.feature_store import FeatureStore
+
+        with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
+            report = write(store, out, max_bytes=size, on_video=show_done)
+        if json:
+            print_json(json_ready(report))
+        else:
+            for archive in report.archives:
+                say(str(archive))
+            say(
+                f"{counted(report.num_videos, 'video')}, {counted(report.num_queries, 'query')}, "
+                f"{human_bytes(report.num_bytes)}"
+            )
+
+
+def _places(text: str, spec: FeatureSpec) -> tuple[int, ...]:
+    """Read `--layers` as places among the stored layers."""
+    stored = list(spec.vision_layers)
+    try:
+        if "," not in text and not text.startswith("="):
+            count = int(text)
+            if not 1 <= count <= len(stored):
+                raise ConfigError(f"--layers {text}: the store holds {len(stored)}")
+            return tuple(range(len(stored) - count, len(stored)))
+        return tuple(stored.index(int(number)) for number in text.removeprefix("=").split(","))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"--layers {text!r}: the store holds {', '.join(map(str, stored))}; give a count such "
+            "as 2, a list such as 9,12, or a single layer such as =12"
+        ) from None
+
+
+def _tell(what: str, report: MergeReport, into: Path, *, json: bool) -> None:
+    for name, reason in report.failures.items():
+        note(f"failed: {name}: {reason}", style="red")
+    if json:
+        print_json({"store": str(into), **json_ready(report)})
+    else:
+        linked = f", {report.num_linked} of them by links" if report.num_linked else ""
+        present = f" ({report.num_present} were there)" if report.num_present else ""
+        say(
+            f"{into}: {what}: {counted(report.num_videos, 'video')}{linked}{present}, "
+            f"{counted(report.num_queries, 'query')}"
+        )
+    if report.failures:
+        damaged = counted(len(report.failures), "item")
+        note(f"left out, because the source is damaged: {damaged}")
+        raise typer.Exit(SOME_FAILED)

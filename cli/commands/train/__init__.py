@@ -1,0 +1,1 @@
+"""`r2t train`: from a feature store to a model."""

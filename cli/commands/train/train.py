@@ -1,0 +1,353 @@
+"""`r2t train`: from a feature store to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
+from datetime import datetime
+from difflib import get_close_matches
+from json import loads
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from r2t.cli.commands.train.initial_run import begun_with, continue_from
+from r2t.cli.commands.train.progress import TrainRun, quiet_unless_leading
+from r2t.cli.shared.apps import examples
+from r2t.cli.shared.inputs import fields_as_typed, open_store
+from r2t.cli.shared.options import (
+    DEFAULT_CACHE_BYTES,
+    Cache,
+    Device,
+    DiskCache,
+    DiskCacheSize,
+    Domain,
+    Json,
+    OptionalSeed,
+    PresetName,
+    Recipe,
+    Sampling,
+    Store,
+    TrainPrecision,
+    Windows,
+    as_windows,
+    one_of,
+)
+from r2t.cli.shared.ui import handle_errors, note, print_json, say
+from r2t.store.errors import ConfigError
+
+if TYPE_CHECKING:
+    from r2t.store.feature_store import FeatureStore
+    from r2t.train.data.reader import Reading
+    from r2t.train.run.config import TrainConfig
+    from r2t.train.training.fit import Splits
+    from r2t.train.training.processes import Processes
+
+FIELD_OPTIONS = {
+    "learning_rate": "--lr",
+    "warmup_iterations": "--warmup",
+    "width": "--hidden-width",
+    "dropout": "--dropout",
+    "ema_decay": "--ema-decay",
+    "patience": "--patience",
+    "val_fraction": "--val-fraction",
+    "buffer_gb": "--buffer-gb",
+}
+EXAMPLES = examples(
+    "r2t train --store feats.zarr",
+    "r2t train --store charades.zarr --preset charades --recipe official --out runs/charades",
+    "r2t train --store s3://bucket/feats.zarr --disk-cache ~/.cache/feats",
+    "r2t train --store charades.zarr --out runs/charades --resume",
+    "r2t train --store feats.zarr --set model.direction=forward --set losses.layer_weight=0",
+    "r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine",
+    "torchrun --nproc-per-node 4 -m r2t.cli train --store feats.zarr --out runs/four-gpus",
+)
+
+
+def train(  # noqa: PLR0913 - a parameter for each option
+    store: Store,
+    disk_cache: DiskCache = None,
+    disk_cache_size: DiskCacheSize = DEFAULT_CACHE_BYTES,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(
+            help="The paper's settings for a dataset, as they are. Without it QVHighlights', with "
+            "warm-up, schedule and rounding that follow your data.",
+            **one_of(PresetName),
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default runs/<time>.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, in its settings.")
+    ] = False,
+    init: Annotated[
+        Path | None, typer.Option(help="Begin with the best weights of this run: fine-tuning.")
+    ] = None,
+    recipe: Annotated[
+        Recipe | None,
+        typer.Option(
+            help="official trains as the released code does: its losses, padding that the batch "
+            "lets through, and the passes of an epoch shuffled together. By default paper: the "
+            "paper's losses, every sample as it is alone, each pass shuffled.",
+            **one_of(Recipe),
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Queries in a batch.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Iterations over which the learning rate rises.")
+    ] = None,
+    hidden_width: Annotated[int | None, typer.Option(help="Width of the R² Block.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Dropout of the feature maps.")] = None,
+    precision: Annotated[
+        TrainPrecision | None,
+        typer.Option(
+            help="What a GPU computes in; by default float16. tf32 is float32 with less exact "
+            "products.",
+            **one_of(TrainPrecision),
+        ),
+    ] = None,
+    ema_decay: Annotated[
+        float | None, typer.Option(help="Average the weights with this decay, such as 0.999.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better score.")
+    ] = None,
+    seed: OptionalSeed = None,
+    domain: Domain = None,
+    val_fraction: Annotated[
+        float,
+        typer.Option(help="Share of the videos to hold out where the store has no val split."),
+    ] = 0.1,
+    sampling: Annotated[
+        Sampling | None,
+        typer.Option(
+            help="Order of the samples: uniform shuffles each pass of an epoch, joint all of them "
+            "together; video moves fewer bytes: queries of a video share a batch, and an epoch's "
+            "passes take turns batch by batch. By default that of the --recipe.",
+            **one_of(Sampling),
+        ),
+    ] = None,
+    windows: Windows = "auto",
+    prefetch: Annotated[int, typer.Option(min=1, help="Batches to read ahead.")] = 2,
+    buffer_gb: Annotated[
+        float, typer.Option(help="Most memory for batches, read ahead or in use, in GB.")
+    ] = 8.0,
+    cache: Annotated[
+        Cache, typer.Option(help="Where to keep all features once they are read.", **one_of(Cache))
+    ] = "none",
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Save the state within an epoch, too, after so many minutes.")
+    ] = 15.0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write a trace of a few steps into the run's folder.")
+    ] = False,
+    device: Device = "auto",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="NAME=VALUE for any other setting, such as model.direction=forward or "
+            "losses.layer_weight=0; may be repeated. Names are those of the run's config.json.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train R²-Tuning on a feature store; everything about the run is in its folder."""
+    with handle_errors(), fields_as_typed(FIELD_OPTIONS):
+        from r2t.train.run.own_data import OWN_DATA
+        from r2t.train.training.fit import split_annotations
+        from r2t.train.training.processes import joined
+
+        with ExitStack() as stack:
+            processes, own_device = stack.enter_context(joined(device))
+            stack.enter_context(quiet_unless_leading(processes))
+            features = open_store(store, disk_cache, disk_cache_size)
+            folder = stack.enter_context(_run_folder(out, processes, resume=resume))
+            base = _base_config(features, folder, preset, recipe, resume=resume)
+            if init is not None and not resume:
+                base = continue_from(base, begun_with(init, folder), features, hidden_width)
+            changes = {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "precision": precision,
+                "ema_decay": ema_decay,
+                "patience": patience,
+                "sampling": sampling,
+                "windows": None if windows == "auto" else as_windows(windows),
+                "seed": seed,
+                "model.width": hidden_width,
+                "model.dropout": dropout,
+                "schedule.learning_rate": lr,
+                "schedule.warmup_iterations": warmup,
+            }
+            config = with_changes(with_settings(base, settings or []), changes)
+            splits = split_annotations(
+                features, domain=domain, val_fraction=val_fraction, seed=config.seed
+            )
+            if config.preset == OWN_DATA and not resume:
+                # What was given is set once more: it counts for more than what the data say.
+                fitted = _follow(config, features, splits, folder)
+                config = with_changes(with_settings(fitted, settings or []), changes)
+            TrainRun(
+                config=config,
+                store=features,
+                splits=splits,
+                folder=folder,
+                initial=init,
+                processes=processes,
+                reading=_reading(own_device, processes, prefetch, buffer_gb, cache),
+                resume=resume,
+                checkpoint_minutes=checkpoint_minutes,
+                profile=profile,
+            ).carry_out()
+        if not processes.leads:
+            return
+        result = run_result(folder)
+        if json:
+            print_json(result)
+        else:
+            best = result["best_epoch"] or "unknown"
+            say(f"trained: {folder}, best epoch {best} of {result['epochs']}")
+
+
+def with_changes(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """Set fields, those of a part named `part.field`; None leaves a field as it is."""
+    fields: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        if value is not None:
+            part, _, field = name.rpartition(".")
+            fields.setdefault(part, {})[field] = value
+    own = fields.pop("", {})
+    parts = {part: replace(getattr(config, part), **given) for part, given in fields.items()}
+    return replace(config, **own, **parts)
+
+
+def with_settings(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
+    """Set fields given as `name=value`, where values are as in JSON and text needs no quotes."""
+    values = config.to_dict()
+    for text in given:
+        name, equals, value = text.partition("=")
+        part, _, field = name.rpartition(".")
+        target: dict[str, Any] = values if not part else _part(values, part)
+        if not equals or field not in target or _part(target, field):
+            names = list(_setting_names(values))
+            near = get_close_matches(name, names, 1)
+            meant = f"; did you mean {near[0]}?" if near and name not in names else ""
+            raise ConfigError(f"--set {text}: give NAME=VALUE; names are {', '.join(names)}{meant}")
+        with suppress(ValueError):
+            value = loads(value)
+        target[field] = value
+    return type(config).from_dict(values)
+
+
+def _setting_names(values: Mapping[str, Any]) -> Iterator[str]:
+    for name in values:
+        yield from [f"{name}.{field}" for field in _part(values, name)] or [name]
+
+
+def _part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the part of the settings of this name; empty if it is no part."""
+    found = values.get(name)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def run_result(folder: Path) -> dict[str, Any]:
+    """Return where a run is and how good it became; epochs count from 1.
+
+    What the folder has no record of any more is None.
+    """
+    from r2t.train.run.checkpoint import RunFolder
+
+    records = RunFolder(folder).metrics()
+    none: dict[str, Any] = {}
+    best = next((record for record in reversed(records) if record.get("is_best")), none)
+    return {
+        "run": str(folder),
+        "epochs": max((record["epoch"] + 1 for record in records), default=0),
+        "best_epoch": best["epoch"] + 1 if best else None,
+        "score": best.get("score"),
+        "metrics": best.get("metrics", {}),
+    }
+
+
+@contextmanager
+def _run_folder(out: Path | None, processes: Processes, *, resume: bool) -> Generator[Path]:
+    """Yield where the run goes: by default a folder of its own, named by the time."""
+    from r2t.train.run.checkpoint import reserved
+
+    if out is not None:
+        yield out
+        return
+    if resume:
+        raise ConfigError("--resume needs --out, the folder of the run to go on with")
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    with reserved(Path("runs"), now) if processes.leads else nullcontext(Path()) as folder:
+        name = processes.gather_bytes(folder.name.encode())[0].decode()
+        yield Path("runs") / name
+
+
+def _reading(
+    device: str, processes: Processes, prefetch: int, buffer_gb: float, cache: Cache
+) -> Reading:
+    from r2t.train.data.reader import Reading
+    from r2t.train.data.video_cache import VideoCache
+    from r2t.train.devices import pick_device
+
+    processor = pick_device(device)
+    kept = None
+    if cache != "none":
+        kept = VideoCache(cache, processor, sharers=processes.on_this_machine)
+    return Reading(device=processor, prefetch=prefetch, buffer_gb=buffer_gb, cache=kept)
+
+
+def _base_config(
+    store: FeatureStore, folder: Path, preset: str | None, recipe: Recipe | None, *, resume: bool
+) -> TrainConfig:
+    """Return the settings of the run to resume, or of the preset."""
+    from r2t.train.run.checkpoint import CONFIG, RunFolder
+    from r2t.train.run.own_data import OWN_PRESET
+    from r2t.train.run.presets import preset as find_preset
+
+    if resume:
+        if not (folder / CONFIG).exists():
+            raise ConfigError(RunFolder(folder).absent())
+        recorded, _ = RunFolder(folder).load_config()
+        for name, given, used in (
+            ("preset", preset, recorded.preset),
+            ("recipe", recipe, recorded.losses.recipe),
+        ):
+            if given not in (None, used):
+                raise ConfigError(f"{folder} was started with {name} {used!r}, not {given!r}")
+        return recorded
+    chosen = OWN_PRESET if preset is None else find_preset(preset)
+    if chosen is not OWN_PRESET and chosen.frame_rate != store.spec.frame_rate:
+        note(
+            f"note: the preset {chosen.name} is for features at --fps {chosen.frame_rate}, "
+            f"the store has {store.spec.frame_rate}"
+        )
+    return chosen.train_config(
+        recipe=recipe or "paper",
+        num_layers=store.spec.num_layers,
+        vision_width=store.spec.vision_width,
+        text_width=store.spec.text_width,
+    )
+
+
+def _follow(config: TrainConfig, store: FeatureStore, splits: Splits, folder: Path) -> TrainConfig:
+    """Return settings that follow the data, or the interrupted run in the folder that did so."""
+    from r2t.train.data.selection import count_trained
+    from r2t.train.run.checkpoint import CONFIG, RunFolder
+    from r2t.train.run.own_data import OWN_DATA, follow_data, follow_run
+
+    if (folder / CONFIG).exists():
+        begun, _ = RunFolder(folder).load_config()
+        if begun.preset == OWN_DATA:
+            return follow_run(config, begun)
+    num_queries = count_trained(store, splits.train, config.min_duration_seconds)
+    return follow_data(config, num_queries=num_queries, frame_rate=store.spec.frame_rate)

@@ -1,0 +1,94 @@
+"""Answers as a piece of a page: for each a timeline, and what can be downloaded.
+
+Every text that a person typed is escaped. `assets/serve.js` draws the timelines from the data that
+this leaves in attributes; what it looks for begins with `r2t-`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from r2t.cli.answers.moment_files import subtitles
+from r2t.cli.answers.verdict import presence_json, verdict
+from r2t.cli.pages.report import query_entry
+from r2t.store.json_lines import as_utf8, to_json
+
+if TYPE_CHECKING:
+    from r2t.train.grounding.presence import PresenceRule
+    from r2t.train.model.decode import Grounding
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A sentence, where it was found, the seconds that took, and whether it is there at all."""
+
+    query: str
+    grounding: Grounding
+    seconds: float
+    rule: PresenceRule | None = None
+
+    def shown(self, top: int) -> Grounding:
+        """Return the grounding with the best moments alone: those that can be seen and scored."""
+        rows = self.grounding.moments
+        rows = rows[(rows[:, 1] > rows[:, 0]) & (rows[:, 2] > 0)]
+        return replace(self.grounding, moments=rows[:top])
+
+
+def answers_json(video: str, answers: Sequence[Answer]) -> dict[str, Any]:
+    """Return answers as JSON values, in the order they were given."""
+    return {
+        "video": video,
+        "answers": [
+            {
+                "query": each.query,
+                **each.grounding.to_dict(),
+                "presence": presence_json(each.rule, each.grounding),
+            }
+            for each in answers
+        ],
+    }
+
+
+def answers_html(video: str, answers: Sequence[Answer], top: int) -> str:
+    """Lay out answers, newest first, with the link that saves them all as JSON."""
+    if not answers:
+        return ""
+    content = to_json(answers_json(video, answers), indent=2)
+    link = _download(content, "application/json", f"{video}.json", "Download JSON")
+    cards = [_card(video, place, answer, top) for place, answer in enumerate(answers)]
+    return f'<p class="r2t-all">{link}</p>' + "".join(reversed(cards))
+
+
+def _card(video: str, place: int, answer: Answer, top: int) -> str:
+    grounding, query = answer.shown(top), as_utf8(answer.query)
+    entry = query_entry(grounding, query_id="", video_id=video, query=answer.query, top=top)
+    data = escape(to_json(entry))
+    if len(grounding.moments):
+        text = subtitles(grounding, query, top)
+        name = f"{video} {place + 1}.srt"
+        after = _download(text, "application/x-subrip", name, "Download subtitles")
+    else:
+        after = "No moment was found; see the curve."
+    absent = verdict(answer.rule, answer.grounding)
+    denial = f'<p class="r2t-absent">{escape(absent)}</p>' if absent else ""
+    return (
+        f'<article class="r2t-answer"><h3 dir="auto">{escape(query)}</h3>'
+        f'<p class="r2t-took">answered in {answer.seconds:.2f} s; click a moment to play it</p>'
+        f"{denial}"
+        f'<div class="r2t-timeline" data-r2t-answer="{place}" '
+        f'data-r2t-seconds="{grounding.duration_seconds}" data-r2t-query="{data}"></div>'
+        f'<p class="r2t-after">{after}</p></article>'
+    )
+
+
+def _download(content: str, kind: str, name: str, title: str) -> str:
+    data = base64.b64encode(content.encode()).decode()
+    return (
+        f'<a class="r2t-download" download="{escape(as_utf8(name))}" '
+        f'href="data:{kind};base64,{data}">'
+        f"{title}</a>"
+    )

@@ -1,0 +1,1 @@
+"""A run of an extraction: on this machine or on a Dask cluster."""

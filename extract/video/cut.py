@@ -1,0 +1,299 @@
+"""Cut moments out of a video, exact to the frame: pictures and sound are encoded anew.
+
+Copying the stream would be faster, but could begin at key frames only, seconds away from a moment.
+Pictures keep their times and size (an odd side loses a pixel) and are turned upright; sound is cut
+at its own frames, some 20 ms long. Other streams are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import PictureType
+from av.video.stream import VideoStream
+
+from r2t.extract.video.clock import on_one_clock
+from r2t.extract.video.container import open_video
+from r2t.extract.video.probe import VideoInfo, probe
+from r2t.extract.video.resize import Orientation
+from r2t.store.errors import ConfigError, VideoError
+from r2t.store.files import appearing
+
+_FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
+SUFFIXES = tuple(_FORMATS)
+NUMBER = "{n}"  # in a name: a file for each moment, counted from 1
+
+_CLOCK = Fraction(1, 90_000)
+_SOUND_AHEAD_SECONDS = 1  # from which on sound is decoded, as its decoders need a few frames
+_QUALITY = {"crf": "20", "preset": "veryfast"}
+
+Span = tuple[float, float]
+
+
+def require_clip_path(path: Path) -> None:
+    """Raise `ConfigError` if no clips can be written there, before work is spent on it."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path}: clips are written as {', '.join(SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: the folder {path.parent} does not exist")
+
+
+def united(spans: Sequence[Span]) -> list[Span]:
+    """Return spans in time order, overlapping ones joined, empty ones left out."""
+    joined: list[Span] = []
+    for start, end in sorted(spans):
+        if end <= start:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def clips(out: Path, spans: Sequence[Span]) -> list[tuple[Path, list[Span]]]:
+    """Return the files that `cut` makes of spans, and what goes into each."""
+    if NUMBER not in out.name:
+        return [(out, united(spans))]
+    return [
+        (out.with_name(out.name.replace(NUMBER, str(place))), [span])
+        for place, span in enumerate(spans, start=1)
+        if span[1] > span[0]
+    ]
+
+
+def cut(
+    video: Path,
+    spans: Sequence[Span],
+    out: Path,
+    *,
+    on_seconds: Callable[[float], None] = lambda done: None,
+) -> list[Path]:
+    """Write spans of a video, in seconds, and return the files: one, or one for each span.
+
+    With `{n}` in its name there is a file for each span, in the order given; else all are in one,
+    in time order, and what they share is shown once. A file appears whole or not at all.
+    """
+    require_clip_path(out)
+    plan = clips(out, spans)
+    if not any(chosen for _, chosen in plan):
+        raise VideoError(f"{video}: no moment of any length was found to cut out")
+    for path, chosen in plan:
+        if path.exists() and path.samefile(video):
+            raise ConfigError(f"{path} is the video itself: give the clip another name")
+        with appearing(path) as unfinished:
+            _write(video, chosen, unfinished, _FORMATS[path.suffix.lower()], on_seconds)
+    return [path for path, _ in plan]
+
+
+def _write(
+    video: Path,
+    spans: Sequence[Span],
+    path: Path,
+    container_format: str,
+    on_seconds: Callable[[float], None],
+) -> None:
+    # However long it is: whoever asked for the moments has said how long is too long.
+    info = probe(video, max_hours=math.inf, tick=lambda: on_seconds(0.0))
+    # An absolute path cannot be mistaken for a protocol, as "a:b.mp4" can.
+    with (
+        _reported_as_os_error(),
+        av.open(str(path.absolute()), "w", format=container_format) as target,
+    ):
+        writer: _Writer | None = None
+        shift = 0.0
+        for start, end in spans:
+            with open_video(video) as (source, picture):
+                sound = source.streams.best("audio")
+                if writer is None:
+                    writer = _Writer(target, picture, sound)
+                for frame, seconds in _frames(_decoded(info, source, picture, start, end), start):
+                    with _reported_as_os_error():
+                        writer.add(frame, seconds - start + shift)
+                    if isinstance(frame, av.VideoFrame):
+                        on_seconds(seconds - start + shift)
+            shift += end - start
+        if writer is None or not writer.num_pictures:
+            raise VideoError(f"{video}: no picture lies in the moments to cut out")
+        writer.close()
+
+
+@contextmanager
+def _reported_as_os_error() -> Iterator[None]:
+    """Turn FFmpeg's errors in writing into an `OSError`; those in reading are a `VideoError`."""
+    try:
+        yield
+    except FFmpegError as error:
+        raise OSError(error.errno, error.strerror or str(error)) from error
+
+
+def _frames(decoded: Iterator[tuple[Any, float]], start: float) -> Iterator[tuple[Any, float]]:
+    """Yield pictures and sound from `start` on, with their times, the picture then on show first.
+
+    Before a video's first picture the first is on show, as it is where frames are sampled.
+    """
+    before = None
+    shown = False
+    for frame, seconds in decoded:
+        is_picture = isinstance(frame, av.VideoFrame)
+        if seconds < start:
+            before = frame if is_picture else before
+        elif not is_picture or shown:
+            yield frame, seconds
+        else:
+            shown = True
+            on_show = frame if before is None or seconds == start else before
+            yield on_show, start
+            if on_show is not frame:
+                yield frame, seconds
+    if not shown and before is not None:
+        yield before, start
+
+
+def _decoded(
+    info: VideoInfo, source: InputContainer, picture: VideoStream, start: float, end: float
+) -> Iterator[tuple[Any, float]]:
+    """Yield what is shown and heard from the key frame before `start` until `end`, and its time.
+
+    Counts seconds from the start of the container, as everything else does. One picture is yielded
+    in any case.
+    """
+    zero = info.start_ticks * info.time_base
+    sound = source.streams.best("audio")
+    streams = [picture] if sound is None else [picture, sound]
+    if not info.clock_starts_anew:
+        _seek(source, picture, sound, zero + Fraction(start))
+    packets = on_one_clock(source, streams, info.timeline, str(info.path))
+    unfinished = {stream.index for stream in streams}
+    any_picture = False
+    for packet in _from_key_frame(packets, picture, zero + Fraction(start)):
+        for frame in packet.decode():
+            if frame.pts is None or not isinstance(frame, (av.VideoFrame, av.AudioFrame)):
+                continue
+            seconds = float(frame.pts * (frame.time_base or packet.time_base) - zero)
+            first = isinstance(frame, av.VideoFrame) and not any_picture
+            any_picture = any_picture or first
+            if seconds < end or first:
+                yield frame, seconds
+            if seconds >= end:
+                unfinished.discard(packet.stream.index)
+        if not unfinished:
+            return
+
+
+def _from_key_frame(
+    packets: Iterator[Packet], picture: VideoStream, seconds: Fraction
+) -> Iterator[Packet]:
+    """Pass over pictures before the last key frame that is no later than `seconds`, and sound.
+
+    Streams have no table of their key frames, and FFmpeg's search may land between two.
+    """
+    held: list[Packet] = []
+    for packet in packets:
+        at = None if packet.pts is None else packet.pts * packet.time_base
+        if packet.stream.index != picture.index:
+            if at is None or at > seconds - _SOUND_AHEAD_SECONDS:
+                held.append(packet)
+            continue
+        if packet.is_keyframe and at is not None and at <= seconds:
+            held = [each for each in held if each.stream.index != picture.index]
+        held.append(packet)
+        if at is not None and at > seconds:
+            break
+    yield from held
+    yield from packets
+
+
+def _seek(
+    source: InputContainer, picture: VideoStream, sound: Stream | None, seconds: Fraction
+) -> None:
+    """Go to the last key frame before a time on the stream's own clock."""
+    by: Stream = picture
+    time_base = picture.time_base or Fraction(1)
+    # Where sound starts before the pictures, their first key frame is too late.
+    first = Fraction(picture.start_time or 0) * time_base
+    if sound is not None and sound.time_base and seconds < first:
+        by, time_base = sound, sound.time_base
+    source.seek(int(seconds / time_base), stream=by, backward=True)
+
+
+class _Writer:
+    def __init__(self, target: Any, picture: Any, sound: Any) -> None:
+        self._target = target
+        self._picture: Any = None
+        self._rate = picture.average_rate or 25
+        self._sound: Any = None
+        self.num_pictures = 0
+        self._last = {"picture": -1, "sound": -1}
+        self._early: list[tuple[Any, float]] = []  # sound before the first picture gave its size
+        if sound is not None:
+            self._sound = target.add_stream("aac", rate=sound.rate)
+            self._sound.layout = "mono" if sound.channels == 1 else "stereo"
+            self._resampler = av.AudioResampler("fltp", self._sound.layout, sound.rate)
+
+    def add(self, frame: av.VideoFrame | av.AudioFrame, seconds: float) -> None:
+        """Encode a picture or sound at a time of the clip."""
+        if isinstance(frame, av.VideoFrame):
+            self._add_picture(frame, seconds)
+        else:
+            self._add_sound(frame, seconds)
+
+    def _add_picture(self, frame: av.VideoFrame, seconds: float) -> None:
+        upright = _upright(frame)
+        if self._picture is None:
+            self._picture = self._target.add_stream("libx264", rate=self._rate, options=_QUALITY)
+            self._picture.width = upright.width // 2 * 2
+            self._picture.height = upright.height // 2 * 2
+            self._picture.pix_fmt = "yuv420p"
+            self._picture.codec_context.time_base = _CLOCK
+            for waiting, at in self._early:
+                self._mux_sound(waiting, at)
+        even = upright.reformat(self._picture.width, self._picture.height, "yuv420p")
+        even.pts = self._next("picture", round(seconds / _CLOCK))
+        even.time_base = _CLOCK
+        even.pict_type = PictureType.NONE  # the encoder chooses its own key frames
+        self._target.mux(self._picture.encode(even))
+        self.num_pictures += 1
+
+    def _add_sound(self, frame: av.AudioFrame, seconds: float) -> None:
+        if self._picture is None:
+            self._early.append((frame, seconds))
+        else:
+            self._mux_sound(frame, seconds)
+
+    def _mux_sound(self, frame: av.AudioFrame, seconds: float) -> None:
+        frame.pts = None
+        for part in self._resampler.resample(frame):
+            part.pts = self._next("sound", round(seconds * part.sample_rate))
+            part.time_base = Fraction(1, part.sample_rate)
+            self._last["sound"] += part.samples - 1
+            self._target.mux(self._sound.encode(part))
+
+    def _next(self, stream: str, wanted: int) -> int:
+        """Return a time in ticks after the last one, as containers need it."""
+        self._last[stream] = max(wanted, self._last[stream] + 1)
+        return self._last[stream]
+
+    def close(self) -> None:
+        for stream in (self._picture, self._sound):
+            if stream is not None:
+                self._target.mux(stream.encode())
+
+
+def _upright(frame: av.VideoFrame) -> av.VideoFrame:
+    orientation = Orientation.of(frame)
+    if orientation == Orientation():
+        return frame
+    shown = np.ascontiguousarray(orientation.apply(frame.to_ndarray(format="rgb24")))
+    return av.VideoFrame.from_ndarray(shown, format="rgb24")

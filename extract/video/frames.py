@@ -1,0 +1,233 @@
+"""Find videos and sample their frames, in this process; `decode_pool` does it in workers.
+
+Fast decoders crash and hang on files from the wild, so use this where a video is trusted or its
+loss is the caller's own, and the pool everywhere else. Neither this module nor what it imports
+knows torch: a decoding worker starts in well under a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from r2t.extract.video.container import StreamChoice
+from r2t.extract.video.decoders import (
+    PYAV,
+    DecordRefusal,
+    Picture,
+    Sampling,
+    decord_name,
+    decord_pictures,
+    pyav_pictures,
+)
+from r2t.extract.video.probe import DEFAULT_MAX_HOURS, VideoInfo, exact_rate, probe
+from r2t.store.errors import ConfigError, VideoError, VideoWarning
+from r2t.store.json_lines import printable
+from r2t.store.video_names import VIDEO_SUFFIXES
+
+Decoder = Literal["auto", "decord", "pyav"]
+
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True, eq=False)
+class FrameBatch:
+    """Consecutive sampled frames of one video, of which it holds [first_frame, first_frame + n).
+
+    `pixels` is RGB; `timestamps_seconds` are the presentation times of the source frames shown, so
+    they repeat where a slow video fills several slots with one frame. `decoder` says what decoded
+    the video up to the end of this batch; `decode_seconds` is what that took, where it is known.
+    """
+
+    pixels: UInt8[np.ndarray, "frames 3 height width"]
+    timestamps_seconds: Float64[np.ndarray, " frames"]
+    duration_seconds: float
+    first_frame: int
+    num_video_frames: int
+    decoder: str
+    decode_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        frames = len(self.pixels)
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] != 3:
+            raise ConfigError(
+                f"{self.pixels.shape = } of {self.pixels.dtype}, expected uint8 [frames, 3, H, W]"
+            )
+        if self.timestamps_seconds.shape != (frames,) or frames == 0:
+            raise ConfigError(f"{self.timestamps_seconds.shape = } for {frames} frames")
+        if not (np.diff(self.timestamps_seconds) >= 0).all():
+            raise ConfigError("timestamps_seconds must not descend")
+        if not (math.isfinite(self.duration_seconds) and self.duration_seconds >= 0):
+            raise ConfigError(f"{self.duration_seconds = }, must be at least 0")
+        if not 0 <= self.first_frame <= self.num_video_frames - frames:
+            raise ConfigError(
+                f"frames {self.first_frame} to {self.first_frame + frames} of a video of "
+                f"{self.num_video_frames}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __repr__(self) -> str:
+        return (
+            f"FrameBatch(frames {self.first_frame} to {self.first_frame + len(self)} of "
+            f"{self.num_video_frames}, pixels=uint8{list(self.pixels.shape)}, {self.decoder})"
+        )
+
+
+def find_videos(folder: str | Path, *, follow_links: bool = False) -> list[Path]:
+    """Return the videos in a folder and its subfolders, sorted; their stems are the video ids.
+
+    Hidden files and folders are passed over. Links that lead out of the folder are named in one
+    `VideoWarning`, and followed only with `follow_links`; a file that links reach again is taken
+    once. Two files of one stem, or no videos at all, are a `VideoError`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise VideoError(f"{printable(folder)}: there is no such folder of videos")
+    leading_out: list[Path] = []
+    found: dict[str, Path] = {}
+    for path in sorted(_video_files(folder, leading_out, follow_links=follow_links)):
+        other = found.setdefault(path.stem, path)
+        if other is not path and not (follow_links and other.resolve() == path.resolve()):
+            raise VideoError(
+                f"{printable(other)} and {printable(path)} would both be video "
+                f"{printable(path.stem)!r}: rename one"
+            )
+    if leading_out:
+        some = ", ".join(map(printable, sorted(leading_out)[:_MOST_NAMED]))
+        more = len(leading_out) - _MOST_NAMED
+        warnings.warn(
+            f"not followed, because they are links that lead out of {printable(folder)} "
+            f"(--follow-links takes them): {some}{f' and {more} more' if more > 0 else ''}",
+            VideoWarning,
+            stacklevel=2,
+        )
+    if not found:
+        raise VideoError(
+            f"{printable(folder)}: it holds no videos (files ending in "
+            f"{' '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    return list(found.values())
+
+
+def _video_files(folder: Path, leading_out: list[Path], *, follow_links: bool) -> Iterator[Path]:
+    """Yield the files with a video's suffix; add links that are not followed to `leading_out`."""
+    root = folder.resolve()
+    visited = {root}  # real folders, so that links that lead in a circle end
+    waiting = [folder]
+    while waiting:
+        for parent, folders, files in os.walk(waiting.pop()):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for path in (Path(parent, name) for name in folders):
+                if not path.is_symlink() or path.resolve().is_relative_to(root):
+                    continue  # what a link inside the folder leads to is found at its own place
+                if not follow_links:
+                    leading_out.append(path)
+                elif path.resolve() not in visited:
+                    visited.add(path.resolve())
+                    waiting.append(path)
+            for path in (Path(parent, name) for name in files if not name.startswith(".")):
+                if path.suffix.lower() not in VIDEO_SUFFIXES:
+                    continue
+                if follow_links or path.resolve().is_relative_to(root):
+                    yield path
+                else:
+                    leading_out.append(path)
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes in hex; raise `VideoError` if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def require_decoder(decoder: str) -> None:
+    """Raise `ConfigError` unless `decoder` is a known one that is installed."""
+    if decoder not in get_args(Decoder):
+        raise ConfigError(f"decoder = {decoder!r}: legal are {', '.join(get_args(Decoder))}")
+    if decoder == "decord" and decord_name() is None:
+        raise ConfigError("decoder = 'decord': it is not installed here; use 'auto' or 'pyav'")
+
+
+def stream_frames(  # noqa: PLR0913 - a parameter for each choice
+    path: str | Path,
+    fps: float | Fraction,
+    *,
+    size: int = 224,
+    decoder: Decoder = "auto",
+    window: int = 64,
+    first_frame: int = 0,
+    num_threads: int = 1,
+    stream_choice: StreamChoice = "best",
+    max_hours: float = DEFAULT_MAX_HOURS,
+    on_progress: Callable[[str], None] = lambda decoder: None,
+) -> Iterator[FrameBatch]:
+    """Yield the frames of a video from `first_frame` on, sampled at `fps`, `window` at a time.
+
+    Frame i is the last source frame presented before (i + 1/2) / fps. Memory holds one window
+    besides the decoder's own. "auto" is decord where it is installed and right, else PyAV, which
+    also takes over at the frame where decord fails. A video of more than `max_hours` is refused; of
+    one with several picture streams, `stream_choice` is taken, and the batches name it.
+    `on_progress` hears the decoder's name with every step of work. Raises `VideoError`, before the
+    first batch or after any.
+    """
+    require_decoder(decoder)
+    if size < 1 or window < 1 or num_threads < 1:
+        raise ConfigError(f"{size = }, {window = }, {num_threads = }: each must be at least 1")
+    rate = exact_rate(fps)
+    video = probe(
+        path, stream_choice=stream_choice, max_hours=max_hours, tick=lambda: on_progress(PYAV)
+    )
+    name = None if decoder == "pyav" else decord_name()
+    label = PYAV
+    if name is not None:
+        sampling = Sampling(rate, size, first_frame, num_threads)
+        pictures = decord_pictures(video, sampling, lambda: on_progress(name))
+        try:
+            for batch in _windows(pictures, video, sampling, window, name):
+                yield batch
+                first_frame += len(batch)
+                label = handover_label(PYAV, first_frame, name, "failed")
+            return
+        except DecordRefusal as refusal:
+            if decoder == "decord":
+                raise VideoError(f"{video.path}: not for decord: {refusal}") from refusal
+    sampling = Sampling(rate, size, first_frame, num_threads)
+    pictures = pyav_pictures(video, sampling, lambda: on_progress(PYAV))
+    yield from _windows(pictures, video, sampling, window, label)
+
+
+def handover_label(decoder: str, first_frame: int, failed: str, reason: str) -> str:
+    """Return how a batch names its decoder once another has failed on the video."""
+    return f"{decoder} from frame {first_frame}, after {failed} {reason}"
+
+
+def _windows(
+    pictures: Iterator[Picture], video: VideoInfo, sampling: Sampling, window: int, decoder: str
+) -> Iterator[FrameBatch]:
+    first_frame = sampling.first_slot
+    while taken := list(islice(pictures, window)):
+        yield FrameBatch(
+            pixels=np.stack([picture.pixels for picture in taken]),
+            timestamps_seconds=np.array([float(picture.seconds) for picture in taken]),
+            duration_seconds=video.duration_seconds,
+            first_frame=first_frame,
+            num_video_frames=video.num_slots(sampling.rate),
+            decoder=f"{decoder}{video.stream_label}",
+        )
+        first_frame += len(taken)

@@ -1,0 +1,1 @@
+"""Stores changed or made from others, whole or not at all."""

@@ -1,0 +1,70 @@
+"""Under which licence each video of a store may be used: read it, and record it afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, cast
+
+import zarr
+
+from r2t.store.errors import FeatureNotFoundError
+from r2t.store.feature_store import FeatureStore
+from r2t.store.files import write_whole
+from r2t.store.format.layout import node_name
+from r2t.store.format.nodes import damage, storage_errors
+from r2t.store.parallel import map_threads
+from r2t.store.runs import RunFolder, maintenance
+from r2t.store.sources.root import StoreRoot, open_root
+
+
+def video_attributes(root: StoreRoot, video_id: str) -> dict[str, Any]:
+    """Return all that is recorded of a committed video."""
+    with damage(f"{root.location}: {video_id}"):
+        return cast("zarr.Group", root.group[f"videos/{node_name(video_id)}"]).attrs.asdict()
+
+
+def licences(
+    location: str | Path, *, on_video: Callable[[int], None] | None = None
+) -> dict[str, str | None]:
+    """Return the licence of each indexed video, None where none is recorded."""
+    root = open_root(location)
+    video_ids: list[str] = FeatureStore(root).videos["video_id"].tolist()
+
+    def licence(video_id: str) -> str | None:
+        source = cast("dict[str, Any]", video_attributes(root, video_id).get("source") or {})
+        return cast("str | None", source.get("licence"))
+
+    return dict(zip(video_ids, map_threads(licence, video_ids, on_done=on_video), strict=True))
+
+
+def set_licence(
+    location: str | Path, licence: str, video_ids: Collection[str] | None = None
+) -> int:
+    """Record a licence for some videos, or all; return for how many.
+
+    A video's metadata is replaced by a rename, so that another store that shares the old file by a
+    hard link keeps it. The digest is that of the features and stays.
+    """
+    root = open_root(location)
+    path = root.require_path("change it")
+    store = FeatureStore(root)
+    known: list[str] = store.videos["video_id"].tolist()
+    wanted = known if video_ids is None else list(dict.fromkeys(video_ids))
+    unknown = [video_id for video_id in wanted if not store.has_video(video_id)]
+    if unknown:
+        raise FeatureNotFoundError(
+            f"{location} has no videos {', '.join(map(repr, unknown))}; nothing was changed"
+        )
+    with storage_errors(path), maintenance(path), RunFolder(path) as run:
+        for video_id in wanted:
+            file = path / "videos" / node_name(video_id) / "zarr.json"
+            with damage(str(file)):
+                metadata = json.loads(file.read_bytes())
+                source = metadata["attributes"].setdefault(
+                    "source", {"name": "", "bytes": 0, "sha256": ""}
+                )
+                source["licence"] = licence
+            write_whole(file, json.dumps(metadata, indent=2), beside=run.path)
+    return len(wanted)

@@ -1,0 +1,211 @@
+"""Merging stores: teammates extracted different halves, or the same archive was cut in pieces.
+
+Everything that could refuse is found out before anything is written: unequal identities, and one
+id with two contents. Videos are brought in several at a time, each proved and committed whole, so
+that the same merge may be run again after an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from r2t.store.change.bring import bring_video
+from r2t.store.change.rewrite import Query
+from r2t.store.errors import CorruptFeatureError, R2TError, ServerError, StoreError
+from r2t.store.feature_store import FeatureStore
+from r2t.store.format.query_rows import row_digest
+from r2t.store.parallel import map_threads
+from r2t.store.sources.root import StoreRoot, open_root
+from r2t.store.writer import StoreWriter
+
+_QUERIES_AT_A_TIME = 1000
+_NUM_NAMED = 5
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did: videos brought in, of which `num_linked` share their bytes with a source.
+
+    `num_present` videos were there already. `failures` says by id which videos and queries of the
+    sources are damaged, and were left out.
+    """
+
+    num_videos: int
+    num_linked: int
+    num_present: int
+    num_queries: int
+    failures: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A store to take from, and the rows of the videos that are wanted of it."""
+
+    root: StoreRoot
+    store: FeatureStore
+    rows: list[dict[str, Any]]
+
+    @classmethod
+    def open(cls, location: str | Path, video_ids: Collection[str] | None = None) -> Source:
+        """Open a store; `video_ids` None wants all of its indexed videos."""
+        root = open_root(location)
+        store = FeatureStore(root)
+        rows = cast("list[dict[str, Any]]", store.videos.to_dict("records"))
+        return cls(
+            root, store, [row for row in rows if video_ids is None or row["video_id"] in video_ids]
+        )
+
+
+def merge(
+    sources: Sequence[str | Path],
+    into: str | Path,
+    *,
+    link: bool = True,
+    quick: bool = False,
+    num_threads: int | None = None,
+    on_video: Callable[[int, int], None] | None = None,
+) -> MergeReport:
+    """Bring all videos and queries of some stores into another, which is made if need be.
+
+    `link` shares files on one disk, so that a merge takes no space; `quick` trusts the tokens'
+    bytes. Raises `SpecMismatchError` or `StoreError`, before anything is written, if the stores
+    were made with other settings or one id means two things, and `ServerError` if a server fails
+    meanwhile: the same merge again goes on from there.
+    """
+    opened = [Source.open(location) for location in sources]
+    for other in opened[1:]:
+        opened[0].store.spec.require_equal(
+            other.store.spec,
+            action="merge these stores",
+            names=(opened[0].root.location, other.root.location),
+        )
+    if Path(into).exists():
+        present = FeatureStore.open(into)
+        present.spec.require_equal(
+            opened[0].store.spec,
+            action=f"merge into {into}",
+            names=(into, opened[0].root.location),
+        )
+        require_agreement([present, *(source.store for source in opened)])
+    else:
+        require_agreement([source.store for source in opened])
+    provenance = {**opened[0].store.provenance, "merged": [str(location) for location in sources]}
+    target = FeatureStore.create(into, opened[0].store.spec, provenance)
+    with target.writer() as writer:
+        report = bring_all(
+            target,
+            writer,
+            opened,
+            link=link,
+            quick=quick,
+            num_threads=num_threads,
+            on_video=on_video,
+        )
+        failures = dict(report.failures)
+        num_queries = 0
+        for source in opened:
+            num_queries += add_queries(writer, read_queries(source.store, failures))
+    return MergeReport(
+        report.num_videos, report.num_linked, report.num_present, num_queries, failures
+    )
+
+
+def require_agreement(stores: Iterable[FeatureStore]) -> None:
+    """Raise `StoreError` if an id of a video or query has unequal digests in two stores."""
+    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    conflicts: list[str] = []
+    for store in stores:
+        videos = store.videos
+        digests = dict(zip(videos["video_id"], videos["digest"], strict=True))
+        for kind, of_kind in (("video", digests), ("query", store.query_digests())):
+            for name, digest in of_kind.items():
+                first = seen.setdefault((kind, name), (digest, store.location))
+                if first[0] != digest:
+                    conflicts.append(f"{kind} {name!r} in {first[1]} and {store.location}")
+    if conflicts:
+        more = len(conflicts) - _NUM_NAMED
+        raise StoreError(
+            "one id, two contents: "
+            + "; ".join(conflicts[:_NUM_NAMED])
+            + (f" and {more} more" if more > 0 else "")
+            + ". Nothing was written; remove one of each with `r2t store remove`, or rename it"
+        )
+
+
+def bring_all(
+    target: FeatureStore,
+    writer: StoreWriter,
+    sources: Sequence[Source],
+    *,
+    link: bool,
+    quick: bool,
+    num_threads: int | None,
+    on_video: Callable[[int, int], None] | None,
+) -> MergeReport:
+    """Bring the wanted videos that the target lacks, the first source that has one giving it."""
+    wanted: dict[str, tuple[StoreRoot, dict[str, Any]]] = {}
+    for source in sources:
+        for row in source.rows:
+            wanted.setdefault(row["video_id"], (source.root, row))
+    failures: dict[str, str] = {}
+
+    def bring(video_id: str) -> str:
+        root, row = wanted[video_id]
+        if target.has_video(video_id):
+            writer.index(video_id)
+            return "present"
+        try:
+            shared = bring_video(writer, root, row, link=link, quick=quick)
+        except CorruptFeatureError as error:
+            failures[video_id] = str(error)
+            return "failed"
+        return "linked" if shared else "copied"
+
+    done = map_threads(
+        bring,
+        list(wanted),
+        num_threads=num_threads,
+        on_done=None if on_video is None else lambda count: on_video(count, len(wanted)),
+    )
+    linked, copied, present = (done.count(word) for word in ("linked", "copied", "present"))
+    return MergeReport(linked + copied, linked, present, 0, failures)
+
+
+def read_queries(
+    store: FeatureStore, failures: dict[str, str], wanted: Callable[[str], bool] | None = None
+) -> Iterable[Query]:
+    """Yield a store's queries, proved; `wanted` tells by video id. Damaged ones are reported."""
+    digests = store.query_digests()
+    for annotation in store.annotations():
+        if wanted is not None and not wanted(annotation.video_id):
+            continue
+        try:
+            features = store.read_query(annotation.query_id)
+            sound = row_digest(annotation, features) == digests[annotation.query_id]
+            if not sound:
+                raise CorruptFeatureError("its content is not what its digest says")
+        except ServerError:
+            raise
+        except R2TError as error:
+            failures[annotation.name] = f"{store.location}: {error}"
+        else:
+            yield annotation, features
+
+
+def add_queries(writer: StoreWriter, queries: Iterable[Query]) -> int:
+    """Add queries, a part at a time, and return how many were new."""
+    num_new = 0
+    batch: list[Query] = []
+    for query in queries:
+        batch.append(query)
+        if len(batch) == _QUERIES_AT_A_TIME:
+            num_new += _add(writer, batch)
+            batch = []
+    return num_new + _add(writer, batch)
+
+
+def _add(writer: StoreWriter, batch: Sequence[Query]) -> int:
+    return writer.add_queries([each for each, _ in batch], [features for _, features in batch])

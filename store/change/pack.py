@@ -1,0 +1,155 @@
+"""Packing a store into uncompressed zip archives, each a store of its own that is read in place.
+
+Nothing is extracted by the names in an archive: unpacking is a merge, which asks an archive for
+the files that the format has, checks them, and commits video by video.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from r2t.store.change.rewrite import QUERIES_PER_PART
+from r2t.store.check.check_video import expected_files, token_layout
+from r2t.store.check.inventory import files_in
+from r2t.store.errors import ConfigError, CorruptFeatureError
+from r2t.store.feature_store import FeatureStore
+from r2t.store.files import appearing
+from r2t.store.format.layout import node_name
+from r2t.store.format.nodes import open_group, storage_errors
+from r2t.store.format.parts import new_part_name, write_part
+from r2t.store.format.query_rows import query_columns
+from r2t.store.sources.root import StoreRoot, open_root
+from r2t.store.writer import index_columns
+
+_Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """The archives that were made, and what is in them."""
+
+    archives: tuple[Path, ...]
+    num_videos: int
+    num_queries: int
+    num_bytes: int
+
+
+def pack(
+    location: str | Path,
+    out: Path,
+    *,
+    max_bytes: int | None = None,
+    on_video: Callable[[int], None] | None = None,
+) -> PackReport:
+    """Write a local store as one zip, or as several of at most about `max_bytes` of features.
+
+    Several are named `<stem>-001.zip` and so on. A query goes with its video; those of videos that
+    are not stored go into the first. Nothing is compressed: features hardly shrink, and so a byte
+    of a video is a byte of the archive.
+    """
+    root = open_root(location)
+    path = root.require_path("pack it")
+    store = FeatureStore(root)
+    groups = _groups(store, max_bytes)
+    targets = _targets(out, len(groups))
+    names = {row["video_id"]: number for number, rows in enumerate(groups) for row in rows}
+    annotations = store.annotations()
+    num_done = 0
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for number, (rows, target) in enumerate(zip(groups, targets, strict=True)):
+            with (
+                appearing(target) as unfinished,
+                zipfile.ZipFile(unfinished, "w", strict_timestamps=False) as archive,
+                tempfile.TemporaryDirectory(dir=out.parent, prefix=".r2t-pack-") as scratch,
+            ):
+                ids = [q.query_id for q in annotations if names.get(q.video_id, 0) == number]
+                _write_frame(root, store, rows, ids, Path(scratch))
+                _add_folder(archive, Path(scratch))
+                for row in rows:
+                    _add_video(archive, root, path, row)
+                    num_done += 1
+                    if on_video is not None:
+                        on_video(num_done)
+    return PackReport(
+        tuple(targets),
+        num_done,
+        len(store.query_digests()),
+        sum(target.stat().st_size for target in targets),
+    )
+
+
+def _groups(store: FeatureStore, max_bytes: int | None) -> list[_Rows]:
+    groups: list[_Rows] = [[]]
+    filled = 0
+    # Sorted, because runs index in the order in which they finish: one store, one set of archives.
+    for row in cast("_Rows", store.videos.sort_values("video_id").to_dict("records")):
+        size = row["num_frames"] * store.spec.frame_bytes()
+        if groups[-1] and max_bytes is not None and filled + size > max_bytes:
+            groups.append([])
+            filled = 0
+        groups[-1].append(row)
+        filled += size
+    return groups
+
+
+def _targets(out: Path, count: int) -> list[Path]:
+    if out.suffix != ".zip":
+        raise ConfigError(f"{out}: give a name that ends in .zip")
+    targets = [out]
+    if count > 1:
+        targets = [out.with_name(f"{out.stem}-{number + 1:03}.zip") for number in range(count)]
+    for target in targets:
+        if target.exists():
+            raise ConfigError(f"{target} is there already: give a new file")
+    return targets
+
+
+def _write_frame(
+    root: StoreRoot, store: FeatureStore, rows: _Rows, query_ids: Sequence[str], folder: Path
+) -> None:
+    """Write a store that names these videos and holds these queries, but no features of videos."""
+    header = {"r2t": cast("Any", root.group.attrs["r2t"])}
+    for name in ("", "videos", "index", "queries"):
+        open_group(str(folder / name), "a", None if name else header)
+    if rows:
+        write_part(folder / "index" / new_part_name(), index_columns(rows))
+    annotations = {each.query_id: each for each in store.annotations()}
+    for start in range(0, len(query_ids), QUERIES_PER_PART):
+        ids = query_ids[start : start + QUERIES_PER_PART]
+        columns = query_columns(
+            [annotations[query_id] for query_id in ids],
+            [store.read_query(query_id) for query_id in ids],
+        )
+        write_part(folder / "queries" / new_part_name(), columns)
+
+
+def _add_folder(archive: zipfile.ZipFile, folder: Path) -> None:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            archive.write(path, path.relative_to(folder).as_posix())
+
+
+def _add_video(archive: zipfile.ZipFile, root: StoreRoot, path: Path, row: dict[str, Any]) -> None:
+    place = f"videos/{node_name(row['video_id'])}"
+    if any(file.is_link for file in files_in(root, place)):
+        raise CorruptFeatureError(f"{path / place} holds a symbolic link; run `r2t store verify`")
+    for key, size in _files(root, row):
+        file = path / place / key
+        if not file.is_file() or size not in (None, file.stat().st_size):
+            raise CorruptFeatureError(
+                f"{file} is missing or has another size than {size} bytes; run `r2t store verify`"
+            )
+        archive.write(file, f"{place}/{key}")
+
+
+def _files(root: StoreRoot, row: dict[str, Any]) -> Iterator[tuple[str, int | None]]:
+    return expected_files(root.spec, token_layout(root.spec, row["num_frames"]))

@@ -1,0 +1,143 @@
+"""Taking videos out of a store, as a takedown asks: features and sentences are gone from the disk.
+
+The features go first. If a run is killed in between, the index still names what is gone, `verify`
+says so, and the same command again finishes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
+from r2t.store.check.check_part import live_parts
+from r2t.store.check.verify import KINDS
+from r2t.store.errors import FeatureNotFoundError
+from r2t.store.feature_store import FeatureStore
+from r2t.store.format.layout import node_name
+from r2t.store.format.nodes import storage_errors
+from r2t.store.runs import RunFolder, maintenance
+from r2t.store.sources.root import open_root
+from r2t.store.video_names import VideoNames
+
+
+@dataclass(frozen=True)
+class RemoveReport:
+    """How many videos and queries were taken out."""
+
+    num_videos: int
+    num_queries: int
+
+
+def remove(
+    location: str | Path,
+    video_ids: Collection[str],
+    *,
+    query_ids: Collection[str] = (),
+    keep_queries: bool = False,
+    on_video: Callable[[int], None] | None = None,
+) -> RemoveReport:
+    """Take videos, and the queries of them, out of a local store; and single queries by id.
+
+    Raises `FeatureNotFoundError`, and changes nothing, if the store knows nothing of one of them.
+    A hard link that another store has to the same features is not followed.
+    """
+    root = open_root(location)
+    path = root.require_path("remove videos from it")
+    wanted = set(video_ids)
+    with storage_errors(path), maintenance(path), RunFolder(path) as run:
+        # Listed before the rows are read: a part that another run adds meanwhile stays in force.
+        parts = {kind: [*live, *old] for kind in KINDS for live, old in [live_parts(root, kind)]}
+        store = FeatureStore.open(location)
+        asked = store.queries
+        _require_known_queries(path, query_ids, set(asked["query_id"].tolist()))
+        of_videos = asked["video_id"].isin(() if keep_queries else wanted)
+        _require_known(store, path, wanted, set(asked["video_id"].tolist()))
+        doomed = set(asked[of_videos]["query_id"].tolist()) | set(query_ids)
+        num_videos = 0
+        for number, video_id in enumerate(sorted(wanted), start=1):
+            num_videos += _remove_node(path, run, video_id)
+            if on_video is not None:
+                on_video(number)
+        table = cast("list[dict[str, Any]]", store.videos.to_dict("records"))
+        rows = [row for row in table if row["video_id"] not in wanted]
+        if len(rows) < len(table):
+            replace_index(path, run, rows, parts["index"])
+            drop_parts(path, run, "index", parts["index"])
+        if doomed:
+            kept = (
+                (each, store.read_query(each.query_id))
+                for each in store.annotations()
+                if each.query_id not in doomed
+            )
+            replace_queries(path, run, kept, (), parts["queries"])
+            drop_parts(path, run, "queries", parts["queries"])
+    return RemoveReport(num_videos, len(doomed))
+
+
+def sort_ids(location: str | Path, names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Tell the ids of videos, as files or as they are stored, from those of queries.
+
+    A name that means nothing in the store is taken for a video's, with what it may be meant for.
+    """
+    store = FeatureStore.open(location)
+    queries = store.queries
+    known = VideoNames([*store.videos["video_id"].tolist(), *queries["video_id"].tolist()])
+    query_ids = set(queries["query_id"].tolist())
+    videos: list[str] = []
+    asked: list[str] = []
+    unknown: list[str] = []
+    for name in dict.fromkeys(names):
+        if (video_id := known.find(name)) is not None:
+            videos.append(video_id)
+        elif name in query_ids:
+            asked.append(name)
+        elif Path(location, "videos", node_name(name)).is_dir():  # not in the index
+            videos.append(name)
+        else:
+            unknown.append(known.named(name))
+    if unknown:
+        raise FeatureNotFoundError(
+            f"{location} has no videos or queries {', '.join(unknown)}; nothing was removed"
+        )
+    return videos, asked
+
+
+def _require_known(
+    store: FeatureStore, path: Path, wanted: Collection[str], asked: Collection[str]
+) -> None:
+    unknown = [
+        video_id
+        for video_id in sorted(wanted)
+        if not (
+            video_id in asked
+            or store.is_indexed(video_id)
+            or (path / "videos" / node_name(video_id)).is_dir()
+        )
+    ]
+    if unknown:
+        raise FeatureNotFoundError(
+            f"{path} has no videos {', '.join(map(repr, unknown))}; nothing was removed"
+        )
+
+
+def _require_known_queries(path: Path, wanted: Collection[str], known: Collection[str]) -> None:
+    unknown = sorted(set(wanted).difference(known))
+    if unknown:
+        raise FeatureNotFoundError(
+            f"{path} has no queries {', '.join(map(repr, unknown))}; nothing was removed"
+        )
+
+
+def _remove_node(path: Path, run: RunFolder, video_id: str) -> bool:
+    doomed = run.path / "doomed"
+    try:
+        os.rename(path / "videos" / node_name(video_id), doomed)
+    except FileNotFoundError:  # only its rows were there
+        return False
+    shutil.rmtree(doomed)
+    return True

@@ -1,0 +1,206 @@
+"""Repairing a store: what is damaged is set aside, and the index and the parts are made anew.
+
+Nothing but leftovers of dead runs and replaced parts is deleted: damaged videos, damaged parts and
+foreign files move to `<store>.damaged/<time>/`, under the paths they had. What must be extracted
+again is listed, for `r2t extract --only`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
+from r2t.store.check.faults import Fault
+from r2t.store.check.inventory import names_in
+from r2t.store.check.verify import KINDS, Checked, check_store, index_rows
+from r2t.store.files import write_whole
+from r2t.store.format.nodes import open_group, storage_errors
+from r2t.store.format.parts import Part, PartKind
+from r2t.store.format.query_rows import read_rows
+from r2t.store.runs import RunFolder, maintenance, remove_stale_runs
+from r2t.store.sources.root import open_root
+
+_IN_PLACE = ("group", "attributes", "not-indexed", "gone", "stale-index")
+"""Faults that are mended without moving what they name."""
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What was wrong and what was done about it.
+
+    `set_aside` are paths within the store of what moved to `aside`. `extract_again` are videos that
+    the store had or should have, `lost_queries` ids of queries that must be annotated again; of a
+    part that cannot be read not even the ids are known.
+    """
+
+    faults: tuple[Fault, ...]
+    aside: Path
+    set_aside: tuple[str, ...]
+    removed_runs: tuple[Path, ...]
+    num_parts_before: int
+    num_parts_after: int
+    extract_again: tuple[str, ...]
+    lost_queries: tuple[str, ...]
+
+
+def repair(
+    location: str | Path,
+    *,
+    quick: bool = False,
+    num_threads: int | None = None,
+    on_video: Callable[[int, int], None] | None = None,
+) -> RepairReport:
+    """Mend what can be mended in a local store; safe beside running extractions, and to repeat.
+
+    `quick` trusts the tokens' bytes, as in `verify`. Raises `StoreError` where the store cannot be
+    opened or written, or another command is changing it.
+    """
+    root = open_root(location)
+    path = root.require_path("repair it")
+    with storage_errors(path), maintenance(path):
+        checked = check_store(root, quick=quick, num_threads=num_threads, on_video=on_video)
+        faults = checked.faults()
+        removed = remove_stale_runs(path)
+        aside = path.with_name(f"{path.name}.damaged") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        with RunFolder(path) as run:
+            damaged = _mend_groups(path, run, aside, faults)
+            _mend_attributes(path, run, checked, faults)
+            superseded = {kind: list(checked.replaced[kind]) for kind in KINDS}
+            superseded["index"] += _rewrite_index(path, run, checked)
+            lost, names = _rewrite_queries(path, run, checked)
+            superseded["queries"] += names
+            places = _places_to_move(faults)
+            for place in places:
+                _move(path / place, aside / place)
+            for kind in KINDS:
+                left = [name for name in superseded[kind] if f"{kind}/{name}" not in places]
+                drop_parts(path, run, kind, left)
+    return RepairReport(
+        faults=tuple(faults),
+        aside=aside,
+        set_aside=(*damaged, *places),
+        removed_runs=tuple(removed),
+        num_parts_before=_num_parts(checked),
+        num_parts_after=sum(len(names_in(root, kind)) for kind in KINDS),
+        extract_again=tuple(_extract_again(checked, faults)),
+        lost_queries=tuple(lost),
+    )
+
+
+def _mend_groups(path: Path, run: RunFolder, aside: Path, faults: list[Fault]) -> list[str]:
+    """Make the metadata of groups anew; return where damaged ones were, which are set aside."""
+    moved: list[str] = []
+    for fault in faults:
+        if fault.kind == "group":
+            place = f"{fault.place}/zarr.json"
+            if (path / place).is_symlink() or (path / place).exists():
+                _move(path / place, aside / place)
+                moved.append(place)
+            open_group(str(run.path / fault.place), "a")
+            (path / fault.place).mkdir(exist_ok=True)
+            os.rename(run.path / place, path / place)
+    return moved
+
+
+def _mend_attributes(path: Path, run: RunFolder, checked: Checked, faults: list[Fault]) -> None:
+    """Take back into the attributes of videos what an index part recorded of them."""
+    for fault in faults:
+        if fault.kind == "attributes" and fault.video_id is not None:
+            file = path / fault.place / "zarr.json"
+            metadata = json.loads(file.read_bytes())
+            _restore(metadata["attributes"], checked.rows[fault.video_id])
+            write_whole(file, json.dumps(metadata, indent=2), beside=run.path)
+
+
+def _restore(attributes: dict[str, Any], row: dict[str, Any]) -> None:
+    for name in ("video_id", "num_frames", "duration_seconds", "frame_rate_fps", "decoder"):
+        attributes[name] = row[name]
+    source = {name: row[f"source_{name}"] for name in ("name", "bytes", "sha256")}
+    if attributes.get("source") is not None or any(source.values()):
+        attributes["source"] = {"licence": None, **(attributes.get("source") or {}), **source}
+
+
+def _rewrite_index(path: Path, run: RunFolder, checked: Checked) -> list[str]:
+    """Make the index say what videos are there; return the names of live parts it replaced."""
+    rows = checked.rows
+    names = _part_names(checked, "index")
+    indexed = [video_id for part in checked.parts["index"] for video_id, _ in index_rows(part)]
+    sound = not any(part.faults for part in checked.parts["index"])
+    stale = any(fault.kind == "stale-index" for fault in checked.faults())
+    if len(names) < 2 and sound and not stale and sorted(indexed) == sorted(rows):
+        return []
+    replace_index(path, run, list(rows.values()), names)
+    return [part.name for part in checked.parts["index"]]
+
+
+def _rewrite_queries(path: Path, run: RunFolder, checked: Checked) -> tuple[list[str], list[str]]:
+    """Bring all sound rows into new parts; return the ids of the others, and the parts replaced."""
+    parts = checked.parts["queries"]
+    kept: list[tuple[Part, list[int]]] = []
+    lost: list[str] = []
+    digests: dict[str, str] = {}
+    for part in parts:
+        if part.part is None:
+            continue
+        columns, sound = part.part.columns, set(part.sound_rows)
+        kept.append((part.part, []))
+        for row, query_id in enumerate(columns["query_id"].tolist()):
+            digest = str(columns["digest"][row])
+            if row not in sound or digests.get(query_id, digest) != digest:
+                lost.append(query_id)
+            elif query_id not in digests:
+                digests[query_id] = digest
+                kept[-1][1].append(row)
+    names = _part_names(checked, "queries")
+    if not digests or (len(names) < 2 and not lost and not any(part.faults for part in parts)):
+        return lost, []
+    rows = (query for part, rows in kept for query in read_rows(part, rows))
+    replace_queries(path, run, rows, (), names)
+    return lost, [part.name for part in parts]
+
+
+def _part_names(checked: Checked, kind: PartKind) -> list[str]:
+    return [part.name for part in checked.parts[kind]] + checked.replaced[kind]
+
+
+def _num_parts(checked: Checked) -> int:
+    return sum(len(_part_names(checked, kind)) for kind in KINDS)
+
+
+def _places_to_move(faults: list[Fault]) -> list[str]:
+    """Return what is to be set aside: whole videos and parts, or single foreign files."""
+    places: set[str] = set()
+    for fault in faults:
+        if fault.kind in _IN_PLACE:
+            continue
+        kind, *rest = fault.place.split("/")
+        whole = fault.kind != "foreign" or kind in KINDS
+        places.add("/".join([kind, *rest[:1]]) if whole else fault.place)
+    return sorted(
+        place for place in places if not any(place.startswith(f"{other}/") for other in places)
+    )
+
+
+def _extract_again(checked: Checked, faults: list[Fault]) -> list[str]:
+    sound = checked.rows
+    ids: set[str] = set()
+    for fault in faults:
+        if fault.video_id is not None:
+            ids.add(fault.video_id)
+        elif fault.kind in ("video", "uncommitted", "link") and fault.place.startswith("videos/"):
+            node = fault.place.split("/")[1]
+            if "%~" not in node:  # the name of a long id tells only how it begins
+                ids.add(unquote(node))
+    return sorted(ids - sound.keys())
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(source, target)

@@ -1,0 +1,112 @@
+"""Replacing parts: what a part says is changed by a new part that stands in for it.
+
+A rename commits the new part and, with it, puts the old ones out of force, so that a reader sees
+the rows before or the rows after, never both. Rows that stay as they are may be in two parts for
+a while: equal duplicates count once. The old parts are dropped later, by a rename each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from r2t.store.annotations import Annotation
+from r2t.store.check.check_part import live_parts, open_part
+from r2t.store.files import sync_tree
+from r2t.store.format.nodes import storage_errors
+from r2t.store.format.parts import Columns, Part, PartKind, new_part_name, write_part
+from r2t.store.format.query_rows import query_columns, read_rows
+from r2t.store.runs import RunFolder, maintenance
+from r2t.store.schema import QueryFeatures
+from r2t.store.sources.root import open_root
+from r2t.store.writer import index_columns, move_part
+
+Query = tuple[Annotation, QueryFeatures]
+
+QUERIES_PER_PART = 2000
+"""Most queries in a rewritten part: about 100 MB of tokens."""
+
+
+def commit_part(
+    root: Path, run: RunFolder, kind: PartKind, columns: Columns, replaces: Collection[str] = ()
+) -> None:
+    """Write a part and rename it into place, where it stands in for those it replaces."""
+    name = new_part_name(replaces)
+    folder = run.path / f"{kind}-{name}"
+    write_part(folder, columns, replaces)
+    sync_tree(folder)
+    move_part(folder, root / kind / name)
+
+
+def replace_index(
+    root: Path, run: RunFolder, rows: Sequence[dict[str, Any]], replaces: Collection[str]
+) -> None:
+    """Put one index part in the place of others."""
+    commit_part(root, run, "index", index_columns(rows), replaces)
+
+
+def replace_queries(
+    root: Path,
+    run: RunFolder,
+    kept: Iterable[Query],
+    changed: Sequence[Query],
+    replaces: Collection[str],
+) -> None:
+    """Put new parts in the place of others: rows that are `kept` as they were, and `changed` ones.
+
+    Kept rows may be committed ahead of the part that replaces, since they have equals; changed
+    ones come with it. Without any rows the old parts are dropped, one by one.
+    """
+    rows = iter(kept)
+    batch = list(islice(rows, QUERIES_PER_PART))
+    while len(batch) == QUERIES_PER_PART:
+        following = list(islice(rows, QUERIES_PER_PART))
+        if not following:
+            break
+        commit_part(root, run, "queries", _columns(batch))
+        batch = following
+    batch += changed
+    if batch:
+        commit_part(root, run, "queries", _columns(batch), replaces)
+    else:
+        drop_parts(root, run, "queries", replaces)
+
+
+def change_queries(location: str | Path, changed: Sequence[Query]) -> None:
+    """Put other content in the place of stored queries, in one rename.
+
+    The parts that held them stay on the disk, so that readers who opened the store before keep
+    what they saw; `repair` removes them.
+    """
+    root = open_root(location)
+    path = root.require_path("change it")
+    ids = {annotation.query_id for annotation, _ in changed}
+    with storage_errors(path), maintenance(path), RunFolder(path) as run:
+        live, replaced = live_parts(root, "queries")
+        affected: list[tuple[Part, list[int]]] = []
+        for part in (open_part(root, "queries", name) for name in live):
+            query_ids = part.columns["query_id"].tolist()
+            kept = [row for row, query_id in enumerate(query_ids) if query_id not in ids]
+            if len(kept) < len(query_ids):
+                affected.append((part, kept))
+        rows = (query for part, kept in affected for query in read_rows(part, kept))
+        names = [part.name for part, _ in affected]
+        replace_queries(path, run, rows, changed, [*names, *replaced])
+
+
+def drop_parts(root: Path, run: RunFolder, kind: PartKind, names: Iterable[str]) -> None:
+    """Take parts out of a store, each by a rename, and remove them."""
+    for name in names:
+        folder = run.path / f"dropped-{name}"
+        with contextlib.suppress(FileNotFoundError):  # one that was dropped already
+            os.rename(root / kind / name, folder)
+            shutil.rmtree(folder)
+
+
+def _columns(rows: Sequence[Query]) -> Columns:
+    return query_columns([annotation for annotation, _ in rows], [each for _, each in rows])

@@ -1,0 +1,66 @@
+"""What lies in a store, file by file, whether format version 1 has a place for it or not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from zarr.core.sync import sync
+
+from r2t.store.sources.root import StoreRoot
+
+TOP_NAMES = ("zarr.json", "videos", "index", "queries")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file, named from the folder that was listed; `num_bytes` is None where asking costs."""
+
+    key: str
+    num_bytes: int | None = None
+    is_link: bool = False
+
+
+def names_in(root: StoreRoot, folder: str) -> list[str]:
+    """Return the names of all that lies in a folder, if there is one, `zarr.json` left out."""
+    names: Iterable[str] = ()
+    if root.path is not None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            names = os.listdir(root.path / folder)
+    else:
+        names = {key.split("/")[0] for key in _keys(root, folder)}
+    return sorted(set(names) - {"zarr.json"})
+
+
+def files_in(root: StoreRoot, folder: str) -> Iterator[StoredFile]:
+    """Yield every file below a folder; links are yielded as such and never followed."""
+    if root.path is None:
+        yield from (StoredFile(key) for key in _keys(root, folder))
+        return
+    top = root.path / folder
+    if top.is_symlink() or not top.is_dir():
+        yield StoredFile("", is_link=top.is_symlink())
+        return
+    waiting = [""]
+    while waiting:
+        parent = waiting.pop()
+        with os.scandir(top / parent) as entries:
+            for entry in entries:
+                key = f"{parent}{entry.name}"
+                if entry.is_symlink():
+                    yield StoredFile(key, is_link=True)
+                elif entry.is_dir():
+                    waiting.append(f"{key}/")
+                else:
+                    yield StoredFile(key, entry.stat().st_size)
+
+
+def _keys(root: StoreRoot, folder: str) -> list[str]:
+    prefix = f"{root.group.path}/{folder}/".lstrip("/") if folder else ""
+
+    async def collect() -> list[str]:
+        return [key async for key in root.group.store.list_prefix(prefix)]
+
+    return [key.removeprefix(prefix) for key in sync(collect())]

@@ -1,0 +1,275 @@
+"""Verifying a store: every digest is computed anew, and every file is accounted for.
+
+Presence proves nothing: zarr reads a missing shard as zeros and a flipped byte without a word. So
+all bytes are read, video by video on several threads, in memory that does not grow with the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from r2t.store.check.check_part import CheckedPart, check_part, live_parts
+from r2t.store.check.check_video import CheckedVideo, check_video
+from r2t.store.check.faults import Fault
+from r2t.store.check.inventory import TOP_NAMES, names_in
+from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
+from r2t.store.format.nodes import damage
+from r2t.store.format.parts import INDEX_COLUMNS, PartKind
+from r2t.store.parallel import map_threads
+from r2t.store.runs import run_folders
+from r2t.store.sources.root import StoreRoot, open_root
+from r2t.store.writer import require_legal_video
+
+KINDS: tuple[PartKind, ...] = ("index", "queries")
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was looked at, and all that is wrong, by place.
+
+    `num_bytes` are those of the tokens of sound videos. Runs that are `live` may be writing:
+    their videos are indexed at their end, so that those are no fault. `dead_runs` are folders that
+    killed runs left beside the store: the next run clears them. `num_replaced_parts` are parts that
+    others stand in for; `repair` removes them.
+    """
+
+    location: str
+    num_videos: int
+    num_queries: int
+    num_parts: int
+    num_replaced_parts: int
+    num_bytes: int
+    seconds: float
+    live_runs: tuple[Path, ...]
+    dead_runs: tuple[Path, ...]
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """All that lies in a store, looked at piece by piece; parts that others replace are apart."""
+
+    root: StoreRoot
+    videos: list[CheckedVideo]
+    parts: dict[PartKind, list[CheckedPart]]
+    replaced: dict[PartKind, list[str]]
+    runs: dict[Path, bool]
+    foreign: list[Fault]
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The right index row of each sound video.
+
+        A video's attributes are under no digest, but those of its row in an index part are. So if
+        such a row speaks of these very features, by their digest, what it says is right. Of several
+        the oldest is, which was written with the features; a later one may have been read from
+        attributes that were damaged by then.
+        """
+        own = {video.row["video_id"]: video.row for video in self.videos if video.row is not None}
+        recorded: dict[str, dict[str, Any]] = {}
+        for part in self.parts["index"]:
+            for video_id, row in index_rows(part) if part.sound_rows else ():
+                stored = own.get(video_id)
+                if stored is not None and _speaks_of(row, stored, self.root):
+                    recorded.setdefault(video_id, row)
+        return {**own, **recorded}
+
+    def faults(self) -> list[Fault]:
+        """Return everything that is wrong, sorted by place."""
+        found = [*self.foreign, *_index_faults(self), *_query_conflicts(self.parts["queries"])]
+        for video in self.videos:
+            found += video.faults
+        for part in (part for kind in KINDS for part in self.parts[kind]):
+            found += part.faults
+        return sorted(found, key=lambda fault: (fault.place, fault.kind, fault.detail))
+
+
+def verify(
+    location: str | Path,
+    *,
+    quick: bool = False,
+    num_threads: int | None = None,
+    on_video: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Look for all that can be wrong with a store, here or at a URL; change nothing.
+
+    `quick` checks the tokens' shapes, sizes and places but not their bytes. `on_video` is told how
+    many videos are checked, of how many. Raises `StoreError` where there is no store to look at,
+    and `ServerError` where a server does not give what it is asked for: no fault of the store.
+    """
+    began = time.monotonic()
+    checked = check_store(
+        open_root(location), quick=quick, num_threads=num_threads, on_video=on_video
+    )
+    parts = [part for kind in KINDS for part in checked.parts[kind]]
+    return VerifyReport(
+        location=str(location),
+        num_videos=len(checked.rows),
+        num_queries=len({name for part in checked.parts["queries"] for name in _sound_ids(part)}),
+        num_parts=len(parts),
+        num_replaced_parts=sum(len(names) for names in checked.replaced.values()),
+        num_bytes=sum(video.num_bytes for video in checked.videos),
+        seconds=time.monotonic() - began,
+        live_runs=tuple(folder for folder, alive in checked.runs.items() if alive),
+        dead_runs=tuple(folder for folder, alive in checked.runs.items() if not alive),
+        faults=tuple(checked.faults()),
+    )
+
+
+def check_store(
+    root: StoreRoot,
+    *,
+    quick: bool = False,
+    num_threads: int | None = None,
+    on_video: Callable[[int, int], None] | None = None,
+) -> Checked:
+    """Look at every node, part and file of a store."""
+    # Runs first: one that ends while its videos are looked at has indexed them all by then.
+    runs = {} if root.path is None else run_folders(root.path)
+    try:
+        nodes = names_in(root, "videos")
+        videos = map_threads(
+            lambda node: check_video(root, node, quick=quick),
+            nodes,
+            num_threads=num_threads,
+            on_done=None if on_video is None else lambda done: on_video(done, len(nodes)),
+        )
+        parts: dict[PartKind, list[CheckedPart]] = {}
+        replaced: dict[PartKind, list[str]] = {}
+        for kind in KINDS:
+            live, replaced[kind] = live_parts(root, kind)
+            parts[kind] = map_threads(
+                lambda name, kind=kind: check_part(root, kind, name), live, num_threads=num_threads
+            )
+        foreign = [
+            Fault("foreign", name, "the format has no place for this")
+            for name in names_in(root, "")
+            if name not in TOP_NAMES
+        ]
+        foreign += _missing_groups(root)
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"cannot read {root.location}: {error.strerror or error}") from error
+    return Checked(root, videos, parts, replaced, runs, foreign)
+
+
+def _missing_groups(root: StoreRoot) -> list[Fault]:
+    faults: list[Fault] = []
+    for name in ("videos", *KINDS):
+        with contextlib.suppress(KeyError, CorruptFeatureError), damage(name):
+            if name in root.group and isinstance(root.group[name], zarr.Group):
+                continue
+        faults.append(Fault("group", name, "is missing, or its zarr.json is missing or damaged"))
+    return faults
+
+
+def _index_faults(checked: Checked) -> list[Fault]:
+    """Compare what the index says with the videos that are there."""
+    faults: list[Fault] = []
+    rows = checked.rows
+    places = {
+        fault.video_id: video.node
+        for video in checked.videos
+        for fault in video.faults
+        if fault.video_id
+    }
+    indexed: set[str] = set()
+    for part in checked.parts["index"]:
+        place = f"index/{part.name}"
+        for video_id, row in index_rows(part):
+            indexed.add(video_id)
+            if video_id in rows:
+                faults += _differences(place, row, rows[video_id])
+            elif video_id not in places:
+                detail = f"names the video {video_id!r}, which is not there or not readable"
+                faults.append(Fault("gone", place, detail, video_id))
+    faults += [
+        Fault("attributes", f"videos/{video.node}", detail, video.row["video_id"])
+        for video in checked.videos
+        if video.row is not None
+        and (detail := _shown(video.row, rows[video.row["video_id"]], "an index part recorded"))
+    ]
+    if not any(checked.runs.values()):
+        faults += [
+            Fault(
+                "not-indexed",
+                f"videos/{video.node}",
+                "is committed, but no index part names it",
+                video.row["video_id"],
+            )
+            for video in checked.videos
+            if video.row is not None and video.row["video_id"] not in indexed
+        ]
+    return faults
+
+
+def index_rows(checked: CheckedPart) -> list[tuple[str, dict[str, Any]]]:
+    """Return the video ids and rows of an index part, none if it cannot be read."""
+    if checked.part is None:
+        return []
+    columns = [checked.part.columns[name].tolist() for name in INDEX_COLUMNS]
+    rows: Sequence[tuple[Any, ...]] = list(zip(*columns, strict=True))
+    return [(str(row[0]), dict(zip(INDEX_COLUMNS, row, strict=True))) for row in rows]
+
+
+def _differences(place: str, indexed: dict[str, Any], right: dict[str, Any]) -> list[Fault]:
+    video_id = right["video_id"]
+    shown = _shown(indexed, right, "right is")
+    detail = f"says of the video {video_id!r}: {shown}"
+    return [Fault("stale-index", place, detail, video_id)] if shown else []
+
+
+def _shown(row: dict[str, Any], right: dict[str, Any], words: str) -> str:
+    """Spell out in what a row differs from the right one, "" if it does not."""
+    differing = [name for name in INDEX_COLUMNS if row[name] != right[name]]
+    return "; ".join(f"{name} {row[name]!r}, {words} {right[name]!r}" for name in differing)
+
+
+def _speaks_of(row: dict[str, Any], stored: dict[str, Any], root: StoreRoot) -> bool:
+    """Whether a row is legal and of the very features that are stored."""
+    if any(row[name] != stored[name] for name in ("digest", "num_frames")):
+        return False
+    try:
+        require_legal_video(
+            root.spec,
+            row["video_id"],
+            row["num_frames"],
+            row["duration_seconds"],
+            row["frame_rate_fps"],
+        )
+    except ConfigError:
+        return False
+    return True
+
+
+def _sound_ids(checked: CheckedPart) -> list[str]:
+    """Return the ids of the sound queries of a part."""
+    if checked.part is None:
+        return []
+    query_ids = checked.part.columns["query_id"]
+    return [str(query_ids[row]) for row in checked.sound_rows]
+
+
+def _query_conflicts(parts: Sequence[CheckedPart]) -> list[Fault]:
+    faults: list[Fault] = []
+    seen: dict[str, tuple[str, str]] = {}
+    for checked in parts:
+        if checked.part is None:
+            continue
+        columns = checked.part.columns
+        for row in checked.sound_rows:
+            query_id, digest = str(columns["query_id"][row]), str(columns["digest"][row])
+            first, part = seen.setdefault(query_id, (digest, checked.name))
+            if first != digest:
+                detail = f"query {query_id!r} is another one in queries/{part}"
+                faults.append(Fault("query", f"queries/{checked.name}", detail))
+    return faults

@@ -1,0 +1,1 @@
+"""The datasets' own annotation files, read and checked: one reader a format."""

@@ -1,0 +1,1 @@
+"""Features in other programs' files, in and out."""

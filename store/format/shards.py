@@ -1,0 +1,257 @@
+"""Where tokens lie in shards, and reading them straight from shard files on this machine.
+
+A shard is read with `preadv` into the caller's memory, at the speed of a plain file. Offsets always
+come from the shard's own index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import google_crc32c
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from r2t.store.errors import CorruptFeatureError
+from r2t.store.format.layout import frame_runs
+from r2t.store.format.nodes import require_inside
+
+_MISSING = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Shape of one video's tokens and of the shards that hold them."""
+
+    layers: int
+    frames: int
+    tokens: int
+    width: int
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the whole array: [layers, frames, tokens, width]."""
+        return (self.layers, self.frames, self.tokens, self.width)
+
+    @property
+    def run_frames(self) -> int:
+        """Frames per shard file, padding included."""
+        return frame_runs(self.frames)[1]
+
+    @property
+    def chunk_shape(self) -> tuple[int, int, int, int]:
+        """Shape of an inner chunk: one layer of one run."""
+        return (1, self.run_frames, self.tokens, self.width)
+
+    @property
+    def shard_shape(self) -> tuple[int, int, int, int]:
+        """Shape of a shard: all layers of one run."""
+        return (self.layers, self.run_frames, self.tokens, self.width)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one inner chunk."""
+        return self.run_frames * self.tokens * self.width * self.dtype.itemsize
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index that ends a shard: offset and size of each chunk, then a checksum."""
+        return 16 * self.layers + 4
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes of a shard file in which each chunk lies once."""
+        return self.layers * self.chunk_bytes + self.index_bytes
+
+    def require(self, array: zarr.Array[Any], label: str) -> None:
+        """Raise `CorruptFeatureError` unless the array is laid out as format version 1 says."""
+        found = (array.shape, array.dtype, array.chunks, array.shards)
+        legal = (self.shape, self.dtype, self.chunk_shape, self.shard_shape)
+        if found != legal or not _is_plain(array, self.chunk_shape):
+            raise CorruptFeatureError(
+                f"{label}: tokens have (shape, dtype, chunks, shards) = {found}, format version 1 "
+                f"has {legal} here, uncompressed; extract this video again"
+            )
+
+
+def _is_plain(array: zarr.Array[Any], chunk_shape: tuple[int, ...]) -> bool:
+    """Whether chunks are bare little-endian numbers, with the index of offsets at a shard's end."""
+    metadata = cast("Any", array.metadata).to_dict()
+    codecs, separator = metadata["codecs"], metadata["chunk_key_encoding"]
+    if len(codecs) != 1 or separator != {
+        "name": "default",
+        "configuration": {"separator": "/"},
+    }:
+        return False
+    sharding = codecs[0]["configuration"]
+    numbers = {"name": "bytes", "configuration": {"endian": "little"}}
+    one_byte = {"name": "bytes"}
+    inner = tuple({k: v for k, v in codec.items() if v != {}} for codec in sharding["codecs"])
+    return (
+        inner == ((numbers,) if array.dtype.itemsize > 1 else (one_byte,))
+        and tuple(sharding["index_codecs"]) == (numbers, {"name": "crc32c"})
+        and str(getattr(sharding["index_location"], "value", sharding["index_location"])) == "end"
+        and tuple(sharding["chunk_shape"]) == chunk_shape
+    )
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """Consecutive bytes of a file on this machine."""
+
+    path: Path
+    offset: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive bytes of the shard that holds a run of frames."""
+
+    run: int
+    offset: int
+    num_bytes: int
+
+
+def find_spans(
+    layout: TokenLayout,
+    layers: range,
+    frames: range,
+    read_indexes: Callable[[range], Iterable[list[int]]],
+) -> list[Span]:
+    """Return where tokens lie, in C order of [layers, frames, …].
+
+    `read_indexes` yields each run's chunk offsets. It fails at the first shard that is not there,
+    since a foreign store may claim more of them than any memory holds.
+    """
+    step = layout.run_frames
+    frame_bytes = layout.chunk_bytes // step
+    runs = range(frames.start // step, (frames.stop - 1) // step + 1)
+    indexes = list(read_indexes(runs))
+    spans: list[Span] = []
+    for layer in layers:
+        for run, offsets in zip(runs, indexes, strict=True):
+            first = max(frames.start - run * step, 0)
+            stop = min(frames.stop - run * step, step)
+            start = offsets[layer] + first * frame_bytes
+            spans.append(Span(run, start, (stop - first) * frame_bytes))
+    return spans
+
+
+def locate_tokens(
+    folder: Path, layout: TokenLayout, layers: range, frames: range
+) -> list[ByteRange]:
+    """Return where the tokens of these layers and frames lie, in C order of [layers, frames, …].
+
+    Read one after another, the ranges are the array; so a reader may `preadv` them straight into
+    a buffer of its own. `folder` is the local folder of a token array that `TokenLayout.require`
+    accepted. Costs one open and one read of an index per shard; the answer stays true, because a
+    committed video never changes. Raises `CorruptFeatureError` on a missing or truncated shard or
+    chunk, and on an index whose checksum is wrong.
+    """
+
+    def path(run: int) -> Path:
+        return folder / shard_key("", run)
+
+    spans = find_spans(
+        layout, layers, frames, lambda runs: (_shard_index(path(run), layout) for run in runs)
+    )
+    return [ByteRange(path(span.run), span.offset, span.num_bytes) for span in spans]
+
+
+def read_ranges(ranges: Iterable[ByteRange], out: memoryview) -> None:
+    """Fill `out`, bytes, with ranges that `locate_tokens` found."""
+    done = 0
+    with contextlib.ExitStack() as opened:
+        descriptors: dict[Path, int] = {}
+        for part in ranges:
+            if part.path not in descriptors:
+                descriptors[part.path] = _open(part.path)
+                opened.callback(os.close, descriptors[part.path])
+            target = out[done : done + part.num_bytes]
+            _read_fully(descriptors[part.path], target, part.offset, part.path)
+            done += part.num_bytes
+
+
+def _open(path: Path) -> int:
+    """Open a plain file: no link, and no pipe, which might never answer."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise CorruptFeatureError(f"{path} is missing; extract this video again") from error
+    except OSError as error:
+        raise CorruptFeatureError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CorruptFeatureError(f"{path} is no file")
+    return descriptor
+
+
+def _shard_index(path: Path, layout: TokenLayout) -> list[int]:
+    require_inside(path)
+    descriptor = _open(path)
+    try:
+        size = os.fstat(descriptor).st_size
+        raw = os.pread(descriptor, layout.index_bytes, max(size - layout.index_bytes, 0))
+    finally:
+        os.close(descriptor)
+    return parse_index(raw, size, layout, str(path))
+
+
+def parse_index(raw: bytes, size: int, layout: TokenLayout, name: str) -> list[int]:
+    """Return the offset of each layer's chunk in a shard of `size` bytes that `raw` ends.
+
+    Raises `CorruptFeatureError` unless checksum, sizes and the file's length agree.
+    """
+    if size < layout.shard_bytes or len(raw) != layout.index_bytes:
+        raise CorruptFeatureError(
+            f"{name} is shorter than {layout.shard_bytes} bytes; extract this video again"
+        )
+    body, checksum = raw[:-4], struct.unpack("<I", raw[-4:])[0]
+    computed = cast("int", google_crc32c.value(body))  # pyright: ignore[reportUnknownMemberType]
+    if computed != checksum:
+        raise CorruptFeatureError(
+            f"{name}: the shard index fails its checksum; extract this video again"
+        )
+    entries = struct.unpack(f"<{2 * layout.layers}Q", body)
+    offsets = entries[0::2]
+    for offset, length in zip(offsets, entries[1::2], strict=True):
+        if (
+            offset == _MISSING
+            or length != layout.chunk_bytes
+            or offset + length > size - layout.index_bytes
+        ):
+            raise CorruptFeatureError(
+                f"{name}: a chunk is missing or has another size; extract this video again"
+            )
+    return list(offsets)
+
+
+def _read_fully(descriptor: int, target: memoryview, start: int, path: Path) -> None:
+    done = 0
+    while done < len(target):
+        count = os.preadv(descriptor, [target[done:]], start + done)
+        if count == 0:
+            raise CorruptFeatureError(f"{path} ends too early; extract this video again")
+        done += count
+
+
+def read_tokens(
+    folder: Path, layout: TokenLayout, layers: range, frames: range, out: NDArray[Any]
+) -> None:
+    """Fill out [layers, frames, tokens, width], C-contiguous, from a local token array."""
+    read_ranges(locate_tokens(folder, layout, layers, frames), out.data.cast("B"))
+
+
+def shard_key(folder: str, run: int) -> str:
+    """Return the key of a run's shard below that of its array."""
+    return f"{folder}/c/0/{run}/0/0".lstrip("/")

@@ -1,0 +1,266 @@
+"""Requests over http(s): of bounded size, given up where nothing comes, followed with care.
+
+fsspec reads a whole file where a server ignores the range that was asked for, takes whatever number
+of bytes is sent, and follows a redirection anywhere. So requests are made here, with the options
+that fsspec was configured with. Hubs and releases pass requests on to the host that stores a file.
+That host never gets the credentials, is named once, and must not be one that the first server could
+not reach but this machine can: a public server may not pass requests on to a private address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import warnings
+import weakref
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from urllib.parse import quote, urljoin, urlsplit
+
+import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
+
+from r2t.store.errors import ServerError, ServerWarning, StoreError
+from r2t.store.sources.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
+
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 30.0
+"""How long nothing may come; there is no limit for a request in all, which may be slow."""
+
+_MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
+_AS_IT_IS = ("", "identity")
+_LEGAL_IN_URLS = "%/:?#[]@!$&'()*+,;=~-._"
+_FOR_STRANGERS = ("proxy", "ssl")  # options that carry no credentials for the first server
+
+
+class TransientError(Exception):
+    """A request that may succeed if it is made again."""
+
+
+class _RefusedError(Exception):
+    """An address that a server may not send this machine to."""
+
+
+class HttpClient:
+    """Requests to one server, and to those that it passes them on to."""
+
+    def __init__(self, fs: Any, url: str) -> None:
+        """Take the options and the event loop of an HTTPFileSystem."""
+        self._fs = fs
+        self._origin = _origin(url)
+        self._sessions: dict[bool, Any] = {}
+        self._is_public: bool | None = None  # the server, once its address is known
+        self._named: set[str] = set()
+
+    def get(self, url: str, span: tuple[int, int] | None) -> bytes:
+        """Return a file, or some bytes of it, fewer where it ends.
+
+        A small file is read whole where the server ignores ranges.
+        """
+        return cast("bytes", fsspec.asyn.sync(self._fs.loop, self._get, url, span))  # pyright: ignore[reportUnknownMemberType]
+
+    def length(self, url: str) -> int:
+        """Ask how long a file is; fsspec takes whatever fails here for a file that is missing."""
+        return cast("int", fsspec.asyn.sync(self._fs.loop, self._length, url))  # pyright: ignore[reportUnknownMemberType]
+
+    async def _get(self, url: str, span: tuple[int, int] | None) -> bytes:
+        headers = {"Accept-Encoding": "identity"}
+        limit = MAX_READ_BYTES
+        if span is not None:
+            headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
+            limit = span[1] - span[0]
+        async with self._request("GET", url, headers) as response:
+            status = cast("int", response.status)
+            _require_status(status, url)
+            if status == 416:  # the file ends before the range begins
+                return b""
+            if span is None or status == 206:
+                kind = StoreError if span is None else ServerError
+                return await _body(response, url, limit, kind)
+            told = response.headers.get("Content-Length", "")
+            if not told.isdigit() or int(told) > MAX_WHOLE_BYTES:
+                raise ServerError(
+                    f"{url}: the server ignores ranges (it answers {status}, not 206), so reading "
+                    "a part would move the whole; serve the store with one that knows them, such "
+                    "as nginx, or copy it here"
+                )
+            return (await _body(response, url, int(told), ServerError))[slice(*span)]
+
+    async def _length(self, url: str) -> int:
+        headers = {"Accept-Encoding": "identity"}
+        for method in ("HEAD", "GET"):  # not every server, or signed URL, allows the former
+            async with self._request(method, url, headers) as response:
+                status = cast("int", response.status)
+                if method == "HEAD" and status >= 400 and status not in (404, 410, *_BUSY):
+                    continue
+                _require_status(status, url)
+                told = response.headers.get("Content-Length", "")
+                if told.isdigit() and response.headers.get("Content-Encoding", "") in _AS_IT_IS:
+                    return int(told)
+        raise ServerError(f"{url}: the server does not say how large it is")
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> AsyncGenerator[Any]:
+        """Yield the answer of the server, or of the one that it passes the request on to."""
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=IDLE_SECONDS
+        )
+        current = url
+        for _ in range(_MAX_REDIRECTS + 1):
+            is_own = _origin(current) == self._origin
+            options = {
+                name: value
+                for name, value in self._fs.kwargs.items()
+                if is_own or name in _FOR_STRANGERS
+            }
+            options["headers"] = {**options.get("headers", {}), **headers}
+            try:
+                self._judge_literal(current)
+                response = await self._session(is_own).request(
+                    method, _exactly(current), allow_redirects=False, timeout=timeout, **options
+                )
+            except _RefusedError as error:
+                raise ServerError(f"{url}: {error}") from error
+            async with response:
+                target = response.headers.get("Location")
+                if response.status not in _REDIRECTS or not target:
+                    yield response
+                    return
+            current = self._followed(url, current, target)
+        raise ServerError(f"{url}: the server passes the request on over {_MAX_REDIRECTS} times")
+
+    def _followed(self, url: str, current: str, target: str) -> str:
+        """Return where a redirection leads, if it may be followed."""
+        following = quote(urljoin(current, target), safe=_LEGAL_IN_URLS)
+        before, after = urlsplit(current), urlsplit(following)
+        legal = ("https",) if before.scheme == "https" else ("http", "https")
+        if after.scheme not in legal or not after.hostname:
+            raise ServerError(
+                f"{url}: the server passes the request on to {after.scheme}://{after.hostname}, "
+                f"which is not followed: only {' and '.join(legal)} is"
+            )
+        host = after.hostname
+        if host != urlsplit(url).hostname and host not in self._named:
+            self._named.add(host)
+            warnings.warn(
+                f"{urlsplit(url).hostname} passes requests on to {host}, which gets no credentials",
+                ServerWarning,
+                stacklevel=2,
+            )
+        return following
+
+    def _session(self, is_own: bool) -> Any:
+        """Return a session on fsspec's loop, for the server itself or for others."""
+        import aiohttp
+
+        if is_own not in self._sessions:
+            given: dict[str, Any] = dict(self._fs.client_kwargs)
+            if not is_own:
+                given = {"trust_env": given["trust_env"]} if "trust_env" in given else {}
+            options: dict[str, Any] = {
+                "connector": aiohttp.TCPConnector(resolver=_resolver(self)),
+                **given,
+            }
+            session = aiohttp.ClientSession(**options)
+            weakref.finalize(self, self._fs.close_session, self._fs.loop, session)
+            self._sessions[is_own] = session
+        return self._sessions[is_own]
+
+    def _judge_literal(self, url: str) -> None:
+        """Judge an address that a URL gives as such, which is not resolved."""
+        host = urlsplit(url).hostname or ""
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return
+        self.judge(host, [host])
+
+    def judge(self, host: str, addresses: list[str]) -> None:
+        """Raise unless a host may be connected to at these addresses.
+
+        They are those that are connected to, so that a name which resolves to another address the
+        next time gains nothing.
+        """
+        public = [_is_public(address) for address in addresses]
+        if host == self._origin[1] and self._is_public is None:
+            self._is_public = any(public)
+        if self._is_public and not all(public):
+            raise _RefusedError(
+                f"this leads from a public server to {host} at {', '.join(addresses)}, which is a "
+                "private address: it is not followed"
+            )
+
+
+def _resolver(client: HttpClient) -> Any:
+    """Return aiohttp's resolver, which shows the client each address before it is used."""
+    import aiohttp
+    from aiohttp.abc import AbstractResolver
+
+    own = weakref.ref(client)
+
+    class Resolver(AbstractResolver):
+        def __init__(self) -> None:
+            self._inner = aiohttp.DefaultResolver()
+
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> Any:
+            found = await self._inner.resolve(host, port, family)
+            judge = own()
+            if judge is not None:
+                judge.judge(host, [each["host"] for each in found])
+            return found
+
+        async def close(self) -> None:
+            await self._inner.close()
+
+    return Resolver()
+
+
+def _is_public(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        found = found.ipv4_mapped or found.sixtofour or found
+    return found.is_global
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", port
+
+
+def _exactly(url: str) -> Any:
+    """Return what aiohttp asks for as it is; of a plain text it would undo some escapes."""
+    import yarl  # comes with aiohttp, which only an extra brings
+
+    return yarl.URL(url, encoded=True)
+
+
+async def _body(response: Any, url: str, limit: int, kind: type[StoreError]) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_chunked(2**20):
+        body += piece
+        if len(body) > limit:
+            raise kind(f"{url}: the server sends more than the {limit} bytes asked")
+    told = response.headers.get("Content-Length")
+    if told is not None and told.isdigit() and len(body) != int(told):
+        raise TransientError(f"{len(body)} of {told} bytes arrived")
+    return bytes(body)
+
+
+def _require_status(status: int, url: str) -> None:
+    if status in (404, 410):
+        raise FileNotFoundError(url)
+    if status in (401, 403):
+        raise PermissionError(f"the server answers {status}")
+    if status in _BUSY:
+        raise TransientError(f"the server answers {status}")
+    if status >= 300 and status != 416:
+        raise ServerError(f"{url}: the server answers {status}")

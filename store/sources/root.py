@@ -1,0 +1,109 @@
+"""Opening a store as far as its header: what is known before any part or video is read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import zarr
+from zarr.core.sync import sync
+from zarr.errors import ContainsArrayError, GroupNotFoundError
+
+from r2t.store.errors import StoreError
+from r2t.store.format.nodes import FolderStore, open_group
+from r2t.store.schema import FORMAT_VERSION, FeatureSpec
+from r2t.store.sources.cache import ByteCache
+from r2t.store.sources.fsspec import RemoteFolder
+from r2t.store.sources.source_store import SourceStore
+from r2t.store.sources.sources import Source
+from r2t.store.sources.zipped import ZippedFolder
+
+_ZIP = re.compile(r"zip(://)?::", re.IGNORECASE)
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class StoreRoot:
+    """The group of a store and what its header says; `path` is None where it is not a folder."""
+
+    location: str
+    group: zarr.Group
+    path: Path | None
+    spec: FeatureSpec
+    provenance: dict[str, Any]
+
+    def require_path(self, action: str) -> Path:
+        """Return the store's folder; raise `StoreError` if it has none on this machine."""
+        if self.path is None:
+            raise StoreError(f"{self.location} is remote: copy it to a local disk to {action}")
+        return self.path
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a location is one that fsspec opens, rather than a path."""
+    return _URL.match(str(location)) is not None
+
+
+def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot:
+    """Open a store as far as its header: a folder or a zip on this machine, or a URL.
+
+    `cache` keeps tokens of a store that is not on this machine.
+    """
+    text = str(location)
+    # Resolved, because unfinished work must lie on the disk that the store is really on.
+    path = None if is_url(text) else Path(text).resolve()
+    if path is not None and not path.exists():
+        raise StoreError(f"{text} does not exist; `r2t extract --store {text}` makes it")
+    if path is not None and path.is_file() and path.suffix.lower() == ".zip":
+        path, store = None, SourceStore(ZippedFolder(path), cache)
+    elif path is not None:
+        store = FolderStore(path, read_only=True)
+    else:
+        store = SourceStore(_remote_source(text), cache)
+    try:
+        group = open_group(store, "r")
+    except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:
+        if sync(store.exists("index/zarr.json")):
+            raise StoreError(
+                f"{text}/zarr.json is missing, though the rest of a store is there: was it copied "
+                "halfway? Copy it again"
+            ) from error
+        raise StoreError(f"{text} is no Zarr v3 group, so no r2t feature store") from error
+    except StoreError:
+        raise
+    except Exception as error:  # of damaged metadata, and of folders that cannot be read
+        raise StoreError(
+            f"cannot read {text}/zarr.json: {error!r}; only another copy of the store has what it "
+            "said: copy it again"
+        ) from error
+    return StoreRoot(text, group, path, *_read_header(group, text))
+
+
+def _remote_source(url: str) -> Source:
+    """Return the files behind a URL, whose zip may be named by `zip::` or by its suffix."""
+    if zipped := _ZIP.match(url):
+        inner = url[zipped.end() :]
+        return ZippedFolder(inner if is_url(inner) else Path(inner).resolve())
+    if urlsplit(url).path.lower().endswith(".zip"):
+        return ZippedFolder(url)
+    return RemoteFolder(url)
+
+
+def _read_header(group: zarr.Group, location: str) -> tuple[FeatureSpec, dict[str, Any]]:
+    found = group.attrs.get("r2t")
+    if not isinstance(found, dict):
+        raise StoreError(f"{location} is a Zarr group but no r2t feature store")
+    header = cast("dict[str, Any]", found)
+    if header.get("format_version") != FORMAT_VERSION:
+        raise StoreError(
+            f"{location} has format version {header.get('format_version')!r}, this r2t reads "
+            f"version {FORMAT_VERSION}; install a newer r2t"
+        )
+    identity, provenance = header.get("identity"), header.get("provenance")
+    if not (isinstance(identity, dict) and isinstance(provenance, dict)):
+        raise StoreError(f"{location}: the store's identity or provenance is damaged")
+    spec = FeatureSpec.from_dict(cast("dict[str, Any]", identity))
+    return spec, cast("dict[str, Any]", provenance)

@@ -1,0 +1,98 @@
+"""`r2t calibrate` writes into the run's folder what it prints."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from demo_run import presence_rule
+from tiny_store import make_store, tiny_config
+from typer.testing import Result
+
+from r2t.cli.commands.calibrate import calibrate
+from r2t.store import FeatureStore
+from r2t.train.grounding import presence_choice
+from r2t.train.grounding.presence import save_rule
+from r2t.train.model.model import R2Model
+from r2t.train.run.checkpoint import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    store = make_store(tmp_path / "feats.zarr")
+    config = tiny_config(store)
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(config, {"identity": store.spec.to_dict()}, resume=False)
+    folder.save_weights("best", R2Model(config.model))
+    return folder.path
+
+
+@pytest.fixture
+def told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every video sentences of its own."""
+    given = FeatureStore.annotations
+
+    def distinct(store: FeatureStore, *args: str | None) -> list[object]:
+        return [replace(row, query=f"{row.video_id} {row.query}") for row in given(store, *args)]
+
+    monkeypatch.setattr(FeatureStore, "annotations", distinct)
+
+
+def test_the_rule_is_in_the_folder(
+    run_command: Callable[..., Result], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_choice, "choose_rule", lambda *_, **__: presence_rule(0.25))
+    asked = ("--store", tmp_path / "feats.zarr", "--checkpoint", run, "--device", "cpu")
+    answer = run_command(calibrate, *asked, "--json", "--absent", 1)
+    assert answer.exit_code == 0, answer.stderr
+    printed = json.loads(answer.stdout)
+    written = json.loads((run / "presence.json").read_text())
+    assert printed.pop("beats_chance") is True
+    assert printed.items() <= written.items()
+    text = run_command(calibrate, *asked)
+    assert "present from a saliency of 0.250: right for 90% of 100 sentences" in text.stdout
+    assert f"written: {run / 'presence.json'}" in text.stderr
+
+
+@pytest.mark.usefixtures("told_apart")
+def test_a_rule_at_chance_is_not_written(
+    run_command: Callable[..., Result], run: Path, tmp_path: Path
+) -> None:
+    asked = ("--store", tmp_path / "feats.zarr", "--checkpoint", run, "--device", "cpu")
+    answer = run_command(calibrate, *asked, "--absent", 1)
+    assert answer.exit_code == 1
+    assert "of 4 sentences of the video" in answer.stdout
+    assert "not written: this tells them apart no better than chance" in answer.stderr
+    assert not (run / "presence.json").exists()
+    save_rule(run, presence_rule(0.25), {})
+    before = (run / "presence.json").read_bytes()
+    answer = run_command(calibrate, *asked, "--absent", 1, "--json")
+    assert answer.exit_code == 1
+    assert json.loads(answer.stdout)["beats_chance"] is False
+    assert "presence.json, which is there from before, stays in use" in answer.stderr
+    assert (run / "presence.json").read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_question(
+    run_command: Callable[..., Result], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    answer = run_command(calibrate, "--store", tmp_path / "feats.zarr", "--checkpoint", run)
+    assert answer.exit_code == 2
+    assert f"cannot write into {run}: Read-only file system" in answer.stderr
+
+
+def test_one_video_has_no_other_to_borrow_from(
+    run_command: Callable[..., Result], run: Path, tmp_path: Path
+) -> None:
+    asked = ("--store", tmp_path / "feats.zarr", "--checkpoint", run, "--split", "test")
+    answer = run_command(calibrate, *asked)
+    assert answer.exit_code == 2
+    assert "fewer than two videos in split 'test'" in answer.stderr

@@ -1,0 +1,357 @@
+"""`r2t extract` as it is typed: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import typer
+from barcode_videos import write_two_streams
+from typer.testing import CliRunner
+
+from r2t.cli.commands.extract.extract import extract
+from r2t.store.check.verify import verify
+from r2t.store.feature_store import FeatureStore
+
+app = typer.Typer()
+app.command()(extract)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one video of three seconds and an annotation of it."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    with av.open(str(folder / "wall.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(4))
+        stream.width, stream.height = 64, 48
+        for shade in range(12):
+            picture = np.full((48, 64, 3), 10 * shade, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    write_annotations(folder / "queries_val.jsonl", "wall")
+    return folder
+
+
+def write_annotations(path: Path, video_id: str) -> None:
+    row = {
+        "qid": 7,
+        "query": "a wall grows brighter",
+        "duration": 3,
+        "vid": video_id,
+        "relevant_windows": [[0, 2]],
+    }
+    path.write_text(json.dumps(row) + "\n")
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    # Nothing but an exit may leave a command: a traceback would be a defect.
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_folder_becomes_a_store_and_a_second_run_skips_it(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "feats.zarr"
+    command = ("--videos", folder, "--model", clip_folder, "--store", store, "--fps", 1)
+    status, out, err = run(*command, "--layers", "3,4", "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert (answer["done"], answer["num_frames"], answer["num_new_queries"]) == (["wall"], 3, 1)
+    assert answer["complete"] is True
+    assert answer["bottleneck"] in answer["stages"]
+    assert [stage["num_frames"] for stage in answer["stages"].values()] == [3, 3, 3]
+    assert all(stage["frames_per_second"] > 0 for stage in answer["stages"].values())
+    opened = FeatureStore.open(store)
+    assert opened.spec.vision_layers == (3, 4)
+    assert opened.annotations("val")[0].query_id == "7"
+    assert opened.provenance["pretrained"] == "folder"
+    assert opened.provenance["model"] == str(clip_folder)
+    status, out, err = run(*command, "--layers", 2)
+    assert status == 0
+    assert "0 extracted, 1 skipped (stored already); 0 new queries, 1 stored already" in out
+    status, _, err = run(*command, "--layers", 3)
+    assert status == 2
+    assert f"--layers (vision): [3, 4] in {store}, [2, 3, 4] in this run" in err
+
+
+def test_random_weights_are_recorded_as_such(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "feats.zarr"
+    video = folder / "wall.mp4"
+    status, out, err = run(
+        "--videos", video, "--model", clip_folder, "--pretrained", "none", "--store", store
+    )
+    assert status == 0, err
+    assert "1 new query" in out  # the annotations beside the one video are found
+    provenance = FeatureStore.open(store).provenance
+    assert provenance["pretrained"] == "none"
+    assert "random weights" in provenance["warning"]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("options", "choice", "taken"),
+    [(("--fps", 1), "best", 1), (("--preset", "charades"), "first", 0)],
+)
+def test_a_preset_takes_the_first_of_several_streams_and_says_so(
+    clip_folder: Path, tmp_path: Path, options: tuple[object, ...], choice: str, taken: int
+) -> None:
+    video = write_two_streams(tmp_path / "two.mkv", default=1)
+    command = ("--videos", video, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    status, _, err = run(*command, *options)
+    assert status == 0, err
+    assert err.count(f"of its 2 video streams, stream {taken} is taken: the {choice}") == 1
+    store = FeatureStore.open(tmp_path / "feats.zarr")
+    assert store.provenance["stream_choice"] == choice
+    assert store.index_row("two")["decoder"].endswith(f", stream {taken}")
+    assert store.spec.frame_rate == 1
+    # No part of the identity: the other rule may add to the same store.
+    other = ("--preset", "charades") if choice == "best" else ("--fps", 1)
+    assert run(*command, *other)[0] == 0
+
+
+def test_failures_are_named_and_give_status_1(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.mp4").write_bytes(b"no video")
+    write_annotations(folder / "extra.jsonl", "absent")
+    command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    command += ("--annotations", f"train={folder / 'extra.jsonl'}", "--json")
+    status, out, err = run(*command)
+    assert status == 1
+    assert "failed: broken: " in err
+    assert "annotated, but there is no such video: absent" in err
+    answer = json.loads(out)
+    assert list(answer["failed"]) == ["broken"]
+    assert answer["missing_videos"] == {"absent": 1}
+    assert answer["num_withheld_queries"] == 1
+    status, out, err = run(*command)
+    assert status == 1
+    assert "add --retry-failed to try again: broken" in err
+    assert "failed: broken: " not in err
+    status, _, err = run(*command, "--retry-failed")
+    assert status == 1
+    assert "failed: broken: " in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--videos", "nowhere"], "there is no such folder or video"),
+        (["--videos", "."], "it holds no videos"),
+        (["--model", "ViT-B-31"], "did you mean ViT-B-32"),
+        (["--pretrained", "missing.safetensors"], "no weight file missing.safetensors"),
+        (["--layers", "5"], "last 1 to 4"),
+        (["--memory-limit", "0.1GB"], "a decoder needs at least 0.5 GB"),
+        (["--dask", "local:many"], "give local:N with N workers"),
+        (["--only", "nobody"], "there is no video nobody among the 1 found"),
+        (["--device", "abacus"], "device 'abacus'"),
+        (["--annotations", "nothing.jsonl"], "nothing.jsonl"),
+        (["--annotations", "dev=nothing.jsonl"], "is none of train, val, test"),
+        (["--store", "s3://bucket/feats.zarr"], "local disk"),
+    ],
+)
+def test_what_cannot_be_met_is_one_line_and_status_2(
+    folder: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    defaults = {"--videos": str(folder), "--model": str(clip_folder)}
+    for name, value in defaults.items():
+        if name not in options:
+            options = [*options, name, value]
+    status, out, err = run(*options)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dask", "local:many"], "give local:N with N workers"),
+        (["--dask", "tcp://127.0.0.1:9"], "cannot be reached"),
+        (["--store", "s3://bucket/feats.zarr"], "local disk"),
+    ],
+)
+def test_places_are_refused_before_clip_is_loaded(
+    options: list[str],
+    message: str,
+    folder: Path,
+    clip_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded first")
+
+    monkeypatch.setattr("r2t.extract.clip.clip.FrozenClip.load", load)
+    status, _, err = run("--videos", folder, "--model", clip_folder, *options)
+    assert status == 2
+    assert message in err
+
+
+def test_the_command_runs_as_a_program(folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    program = (
+        "import typer; from r2t.cli.commands.extract.extract import extract; typer.run(extract)"
+    )
+    command = [sys.executable, "-c", program, "--videos", str(folder), "--model", str(clip_folder)]
+    finished = subprocess.run(
+        [*command, "--store", str(tmp_path / "feats.zarr")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "1 extracted; 1 new query" in finished.stdout
+    assert len(finished.stdout.splitlines()) == len(finished.stderr.splitlines()) == 1
+    assert "bound by " in finished.stderr
+
+
+class TestDryRun:
+    def test_tells_frames_bytes_and_time_and_writes_nothing(
+        self, folder: Path, clip_folder: Path, tmp_path: Path
+    ) -> None:
+        store = tmp_path / "feats.zarr"
+        command = ("--videos", folder, "--model", clip_folder, "--store", store, "--fps", 1)
+        status, out, err = run(*command, "--dry-run", "--json")
+        assert status == 0, err
+        assert not store.exists()
+        plan = json.loads(out)
+        assert (plan["num_videos"], plan["num_frames"], plan["num_queries"]) == (1, 3, 1)
+        assert plan["num_bytes"] == 4 * 3 * 5 * 32 * 2
+        assert plan["seconds"] >= plan["encode_seconds"] > 0
+        tiers = {
+            (tier["num_layers"], tier["cls_only"], tier["dtype"]): tier["num_bytes"]
+            for tier in plan["tiers"]
+        }
+        assert tiers[2, False, "float16"] * 2 == tiers[4, False, "float16"] == plan["num_bytes"]
+        assert tiers[1, True, "int8"] == 3 * 32 + 2 * 4 * 32
+
+        assert run(*command)[0] == 0
+        written = sum(f.stat().st_size for f in store.glob("videos/*/tokens/c/**/*") if f.is_file())
+        assert plan["num_bytes"] <= written <= plan["num_bytes"] + 200  # the shard's index
+        status, out, _ = run(*command, "--dry-run")
+        assert status == 0
+        assert "0 videos" in out
+        assert "1 stored already" in out
+        assert "← this run" in out
+        status, _, err = run(*command, "--dry-run", "--layers", 3)
+        assert status == 2
+        assert "--layers (vision)" in err
+
+    def test_names_what_would_fail(self, folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+        (folder / "broken.mp4").write_bytes(b"no video")
+        command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+        status, out, err = run(*command, "--dry-run")
+        assert status == 1
+        assert "1 video," in out
+        assert "would fail: broken: " in err
+
+
+def test_only_the_named_videos_are_extracted(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("second", "third"):
+        (folder / f"{name}.mp4").write_bytes((folder / "wall.mp4").read_bytes())
+    chosen = tmp_path / "ids.txt"
+    chosen.write_text("third\n\nwall\n")
+    command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    status, out, err = run(*command, "--only", chosen, "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert sorted(answer["done"]) == ["third", "wall"]
+    assert answer["num_new_queries"] == 1
+    status, out, err = run(*command, "--only", "second", "--json")
+    assert (status, json.loads(out)["done"], json.loads(out)["missing_videos"]) == (
+        0,
+        ["second"],
+        {},
+    )
+    status, _, err = run(*command, "--only", "second", "--only", "fourth", "--only", "fifth")
+    assert status == 2
+    assert "there is no video fourth, fifth among the 3 found" in err
+
+
+def test_a_preset_is_a_frame_rate(folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    assert run(*command, "--preset", "charades")[0] == 0
+    assert FeatureStore.open(tmp_path / "feats.zarr").spec.frame_rate == 1.0
+    status, _, err = run(*command, "--preset", "charades", "--fps", 2)
+    assert status == 2
+    assert "--preset charades is 1.0 frames a second, --fps 2: give one" in err
+
+
+@pytest.mark.stress
+def test_killed_extractions_are_completed_by_the_next(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    """Kill the command five times, each time later, then let it end."""
+    for number in range(12):
+        shutil.copy(folder / "wall.mp4", folder / f"wall{number}.mp4")
+    store = tmp_path / "feats.zarr"
+    command = [sys.executable, "-m", "r2t.cli", "extract", "--videos", folder, "--store", store]
+    command += ["--model", clip_folder, "--layers", "2", "--fps", "1"]
+    num_killed, seconds = 0, 1.0
+    whole: set[str] = set()
+    while True:
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE)
+        try:
+            process.communicate(timeout=None if num_killed == 5 else seconds)
+            if num_killed == 5:
+                break
+            seconds *= 0.7  # it was quicker than the signal
+            shutil.rmtree(store)
+            whole = set()
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            num_killed, seconds = num_killed + 1, seconds + 0.7
+            if store.exists():
+                opened = FeatureStore.open(store)
+                names = [f"wall{number}" for number in range(12)]
+                there = {name for name in names if opened.has_video(name)}
+                assert whole <= there
+                whole = there
+                for name in there:
+                    assert opened.read_video(name).num_frames == 3
+    assert process.returncode == 0
+    assert verify(store).faults == ()
+    assert len(FeatureStore.open(store).videos) == 13
+
+
+def test_one_video_is_extracted_with_its_own_rows(
+    folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "more.csv").write_text("video;query;start;end\nwall.mp4;a;0;1\nother;b;0;1\n")
+    (folder / "rows.xlsx").write_bytes(b"PK")
+    monkeypatch.chdir(folder)
+    options = ("--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    status, out, err = run("--videos", "wall.mp4", *options)
+    assert status == 0, err
+    assert "2 new queries" in out
+    assert "1 query of other videos than wall.mp4 left out" in err
+    assert "passed over: rows.xlsx: a spreadsheet: save it as CSV" in err
+    # The video lies here, and is no list of ids.
+    status, _, err = run("--videos", ".", "--only", "wall.mp4", *options)
+    assert status == 0, err
+    status, _, err = run("--videos", ".", "--only", "Wall", *options)
+    assert (status, "Wall (there is 'wall', in other letters)" in err) == (2, True)

@@ -1,0 +1,109 @@
+"""A rule of presence on the demo world: one that is written tells on videos it never saw.
+
+The saliency is the frozen CLIP's own similarity, which knows this world without training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.similarity import similarity
+from r2t.extract.config import ExtractConfig
+from r2t.extract.demo.world import make_world
+from r2t.extract.pipeline import extract
+from r2t.extract.video.frames import find_videos
+from r2t.store import FeatureStore, QueryFeatures
+from r2t.store.datasets.datasets import read_annotations
+from r2t.store.frame_source import FrameSource, stored_video
+from r2t.train.grounding import presence_choice
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.presence import PresenceRule
+from r2t.train.grounding.presence_choice import choose_rule
+from r2t.train.grounding.presence_scores import PresenceScores
+from r2t.train.grounding.window_plan import WindowPlan
+from r2t.train.model.decode import Grounding
+
+
+class Similar(Grounder):
+    """In the place of a trained model: frames are as salient as CLIP finds them."""
+
+    def __init__(self, clip: FrozenClip, *, shuffled: bool) -> None:
+        self.clip = clip
+        self.generator = np.random.default_rng(0) if shuffled else None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def asked(self, source: FrameSource, queries: Sequence[QueryFeatures]) -> list[Grounding]:
+        curves = similarity(self.clip, source.read(slice(0, source.num_frames)), queries)[:, :, 0]
+        if self.generator is not None:
+            curves = self.generator.permutation(curves)
+        moments = np.zeros((0, 3))
+        rate, duration = source.frame_rate_fps, source.duration_seconds
+        return [Grounding(moments, curve, rate, duration) for curve in curves]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrozenClip, FeatureStore]:
+    folder = tmp_path_factory.mktemp("world")
+    rows = [
+        row
+        for split in ("val", "test")
+        for row in read_annotations(make_world(folder / "v", num_videos=10, seed=0, split=split))
+    ]
+    clip = FrozenClip.load("r2t-demo", layers=1)
+    config = ExtractConfig(frame_rate=1.0, num_workers=1)
+    spec = clip.spec(config.frame_rate, config.dtype)
+    store = FeatureStore.create(folder / "feats.zarr", spec, clip.provenance())
+    assert extract(config, clip, store, find_videos(folder / "v"), rows).complete
+    return clip, FeatureStore.open(folder / "feats.zarr")
+
+
+def chosen(
+    model: Similar, store: FeatureStore, split: str, monkeypatch: pytest.MonkeyPatch
+) -> PresenceRule:
+    def ground_stored(
+        grounder: Similar, store: FeatureStore, asked: Mapping[str, Sequence[str]], *_: Any
+    ) -> Iterator[list[Grounding]]:
+        for video_id, query_ids in asked.items():
+            queries = [store.read_query(query_id) for query_id in query_ids]
+            yield grounder.asked(stored_video(store, video_id), queries)
+
+    monkeypatch.setattr(presence_choice, "ground_stored", ground_stored)
+    return choose_rule(model, store, store.annotations(split), plan=WindowPlan(None))
+
+
+def test_a_rule_that_beats_chance_does_so_on_other_videos(
+    world: tuple[FrozenClip, FeatureStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, store = world
+    rule = chosen(Similar(clip, shuffled=False), store, "val", monkeypatch)
+    assert rule.beats_chance
+    seen: list[PresenceScores] = []
+    choose = PresenceRule.choose
+
+    def watched(scores: PresenceScores) -> PresenceRule:
+        seen.append(scores)
+        return choose(scores)
+
+    monkeypatch.setattr(PresenceRule, "choose", watched)
+    chosen(Similar(clip, shuffled=False), store, "test", monkeypatch)
+    (scores,) = seen
+    recall = float((scores.present >= rule.threshold).mean())
+    rejected = float((scores.absent < rule.threshold).mean())
+    assert (recall + rejected) / 2 > 0.65
+
+
+def test_answers_to_other_sentences_beat_nothing(
+    world: tuple[FrozenClip, FeatureStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, store = world
+    rule = chosen(Similar(clip, shuffled=True), store, "val", monkeypatch)
+    assert not rule.beats_chance

@@ -1,0 +1,246 @@
+"""The same extraction on a cluster of real processes, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import signal
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import dask.config
+import numpy as np
+import pytest
+import torch
+from barcode_videos import Recipe, write_video
+from distributed import Client, Future, LocalCluster
+from distributed.comm.core import CommClosedError
+from features import small_spec
+
+from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.config import ExtractConfig
+from r2t.extract.pipeline import ExtractReport, extract
+from r2t.extract.run import cluster as cluster_module
+from r2t.extract.run.cluster import Cluster, ClusterRun, open_cluster
+from r2t.extract.run.local_cluster import visible_devices
+from r2t.extract.run.local_run import Progress
+from r2t.extract.video.decode_ahead import VideoJob
+from r2t.store.errors import ConfigError, VideoWarning
+from r2t.store.feature_store import FeatureStore
+
+
+def test_local_workers_take_the_gpus_in_turn() -> None:
+    assert visible_devices(3, 0) == [None, None, None]
+    assert visible_devices(3, 2) == ["0", "1", "0"]
+    assert visible_devices(2, 8) == ["0", "1"]
+    assert visible_devices(3, 4, already="5,7") == ["5", "7", "5"]
+
+
+@pytest.mark.parametrize(
+    ("device", "already", "visible", "theirs"),
+    [
+        (None, "", ["0", "1"], None),
+        ("cuda", "", ["0", "1"], "cuda"),
+        ("cuda:1", "", ["1", "1"], "cuda"),
+        (torch.device("cuda", 1), "5,7", ["7", "7"], "cuda"),
+        ("cpu", "", ["0", "1"], "cpu"),
+    ],
+)
+def test_local_workers_take_the_gpu_that_was_asked_for(
+    device: str | torch.device | None,
+    already: str,
+    visible: list[str],
+    theirs: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[Sequence[str | None]] = []
+
+    @contextmanager
+    def local(visible: Sequence[str | None], _: int) -> Generator[object]:
+        started.append(visible)
+        yield object()
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", already)
+    monkeypatch.setattr(cluster_module, "local_cluster", local)
+    monkeypatch.setattr(cluster_module, "_client", nullcontext)
+    with open_cluster("local:2", {"name": "r2t-demo", "device": device}) as cluster:
+        assert cluster.clip_arguments == {"name": "r2t-demo", "device": theirs}
+    assert started == [visible]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("local:", "give local:N"),
+        ("local:0", "give local:N"),
+        ("localhost", "tcp://HOST:PORT"),
+        ("tcp://localhost", "tcp://HOST:PORT"),
+        ("tcp://localhost:99999", "cannot be reached"),
+        ("127.0.0.1:9", "cannot be reached"),
+        ("tcp://127.0.0.1:9", "start them with `dask scheduler`"),
+    ],
+)
+def test_a_cluster_that_is_not_there(
+    address: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_CONNECT_SECONDS", 0.5)
+    with pytest.raises(ConfigError, match=message), open_cluster(address, {}):
+        pytest.fail("nothing to connect to")
+
+
+class LostScheduler:
+    """A client whose scheduler goes away as soon as anything is asked."""
+
+    status = "closed"
+
+    def nthreads(self) -> dict[str, int]:
+        if self.status == "closed":
+            raise CommClosedError("in <TCP (closed)>: Stream is closed")
+        return {"tcp://worker": 1}
+
+    def register_plugin(self, *_: object, **__: object) -> None:
+        raise CommClosedError("in <TCP (closed)>: Stream is closed")
+
+    def cancel(self, _: object) -> None:
+        raise RuntimeError("the client is closed")
+
+
+class LostResult(Future):
+    """A task that was done, whose outcome cannot be fetched any more."""
+
+    @property
+    def status(self) -> Literal["finished"]:
+        return "finished"
+
+    def __init__(self) -> None:
+        self.key = ("extract", "dog")
+
+    def __del__(self) -> None:
+        pass
+
+    def result(self, timeout: object = None) -> Any:
+        raise CommClosedError("in <TCP (closed) ConnectionPool.gather>: Stream is closed")
+
+
+@pytest.mark.parametrize("step", ["register", "wait", "take"])
+def test_a_scheduler_that_is_lost_is_one_error(step: str, tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
+    client = LostScheduler()
+    client.status = "running"
+    run = ClusterRun(Cluster(client, {}), ExtractConfig(frame_rate=1.0), store, print, num_videos=1)
+    client.status = "closed"
+    with store.writer() as writer:
+        steps = {
+            "register": lambda: run.extract_videos(
+                writer, [VideoJob("dog", tmp_path / "dog.mp4", 1.0)]
+            ),
+            "wait": lambda: run._next(queue.SimpleQueue()),
+            "take": lambda: run._take(LostResult()),
+        }
+        with pytest.raises(ConfigError, match="scheduler was lost"):
+            steps[step]()
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> list[Path]:
+    """Eight videos of five seconds and an empty file."""
+    good = write_video(tmp_path / "good", Recipe())
+    videos = [tmp_path / "videos" / f"v{number}.mp4" for number in range(8)]
+    videos[0].parent.mkdir()
+    for path in videos:
+        os.link(good, path)
+    videos.append(tmp_path / "videos" / "empty.mp4")
+    videos[-1].touch()
+    return videos
+
+
+def require_reported(report: ExtractReport) -> None:
+    """Check that eight videos are reported done, and the empty one set aside."""
+    assert sorted(report.done) == [f"v{number}" for number in range(8)]
+    assert list(report.failed) == ["empty"]
+    assert "is empty" in report.quarantine_path.read_text()
+    assert report.num_frames == 8 * 5
+    counts = {stage.name: stage.num_frames for stage in report.stages}
+    assert counts == {"decode": 40, "encode": 40, "write": 40}
+
+
+def require_stored(clip: FrozenClip, location: str, good: Path) -> None:
+    """Check that eight videos are stored and indexed, whole and nothing else."""
+    ids = [f"v{number}" for number in range(8)]
+    expected = clip.encode_video(good, 1.0).tokens
+    store = FeatureStore.open(location)
+    assert sorted(store.videos["video_id"]) == ids
+    for video_id in ids:
+        tokens = store.read_video(video_id).tokens
+        np.testing.assert_allclose(tokens, expected, rtol=2e-3, atol=2e-3)
+    assert not list(Path(location).parent.glob("*.partial"))
+
+
+def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[Path]) -> None:
+    arguments = {"name": str(clip_folder), "layers": 2, "device": "cpu"}
+    clip = FrozenClip.load(**arguments)
+    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
+    seen: list[Progress] = []
+    config = ExtractConfig(frame_rate=1.0)
+    jumping = tuple(seconds + (20 if seconds >= 2 else 0) for seconds in Recipe().times)
+    videos[7] = write_video(videos[7], Recipe(".ts", times=jumping))
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
+        ) as threads,
+        Client(threads, set_as_default=False) as client,
+    ):
+        cluster = Cluster(client, arguments)
+        assert cluster.num_workers == 2
+        assert cluster.dashboard is None or cluster.dashboard.startswith("http")
+        with pytest.warns(VideoWarning, match=r"v7\.ts: its clock starts anew at 2\.0"):
+            report = extract(config, clip, store, videos, [], seen.append, cluster=cluster)
+    require_reported(report)
+    require_stored(clip, store.location, videos[0])
+    assert [progress.num_finished for progress in seen] == list(range(1, 10))
+    assert [progress.failed[0] for progress in seen if progress.failed] == ["empty"]
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("allowed_deaths", [3, 0])
+def test_a_killed_worker_costs_no_video_that_another_may_have(
+    clip_folder: Path, tmp_path: Path, videos: list[Path], allowed_deaths: int
+) -> None:
+    arguments = {"name": str(clip_folder), "layers": 2, "device": "cpu"}
+    clip = FrozenClip.load(**arguments)
+    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
+    killed: list[int] = []
+    config = ExtractConfig(frame_rate=1.0)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": allowed_deaths}),
+        open_cluster("local:2", arguments) as cluster,
+    ):
+
+        def kill_one(progress: Progress) -> None:
+            busy = [who for who, tasks in cluster.client.processing().items() if tasks]
+            if not killed and busy:
+                [pid] = cluster.client.run(os.getpid, workers=busy[:1]).values()
+                killed.append(pid)
+                os.kill(pid, signal.SIGKILL)
+
+        report = extract(config, clip, store, videos, [], kill_one, cluster=cluster)
+        assert killed
+        # What the killed worker left, unless the next run on this machine has cleared it.
+        shutil.rmtree(tmp_path / "feats.zarr.partial", ignore_errors=True)
+        if not allowed_deaths:
+            lost = {name: why for name, why in report.failed.items() if name != "empty"}
+            assert set(lost.values()) == {"the worker died while extracting it"}
+            assert report.quarantine_path.read_text().count("the worker died") == len(lost)
+            assert {*report.done, *lost} == {f"v{number}" for number in range(8)}
+            config = replace(config, retry_failed=True)
+            extract(config, clip, store, videos, [], cluster=cluster)
+    require_stored(clip, store.location, videos[0])
+    if allowed_deaths:
+        require_reported(report)

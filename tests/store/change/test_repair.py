@@ -1,0 +1,266 @@
+"""Repair leaves a store whole, deletes nothing but leftovers, and lists what must be made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from damaged_stores import FAULTS, LONG, TOKENS, edit, flip, make_store, part, shard
+from features import columns, random_tokens, small_query, write_video
+from typer.testing import CliRunner
+
+from r2t.cli.commands.store.store import app
+from r2t.store import FeatureStore
+from r2t.store.change.remove import remove
+from r2t.store.change.repair import repair
+from r2t.store.check.verify import verify
+from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
+from r2t.store.runs import maintenance
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("whole") / "feats.zarr"
+    make_store(path)
+    return path
+
+
+@pytest.fixture
+def path(whole: Path, tmp_path: Path) -> Path:
+    """A copy of the whole store, to damage."""
+    return Path(shutil.copytree(whole, tmp_path / "feats.zarr"))
+
+
+def files(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_left_is_whole_and_what_is_lost_is_told(path: Path, name: str) -> None:
+    damage, _ = FAULTS[name]
+    damage(path)
+    before = {file for file in files(path) if not file.startswith(("index/", "queries/"))}
+    report = repair(path)
+    assert report.faults
+    assert verify(path).faults == ()
+    store = FeatureStore.open(path)
+    lost = set(TOKENS) - set(store.videos["video_id"])
+    assert lost <= set(report.extract_again)
+    assert set(report.lost_queries) <= {"q1"}
+    if name != "truncated column" and name != "deleted column":
+        assert {"q1", "q2"} - set(store.queries["query_id"]) == set(report.lost_queries)
+    after = files(path) | (files(report.aside) if report.aside.exists() else set())
+    assert before <= after
+    assert repair(path).faults == ()
+
+
+def test_what_the_index_recorded_of_a_video_is_taken_back(path: Path) -> None:
+    file = path / "videos" / "dog" / "zarr.json"
+    before, index = json.loads(file.read_bytes()), part(path, "index")
+
+    def damage(node: dict[str, Any]) -> None:
+        node["attributes"].update(duration_seconds=16.0, decoder="pyaw")
+        node["attributes"]["source"].update(bytes=3)
+
+    edit(file, damage)
+    report = repair(path)
+    assert [fault.kind for fault in report.faults] == ["attributes"]
+    assert (report.set_aside, report.extract_again) == ((), ())
+    assert json.loads(file.read_bytes()) == before
+    assert part(path, "index") == index
+    assert FeatureStore.open(path).read_video("dog").duration_seconds == 10.0
+
+
+def test_a_later_part_that_was_read_from_damaged_attributes_loses(path: Path) -> None:
+    edit(
+        path / "videos" / "dog" / "zarr.json",
+        lambda node: node["attributes"].update(duration_seconds=16.0),
+    )
+    store = FeatureStore.open(path)
+    with store.writer() as writer:
+        writer._add_row(store.index_row("dog"))
+    found = sorted((fault.kind, fault.video_id) for fault in verify(path).faults)
+    assert found == [("attributes", "dog"), ("stale-index", "dog")]
+    repair(path)
+    assert verify(path).faults == ()
+    store = FeatureStore.open(path)
+    assert store.videos.set_index("video_id")["duration_seconds"]["dog"] == 10.0
+    assert store.read_video("dog").duration_seconds == 10.0
+
+
+def test_a_part_whose_digest_fails_decides_nothing(path: Path) -> None:
+    flip(part(path, "index") / "duration_seconds" / "c" / "0", 3)
+    assert [fault.kind for fault in verify(path).faults] == ["part", "stale-index"]
+    repair(path)
+    assert FeatureStore.open(path).read_video("dog").duration_seconds == 10.0
+
+
+def test_what_a_killed_run_left_is_a_note_and_the_next_run_clears_it(path: Path) -> None:
+    left = path.with_name("feats.zarr.partial")
+    with FeatureStore.open(path).writer() as writer:
+        shutil.copytree(left, path.with_name("copy"))  # as a killed run leaves it: without a lock
+        write_video(writer, "cat", random_tokens(3))
+    path.with_name("copy").rename(left)
+    report = verify(path)
+    assert report.faults == ()
+    assert [folder.parent for folder in report.dead_runs] == [left]
+    answer = CliRunner().invoke(app, ["verify", str(path)])
+    assert answer.exit_code == 0
+    assert "the next run clears it" in answer.stderr
+    with FeatureStore.open(path).writer():
+        pass
+    assert not left.exists()
+
+
+def test_what_another_machine_left_is_cleared_after_a_day_or_by_repair(path: Path) -> None:
+    dead = path.with_name("feats.zarr.partial") / "0123456789ab-00000000"
+    dead.mkdir(parents=True)
+    with FeatureStore.open(path).writer():
+        pass
+    assert dead.is_dir()
+    os.utime(dead, (0, 0))
+    with FeatureStore.open(path).writer():
+        pass
+    assert not dead.exists()
+    dead.mkdir(parents=True)
+    assert repair(path).removed_runs == (dead,)
+
+
+def test_a_rerun_extracts_what_was_listed(path: Path) -> None:
+    shard(path).unlink()
+    answer = CliRunner().invoke(app, ["repair", str(path)])
+    assert answer.exit_code == 1
+    listed = path.with_name("feats.zarr.extract-again.txt")
+    assert listed.read_text() == f"{LONG}\n"
+    store = FeatureStore.open(path)
+    assert not store.has_video(LONG)
+    with store.writer() as writer:
+        write_video(writer, LONG, TOKENS[LONG])
+    assert verify(path).faults == ()
+    assert CliRunner().invoke(app, ["repair", str(path), "--json"]).exit_code == 0
+
+
+def test_parts_are_joined_and_old_readers_never_see_zeros(path: Path) -> None:
+    store = FeatureStore.open(path)
+    with store.writer() as writer:
+        for number in range(3, 6):
+            writer.add_queries(*columns(small_query(f"q{number}", seed=number)))
+    expected = {name: store.read_query(name).tokens for name in store.query_digests()}
+    digest = store.content_digest()
+    report = repair(path)
+    assert (report.num_parts_before, report.num_parts_after) == (5, 2)
+    with pytest.raises(CorruptFeatureError, match="open it again"):
+        store.read_query("q3")
+    store = FeatureStore.open(path)
+    assert store.content_digest() == digest
+    for name, tokens in expected.items():
+        np.testing.assert_array_equal(store.read_query(name).tokens, tokens)
+    assert repair(path).num_parts_before == 2
+
+
+def test_repair_leaves_a_live_run_alone(path: Path) -> None:
+    with FeatureStore.open(path).writer() as writer:
+        write_video(writer, "cat", random_tokens(3))
+        repair(path)
+        write_video(writer, "cow", random_tokens(4))
+    assert verify(path).faults == ()
+    assert set(FeatureStore.open(path).videos["video_id"]) == {*TOKENS, "cat", "cow"}
+
+
+def test_one_maintenance_at_a_time(path: Path) -> None:
+    with maintenance(path), pytest.raises(StoreError, match="another command"):
+        repair(path)
+
+
+def die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["replace_index", "replace_queries", "drop_parts"])
+@pytest.mark.parametrize("action", [repair, lambda path: remove(path, ["dog"])])
+def test_maintenance_may_end_anywhere_and_be_repeated(
+    path: Path, action: Callable[[Path], object], step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FeatureStore.open(path).writer() as writer:
+        writer.add_queries(*columns(small_query("q3", LONG, seed=3)))
+    FAULTS["flipped byte of an index"][0](path)
+    with monkeypatch.context() as patch:
+        for module in ("repair", "remove"):
+            patch.setattr(f"r2t.store.change.{module}.{step}", die)
+        with pytest.raises(KeyboardInterrupt):
+            action(path)
+    FeatureStore.open(path)
+    action(path)
+    repair(path)
+    assert verify(path).faults == ()
+    assert {"q2", "q3"} <= set(FeatureStore.open(path).queries["query_id"])
+
+
+def test_a_removed_video_is_gone_from_the_disk(path: Path) -> None:
+    answer = CliRunner().invoke(app, ["remove", str(path), "dog", "--json"])
+    assert answer.exit_code == 0
+    assert json.loads(answer.stdout) == {"num_videos": 1, "num_queries": 1}
+    store = FeatureStore.open(path)
+    assert store.videos["video_id"].tolist() == [LONG]
+    assert store.queries["query_id"].tolist() == ["q2"]
+    assert store.read_query("q2").tokens.any()
+    assert verify(path).faults == ()
+    everything = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
+    assert b"dog.mp4" in everything  # as the source of the other video
+    assert TOKENS["dog"].tobytes()[:64] not in everything
+    assert [file.name for file in path.parent.iterdir()] == ["feats.zarr"]
+
+
+def test_removing_what_is_not_there_changes_nothing(path: Path) -> None:
+    before = files(path)
+    with pytest.raises(FeatureNotFoundError, match=r"no videos 'cat'; nothing was removed"):
+        remove(path, ["dog", "cat"])
+    assert files(path) == before
+
+
+def test_removing_every_video_and_query(path: Path) -> None:
+    assert remove(path, list(TOKENS), keep_queries=True).num_queries == 0
+    assert len(FeatureStore.open(path).queries) == 2
+    assert remove(path, list(TOKENS)).num_queries == 2
+    store = FeatureStore.open(path)
+    assert store.videos.empty
+    assert store.queries.empty
+    assert verify(path).faults == ()
+
+
+def test_coverage_tells_both_gaps(path: Path, tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["coverage", str(path)]).exit_code == 0
+    with FeatureStore.open(path).writer() as writer:
+        write_video(writer, "cat", random_tokens(3))
+        writer.add_queries(*columns(small_query("q3", "cow"), small_query("q4", "cow")))
+    listed = tmp_path / "missing.txt"
+    answer = CliRunner().invoke(app, ["coverage", str(path), "--list", str(listed)])
+    assert answer.exit_code == 1
+    assert answer.stdout.splitlines()[:2] == ["no features: cow (2 queries)", "no annotations: cat"]
+    assert listed.read_text() == "cow\n"
+    csv = tmp_path / "more.csv"
+    csv.write_text("video,query,start,end\ndog,a dog sleeps,1,2\n")
+    answer = CliRunner().invoke(app, ["coverage", str(path), "--annotations", str(csv), "--json"])
+    found = json.loads(answer.stdout)
+    assert answer.exit_code == 1
+    assert found["annotated_without_features"] == {}
+    assert found["features_without_annotations"] == [LONG, "cat"]
+    assert len(found["queries_without_features"]) == 1
+    answer = CliRunner().invoke(app, ["coverage", str(path), "--annotations", str(csv)])
+    assert "query not stored: 'a dog sleeps' of 'dog'\n" in answer.stdout
+
+
+def test_the_index_part_that_repair_writes_reads_as_before(path: Path) -> None:
+    expected = FeatureStore.open(path).videos
+    shutil.rmtree(part(path, "index"))
+    repair(path)
+    found = FeatureStore.open(path).videos
+    assert found.sort_values("video_id", ignore_index=True).equals(
+        expected.sort_values("video_id", ignore_index=True)
+    )

@@ -1,0 +1,181 @@
+"""Servers that are silent, slow, or send requests elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import fsspec.config
+import pytest
+
+from r2t.store.errors import ServerError, ServerWarning
+from r2t.store.sources import fsspec as remote
+from r2t.store.sources import http
+from r2t.store.sources.fsspec import RemoteFolder
+from r2t.store.sources.http import HttpClient
+
+BODY = b'{"zarr_format": 3}'
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextlib.contextmanager
+def serving(answer: Answer, host: str = "127.0.0.1") -> Generator[str]:
+    """Answer each request with a function; yield the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer((host, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://{host}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def head(request: BaseHTTPRequestHandler, status: int, **headers: object) -> None:
+    request.send_response(status)
+    for name, value in headers.items():
+        request.send_header(name.replace("_", "-"), str(value))
+    request.end_headers()
+
+
+def whole(request: BaseHTTPRequestHandler) -> None:
+    head(request, 200, Content_Length=len(BODY))
+    request.wfile.write(BODY)
+
+
+def redirect(target: str) -> Answer:
+    return lambda request: head(request, 302, Location=target, Content_Length=0)
+
+
+def test_a_silent_server_is_given_up_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.001)
+    ended = threading.Event()
+
+    def wait(_: BaseHTTPRequestHandler) -> None:
+        ended.wait(20)
+
+    with serving(wait) as url:
+        with (
+            pytest.warns(ServerWarning, match=r"127\.0\.0\.1 does not answer; asked again"),
+            pytest.raises(ServerError, match=r"after 3 attempts: .*sent nothing for"),
+        ):
+            RemoteFolder(url).read("zarr.json")
+        ended.set()
+
+
+def test_a_slow_server_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "IDLE_SECONDS", 1.0)
+
+    def slowly(request: BaseHTTPRequestHandler) -> None:
+        head(request, 200, Content_Length=len(BODY))
+        for byte in BODY:
+            time.sleep(0.08)
+            request.wfile.write(bytes([byte]))
+
+    began = time.monotonic()
+    with serving(slowly) as url:
+        assert RemoteFolder(url).read("zarr.json") == BODY
+    assert time.monotonic() - began > http.IDLE_SECONDS  # longer than nothing may come
+
+
+def test_credentials_stay_with_the_server_and_the_other_is_named_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets = {"headers": {"X-Token": "secret"}, "client_kwargs": {"headers": {"X-Key": "secret"}}}
+    monkeypatch.setitem(fsspec.config.conf, "http", secrets)
+    heard: dict[str, list[bool]] = {"first": [], "other": []}
+
+    def hear(who: str, answer: Answer) -> Answer:
+        def told(request: BaseHTTPRequestHandler) -> None:
+            heard[who].append("secret" in str(request.headers))
+            answer(request)
+
+        return told
+
+    with serving(hear("other", whole)) as other:
+        elsewhere = other.replace("127.0.0.1", "localhost")
+        with serving(hear("first", redirect(f"{elsewhere}/x%20y"))) as first:
+            folder = RemoteFolder(first)
+            with pytest.warns(ServerWarning, match="passes requests on to localhost") as told:
+                found = [(folder.read("zarr.json"), folder.size("zarr.json")) for _ in range(2)]
+    assert found == [(BODY, len(BODY))] * 2
+    assert len(told) == 1
+    assert all(heard["first"])
+    assert heard["other"]
+    assert not any(heard["other"])
+
+
+def test_a_redirection_in_a_circle_ends() -> None:
+    with serving(redirect("/again")) as url, pytest.raises(ServerError, match="over 5 times"):
+        RemoteFolder(url).read("zarr.json")
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+def test_a_public_server_cannot_send_us_to_a_private_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_is_public", lambda address: address == "127.0.0.2")
+    asked: list[str] = []
+
+    def note(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.path)
+        whole(request)
+
+    with serving(note) as private:
+        target = private.replace("127.0.0.1", name)
+        with (
+            serving(redirect(target), "127.0.0.2") as public,
+            pytest.warns(ServerWarning, match=name),
+            pytest.raises(ServerError, match=rf"to {name} at .*, which is a private address"),
+        ):
+            RemoteFolder(public).read("zarr.json")
+    assert asked == []
+
+
+def client(url: str) -> HttpClient:
+    return HttpClient(SimpleNamespace(kwargs={}, client_kwargs={}), url)
+
+
+@pytest.mark.parametrize("target", ["http://hub.example/x", "file:///etc/passwd", "ftp://a/b"])
+def test_a_safe_connection_leads_to_safe_ones_alone(target: str) -> None:
+    url = "https://hub.example/feats.zip"
+    with pytest.raises(ServerError, match="only https is"):
+        client(url)._followed(url, url, target)
+    with pytest.warns(ServerWarning, match=r"hub\.example passes requests on to store\.example"):
+        found = client(url)._followed(url, url, "https://store.example/a%2Fb?sign=%3D c")
+    assert found == "https://store.example/a%2Fb?sign=%3D%20c"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1"],
+)
+def test_a_name_that_turns_private_is_refused(address: str) -> None:
+    public = client("https://hub.example/x")
+    public.judge("hub.example", ["93.184.216.34"])
+    public.judge("store.example", ["2606:2800:220:1::1"])
+    for host, addresses in (
+        ("hub.example", [address]),
+        ("store.example", ["93.184.216.34", address]),
+    ):
+        with pytest.raises(http._RefusedError, match="private"):
+            public.judge(host, addresses)
+    with pytest.raises(http._RefusedError, match="private"):
+        client("https://hub.example/x").judge("hub.example", ["93.184.216.34", address])
+    own = client("http://nas.local/x")
+    own.judge("nas.local", [address])
+    own.judge("other.local", ["192.168.0.7"])

@@ -1,0 +1,48 @@
+"""Searching a store: how it is read. What it answers is in the tests of the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from stub_gpu import StubGpu
+from tiny_store import make_store, tiny_config
+
+from r2t.train.data import row_reader
+from r2t.train.data.sampling import Row
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.presence import presence_score
+from r2t.train.grounding.search import batches_of, search
+from r2t.train.model.model import R2Model
+
+
+def test_codes_are_decoded_where_the_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path / "feats.zarr", dtype="int8")
+    config = tiny_config(store)
+    grounder = Grounder(R2Model(config.model), config, store.spec, {"longest_num_frames": 32})
+    query = store.read_query("v0-0")
+    alone = {
+        video_id: presence_score(grounder(store.read_video(video_id), query)) for video_id in store
+    }
+    gpu = StubGpu()
+    monkeypatch.setattr(row_reader, "CudaTransfer", lambda device: gpu)
+    monkeypatch.setattr(Grounder, "device", torch.device("cuda"))
+    found = {
+        answer.video_id: answer.score for answer in search(grounder, store, query, batch_size=4)
+    }
+    assert found == pytest.approx(alone, abs=1e-5)
+    frames = [4 * 11, 2 * 13]  # padded to the longest of each batch
+    assert gpu.copied_bytes[::2] == [
+        count * store.spec.frame_bytes() + -count * store.spec.frame_bytes() % 256
+        for count in frames
+    ]
+
+
+def test_long_videos_share_a_batch_with_fewer() -> None:
+    rows = [Row(str(place), frames) for place, frames in enumerate((1, 2, 2, 5, 6, 9, 30))]
+    batches = [[row.num_frames for row in batch] for batch in batches_of(rows, 3, 12)]
+    assert batches == [[1, 2, 2], [5, 6], [9], [30]]
+    assert list(batches_of([], 3, 12)) == []

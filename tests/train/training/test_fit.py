@@ -1,0 +1,165 @@
+"""Training on a store, and asking what came of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_store import make_store, tiny_config
+
+from r2t.store import FeatureStore
+from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError, SpecMismatchError
+from r2t.train.data.reader import FeatureReader
+from r2t.train.grounding.evaluation import clip_saliency, evaluate_groundings
+from r2t.train.grounding.ground_store import StoredQueries, ground_all
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.window_plan import WindowPlan
+from r2t.train.model.decode import Grounding
+from r2t.train.training.fit import Splits, evaluation_queries, fit, split_annotations
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return make_store(tmp_path_factory.mktemp("fit") / "feats.zarr")
+
+
+@pytest.fixture(scope="module")
+def run(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fit") / "run"
+    fit(tiny_config(store, epochs=3), store, split_annotations(store), folder)
+    return folder
+
+
+def test_a_run_leaves_everything_about_itself(run: Path, store: FeatureStore) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert {"best.safetensors", "last.safetensors", "config.json", "metrics.jsonl"} <= names
+    assert list((run / "tensorboard").iterdir())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert all("MR-full-mAP" in line["metrics"] for line in lines)
+    trained_on = json.loads((run / "config.json").read_text())["trained_on"]
+    assert trained_on["content"] == store.content_digest()
+    assert (trained_on["num_train_queries"], trained_on["num_val_queries"]) == (8, 4)
+
+
+def test_best_weights_score_what_was_logged(run: Path, store: FeatureStore) -> None:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = max(lines, key=lambda line: line["score"])
+    grounder = Grounder.load(run)
+    queries = StoredQueries(store, store.annotations("val"), WindowPlan(None), batch_size=3)
+    found = queries.ground(grounder)
+    result = evaluate_groundings(found, queries.annotations, grounder.config.evaluator)
+    assert result.summary == best["metrics"]
+
+
+def test_no_batching_changes_a_score_however_training_is_padded(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "feats.zarr", num_videos=10)
+    config = tiny_config(store, epochs=1)
+    config = replace(config, model=replace(config.model, padding="official"))
+    rows = store.annotations()  # of ten lengths, in sentences of two
+    splits = Splits(rows, rows, held_out=False)
+    folder = fit(config, store, splits, tmp_path / "run")
+    grounder = Grounder.load(tmp_path / "run")
+    alone = {
+        row.query_id: grounder(store.read_video(row.video_id), store.read_query(row.query_id))
+        for row in rows
+    }
+    expected = evaluate_groundings(alone, rows, config.evaluator).summary
+    assert folder.metrics()[0]["metrics"] == expected
+    for batch_size in (1, 2, 8, 16):
+        reader = FeatureReader(store, rows, batch_size=batch_size)
+        found = ground_all(grounder.model, reader, config.decoding)
+        assert evaluate_groundings(found, rows, config.evaluator).summary == expected
+        for query_id, answer in alone.items():
+            np.testing.assert_allclose(found[query_id].saliency, answer.saliency, atol=1e-6)
+            np.testing.assert_allclose(found[query_id].moments, answer.moments, atol=1e-4)
+
+
+def test_one_by_one_equals_batched(run: Path, store: FeatureStore) -> None:
+    grounder = Grounder.load(run)
+    reader = FeatureReader(store, store.annotations("val"), batch_size=4)
+    batched = ground_all(grounder.model, reader, grounder.config.decoding)
+    for annotation in reader.annotations:
+        video = store.read_video(annotation.video_id)
+        alone = grounder(video, store.read_query(annotation.query_id))
+        together = batched[annotation.query_id]
+        np.testing.assert_allclose(alone.saliency, together.saliency, atol=1e-5)
+        np.testing.assert_allclose(
+            np.sort(alone.moments[:, 2]), np.sort(together.moments[:, 2]), atol=1e-5
+        )
+
+
+def test_without_val_some_videos_are_held_out(tmp_path: Path, store: FeatureStore) -> None:
+    full = split_annotations(store)
+    assert not full.held_out
+    only_train = make_store(tmp_path / "feats.zarr", num_videos=4)
+    rows = only_train.annotations()
+    only_train.annotations = lambda split=None, domain=None: (  # type: ignore[method-assign]
+        [] if split == "val" else rows
+    )
+    split = split_annotations(only_train, val_fraction=0.25, seed=3)
+    assert split.held_out
+    train_videos = {annotation.video_id for annotation in split.train}
+    val_videos = {annotation.video_id for annotation in split.val}
+    assert len(val_videos) == 1
+    assert not train_videos & val_videos
+    assert len(split.train) + len(split.val) == len(rows)
+    recorded = {"held_out_videos": sorted(split.held_out_videos)}
+    later = evaluation_queries(only_train, "val", None, recorded)
+    assert [a.query_id for a in later] == [a.query_id for a in split.val]
+    again = split_annotations(only_train, val_fraction=0.25, seed=3)
+    assert [a.query_id for a in again.val] == [a.query_id for a in split.val]
+
+
+def test_impossible_requests_are_refused(tmp_path: Path, store: FeatureStore) -> None:
+    with pytest.raises(ConfigError, match="no query to train on in domain 'BK'"):
+        split_annotations(store, domain="BK")
+    config = tiny_config(store)
+    wrong = replace(config, model=replace(config.model, vision_width=32))
+    with pytest.raises(SpecMismatchError, match=r"\(2, 32, 16\), the store has \(2, 16, 16\)"):
+        fit(wrong, store, split_annotations(store), tmp_path / "run")
+    unlabelled = replace(store.annotations("val")[0], moments=np.zeros((0, 2)), saliency=None)
+    with pytest.raises(AnnotationError, match="neither moments nor saliency"):
+        evaluate_groundings({}, [unlabelled], "moments")
+
+
+def test_queries_without_labels_are_left_out_by_name(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "feats.zarr", num_videos=4)
+    rows = store.annotations()
+    odd = [replace(row, moments=np.zeros((0, 2)), saliency=None) for row in rows]
+
+    def answer(*unlabelled: int) -> None:
+        mixed = [odd[place] if place in unlabelled else row for place, row in enumerate(rows)]
+        store.annotations = lambda split=None, domain=None: (  # type: ignore[method-assign]
+            [row for row in mixed if split in (None, row.split)]
+        )
+
+    answer(0, 6)
+    with pytest.warns(AnnotationWarning, match=r"1 of 4 queries are left out.*of v[03]; give them"):
+        splits = split_annotations(store)
+    assert [row.query_id for row in splits.train] == ["v0-1", "v1-0", "v1-1"]
+    assert [row.query_id for row in splits.val] == ["v2-0", "v2-1", "v3-1"]
+    folder = fit(tiny_config(store, epochs=1), store, splits, tmp_path / "run")
+    assert len(folder.metrics()) == 1
+    answer(*range(4))
+    with pytest.raises(ConfigError, match="no query to train on has moments or saliency"):
+        split_annotations(store)
+    answer(*range(4, 8))
+    assert split_annotations(store, val_fraction=0.5).held_out
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (0.5, [1, 2, 3, 4, 5, 6]),
+        (1.0, [1.5, 3.5, 5.5]),
+        (0.25, [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]),
+    ],
+)
+def test_saliency_moves_to_the_clips_of_the_annotation(rate: float, expected: list[float]) -> None:
+    saliency = np.arange(1, 7, dtype=np.float32)
+    grounding = Grounding(np.zeros((0, 3)), saliency, rate, 6 / rate)
+    np.testing.assert_allclose(clip_saliency(grounding, 2.0), expected)

@@ -1,0 +1,1 @@
+"""From a store to batches, as fast as a model takes them."""

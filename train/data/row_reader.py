@@ -1,0 +1,284 @@
+"""Videos into batches: threads read the next ones while the model works on this one.
+
+Bytes go from the store's files straight into a slot of a ring, in the dtype they are stored in.
+Whoever makes batches says which videos each has, and what it consists of besides.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from r2t.store.errors import ConfigError, R2TError, ReadingWarning
+from r2t.store.feature_store import FeatureStore
+from r2t.store.machine import allowed_cores
+from r2t.store.video_reader import StoredVideo
+from r2t.train.data.batch import Batch
+from r2t.train.data.load import Load, Loaded
+from r2t.train.data.ring import Full, Ring, Slot, SlotSize
+from r2t.train.data.sampling import Row
+from r2t.train.data.transfer import CudaTransfer, Transfer
+from r2t.train.data.video_cache import VideoCache
+
+_READ_THREADS = min(8, max(2, allowed_cores()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How features are read; none of it changes what is in a batch.
+
+    `prefetch` batches are read ahead; fewer, and with a `ReadingWarning`, if they would take more
+    than `buffer_gb` (1e9 bytes) together with the one in use. A reader keeps that memory. On a GPU
+    `device` two more are on it; `transfer` is the way there, by default torch's own. Of every
+    batch, process `rank` of `num_ranks` reads its own part.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    prefetch: int = 2
+    buffer_gb: float = 8.0
+    cache: VideoCache | None = None
+    rank: int = 0
+    num_ranks: int = 1
+    transfer: Transfer | None = None
+
+    def __post_init__(self) -> None:
+        if self.prefetch < 1:
+            raise ConfigError(f"prefetch = {self.prefetch}: must be positive")
+        if not self.buffer_gb > 0:
+            raise ConfigError(f"buffer_gb = {self.buffer_gb}: must be positive")
+
+    def way(self) -> Transfer | None:
+        """Return the way onto the device, None where batches stay on the host."""
+        if self.cache is not None and self.cache.transfer is not None:
+            return self.cache.transfer
+        if self.transfer is None and self.device.type == "cuda":
+            return CudaTransfer(self.device)
+        return self.transfer
+
+
+class RowReader:
+    """Reads the batches that it is given and keeps the memory that they pass through."""
+
+    def __init__(self, store: FeatureStore, reading: Reading, *, tolerant: bool = False) -> None:
+        self._store = store
+        self._reading = reading
+        self._tolerant = tolerant
+        self._transfer = reading.way()
+        self._located: dict[Row, StoredVideo] = {}
+        self._told = False
+        self._ring: Ring | None = None  # where no pass is using it
+
+    def read(self, loads: Iterator[Load], num_loads: int, size: SlotSize) -> Generator[Batch]:
+        """Yield the batches of so many loads; the largest takes `size`."""
+        return self._read(loads, self._ring_length(num_loads, size), size)
+
+    def _read(self, loads: Iterator[Load], length: int, size: SlotSize) -> Generator[Batch]:
+        if length:
+            with self._lent(length, size) as ring:
+                yield from ring.deliver(self._filled(loads, ring.slots[:length]))
+
+    @contextmanager
+    def _lent(self, length: int, size: SlotSize) -> Generator[Ring]:
+        """Lend the ring to a pass; another pass at the same time gets one of its own."""
+        ring, self._ring = self._ring, None
+        if ring is None or len(ring.slots) < length or not ring.size.holds(size):
+            if ring is not None:  # of the old one not even a cached block shall stay
+                del ring
+                if self._transfer is not None:
+                    self._transfer.release()
+            ring = Ring(length, size, self._transfer)
+        try:
+            yield ring
+        finally:
+            self._ring = ring
+
+    def _ring_length(self, num_loads: int, size: SlotSize) -> int:
+        """Return how many batches of up to this size to hold, as far as memory allows."""
+        if not num_loads:
+            return 0
+        limit_gb = self._reading.buffer_gb
+        affordable = int(limit_gb * 1e9 / size.num_bytes)
+        if affordable < 1:
+            raise ConfigError(
+                f"the largest batch takes {size.num_bytes / 1e9:.2f} GB and buffers are limited to "
+                f"{limit_gb:g} GB: allow more, or make batches smaller"
+            )
+        wanted = min(self._reading.prefetch + 1, num_loads)
+        if affordable < wanted and not self._told:
+            self._told = True
+            warnings.warn(
+                f"{affordable - 1} of {wanted - 1} batches are read ahead: one takes up to "
+                f"{size.num_bytes / 1e9:.2f} GB and buffers are limited to {limit_gb:g} GB",
+                ReadingWarning,
+                stacklevel=2,
+            )
+        return min(affordable, wanted)
+
+    def _filled(self, loads: Iterator[Load], slots: Sequence[Slot]) -> Generator[Full]:
+        free, pending = deque(slots), deque[_Filling]()
+        pool = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="r2t-read")
+        try:
+            while True:
+                while free and (load := next(loads, None)) is not None:
+                    coming = {row for filling in pending for row in filling.staged}
+                    pending.append(self._begin(load, free.popleft(), coming, pool))
+                if not pending:
+                    return
+                yield self._finish(pending[0])
+                free.append(pending.popleft().slot)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _begin(
+        self, load: Load, slot: Slot, coming: set[Row], pool: ThreadPoolExecutor
+    ) -> _Filling:
+        spec = self._store.spec
+        rows, layers, width = load.rows, spec.num_layers, spec.vision_width
+        slot.clear()
+        dtype = torch.float16 if spec.dtype == "float16" else torch.int8
+        videos = slot.videos.take(
+            (len(rows), layers, load.num_frames, spec.num_tokens, width), dtype
+        )
+        affine = None
+        if spec.dtype == "int8":
+            affine = slot.rest.take((len(rows), 2, layers, width), torch.float32)
+        staged = self._staged(videos, rows, coming)
+        return _Filling(
+            load=load,
+            slot=slot,
+            videos=videos,
+            affine=affine,
+            staged=staged,
+            found=[
+                pool.submit(self._read_row, row, videos[place].numpy(), staged)
+                for place, row in enumerate(rows)
+            ],
+            queries=pool.submit(load.read_queries, slot.rest),
+        )
+
+    def _staged(self, videos: Tensor, rows: list[Row], coming: set[Row]) -> dict[Row, Tensor]:
+        """Return places without gaps for rows that have to be brought into a cache on the device.
+
+        They share the memory of the batch, whose videos are put together on the device.
+        """
+        cache = self._device_cache
+        if cache is None:
+            return {}
+        missing = [row for row in rows if row not in cache and row not in coming]
+        layers, _, *frame = videos.shape[1:]
+        sizes = [layers * row.num_frames * math.prod(frame) for row in missing]
+        parts = videos.flatten()[: sum(sizes)].split(sizes)
+        return {
+            row: part.view(layers, row.num_frames, *frame)
+            for row, part in zip(missing, parts, strict=True)
+        }
+
+    @property
+    def _device_cache(self) -> VideoCache | None:
+        cache = self._reading.cache
+        return None if cache is None or cache.transfer is None else cache
+
+    def _read_row(
+        self, row: Row, place: NDArray[Any], staged: Mapping[Row, Tensor]
+    ) -> tuple[StoredVideo | R2TError, int]:
+        """Read a video into its place of a batch; return what it is and the bytes it took.
+
+        Arrays, not tensors: each of torch's copies would call for all cores, from every thread.
+        """
+        try:
+            known = self._located.get(row)
+            frames = slice(row.first_frame, row.first_frame + row.num_frames)
+            stored = known or self._store.locate_video(row.video_id, frames=frames)
+            # Looked at for NaN once, which costs about 1 ms for each 10 MB read, not every epoch.
+            num_bytes = self._read_into(place, row, stored, staged, trusted=known is not None)
+        except R2TError as error:
+            if not self._tolerant:
+                raise
+            place[:] = 0
+            return error, 0
+        self._located[row] = stored
+        return stored, num_bytes
+
+    def _read_into(
+        self,
+        place: NDArray[Any],
+        row: Row,
+        stored: StoredVideo,
+        staged: Mapping[Row, Tensor],
+        *,
+        trusted: bool,
+    ) -> int:
+        if self._device_cache is not None:
+            if row not in staged:
+                return 0
+            stored.read_into(staged[row].numpy())
+            return stored.num_bytes
+        place[:, row.num_frames :] = 0
+        target = place[:, : row.num_frames]
+        if self._reading.cache is not None:
+            return _copy_cached(self._reading.cache, row, stored, target)
+        stored.read_into(target, trusted=trusted)
+        return stored.num_bytes
+
+    def _finish(self, filling: _Filling) -> Full:
+        """Wait until all of a batch is read."""
+        found = [future.result() for future in filling.found]
+        stored = [video for video, _ in found]
+        if filling.affine is not None:
+            for place, video in zip(filling.affine.numpy(), stored, strict=True):
+                known = isinstance(video, StoredVideo)
+                place[:] = [video.scale, video.offset] if known else 0
+        loaded = Loaded(
+            videos=filling.videos,
+            stored=stored,
+            affine=filling.affine,
+            num_read_bytes=sum(num_bytes for _, num_bytes in found),
+            queries=filling.queries.result(),
+            # On the host there is nothing to be gained by having all tensors in one place.
+            hold=_as_it_is if self._transfer is None else filling.slot.hold,
+        )
+        lay = None
+        if self._device_cache is not None:
+            lay = self._device_cache.lay(filling.load.rows, filling.staged)
+        return Full(filling.slot, filling.load.finish(loaded), lay)
+
+
+@dataclass(frozen=True, eq=False)
+class _Filling:
+    """A batch while threads fill it; `staged` is what is read for a cache on the device."""
+
+    load: Load
+    slot: Slot
+    videos: Tensor
+    affine: Tensor | None
+    staged: dict[Row, Tensor]
+    found: list[Future[tuple[StoredVideo | R2TError, int]]]
+    queries: Future[tuple[Tensor, Tensor]]
+
+
+def _copy_cached(cache: VideoCache, row: Row, stored: StoredVideo, target: NDArray[Any]) -> int:
+    """Copy what a cache on the host keeps; return the bytes that were read for it."""
+    read_bytes = 0
+
+    def read_into(features: NDArray[Any]) -> None:
+        nonlocal read_bytes
+        stored.read_into(features)
+        read_bytes = stored.num_bytes
+
+    np.copyto(target, cache.get(row, target, read_into))
+    return read_bytes
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor

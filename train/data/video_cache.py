@@ -1,0 +1,130 @@
+"""Features kept in memory once they have been read, for stores that fit there.
+
+Worth it where reading costs more than a copy in memory: a remote or packed store, or a GPU that
+would otherwise wait for its bus. A local store in the operating system's page cache is read at the
+speed of memory anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from r2t.store.errors import ConfigError
+from r2t.store.machine import available_bytes
+from r2t.train.data.sampling import Row
+from r2t.train.data.transfer import CudaTransfer, Transfer
+
+CacheKind = Literal["ram", "gpu"]
+_USABLE = 0.8  # of the free memory; the rest is for the model and the batches
+
+
+class VideoCache:
+    """Videos by row, on the host or on a GPU. Nothing is ever evicted: room is reserved first.
+
+    All that is reserved at a time is one block, in which videos lie without gaps. `sharers` is the
+    number of processes on this machine that fill a cache each: they share its memory, but each has
+    a GPU of its own. `transfer` is the way onto the GPU, None on the host: whoever reads from a
+    cache on a GPU does so by it, since its order is what keeps a video from being read too early.
+    """
+
+    def __init__(
+        self,
+        kind: CacheKind,
+        device: torch.device,
+        sharers: int = 1,
+        *,
+        transfer: Transfer | None = None,
+    ) -> None:
+        self.transfer: Transfer | None = None
+        if kind == "gpu":
+            if transfer is None and device.type != "cuda":
+                raise ConfigError(
+                    f"a cache on the GPU needs one, but the device is {device}: use ram"
+                )
+            self.transfer = transfer or CudaTransfer(device)
+        self.device = device if kind == "gpu" else torch.device("cpu")
+        self.reserved_bytes = 0
+        if self.transfer is None:
+            self._free_bytes = int(_USABLE * _free_host_bytes()) // sharers
+        else:
+            self._free_bytes = int(_USABLE * self.transfer.free_device_bytes())
+        self._places: dict[Row, Tensor] = {}
+        self._there: set[Row] = set()
+        self._lock = threading.Lock()
+        self._reading: dict[Row, threading.Lock] = {}
+
+    def reserve(self, num_bytes: Mapping[Row, int]) -> None:
+        """Make room for these rows beside those that have it already."""
+        new = {row: size for row, size in num_bytes.items() if row not in self._places}
+        total = sum(new.values())
+        if self.reserved_bytes + total > self._free_bytes:
+            raise ConfigError(
+                f"the features take {(self.reserved_bytes + total) / 1e9:.2f} GB and "
+                f"{self._free_bytes / 1e9:.2f} GB may be used for them on {self.device.type}: "
+                "train without a cache"
+            )
+        if not new:
+            return
+        self.reserved_bytes += total
+        with torch.inference_mode(False):
+            if self.transfer is None:
+                block = torch.empty(total, dtype=torch.uint8)
+            else:
+                block = self.transfer.device_memory(total)
+        self._places |= zip(new, block.split(list(new.values())), strict=True)
+
+    def __contains__(self, row: Row) -> bool:
+        """Whether a row's features are there, or will be before work that is yet to be run."""
+        return row in self._there
+
+    def get(
+        self, row: Row, like: NDArray[Any], read_into: Callable[[NDArray[Any]], None]
+    ) -> NDArray[Any]:
+        """Return features kept on the host, of shape and dtype of `like`.
+
+        They are read once, whoever else asks for them meanwhile.
+        """
+        with self._lock:
+            lock = self._reading.setdefault(row, threading.Lock())
+        features = self._places[row].numpy().view(like.dtype).reshape(like.shape)
+        with lock:
+            if row not in self._there:
+                read_into(features)
+                self._there.add(row)
+        return features
+
+    def lay(self, rows: Sequence[Row], read: Mapping[Row, Tensor]) -> Callable[[Tensor], None]:
+        """Return work for the stream of copies: to put rows into a batch's videos on the device.
+
+        `read` are those of the rows that are read and not there yet; the work keeps them, and they
+        count as there from now on.
+        """
+        self._there |= read.keys()
+
+        def work(videos: Tensor) -> None:
+            for target, row in zip(videos, rows, strict=True):
+                place = (
+                    self._places[row]
+                    .view(videos.dtype)
+                    .view(len(target), row.num_frames, *target.shape[2:])
+                )
+                if row in read:
+                    place.copy_(read[row], non_blocking=True)
+                target[:, : row.num_frames].copy_(place)
+                target[:, row.num_frames :].zero_()
+
+        return work
+
+
+def _free_host_bytes() -> int:
+    found = available_bytes()
+    if found is None:  # nobody says, so take half of all there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return found

@@ -1,0 +1,1 @@
+"""A trained model asked: one video, a store, a long video in windows."""

@@ -1,0 +1,102 @@
+"""The queries of a store, answered by a model: in batches, and long videos in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from r2t.store.annotations import Annotation
+from r2t.store.feature_store import FeatureStore
+from r2t.train.cpu_threads import linear_work, threads_for
+from r2t.train.data.reader import FeatureReader, Reading
+from r2t.train.data.sampling import share_of
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.stored_windows import ground_stored
+from r2t.train.grounding.window_plan import WindowPlan
+from r2t.train.model.decode import DecodeConfig, Grounding, decode
+from r2t.train.model.model import R2Model
+
+
+def longest_video(store: FeatureStore, annotations: Sequence[Annotation]) -> int:
+    """Return the frames of the longest annotated video that the store has, 0 without any."""
+    wanted = {annotation.video_id for annotation in annotations}
+    lengths = store.lengths()
+    return max((lengths[video_id] for video_id in wanted if video_id in lengths), default=0)
+
+
+def long_videos(store: FeatureStore, plan: WindowPlan) -> set[str]:
+    """Return the videos of a store that are asked in windows."""
+    lengths = store.lengths().items()
+    return {video_id for video_id, num_frames in lengths if plan.divides(num_frames)}
+
+
+def ground_all(
+    model: R2Model,
+    reader: FeatureReader,
+    decoding: DecodeConfig,
+    *,
+    on_queries: Callable[[int], None] | None = None,
+) -> dict[str, Grounding]:
+    """Ground every query of a reader, by id; `on_queries` hears how many each batch answered.
+
+    Batching changes no answer: a sample's outputs do not depend on its neighbours.
+    """
+    device = next(model.parameters()).device
+    groundings: dict[str, Grounding] = {}
+    work = linear_work(reader.most_frames, model.config.width, model.config.width)
+    with torch.inference_mode(), threads_for(work):
+        for batch in reader.in_order():
+            found = decode(model(batch.to(device)), batch, decoding)
+            groundings.update(zip(batch.query_ids, found, strict=True))
+            if on_queries is not None:
+                on_queries(len(batch))
+    return groundings
+
+
+class StoredQueries:
+    """Annotated queries of a store, to be asked in batches, those of long videos in windows.
+
+    Queries whose video the store lacks are left out, with an `AnnotationWarning`. Several processes
+    share the work as `reading` has it.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        annotations: Sequence[Annotation],
+        plan: WindowPlan,
+        *,
+        batch_size: int,
+        reading: Reading | None = None,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._reading = reading or Reading()
+        too_long = long_videos(store, plan)
+        whole = [row for row in annotations if row.video_id not in too_long]
+        self._whole = FeatureReader(store, whole, batch_size=batch_size, reading=self._reading)
+        self._long: dict[str, list[str]] = {}
+        for row in annotations:
+            if row.video_id in too_long:
+                self._long.setdefault(row.video_id, []).append(row.query_id)
+        known = {row.query_id for row in self._whole.annotations}
+        known.update(*self._long.values())
+        self.annotations = [row for row in annotations if row.query_id in known]
+
+    def ground(
+        self, grounder: Grounder, *, on_queries: Callable[[int], None] = lambda count: None
+    ) -> dict[str, Grounding]:
+        """Answer this process's part of the queries, by id.
+
+        `on_queries` hears how many each batch, or each long video, answered.
+        """
+        decoding = grounder.config.decoding
+        groundings = ground_all(grounder.model, self._whole, decoding, on_queries=on_queries)
+        mine = share_of(list(self._long), self._reading.rank, self._reading.num_ranks)
+        asked = {video_id: self._long[video_id] for video_id in mine}
+        answers = ground_stored(grounder, self._store, asked, self._plan, self._reading)
+        for query_ids, found in zip(asked.values(), answers, strict=True):
+            groundings |= zip(query_ids, found, strict=True)
+            on_queries(len(query_ids))
+        return groundings

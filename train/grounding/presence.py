@@ -1,0 +1,145 @@
+"""Is it in the video at all? A score that says so, and a threshold chosen on pairs that are known.
+
+The class score of a moment cannot tell: training asks no video a sentence of another, so it only
+learns where in a video, not whether. The saliency can: its cosine is trained to be higher for the
+video's own query than for the others of a batch. So the highest saliency is the score of presence,
+here and wherever videos are ranked. How well it tells is measured with every threshold: one that
+does not beat chance is not used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2t.store.errors import ConfigError, RunWarning
+from r2t.store.files import read_plain, require_plain, write_whole
+from r2t.train.grounding.presence_scores import (
+    CHANCE,
+    PresenceScores,
+    auc,
+    best_threshold,
+    held_out_right,
+)
+from r2t.train.model.decode import Grounding
+from r2t.train.run.checkpoint import WEIGHTS
+
+PRESENCE = "presence.json"
+_MAX_BYTES = 1 << 20  # of that file
+
+
+def presence_score(grounding: Grounding) -> float:
+    """Return the highest saliency: comparable among videos, unlike the scores of moments."""
+    return float(grounding.saliency.max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresenceRule:
+    """The threshold under which a sentence is probably not in a video, and how well it tells.
+
+    `recall` is the share of present queries that reach the threshold, `rejected` that of absent
+    ones that do not, `precision` that of present ones among those that reach it, were both equally
+    many. `auc` is the chance that a present query scores above an absent one. `held_out_right` is
+    the mean of `recall` and `rejected` on videos that the threshold was not chosen on. The bounds
+    of the last two are those of 95 % intervals over other videos.
+    """
+
+    threshold: float
+    precision: float
+    recall: float
+    rejected: float
+    auc: float
+    auc_low: float
+    auc_high: float
+    held_out_right: float
+    held_out_right_low: float
+    held_out_right_high: float
+    num_present: int
+    num_absent: int
+
+    @classmethod
+    def choose(cls, scores: PresenceScores) -> PresenceRule:
+        """Choose the threshold that gets the most of both right, each kind counting half."""
+        present, absent = scores.present, scores.absent
+        threshold = best_threshold(present, absent)
+        recall = float((present >= threshold).mean())
+        rejected = float((absent < threshold).mean())
+        order = auc(scores)
+        right = held_out_right(scores)
+        return cls(
+            threshold=threshold,
+            precision=recall / (recall + 1 - rejected),
+            recall=recall,
+            rejected=rejected,
+            auc=order.value,
+            auc_low=order.low,
+            auc_high=order.high,
+            held_out_right=right.value,
+            held_out_right_low=right.low,
+            held_out_right_high=right.high,
+            num_present=len(present),
+            num_absent=len(absent),
+        )
+
+    @property
+    def beats_chance(self) -> bool:
+        """Whether it tells anything: more than a coin, and than calling everything present."""
+        return self.auc_low > CHANCE and self.held_out_right_low > CHANCE
+
+    def denies(self, score: float) -> bool:
+        """Return whether a query of this presence score is probably not in the video."""
+        return score < self.threshold
+
+
+def save_rule(run: Path, rule: PresenceRule, facts: Mapping[str, Any]) -> None:
+    """Write a rule into a run's folder, bound to the weights it was chosen for."""
+    content = {**dataclasses.asdict(rule), **facts, "weights_sha256": _weights_sha256(run)}
+    write_whole(run / PRESENCE, json.dumps(content, indent=2) + "\n")
+
+
+def load_rule(run: Path) -> PresenceRule | None:
+    """Return a run's rule; None, with a `RunWarning`, if there is one that is not to be used.
+
+    That is one for other weights, or one that does not beat chance. Without any it is None, too.
+    """
+    path = run / PRESENCE
+    if not path.exists():
+        return None
+    names = {field.name for field in dataclasses.fields(PresenceRule)}
+    try:
+        content = json.loads(read_plain(path, _MAX_BYTES))
+        if content["weights_sha256"] != _weights_sha256(run):
+            return _unused(path, "was chosen for other weights than the run has now")
+        numbers = {name: content[name] for name in names if name in content}
+        if "threshold" not in numbers or not all(
+            isinstance(number, int | float) for number in numbers.values()
+        ):
+            raise TypeError(f"{numbers} are not all numbers")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is damaged: {error}; delete it, or run r2t calibrate again"
+        ) from error
+    if numbers.keys() != names:
+        return _unused(path, "does not say whether it beats chance")
+    rule = PresenceRule(**numbers)
+    return rule if rule.beats_chance else _unused(path, "tells no better than chance")
+
+
+def _unused(path: Path, why: str) -> None:
+    warnings.warn(
+        f"{path} is not used: it {why}; run r2t calibrate again, or delete it",
+        RunWarning,
+        stacklevel=3,
+    )
+
+
+def _weights_sha256(run: Path) -> str:
+    require_plain(run / WEIGHTS)
+    with (run / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,74 @@
+"""Choose the threshold of presence: ask a store's videos sentences of their own and of others."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from r2t.store.annotations import Annotation
+from r2t.store.feature_store import FeatureStore
+from r2t.train.data.reader import Reading
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.presence import PresenceRule, presence_score
+from r2t.train.grounding.presence_scores import PresenceScores
+from r2t.train.grounding.stored_windows import ground_stored
+from r2t.train.grounding.window_plan import WindowPlan, asking_plan
+
+
+def choose_rule(
+    grounder: Grounder,
+    store: FeatureStore,
+    annotations: Sequence[Annotation],
+    *,
+    absent_per_query: int = 4,
+    seed: int = 0,
+    plan: WindowPlan | None = None,
+    on_queries: Callable[[int], None] = lambda count: None,
+) -> PresenceRule:
+    """Ask videos their own queries and as many times those of others, and choose a threshold.
+
+    A sentence that is annotated for a video is never taken as absent from it; one that fits without
+    being annotated may be. `plan` defaults to the run's windows. `on_queries` hears how many
+    questions each video answered.
+    """
+    present: list[float] = []
+    absent: list[float] = []
+    asked: list[tuple[int, int]] = []
+    plan = plan or asking_plan(grounder.config, grounder.trained_on)
+    questions = list(_questions(annotations, absent_per_query, seed))
+    ids = {video_id: [*own, *others] for video_id, own, others in questions}
+    answers = ground_stored(grounder, store, ids, plan, Reading(device=grounder.device))
+    for (_, own, others), found in zip(questions, answers, strict=True):
+        scores = [presence_score(each) for each in found]
+        present += scores[: len(own)]
+        absent += scores[len(own) :]
+        asked.append((len(own), len(others)))
+        on_queries(len(found))
+    videos = np.arange(len(asked))
+    counts = np.array(asked).reshape(-1, 2)
+    return PresenceRule.choose(
+        PresenceScores(
+            np.array(present),
+            np.array(absent),
+            np.repeat(videos, counts[:, 0]),
+            np.repeat(videos, counts[:, 1]),
+        )
+    )
+
+
+def _questions(
+    annotations: Sequence[Annotation], absent_per_query: int, seed: int
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each video, its queries, and queries whose sentence is annotated for others alone."""
+    draw = random.Random(seed)
+    own: dict[str, list[Annotation]] = {}
+    for annotation in annotations:
+        own.setdefault(annotation.video_id, []).append(annotation)
+    for video_id, rows in own.items():
+        spoken = {row.query for row in rows}
+        strangers = [row for row in annotations if row.query not in spoken]
+        count = min(len(strangers), absent_per_query * len(rows))
+        chosen = draw.sample(strangers, count)
+        yield video_id, [row.query_id for row in rows], [row.query_id for row in chosen]

@@ -1,0 +1,151 @@
+"""Ask every video of a store one question: CLIP's vision tower has no part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from r2t.store.errors import R2TError
+from r2t.store.feature_store import FeatureStore
+from r2t.store.frame_source import stored_video
+from r2t.store.schema import QueryFeatures
+from r2t.train.data.batch import Batch, float64_seconds
+from r2t.train.data.load import Loaded, pad_queries, rest_bytes
+from r2t.train.data.ring import Arena, SlotSize, aligned
+from r2t.train.data.row_reader import Reading, RowReader
+from r2t.train.data.sampling import Row
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.presence import presence_score
+from r2t.train.grounding.window_plan import WindowPlan, asking_plan
+from r2t.train.grounding.windows import ground_source
+from r2t.train.model.decode import Grounding, decode
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What one video answers: a grounding and the score that ranks it, or why there is none."""
+
+    video_id: str
+    grounding: Grounding | None
+    score: float
+    error: R2TError | None = None
+
+
+def search(
+    grounder: Grounder,
+    store: FeatureStore,
+    query: QueryFeatures,
+    *,
+    batch_size: int = 16,
+    plan: WindowPlan | None = None,
+) -> Iterator[Answer]:
+    """Yield every video's answer as it is found; at most three batches are in memory.
+
+    Videos of like length share a batch; those longer than the windows of `plan`, by default the
+    run's, allow are asked in windows, one at a time. Answers are the ones that a video gives alone.
+    """
+    plan = plan or asking_plan(grounder.config, grounder.trained_on)
+    lengths = store.lengths()
+    ordered = sorted(lengths, key=lambda video_id: (lengths[video_id], video_id))
+    whole = [Row(video_id, lengths[video_id]) for video_id in ordered]
+    whole = [row for row in whole if not plan.divides(row.num_frames)]
+    yield from _ask_whole(grounder, store, whole, query, batch_size)
+    for video_id in ordered[len(whole) :]:
+        try:
+            source = stored_video(store, video_id)
+            (grounding,) = ground_source(grounder, source, [query], plan=plan)
+        except R2TError as error:
+            yield Answer(video_id, None, 0.0, error)
+        else:
+            yield Answer(video_id, grounding, presence_score(grounding))
+
+
+def _ask_whole(
+    grounder: Grounder,
+    store: FeatureStore,
+    rows: Sequence[Row],
+    query: QueryFeatures,
+    batch_size: int,
+) -> Iterator[Answer]:
+    """Ask videos that are short enough in batches, which are read ahead."""
+    reading, frame_bytes = Reading(device=grounder.device), store.spec.frame_bytes()
+    most_frames = int(reading.buffer_gb * 1e9 / (reading.prefetch + 1) / frame_bytes)
+    loads = [_Load(chosen, query) for chosen in batches_of(rows, batch_size, most_frames)]
+    num_frames = max((len(load.rows) * load.num_frames for load in loads), default=0)
+    size = SlotSize(
+        aligned(num_frames * frame_bytes),
+        rest_bytes(store.spec, min(batch_size, len(rows)), query.tokens.shape[1]),
+    )
+    reader = RowReader(store, reading, tolerant=True)
+    for load, batch in zip(loads, reader.read(iter(loads), len(loads), size), strict=True):
+        with torch.inference_mode():
+            predictions = grounder.model(batch)
+        groundings = decode(predictions, batch, grounder.config.decoding)
+        for row, grounding in zip(load.rows, groundings, strict=True):
+            if row.video_id in load.failures:
+                yield Answer(row.video_id, None, 0.0, load.failures[row.video_id])
+            else:
+                yield Answer(row.video_id, grounding, presence_score(grounding))
+
+
+def batches_of(rows: Sequence[Row], batch_size: int, most_frames: int) -> Iterator[list[Row]]:
+    """Cut videos into batches which, padded, have up to so many frames; one video always fits.
+
+    The lengths of `rows` must ascend.
+    """
+    chosen: list[Row] = []
+    for row in rows:
+        full = len(chosen) == batch_size or (len(chosen) + 1) * row.num_frames > most_frames
+        if chosen and full:
+            yield chosen
+            chosen = []
+        chosen.append(row)
+    if chosen:
+        yield chosen
+
+
+@dataclass(frozen=True, eq=False)
+class _Load:
+    """Videos that are asked one query at a time; those that cannot be read give no answer."""
+
+    rows: list[Row]
+    query: QueryFeatures
+    failures: dict[str, R2TError] = field(default_factory=dict)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the longest."""
+        return max(row.num_frames for row in self.rows)
+
+    def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
+        """Return the query once for each video."""
+        return pad_queries([self.query.tokens] * len(self.rows), arena)
+
+    def finish(self, loaded: Loaded) -> list[Batch]:
+        """Return the batch; in place of a video that cannot be read stand zeros."""
+        durations: list[float] = []
+        rates: list[float] = []
+        for row, stored in zip(self.rows, loaded.stored, strict=True):
+            if isinstance(stored, R2TError):
+                self.failures[row.video_id] = stored
+                durations.append(1.0)
+                rates.append(1.0)
+            else:
+                durations.append(stored.duration_seconds)
+                rates.append(stored.frame_rate_fps)
+        query, num_words = loaded.queries
+        batch = Batch(
+            query_ids=tuple(row.video_id for row in self.rows),
+            videos=loaded.videos,
+            video_of_query=torch.arange(len(self.rows)),
+            num_frames=torch.tensor([row.num_frames for row in self.rows]),
+            query=query,
+            num_words=num_words,
+            durations_seconds=float64_seconds(durations),
+            frame_rates_fps=float64_seconds(rates),
+            affine=loaded.affine,
+        )
+        return [batch.map(loaded.hold)]

@@ -1,0 +1,119 @@
+"""Windows of a store's videos, read ahead as the batches of a training are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from r2t.store.feature_store import FeatureStore
+from r2t.store.frame_source import FrameSource, stored_video
+from r2t.store.schema import FeatureSpec
+from r2t.train.data.batch import Batch, float64_seconds
+from r2t.train.data.load import Loaded, pad_queries, rest_bytes
+from r2t.train.data.ring import Arena, SlotSize, aligned
+from r2t.train.data.row_reader import Reading, RowReader
+from r2t.train.data.sampling import Row
+from r2t.train.grounding.grounder import Grounder, PreparedVideo
+from r2t.train.grounding.window_plan import WindowPlan
+from r2t.train.grounding.windows import ask_windows, seconds_of
+from r2t.train.model.decode import Grounding
+
+
+def ground_stored(
+    grounder: Grounder,
+    store: FeatureStore,
+    asked: Mapping[str, Sequence[str]],
+    plan: WindowPlan,
+    reading: Reading,
+) -> Iterator[list[Grounding]]:
+    """Yield what each video of a store answers to its queries, by id, as `ground_source` finds it.
+
+    The next windows are read while the model works on one, whichever videos they are of.
+    """
+    lengths = store.lengths()
+    counts = [lengths.get(each) or store.index_row(each)["num_frames"] for each in asked]
+    windows = [plan.windows(count) for count in counts]
+
+    @cache
+    def source_of(place: int, video_id: str) -> FrameSource:
+        return replace(stored_video(store, video_id), num_frames=counts[place])
+
+    def loads() -> Iterator[_Load]:
+        for place, (video_id, cut) in enumerate(zip(asked, windows, strict=True)):
+            for window in cut:
+                yield _Load.of(store.spec, source_of(place, video_id), window)
+
+    flat = [window.stop - window.start for cut in windows for window in cut]
+    size = SlotSize(
+        aligned(max(flat, default=0) * store.spec.frame_bytes()), rest_bytes(store.spec, 1, 1)
+    )
+    reader = RowReader(store, replace(reading, cache=None))
+    parts = _prepared(grounder, reader.read(loads(), len(flat), size))
+    for place, ((video_id, query_ids), cut) in enumerate(zip(asked.items(), windows, strict=True)):
+        queries = [store.read_query(query_id) for query_id in query_ids]
+        own = itertools.islice(parts, len(cut))
+        yield ask_windows(grounder, own, cut, source_of(place, video_id), queries)
+
+
+def _prepared(grounder: Grounder, batches: Iterator[Batch]) -> Iterator[PreparedVideo]:
+    for batch in batches:
+        yield grounder.prepare_tokens(
+            batch.query_ids[0],
+            batch.videos[0],
+            None if batch.affine is None else batch.affine[0],
+            batch.durations_seconds.item(),
+            batch.frame_rates_fps.item(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Load:
+    """A window by itself; its batch has a blank for a query, since it is prepared for any."""
+
+    spec: FeatureSpec
+    row: Row
+    duration_seconds: float
+    frame_rate_fps: float
+
+    @classmethod
+    def of(cls, spec: FeatureSpec, source: FrameSource, window: slice) -> _Load:
+        """Describe a window of a video."""
+        row = Row(source.video_id, window.stop - window.start, window.start)
+        return cls(spec, row, seconds_of(window, source), source.frame_rate_fps)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The window."""
+        return [self.row]
+
+    @property
+    def num_frames(self) -> int:
+        """Its frames."""
+        return self.row.num_frames
+
+    def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
+        """Return the blank."""
+        blank = np.zeros((self.spec.num_layers, 1, self.spec.text_width), np.float16)
+        return pad_queries([blank], arena)
+
+    def finish(self, loaded: Loaded) -> list[Batch]:
+        """Return the batch."""
+        query, num_words = loaded.queries
+        batch = Batch(
+            query_ids=(self.row.video_id,),
+            videos=loaded.videos,
+            video_of_query=torch.zeros(1, dtype=torch.int64),
+            num_frames=torch.tensor([self.row.num_frames]),
+            query=query,
+            num_words=num_words,
+            durations_seconds=float64_seconds([self.duration_seconds]),
+            frame_rates_fps=float64_seconds([self.frame_rate_fps]),
+            affine=loaded.affine,
+        )
+        return [batch.map(loaded.hold)]

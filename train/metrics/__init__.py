@@ -1,0 +1,1 @@
+"""The benchmarks' evaluators, and how sure their scores are."""

@@ -1,0 +1,87 @@
+"""Where a model is good: its scores by the length of the moments and of the sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from r2t.store.annotations import Annotation
+from r2t.train.metrics.bootstrap import Interval, bootstrap
+from r2t.train.metrics.metrics import QueryScores
+from r2t.train.metrics.moments import RANGES, MomentValues
+
+Kind = Literal["all", "moment length", "sentence length"]
+COLUMNS = ("R1@0.5", "R1@0.7", "mAP", "mIoU")
+
+_WORDS = ((0, 5), (6, 10), (11, 15), (16, None))
+_RANGE_NAMES = {
+    "short": "with moments up to 10 s",
+    "middle": "with moments of 10 to 30 s",
+    "long": "with moments over 30 s",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of the queries: their number, and in percent what they scored, by column."""
+
+    name: str
+    kind: Kind
+    num_queries: int
+    intervals: Mapping[str, Interval]
+
+
+def breakdown(
+    scores: QueryScores,
+    annotations: Sequence[Annotation],
+    *,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> list[Group]:
+    """Score all queries, those with moments of each length, and those with so many words.
+
+    A query with moments of several lengths counts in each of them, with those moments alone, as in
+    the official tables. Without moments there are no groups, and none without queries.
+    """
+    if scores.moments is None:
+        return []
+    words = np.array([len(annotation.query.split()) for annotation in annotations])
+    full = _columns(scores.moments, "full")
+
+    found: list[tuple[str, Kind, Mapping[str, np.ndarray]]] = [("all queries", "all", full)]
+    for name, title in _RANGE_NAMES.items():
+        found.append((title, "moment length", _columns(scores.moments, name)))
+    for low, high in _WORDS:
+        inside = (words >= low) & (words <= (high or np.inf))
+        found.append((_words_name(low, high), "sentence length", _only(full, inside)))
+    groups: list[Group] = []
+    for name, kind, values in found:
+        if counted := int(np.isfinite(values["mIoU"]).sum()):
+            intervals = bootstrap(values, scores.video_ids, num_samples=num_samples, seed=seed)
+            groups.append(Group(name, kind, counted, intervals))
+    return groups
+
+
+def _words_name(low: int, high: int | None) -> str:
+    if high is None:
+        return f"{low} words or more"
+    return f"{low} to {high} words" if low else f"up to {high} words"
+
+
+def _columns(values: MomentValues, name: str) -> dict[str, Float64[np.ndarray, " queries"]]:
+    index = list(RANGES).index(name)
+    iou = values.first_iou[index]
+    counted = np.isfinite(iou)
+    recalls = [np.where(counted, 100.0 * (iou >= bar), np.nan) for bar in (0.5, 0.7)]
+    precision = 100 * values.average_precision[index].mean(axis=1)
+    return dict(zip(COLUMNS, (*recalls, precision, 100 * iou), strict=True))
+
+
+def _only(
+    values: Mapping[str, Float64[np.ndarray, " queries"]], inside: Bool[np.ndarray, " queries"]
+) -> dict[str, Float64[np.ndarray, " queries"]]:
+    return {name: np.where(inside, column, np.nan) for name, column in values.items()}

@@ -1,0 +1,1 @@
+"""The method: the R² Block, pyramid, heads, losses, and predictions decoded."""

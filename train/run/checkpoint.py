@@ -1,0 +1,306 @@
+"""The files of a run: weights, configuration and the state that an exact resume needs.
+
+    best.safetensors, last.safetensors   weights to evaluate, under our parameter names
+    config.json                          configuration, r2t version, what it was trained on
+    initial.safetensors                  weights that a fine-tuned run began with
+    state.safetensors                    raw weights, optimizer, random state; counters as metadata
+    metrics.jsonl                        one line an epoch
+
+A file appears whole or not at all: it is written beside its place and renamed into it. While a
+training writes here, it holds an advisory lock on the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import reprlib
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from r2t.store.errors import ConfigError, RunWarning
+from r2t.store.files import explain, read_plain, require_plain, require_writable, write_whole
+from r2t.store.runs import exclusive
+from r2t.store.schema import FeatureSpec
+from r2t.train.model.model import R2Model, shape_problems
+from r2t.train.run.config import TrainConfig
+
+INITIAL = "initial"  # weights to begin with: a file, and its origin in the record of the features
+WEIGHTS = "best.safetensors"  # those that a run is asked with
+CONFIG, STATE, METRICS = "config.json", "state.safetensors", "metrics.jsonl"
+COUNTERS = "counters"  # key of the JSON text in the metadata of STATE
+_MAX_RECORD_BYTES = 1 << 28  # of the configuration, or of the metrics
+# Of what a run was trained on: where it lay and how it came to be, not what it was.
+_CIRCUMSTANCES = ("store", "provenance")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that holds one training run."""
+
+    path: Path
+
+    def save_config(self, config: TrainConfig, trained_on: Mapping[str, Any]) -> None:
+        """Write the resolved configuration; `trained_on` describes the features, as JSON values."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        content = {
+            "r2t_version": version("r2-tuning"),
+            "config": config.to_dict(),
+            "trained_on": dict(trained_on),
+        }
+        write_whole(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """Make the folder and keep other trainings out of it; remove it if nothing is put there."""
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        with contextlib.ExitStack() as stack:
+            stack.callback(_remove_empty, made)
+            with contextlib.suppress(OSError):  # which the next line says better
+                self.path.mkdir(parents=True, exist_ok=True)
+            self.require_writable()
+            try:
+                locked = stack.enter_context(exclusive(self.path))
+            except BlockingIOError as error:
+                raise ConfigError(
+                    f"another training is writing into {self.path}: wait until it has ended, or "
+                    "choose another folder"
+                ) from error
+            if not locked:
+                warnings.warn(
+                    f"the disk of {self.path} knows no locks: make sure that no other training "
+                    "writes into this folder",
+                    RunWarning,
+                    stacklevel=3,
+                )
+            yield
+
+    def require_writable(self) -> None:
+        """Raise `ConfigError` if nothing can be written here, before work is spent on it."""
+        try:
+            require_writable(self.path)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write into {self.path}: {error.strerror or error}; give another folder"
+            ) from error
+
+    def claim(self, config: TrainConfig, trained_on: Mapping[str, Any], *, resume: bool) -> None:
+        """Save the configuration, after making sure that no other run is overwritten.
+
+        A run that is resumed must learn the same from the same features, wherever these lie.
+        """
+        if (self.path / CONFIG).exists():
+            if not resume:
+                raise ConfigError(
+                    f"{self.path} already holds a training run: resume it or choose another folder"
+                )
+            earlier, earlier_trained_on = self.load_config()
+            before = {**earlier.to_dict(), **_content(earlier_trained_on)}
+            now = {**config.to_dict(), **_content(trained_on)}
+            differing = [
+                f"{name}: {reprlib.repr(before[name])} before, {reprlib.repr(now[name])} now"
+                for name in now
+                if name in before
+                and before[name] != now[name]
+                and name not in ("epochs", "patience")
+            ]
+            if differing:
+                raise ConfigError(
+                    f"cannot resume {self.path} with other settings (only epochs and patience "
+                    "may change; with --resume they are the run's own) or on other features: "
+                    + "; ".join(differing)
+                )
+        elif resume:
+            raise ConfigError(self.absent())
+        self.save_config(config, trained_on)
+
+    def absent(self) -> str:
+        """Say that there is no run here to resume."""
+        what = f"lacks {CONFIG}" if self.path.is_dir() else "does not exist"
+        return (
+            f"there is no run to resume in {self.path}, which {what}: give the folder of a run, or "
+            "leave out resuming to begin one"
+        )
+
+    def load_config(self) -> tuple[TrainConfig, dict[str, Any]]:
+        """Return the configuration and the description of the features trained on."""
+        path = self.path / CONFIG
+        try:
+            content = json.loads(read_plain(path, _MAX_RECORD_BYTES))
+        except (OSError, ValueError) as error:
+            why = explain(error) if isinstance(error, OSError) else error
+            raise ConfigError(
+                f"{self.path} holds no training run: {why}; give a folder that r2t train wrote"
+            ) from error
+        if not isinstance(content, dict) or not {"config", "trained_on"} <= set(content):
+            raise ConfigError(f"{path} was not written by r2t train: it lacks config or trained_on")
+        return TrainConfig.from_dict(content["config"]), content["trained_on"]
+
+    def load_spec(self) -> FeatureSpec:
+        """Return the identity of the features trained on."""
+        try:
+            return FeatureSpec.from_dict(self.load_config()[1]["identity"])
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self.path} does not say which features it was trained on"
+            ) from error
+
+    def save_weights(self, name: Literal["best", "last"], model: R2Model) -> None:
+        """Write weights for evaluation."""
+        tensors = _detached(model.state_dict())
+        write_whole(self.path / f"{name}.safetensors", safetensors.torch.save(tensors))
+
+    def load_model(self, name: Literal["best", "last"] = "best") -> R2Model:
+        """Return the trained model on the CPU, in evaluation mode."""
+        config, _ = self.load_config()
+        path = self.path / f"{name}.safetensors"
+        if problems := shape_problems(config.model, _shapes(path)):
+            raise ConfigError(f"{path} does not fit {self.path / CONFIG}: {problems}")
+        model = R2Model(config.model)
+        model.load_state_dict(_tensors(path))
+        return model.eval()
+
+    def load_initial(self) -> dict[str, Tensor]:
+        """Return the weights that a fine-tuned run begins with."""
+        return _tensors(self.path / f"{INITIAL}.safetensors")
+
+    def has_state(self) -> bool:
+        """Return whether a state was saved, from which the run can go on."""
+        return (self.path / STATE).exists()
+
+    def is_unfinished(self, epochs: int, patience: int | None) -> bool:
+        """Return whether a run was begun here and broken off before its last epoch."""
+        if not self.has_state():
+            return (self.path / CONFIG).exists() and not any(self.path.glob("*.safetensors"))
+        _, counters = self.load_state()
+        progress = counters["progress"]
+        patient = patience is None or progress["epochs_since_best"] < patience
+        return progress["epoch"] < epochs and patient
+
+    def save_state(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Write all that a resumed run continues from."""
+        metadata = {COUNTERS: json.dumps(dict(counters))}
+        content = safetensors.torch.save(_detached(tensors), metadata=metadata)
+        write_whole(self.path / STATE, content)
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return what `save_state` wrote."""
+        path = self.path / STATE
+        try:
+            require_plain(path)
+            with safetensors.safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                counters = json.loads((file.metadata() or {})[COUNTERS])
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+            raise ConfigError(f"{path} is damaged: {error}; start a new run") from error
+        return tensors, counters
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add a line to the metrics."""
+        with (self.path / METRICS).open("a") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+
+    def cut_metrics(self, num_epochs: int) -> None:
+        """Keep the lines of finished epochs; those after were broken off by an interruption.
+
+        A line that cannot be read is left out, with a `RunWarning`: its figures are lost, but
+        nothing that the run goes on from.
+        """
+        path = self.path / METRICS
+        lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
+        kept = {
+            record["epoch"]: line
+            for line in lines
+            if (record := _record(line)) is not None and record["epoch"] < num_epochs
+        }
+        if len(kept) < num_epochs:
+            lost = [epoch + 1 for epoch in range(num_epochs) if epoch not in kept]
+            warnings.warn(
+                f"{path} is damaged: it has no figures of epoch {', '.join(map(str, lost[:10]))}"
+                f"{', …' if lost[10:] else ''}; the run goes on without them",
+                RunWarning,
+                stacklevel=3,
+            )
+        write_whole(path, b"".join(kept[epoch] + b"\n" for epoch in sorted(kept)))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the records of the finished epochs that can be read."""
+        path = self.path / METRICS
+        lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
+        return [record for line in lines if (record := _record(line)) is not None]
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a file's tensors, which its head tells."""
+    try:
+        require_plain(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"cannot read weights from {path}: {error}") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        require_plain(path)
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"cannot read weights from {path}: {error}") from error
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Read a line of the metrics; None if it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    number = record.get("epoch") if isinstance(record, dict) else None
+    return record if isinstance(number, int) and number >= 0 else None
+
+
+def _content(trained_on: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run was trained on, as it is read from JSON, without where that lay."""
+    content: dict[str, Any] = json.loads(json.dumps(dict(trained_on)))
+    if isinstance(content.get(INITIAL), dict):
+        content[INITIAL] = content[INITIAL].get("sha256")
+    return {
+        f"trained_on.{name}": value for name, value in content.items() if name not in _CIRCUMSTANCES
+    }
+
+
+@contextlib.contextmanager
+def reserved(parent: Path, name: str) -> Generator[Path]:
+    """Make a folder of this name, or name-2 and so on, for one run; remove it if it stays empty."""
+    made = [path for path in (parent, *parent.parents) if not path.exists()]
+    for number in itertools.count(1):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"cannot make {path}: {error.strerror or error}") from error
+        try:
+            yield path
+        finally:
+            _remove_empty([path, *made])
+        return
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for path in folders:
+        with contextlib.suppress(OSError):  # there is something in it
+            path.rmdir()
+
+
+def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

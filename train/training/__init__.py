@@ -1,0 +1,1 @@
+"""How a model is trained: the loop, its processes, its interruptions."""

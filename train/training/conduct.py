@@ -1,0 +1,48 @@
+"""How a training run is carried out, apart from what it learns from and to what end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from r2t.train.data.batch import Batch
+from r2t.train.run.records import EpochRecord
+from r2t.train.training.processes import ALONE, Processes
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """Labelled batches, one epoch after another; `FeatureReader` is one."""
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        ...
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield an epoch from batch `start` on; its order depends on nothing but its number.
+
+        A batch need not stay valid once the next is asked for.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conduct:
+    """How a run is carried out; none of it changes what it learns.
+
+    The state is saved when an epoch ends and, inside one, after `checkpoint_minutes`. `on_step`
+    hears how many batches of how many of an epoch are done. `trace` is where to write a profile of
+    a few steps. `processes` share the work.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    resume: bool = False
+    checkpoint_minutes: float = 15.0
+    trace: Path | None = None
+    processes: Processes = ALONE
+    on_step: Callable[[int, int], None] | None = None
+    on_epoch: Callable[[EpochRecord], None] | None = None

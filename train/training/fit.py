@@ -1,0 +1,249 @@
+"""A training run on a store: splits, readers and validation around the loop of `trainer`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from r2t.store.annotations import Annotation, labelled
+from r2t.store.errors import ConfigError, SpecMismatchError
+from r2t.store.feature_store import FeatureStore
+from r2t.train.cpu_threads import linear_work, threads_for
+from r2t.train.data.reader import FeatureReader, Reading
+from r2t.train.data.sampling import EpochOrder
+from r2t.train.grounding.evaluation import evaluate_groundings
+from r2t.train.grounding.ground_store import StoredQueries, longest_video
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.window_plan import LONGEST_TRAINED, LONGEST_WHOLE, scoring_plan
+from r2t.train.model.decode import Grounding
+from r2t.train.model.model import R2Model
+from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.config import TrainConfig
+from r2t.train.run.initial import take_initial
+from r2t.train.run.records import Evaluation
+from r2t.train.training.conduct import Conduct
+from r2t.train.training.processes import Processes
+from r2t.train.training.trainer import train
+
+EVALUATION_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Annotations to train on and to validate on; `held_out` says that we made the split."""
+
+    train: list[Annotation]
+    val: list[Annotation]
+    held_out: bool
+
+    @property
+    def held_out_videos(self) -> set[str]:
+        """Videos that we took out of training, none if the annotations have a val split."""
+        return {annotation.video_id for annotation in self.val} if self.held_out else set()
+
+
+def split_annotations(
+    store: FeatureStore, *, domain: str | None = None, val_fraction: float = 0.1, seed: int = 0
+) -> Splits:
+    """Return a store's train and val queries; without a val split, hold out some of the videos.
+
+    `val_fraction` of the videos, at least one, are drawn with `seed`; 0 trains on all of them and
+    validates on none. Queries without labels are left out, with an `AnnotationWarning`.
+    """
+    if not 0 <= val_fraction < 1:
+        raise ConfigError(f"val_fraction = {val_fraction}: give a share of the videos in [0, 1)")
+    train_rows, val_rows = (store.annotations(split, domain) for split in ("train", "val"))
+    if not train_rows:
+        splits = sorted(set(store.queries["split"]))
+        where = f" in domain {domain!r}" if domain else ""
+        raise ConfigError(
+            f"{store.location} has no query to train on{where} (splits there: {splits}); extract "
+            "with --annotations train=FILE"
+        )
+    train_rows, val_rows = labelled(train_rows), labelled(val_rows)
+    if not train_rows:
+        raise ConfigError(
+            f"{store.location}: no query to train on has moments or saliency to learn from: give "
+            "them seconds with r2t store annotate --replace"
+        )
+    if val_rows or not val_fraction:
+        return Splits(train_rows, val_rows, held_out=False)
+    videos = sorted({annotation.video_id for annotation in train_rows})
+    if len(videos) < 2:
+        raise ConfigError(
+            "one annotated video cannot be split into train and val: annotate another, or train "
+            "without validation (val fraction 0)"
+        )
+    count = max(1, round(val_fraction * len(videos)))
+    held = set(random.Random(seed).sample(videos, count))
+    return Splits(
+        [annotation for annotation in train_rows if annotation.video_id not in held],
+        [annotation for annotation in train_rows if annotation.video_id in held],
+        held_out=True,
+    )
+
+
+def evaluation_queries(
+    store: FeatureStore, split: str, domain: str | None, trained_on: Mapping[str, Any]
+) -> list[Annotation]:
+    """Return the queries of a split; val is what the run held out if the store has none."""
+    rows = store.annotations(split, domain)
+    held_out = set(trained_on.get("held_out_videos", []))
+    if split != "val" or (rows and not held_out):
+        return rows
+    return [row for row in store.annotations("train", domain) if row.video_id in held_out]
+
+
+def fit(
+    config: TrainConfig,
+    store: FeatureStore,
+    splits: Splits,
+    run_folder: Path,
+    *,
+    initial: Path | None = None,
+    conduct: Conduct | None = None,
+    reading: Reading | None = None,
+) -> RunFolder:
+    """Train on a store's features, validating after each epoch; see `trainer.train`.
+
+    `initial` is a run whose best weights this one begins with; a resumed run keeps its own. The
+    features are read for the device and the processes of `conduct`. The folder is held meanwhile:
+    raises `ConfigError` if it cannot be written to, or if another training is writing there.
+    """
+    _require_fit(config, store)
+    conduct = conduct or Conduct()
+    folder = RunFolder(run_folder)
+    with folder.held() if conduct.processes.leads else nullcontext():
+        return _fit(config, store, splits, run_folder, initial, conduct, reading)
+
+
+def _fit(
+    config: TrainConfig,
+    store: FeatureStore,
+    splits: Splits,
+    run_folder: Path,
+    initial: Path | None,
+    conduct: Conduct,
+    reading: Reading | None,
+) -> RunFolder:
+    beginning = take_initial(RunFolder(run_folder), initial, resume=conduct.resume)
+    processes = conduct.processes
+    reading = replace(
+        reading or Reading(),
+        device=conduct.device,
+        rank=processes.rank,
+        num_ranks=processes.size,
+    )
+    batches = FeatureReader(
+        store,
+        splits.train,
+        batch_size=config.batch_size,
+        positive=config.positive,
+        min_duration_seconds=config.min_duration_seconds,
+        order=EpochOrder(seed=config.seed, sampling=config.sampling, repeats=config.repeats),
+        reading=reading,
+    )
+    trained_on = {
+        "store": store.location,
+        "content": store.content_digest(),
+        "identity": store.spec.to_dict(),
+        "provenance": store.provenance,
+        "num_train_queries": len(batches.annotations),
+        "num_val_queries": len(splits.val),
+        "queries": _digest([*batches.annotations, *splits.val]),
+        LONGEST_TRAINED: longest_video(store, batches.annotations),
+        "held_out_videos": sorted(splits.held_out_videos),
+        **beginning,
+    }
+    evaluate = None
+    if splits.val:
+        plan = scoring_plan(config, trained_on)
+        queries = StoredQueries(
+            store, splits.val, plan, batch_size=EVALUATION_BATCH_SIZE, reading=reading
+        )
+        if plan.num_frames is None:
+            trained_on[LONGEST_WHOLE] = longest_video(store, queries.annotations)
+        evaluate = _validation(config, store, queries, trained_on, processes)
+    width = config.model.width
+    with threads_for(linear_work(batches.most_frames, width, width)):
+        return train(
+            config,
+            batches,
+            run_folder,
+            evaluate=evaluate,
+            trained_on=trained_on,
+            conduct=conduct,
+        )
+
+
+def _digest(annotations: Sequence[Annotation]) -> str:
+    """Return a digest of which queries these are; what they say is part of the store's."""
+    ids = sorted(annotation.query_id for annotation in annotations)
+    return f"sha256:{hashlib.sha256(json.dumps(ids).encode()).hexdigest()}"
+
+
+def _validation(
+    config: TrainConfig,
+    store: FeatureStore,
+    queries: StoredQueries,
+    trained_on: dict[str, Any],
+    processes: Processes,
+) -> Callable[[R2Model], Evaluation]:
+    if not queries.annotations:
+        raise ConfigError("the store has features of none of the validation videos")
+
+    def evaluate(model: R2Model) -> Evaluation:
+        own = queries.ground(Grounder(model, config, store.spec, trained_on))
+        groundings = gather_groundings(own, processes)
+        result = evaluate_groundings(groundings, queries.annotations, config.evaluator)
+        return Evaluation(result.score, result.summary)
+
+    return evaluate
+
+
+def gather_groundings(own: dict[str, Grounding], processes: Processes) -> dict[str, Grounding]:
+    """Return the answers of all processes, to all of them."""
+    if processes.size == 1:
+        return own
+    tensors = {
+        f"{query_id}/{name}": torch.from_numpy(np.ascontiguousarray(getattr(grounding, name)))
+        for query_id, grounding in own.items()
+        for name in ("moments", "saliency")
+    }
+    seconds = {
+        f"{query_id}/seconds": torch.tensor(
+            [grounding.frame_rate_fps, grounding.duration_seconds], dtype=torch.float64
+        )
+        for query_id, grounding in own.items()
+    }
+    found: dict[str, Grounding] = {}
+    for part in processes.gather_bytes(safetensors.torch.save({**tensors, **seconds})):
+        arrays = {name: tensor.numpy() for name, tensor in safetensors.torch.load(part).items()}
+        for name in arrays:
+            query_id, _, kind = name.rpartition("/")
+            if kind == "seconds":
+                found[query_id] = Grounding(
+                    arrays[f"{query_id}/moments"],
+                    arrays[f"{query_id}/saliency"],
+                    *arrays[name].tolist(),
+                )
+    return found
+
+
+def _require_fit(config: TrainConfig, store: FeatureStore) -> None:
+    wanted = (config.model.num_layers, config.model.vision_width, config.model.text_width)
+    found = (store.spec.num_layers, store.spec.vision_width, store.spec.text_width)
+    if wanted != found:
+        raise SpecMismatchError(
+            f"the model takes (layers, vision width, text width) = {wanted}, the store has {found}"
+        )

@@ -1,0 +1,329 @@
+"""The training loop: epochs, checkpoints, exact resume, early stopping.
+
+It neither reads features nor knows any metric: batches and an evaluation are handed in. A run that
+is asked to stop (SIGINT, SIGTERM) does so after the step it is in; one that is killed goes on from
+its last saved state. Either way it ends in the weights it would have reached without the
+interruption.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from r2t.store.errors import ConfigError, R2TError, is_gpu_fault
+from r2t.train.data.batch import Batch, Targets
+from r2t.train.devices import set_arithmetic
+from r2t.train.model.losses import Losses, compute_losses
+from r2t.train.model.model import R2Model
+from r2t.train.run.checkpoint import INITIAL, STATE, RunFolder
+from r2t.train.run.config import TrainConfig
+from r2t.train.run.records import EpochRecord, Evaluation, Progress, Tally, Timing
+from r2t.train.training.conduct import BatchSource, Conduct
+from r2t.train.training.interruption import Interruption
+from r2t.train.training.optimizer import Optimizer
+from r2t.train.training.random_state import load_random_state, save_random_state
+from r2t.train.training.stopwatch import Stopwatch, tracing
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+AUTOCAST_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class TrainingError(R2TError, ArithmeticError):
+    """Training left the numbers that floating point can hold."""
+
+
+def train(
+    config: TrainConfig,
+    batches: BatchSource,
+    run_folder: Path,
+    *,
+    evaluate: Callable[[R2Model], Evaluation] | None = None,
+    trained_on: Mapping[str, Any] | None = None,
+    conduct: Conduct | None = None,
+) -> RunFolder:
+    """Train a model and leave everything about the run in its folder.
+
+    `evaluate` is called after each epoch with the model to be saved, in evaluation mode; without it
+    the latest weights count as the best. `trained_on` describes the features, such as the store's
+    digest, and must be the same when the run is resumed. Seeds torch's global generator. Raises
+    KeyboardInterrupt, with the state saved, when it was asked to stop.
+    """
+    if len(batches) == 0:
+        raise ConfigError("there is nothing to train on: the training split has no samples")
+    conduct = conduct or Conduct()
+    folder = RunFolder(run_folder)
+    if conduct.processes.leads:
+        folder.claim(config, trained_on or {}, resume=conduct.resume)
+    conduct.processes.wait()
+    run = _Run(config, conduct, folder)
+    if conduct.resume and folder.has_state():
+        run.load()
+    elif INITIAL in (trained_on or {}):
+        run.begin_with(folder.load_initial())
+    with run.interruption.heard(), tracing(conduct.trace) as traced:
+        if not conduct.processes.leads:
+            run.train(batches, evaluate, traced, None)
+            return folder
+        from torch.utils.tensorboard import SummaryWriter  # which all else here does without
+
+        folder.cut_metrics(run.progress.epoch)
+        writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=run.progress.epoch)
+        with writer:
+            run.train(batches, evaluate, traced, writer)
+    return folder
+
+
+class _Run:
+    """All that changes while a run goes on."""
+
+    def __init__(self, config: TrainConfig, conduct: Conduct, folder: RunFolder) -> None:
+        set_arithmetic(config.precision)
+        torch.manual_seed(config.seed)
+        device = conduct.device
+        self.config = config
+        self.conduct = conduct
+        self.folder = folder
+        self.device = device
+        self.model = R2Model(config.model).to(device)
+        if not conduct.processes.leads:  # the same weights, but other dropout
+            torch.manual_seed(config.seed + conduct.processes.rank)
+        self.autocast_dtype = AUTOCAST_DTYPES.get(config.precision)
+        self.mixed = device.type == "cuda" and self.autocast_dtype is not None
+        scaled = self.mixed and config.precision == "float16"
+        self.optimizer = Optimizer(self.model, config, scaled_on=device.type if scaled else None)
+        self.averaged = copy.deepcopy(self.model).eval() if config.ema_decay is not None else None
+        self.progress = Progress()
+        self.tally = Tally()
+        self.sums: dict[str, Tensor] = {}
+        self.interruption = Interruption()
+        self.saved_at = time.perf_counter()
+
+    @property
+    def evaluated(self) -> R2Model:
+        """The model to evaluate and save: the averaged one if there is one."""
+        return self.model if self.averaged is None else self.averaged
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from another run's weights instead of random ones."""
+        self.model.load_state_dict(dict(weights))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(dict(weights))
+
+    def exhausted(self) -> bool:
+        """Return whether patience has run out."""
+        patience = self.config.patience
+        return patience is not None and self.progress.epochs_since_best >= patience
+
+    def train(
+        self,
+        batches: BatchSource,
+        evaluate: Callable[[R2Model], Evaluation] | None,
+        traced: Callable[[], None],
+        writer: SummaryWriter | None,
+    ) -> None:
+        """Train to the last epoch, or until patience runs out."""
+        while self.progress.epoch < self.config.epochs and not self.exhausted():
+            record = self.train_epoch(batches, evaluate, traced)
+            if writer is not None:
+                self.folder.append_metrics(dataclasses.asdict(record))
+                self.folder.save_weights("last", self.evaluated)
+                if record.is_best:
+                    self.folder.save_weights("best", self.evaluated)
+            self.save()
+            if writer is not None:
+                _log(writer, record)
+            if self.conduct.on_epoch is not None:
+                self.conduct.on_epoch(record)
+
+    def train_epoch(
+        self,
+        batches: BatchSource,
+        evaluate: Callable[[R2Model], Evaluation] | None,
+        traced: Callable[[], None],
+    ) -> EpochRecord:
+        """Train for one epoch, or what is left of it; evaluate, and count it as finished."""
+        self._train_steps(batches, traced)
+        epoch, tally = self.progress.epoch, self.tally
+        totals = {name: value.item() for name, value in self.sums.items()}
+        norm, skipped = totals.pop("gradient_norm"), int(totals.pop("skipped"))
+        means = {name: total / tally.steps for name, total in totals.items()}
+        if not math.isfinite(means["total"]):
+            raise TrainingError(
+                f"the loss became {means['total']} in epoch {epoch}: lower the learning rate or "
+                f"set precision to 'float32' (it is {self.config.precision!r})"
+            )
+        started = time.perf_counter()
+        evaluation = None if evaluate is None else self._evaluate(evaluate)
+        validation_seconds = time.perf_counter() - started
+        is_best = self._count_epoch(evaluation)
+        return EpochRecord(
+            epoch=epoch,
+            iteration=self.progress.iteration,
+            learning_rate=self._rate(self.progress.iteration - 1, len(batches)),
+            seconds=tally.seconds + validation_seconds,
+            timing=Timing.of(tally, validation_seconds),
+            losses=means,
+            gradient_norm=norm / max(1, tally.steps - skipped),
+            skipped_steps=skipped,
+            score=None if evaluation is None else evaluation.score,
+            metrics={} if evaluation is None else dict(evaluation.metrics),
+            is_best=is_best,
+        )
+
+    def _evaluate(self, evaluate: Callable[[R2Model], Evaluation]) -> Evaluation:
+        """Evaluate; it can be broken off anywhere, and a resumed run does it again."""
+        at_once = self.conduct.processes.size == 1  # others would wait for an answer
+        try:
+            with torch.no_grad(), self.interruption.raised(at_once):
+                return evaluate(self.evaluated.eval())
+        except KeyboardInterrupt:
+            self.save()
+            raise
+
+    def _train_steps(self, batches: BatchSource, traced: Callable[[], None]) -> None:
+        tally, watch = self.tally, Stopwatch(self.device)
+        before = dataclasses.replace(tally)
+        started = time.perf_counter()
+
+        def clock() -> None:
+            watch.read()
+            tally.wait_seconds = before.wait_seconds + watch.wait_seconds
+            tally.step_seconds = before.step_seconds + watch.step_seconds
+            tally.seconds = before.seconds + time.perf_counter() - started
+
+        self.model.train()
+        for batch in watch.watch(batches.epoch(self.progress.epoch, tally.steps)):
+            for name, value in self._step(batch, len(batches)).items():
+                self.sums[name] = self.sums[name] + value if name in self.sums else value
+            tally.steps += 1
+            tally.samples += sum(batch.rank_counts) or len(batch)
+            tally.read_bytes += batch.num_read_bytes
+            traced()
+            if self.conduct.on_step is not None:
+                self.conduct.on_step(tally.steps, len(batches))
+            self._pause(clock)
+        clock()
+
+    def _pause(self, clock: Callable[[], None]) -> None:
+        """Save the state if it is time to, and stop if that was asked for."""
+        overdue = time.perf_counter() - self.saved_at > 60 * self.conduct.checkpoint_minutes
+        wish = self.conduct.processes.agree(2 if self.interruption.requested else int(overdue))
+        if wish:
+            clock()
+            self.save()
+        if wish == 2:
+            raise KeyboardInterrupt
+
+    def _step(self, batch: Batch, iterations_per_epoch: int) -> dict[str, Tensor]:
+        """Update the weights by one batch; return its losses without waiting for the device."""
+        batch = batch.to(self.device)
+        if batch.targets is None:
+            raise ConfigError(f"{batch!r}: training needs labels")
+        losses = self._losses(batch, batch.targets)
+        rate = self._rate(self.progress.iteration, iterations_per_epoch)
+        update = self.optimizer.step(losses.total, rate, self.conduct.processes)
+        self._average(update.skipped)
+        self.progress.iteration += 1
+        terms = {
+            **losses.terms(),
+            "total": losses.total,
+            "gradient_norm": update.norm.masked_fill(update.skipped, 0),
+            "skipped": update.skipped.int(),
+        }
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _rate(self, iteration: int, iterations_per_epoch: int) -> float:
+        return self.config.schedule.rate(iteration, iterations_per_epoch)
+
+    def _losses(self, batch: Batch, targets: Targets) -> Losses:
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.mixed):
+            predictions = self.model(batch)
+        if batch.rank_counts:
+            processes = self.conduct.processes
+            predictions = processes.gather_predictions(predictions, batch.rank_counts)
+        return compute_losses(predictions, targets, self.config.losses)
+
+    @torch.no_grad()
+    def _average(self, skipped: Tensor) -> None:
+        if self.averaged is None or self.config.ema_decay is None:
+            return
+        share = (1 - self.config.ema_decay) * (~skipped).float()
+        for mean, current in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(current, share)
+
+    def _count_epoch(self, evaluation: Evaluation | None) -> bool:
+        progress = self.progress
+        progress.epoch += 1
+        self.tally, self.sums = Tally(), {}
+        if evaluation is None:
+            return True
+        is_best = progress.best_score is None or evaluation.score > progress.best_score
+        if is_best:
+            progress.best_score = evaluation.score
+        progress.epochs_since_best = 0 if is_best else progress.epochs_since_best + 1
+        return is_best
+
+    def save(self) -> None:
+        """Write the state between two steps."""
+        random = save_random_state(self.device, self.conduct.processes)
+        self.saved_at = time.perf_counter()
+        if not self.conduct.processes.leads:
+            return
+        parts = {
+            "model": self.model.state_dict(),
+            "averaged": {} if self.averaged is None else self.averaged.state_dict(),
+            "random": random,
+            "sums": self.sums,
+            "optimizer": self.optimizer.state(),
+        }
+        tensors = {f"{part}/{key}": value for part in parts for key, value in parts[part].items()}
+        counters = {
+            "progress": dataclasses.asdict(self.progress),
+            "tally": dataclasses.asdict(self.tally),
+            "scaler": self.optimizer.scaler_state(),
+        }
+        self.folder.save_state(tensors, counters)
+
+    def load(self) -> None:
+        """Continue from what `save` wrote."""
+        tensors, counters = self.folder.load_state()
+        try:
+            self._restore(tensors, counters)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or is_gpu_fault(error):
+                raise
+            raise ConfigError(
+                f"{self.folder.path / STATE} is not of this run, or damaged: {error}; start a new "
+                "run"
+            ) from error
+
+    def _restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, key = name.partition("/")
+            parts.setdefault(part, {})[key] = tensor
+        self.model.load_state_dict(parts["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(parts["averaged"])
+        self.optimizer.load(parts.get("optimizer", {}), counters["scaler"])
+        self.progress = Progress(**counters["progress"])
+        self.tally = Tally(**counters["tally"])
+        self.sums = {name: value.to(self.device) for name, value in parts.get("sums", {}).items()}
+        load_random_state(parts["random"], self.device, self.conduct.processes)
+
+
+def _log(writer: SummaryWriter, record: EpochRecord) -> None:
+    for name, value in record.scalars().items():
+        writer.add_scalar(name, value, record.epoch)
+    writer.flush()
