@@ -14,7 +14,7 @@ from ablation_grid import Tier, Variant
 
 from r2t.cli.commands.demo import steps as demo_steps
 from r2t.extract.demo.world import Level
-from r2t.store.change.subset import subset
+from r2t.store.change.subset import subset_store
 from r2t.store.feature_store import FeatureStore
 
 
@@ -44,7 +44,7 @@ def make_tier(store: FeatureStore, tier: Tier, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     layers = tuple(range(store.spec.num_layers))[-tier.num_layers :]
     plain = target if tier.dtype == "float16" else target.with_suffix(".float16")
-    subset(store.location, plain, layers=layers, cls_only=tier.cls_only)
+    subset_store(store.location, plain, layers=layers, cls_only=tier.cls_only)
     if tier.dtype == "int8":
         to_int8(FeatureStore.open(plain), target)
         shutil.rmtree(plain)

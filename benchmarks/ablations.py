@@ -46,9 +46,9 @@ from r2t.store.machine import allowed_cores
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 from r2t.train.training.conduct import Conduct
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 
 DEMO, DEMO_CLIP = "demo", "r2t-demo"
 
@@ -82,7 +82,7 @@ class Job:
             weights = {"saliency_weight": 0.1, "video_weight": 0.1, "layer_weight": 0.1}
             config = replace(config, losses=replace(config.losses, **weights))
         else:
-            config = preset(self.preset).train_config(seed=self.seed)
+            config = find_preset(self.preset).train_config(seed=self.seed)
             widths = {"vision_width": store.spec.vision_width, "text_width": store.spec.text_width}
             config = replace(config, model=replace(config.model, **widths))
             config = replace(config, epochs=self.epochs or config.epochs)
@@ -189,7 +189,7 @@ def run(job: Job) -> tuple[float, float]:
     store = FeatureStore.open(job.store)
     folder = job.out / "runs" / f"{job.variant.key}-seed-{job.seed}"
     conduct = Conduct(resume=RunFolder(folder).has_state())
-    fit(job.config(store), store, split_annotations(store), folder, conduct=conduct)
+    train_model(job.config(store), store, split_annotations(store), folder, conduct=conduct)
     found = score(Grounder.load(folder), store)
     job.scores.parent.mkdir(exist_ok=True)
     seconds = time.monotonic() - began

@@ -31,9 +31,9 @@ from PIL import Image
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig, default_num_workers
-from r2t.extract.pipeline import ExtractReport, extract
+from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.run.encoding import encoding_lanes, encoding_pool
-from r2t.extract.video.decode_ahead import VideoJob, decode_ahead
+from r2t.extract.video.decode_ahead import VideoJob, decode_videos
 from r2t.extract.video.decode_pool import DecodePool
 from r2t.extract.video.frames import FrameBatch, find_videos
 from r2t.store.feature_store import FeatureStore
@@ -83,7 +83,7 @@ def pipeline(clip: FrozenClip, config: ExtractConfig, videos: list[Path]) -> Ext
     with tempfile.TemporaryDirectory() as folder:
         spec = clip.spec(config.frame_rate, config.dtype)
         store = FeatureStore.create(Path(folder) / "feats.zarr", spec)
-        report = extract(config, clip, store, videos, [])
+        report = extract_videos(config, clip, store, videos, [])
     assert report.complete, report.failed
     return report
 
@@ -96,7 +96,7 @@ def decode_alone(
     pool = DecodePool(config.num_workers, size=clip.image_size, window=clip.batch_size)
     windows: dict[str, list[np.ndarray]] = {path.stem: [] for path in videos}
     jobs = [VideoJob(path.stem, path, config.frame_rate) for path in videos]
-    for job, event in decode_ahead(pool, jobs, num_threads=config.num_workers):
+    for job, event in decode_videos(pool, jobs, num_threads=config.num_workers):
         if isinstance(event, FrameBatch):
             windows[job.video_id].append(event.pixels)
     return list(windows.values())

@@ -27,7 +27,7 @@ import numpy as np
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.pipeline import ExtractReport, extract
+from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.video import decode_process
 from r2t.store.feature_store import FeatureStore
 
@@ -95,7 +95,7 @@ def run(clip: FrozenClip, folder: Path, videos: list[Path]) -> tuple[ExtractRepo
         frame_rate=1.0, num_workers=1, timeout_seconds=LIMIT_SECONDS, memory_bytes=10**9
     )
     store = FeatureStore.create(folder / "feats.zarr", clip.spec(1.0))
-    return extract(config, clip, store, videos, []), store
+    return extract_videos(config, clip, store, videos, []), store
 
 
 def bad_video(clip: FrozenClip, label: str, path: Path, good: Path) -> None:

@@ -21,7 +21,7 @@ from metrics_oracle import evaluate_serially
 
 from r2t.store.annotations import Annotation, SaliencyLabels
 from r2t.store.datasets.datasets import read_annotations
-from r2t.train.metrics.metrics import evaluate, score_queries
+from r2t.train.metrics.metrics import evaluate_predictions, score_queries
 from r2t.train.metrics.submission import SubmissionRow, read_submission
 
 NUM_QUERIES, NUM_CLIPS, NUM_PREDICTIONS = 1550, 75, 10
@@ -77,7 +77,7 @@ def main() -> None:
     serial, ours = [], []
     for _ in range(options.repeats):
         serial.append(seconds(lambda: evaluate_serially(*arrays)))
-        ours.append(seconds(lambda: evaluate(rows, annotations)))
+        ours.append(seconds(lambda: evaluate_predictions(rows, annotations)))
     ratios = [slow / fast for slow, fast in zip(serial, ours, strict=True)]
     print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}, one process")
     print(f"{len(rows)} queries, {options.repeats} repeats, alternating")

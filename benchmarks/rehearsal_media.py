@@ -18,7 +18,7 @@ from rehearsal_files import Held, Miniature, Query
 
 from r2t.train.model.model import R2Model
 from r2t.train.model.official import to_official
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
@@ -97,7 +97,7 @@ def write_features(folder: Path, held: Held) -> None:
 
 def write_checkpoints(out: Path, miniature: Miniature) -> None:
     """Write untrained weights as the official code saves them, under the released names."""
-    config = preset(miniature.name).train_config(
+    config = find_preset(miniature.name).train_config(
         num_layers=NUM_LAYERS, vision_width=VISION_WIDTH, text_width=TEXT_WIDTH
     )
     sizes = replace(config.model, width=HIDDEN_WIDTH)

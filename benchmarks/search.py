@@ -24,10 +24,10 @@ from r2t.store import FeatureStore, QueryFeatures
 from r2t.store.schema import FeatureSpec
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
-from r2t.train.grounding.search import search
+from r2t.train.grounding.search import search_store
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 
 SPEC = FeatureSpec(
     model="random",
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    config = preset("qvhighlights").train_config(num_layers=SPEC.num_layers)
+    config = find_preset("qvhighlights").train_config(num_layers=SPEC.num_layers)
     torch.manual_seed(0)
     model = R2Model(R2Config(num_layers=SPEC.num_layers)).to(options.device)
     grounder = Grounder(model, config, SPEC, {})
@@ -92,7 +92,7 @@ def main() -> None:
             began = time.perf_counter()
             found = {
                 answer.video_id: answer.score
-                for answer in search(grounder, store, query, batch_size=options.batch_size)
+                for answer in search_store(grounder, store, query, batch_size=options.batch_size)
             }
             between = time.perf_counter()
             alone = one_by_one(grounder, store, query)

@@ -25,7 +25,7 @@ from r2t.store import FeatureStore
 from r2t.store.machine import allowed_cores
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 
 BASELINE = "import open_clip"
 
@@ -35,7 +35,7 @@ def make_run(folder: Path) -> None:
     clip = FrozenClip.load("r2t-demo", layers=4, device="cpu")
     spec = clip.spec(1.0)
     FeatureStore.create(folder / "feats.zarr", spec, clip.provenance())
-    config = preset("qvhighlights").train_config(
+    config = find_preset("qvhighlights").train_config(
         num_layers=spec.num_layers, vision_width=spec.vision_width, text_width=spec.text_width
     )
     run = RunFolder(folder / "run")

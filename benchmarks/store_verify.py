@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from r2t.store import FeatureSpec, FeatureStore
-from r2t.store.change.merge import merge
-from r2t.store.change.pack import pack
-from r2t.store.check.verify import verify
+from r2t.store.change.merge import merge_stores
+from r2t.store.change.pack import pack_store
+from r2t.store.check.verify import verify_store
 from r2t.store.machine import allowed_cores
 
 BLOCK_BYTES = 2**20
@@ -74,17 +74,19 @@ def contenders(store: Path, scratch: Path, threads: int) -> dict[str, Callable[[
             list(pool.map(sha256_of, shards))
 
     def merged(name: str, *, link: bool = True, quick: bool = False) -> Callable[[], object]:
-        return lambda: merge([store], scratch / name, link=link, quick=quick, num_threads=threads)
+        return lambda: merge_stores(
+            [store], scratch / name, link=link, quick=quick, num_threads=threads
+        )
 
     return {
         "sha256 of the files alone": hash_alone,
-        "verify": lambda: verify(store, num_threads=threads),
-        "verify --quick": lambda: verify(store, quick=True),
+        "verify": lambda: verify_store(store, num_threads=threads),
+        "verify --quick": lambda: verify_store(store, quick=True),
         "copy of the folder alone": lambda: shutil.copytree(store, scratch / "copied"),
         "merge --copy": merged("merge-copy", link=False),
         "merge by links": merged("merge-link"),
         "merge by links --quick": merged("merge-quick", quick=True),
-        "pack": lambda: pack(store, scratch / "feats.zip"),
+        "pack": lambda: pack_store(store, scratch / "feats.zip"),
     }
 
 

@@ -13,6 +13,7 @@ from r2t.cli.commands import (
     compare,
     data,
     doctor,
+    eval as evaluation,
     import_checkpoint,
     predict,
     report,
@@ -20,12 +21,11 @@ from r2t.cli.commands import (
     serve,
     submission,
 )
-from r2t.cli.commands import eval as evaluation
 from r2t.cli.commands.demo import demo
 from r2t.cli.commands.extract import extract
 from r2t.cli.commands.store import store
 from r2t.cli.commands.train import train
-from r2t.cli.shared.apps import new_app
+from r2t.cli.shared import new_app
 
 app = new_app(
     name="r2t",

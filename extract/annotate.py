@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip import FrozenClip
 from r2t.extract.queries import (
     Rewording,
     add_queries,
@@ -20,8 +20,7 @@ from r2t.extract.queries import (
     without_repetitions,
 )
 from r2t.store.annotations import Annotation
-from r2t.store.change.remove import remove
-from r2t.store.change.rewrite import change_queries
+from r2t.store.change import change_queries, remove_videos
 from r2t.store.errors import AnnotationWarning, SpecMismatchError, StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import UNKNOWN_WEIGHTS, QueryFeatures
@@ -52,7 +51,7 @@ class AnnotateReport:
         return not (self.missing_videos or self.impossible_queries)
 
 
-def annotate(
+def annotate_store(
     clip: FrozenClip,
     store: FeatureStore,
     annotations: Sequence[Annotation],
@@ -89,7 +88,7 @@ def annotate(
     with store.writer() as writer:
         add_queries(clip, writer, new)
     if replace and rewordings:
-        remove(store.location, (), query_ids=[each.query_id for each in rewordings])
+        remove_videos(store.location, (), query_ids=[each.query_id for each in rewordings])
         store.refresh()
     warn_of_late_moments(store, wanted)
     return AnnotateReport(

@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from r2t.extract.video.container import StreamChoice, require_stream_choice
-from r2t.extract.video.frames import Decoder, require_decoder
-from r2t.extract.video.probe import DEFAULT_MAX_HOURS, require_hours
+from r2t.extract.video import (
+    DEFAULT_MAX_HOURS,
+    Decoder,
+    StreamChoice,
+    require_decoder,
+    require_hours,
+    require_stream_choice,
+)
 from r2t.store.errors import ConfigError
 from r2t.store.machine import allowed_cores, available_bytes
 from r2t.store.schema import PER_VIDEO, StorageDtype

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.quarantine import Quarantine
 from r2t.extract.queries import (
@@ -31,12 +31,11 @@ from r2t.extract.queries import (
     without_impossible,
 )
 from r2t.extract.replaced import find_replaced
-from r2t.extract.run.local_run import LocalRun, Progress
-from r2t.extract.run.stages import Stage, bottleneck
-from r2t.extract.video.decode_ahead import VideoJob
+from r2t.extract.run import LocalRun, Progress, Stage, bottleneck
+from r2t.extract.video import VideoJob
 from r2t.store.annotations import Annotation
-from r2t.store.change.remove import remove
-from r2t.store.check.coverage import warn_of_other_cuts
+from r2t.store.change import remove_videos
+from r2t.store.check import warn_of_other_cuts
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.json_lines import printable
@@ -44,7 +43,7 @@ from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VideoNames, match_videos, require_utf8_name
 
 if TYPE_CHECKING:
-    from r2t.extract.run.cluster import Cluster, ClusterRun
+    from r2t.extract.run import Cluster, ClusterRun
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class ExtractReport:
         return bottleneck(self.stages)
 
 
-def extract(
+def extract_videos(
     config: ExtractConfig,
     clip: FrozenClip,
     store: FeatureStore,
@@ -130,7 +129,7 @@ def extract(
     changed = find_replaced(store, {name: paths[name] for name in skipped}, on_checked)
     skipped = [video_id for video_id in skipped if video_id not in changed]
     if config.update and changed:
-        remove(store.location, list(changed), keep_queries=True)
+        remove_videos(store.location, list(changed), keep_queries=True)
         store.refresh()
         changed = {}
     settled = {*skipped, *changed}
@@ -218,7 +217,7 @@ def _run(
 ) -> LocalRun | ClusterRun:
     if cluster is None:
         return LocalRun(config, clip, on_progress, num_videos=num_videos)
-    from r2t.extract.run.cluster import ClusterRun
+    from r2t.extract.run import ClusterRun
 
     return ClusterRun(cluster, config, store, on_progress, num_videos=num_videos)
 

@@ -14,13 +14,11 @@ from itertools import islice
 
 import numpy as np
 
-from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.video.decode_ahead import VideoJob
-from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.probe import VideoLength
+from r2t.extract.video import DecodePool, VideoJob, VideoLength
 from r2t.store.errors import VideoError
-from r2t.store.format.layout import frame_runs
+from r2t.store.format import frame_runs
 from r2t.store.machine import allowed_cores
 from r2t.store.schema import StorageDtype
 

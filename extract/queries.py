@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip import FrozenClip
 from r2t.store.annotations import Annotation, make_query_id
 from r2t.store.errors import AnnotationError, AnnotationWarning, StoreError
 from r2t.store.feature_store import FeatureStore

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from r2t.extract.video.frames import file_sha256
+from r2t.extract.video import file_sha256
 from r2t.store.errors import VideoError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format.layout import node_name
+from r2t.store.format import node_name
 
 
 def find_replaced(

@@ -11,11 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from r2t.extract.demo.render import Painter
-from r2t.extract.demo.scene import SIDE
-from r2t.extract.demo.world import FRAME_RATE_FPS, tell, write_video
-from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.frames import Decoder
+from r2t.extract.demo import FRAME_RATE_FPS, SIDE, Painter, tell, write_video
+from r2t.extract.video import DecodePool, Decoder
 from r2t.store.errors import VideoError
 
 MAX_MEAN_ERROR = 8.0  # of 255; H.264 and its half-size colours cost about 2

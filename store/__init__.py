@@ -5,40 +5,22 @@ The names below are loaded when first used: an error class alone costs neither z
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.store.annotations import Annotation, SaliencyLabels, moments_frame
-    from r2t.store.feature_store import FeatureStore
-    from r2t.store.schema import FeatureSpec, QueryFeatures, VideoFeatures, VideoSource
-
-__all__ = [
-    "Annotation",
-    "FeatureSpec",
-    "FeatureStore",
-    "QueryFeatures",
-    "SaliencyLabels",
-    "VideoFeatures",
-    "VideoSource",
-    "moments_frame",
-]
-
-_MODULES = {
-    "Annotation": "annotations",
-    "FeatureSpec": "schema",
-    "FeatureStore": "feature_store",
-    "QueryFeatures": "schema",
-    "SaliencyLabels": "annotations",
-    "VideoFeatures": "schema",
-    "VideoSource": "schema",
-    "moments_frame": "annotations",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+    from r2t.store.annotations import (
+        Annotation as Annotation,
+        SaliencyLabels as SaliencyLabels,
+        moments_frame as moments_frame,
+    )
+    from r2t.store.feature_store import FeatureStore as FeatureStore
+    from r2t.store.schema import (
+        FeatureSpec as FeatureSpec,
+        QueryFeatures as QueryFeatures,
+        VideoFeatures as VideoFeatures,
+        VideoSource as VideoSource,
+    )
+else:
+    __getattr__ = lazy_exports(__name__)

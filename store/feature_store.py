@@ -18,17 +18,26 @@ import zarr
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
-from r2t.store.format.layout import has_only_finite, node_name
-from r2t.store.format.nodes import child_names, damage, open_group, storage_errors
-from r2t.store.format.parts import INDEX_COLUMNS, QUERY_COLUMNS, QUERY_RAGGED, Part, read_part
-from r2t.store.format.query_rows import annotation_at, ragged_row
-from r2t.store.format.tables import Table
+from r2t.store.format import (
+    INDEX_COLUMNS,
+    QUERY_COLUMNS,
+    QUERY_RAGGED,
+    Part,
+    Table,
+    annotation_at,
+    child_names,
+    damage,
+    has_only_finite,
+    node_name,
+    open_group,
+    ragged_row,
+    read_part,
+    storage_errors,
+)
 from r2t.store.html import html_table
 from r2t.store.runs import RunFolder
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
-from r2t.store.sources.cache import ByteCache
-from r2t.store.sources.root import StoreRoot, is_url, open_root
-from r2t.store.sources.zipped import ZippedFolder
+from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, is_url, open_root
 from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
 from r2t.store.wording import counted
 from r2t.store.writer import StoreWriter

@@ -14,10 +14,16 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError, StoreError
-from r2t.store.format.columns import read_columns, read_metadata
-from r2t.store.format.layout import has_only_finite
-from r2t.store.format.nodes import damage
-from r2t.store.format.shards import ByteRange, TokenLayout, locate_tokens, read_ranges
+from r2t.store.format import (
+    ByteRange,
+    TokenLayout,
+    damage,
+    has_only_finite,
+    locate_tokens,
+    read_columns,
+    read_metadata,
+    read_ranges,
+)
 from r2t.store.quantize import ERROR_FIELDS
 from r2t.store.schema import (
     FeatureSpec,
@@ -27,8 +33,7 @@ from r2t.store.schema import (
     is_finite,
     is_positive,
 )
-from r2t.store.sources.remote_tokens import RemoteShards
-from r2t.store.sources.source_store import SourceStore
+from r2t.store.sources import RemoteShards, SourceStore
 
 
 @dataclass(frozen=True, eq=False)

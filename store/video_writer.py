@@ -11,9 +11,14 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError
-from r2t.store.format.layout import FeatureDigest
-from r2t.store.format.nodes import create_array, open_group, storage_errors
-from r2t.store.format.shards import TokenLayout, read_tokens
+from r2t.store.format import (
+    FeatureDigest,
+    TokenLayout,
+    create_array,
+    open_group,
+    read_tokens,
+    storage_errors,
+)
 from r2t.store.quantize import Affine, ErrorSummary, affine_range, dequantize, quantize
 from r2t.store.schema import FeatureSpec, VideoSource
 

@@ -23,10 +23,14 @@ from numpy.typing import NDArray
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.files import sync_tree
-from r2t.store.format.layout import node_name
-from r2t.store.format.nodes import storage_errors
-from r2t.store.format.parts import INDEX_COLUMNS, new_part_name, write_part
-from r2t.store.format.query_rows import query_columns
+from r2t.store.format import (
+    INDEX_COLUMNS,
+    new_part_name,
+    node_name,
+    query_columns,
+    storage_errors,
+    write_part,
+)
 from r2t.store.quantize import Affine
 from r2t.store.runs import RunFolder
 from r2t.store.schema import (

@@ -12,13 +12,13 @@ from ablation_grid import TABLES, VARIANTS
 from ablation_scores import METRICS, Resamples, Scores, by_group, markdown, plot, rows, write_csv
 
 from r2t.train.model.losses import LossConfig
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 
 
 def test_every_row_is_a_variant_that_changes_one_thing() -> None:
     shown = {key for variants in TABLES.values() for key in variants.values()}
     assert shown == VARIANTS.keys()
-    config = preset("qvhighlights").train_config()
+    config = find_preset("qvhighlights").train_config()
     found = {key: variant.configure(config) for key, variant in VARIANTS.items()}
     assert found["default"] == config
     same = {"int8"}  # changes the store alone

@@ -120,11 +120,11 @@ def test_training_works_where_clip_cannot_be_imported(tmp_path: Path) -> None:
         f"sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
         "from tiny_store import make_store\n"
         "from pathlib import Path\n"
-        "from r2t.train.training.fit import fit, split_annotations\n"
+        "from r2t.train.training.fit import split_annotations, train_model\n"
         "from tiny_store import tiny_config\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "store = make_store(folder / 'feats.zarr')\n"
-        "fit(tiny_config(store), store, split_annotations(store), folder / 'run')\n"
+        "train_model(tiny_config(store), store, split_annotations(store), folder / 'run')\n"
         "assert (folder / 'run' / 'best.safetensors').exists()\n"
     )
     finished = subprocess.run(

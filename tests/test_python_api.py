@@ -13,7 +13,6 @@ from barcode_videos import Recipe, write_video
 from demo_run import make_demo_run
 from tiny_store import make_store, tiny_spec
 
-import r2t.store
 from r2t.extract.clip.clip import FrozenClip
 from r2t.store import Annotation, FeatureStore, moments_frame
 from r2t.store.datasets.datasets import read_annotations
@@ -134,10 +133,3 @@ def test_features_describe_themselves_without_their_tokens(tmp_path: Path) -> No
     assert values["num_frames"] == video.num_frames
     query = store.read_query(store.annotations()[0].query_id)
     assert json.loads(json.dumps(query.to_dict()))["shape"] == list(query.tokens.shape)
-
-
-def test_every_name_that_the_store_exports_is_there() -> None:
-    for name in r2t.store.__all__:
-        assert getattr(r2t.store, name).__name__ == name
-    with pytest.raises(AttributeError, match="no attribute 'Store'"):
-        _ = r2t.store.Store  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]

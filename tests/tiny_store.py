@@ -19,7 +19,7 @@ from r2t.store import (
 from r2t.store.schema import StorageDtype
 from r2t.train.model.config import R2Config
 from r2t.train.run.config import TrainConfig
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 
 VAL_VIDEOS = 2
 
@@ -100,7 +100,7 @@ def make_store(
 def tiny_config(store: FeatureStore, **changes: object) -> TrainConfig:
     """Return QVHighlights settings at toy size for a store of `make_store`."""
     spec = store.spec
-    config = preset("qvhighlights").train_config(num_layers=spec.num_layers)
+    config = find_preset("qvhighlights").train_config(num_layers=spec.num_layers)
     return replace(
         config,
         model=R2Config(

@@ -22,7 +22,7 @@ from r2t.store.frame_source import stored_video
 from r2t.train.data.reader import Reading
 from r2t.train.grounding.ground_store import StoredQueries
 from r2t.train.grounding.grounder import Grounder, PreparedVideo
-from r2t.train.grounding.search import search
+from r2t.train.grounding.search import search_store
 from r2t.train.grounding.window_plan import WindowPlan
 from r2t.train.grounding.windows import ground_source
 from r2t.train.model.decode import Grounding
@@ -98,7 +98,7 @@ def _ways(setting: Setting, store: FeatureStore) -> list[Way]:
         return _numbered(ground_source(grounder, source, queries[:1], plan=plan))
 
     def ask_all(grounder: Grounder) -> Answers:
-        found = search(grounder, store, queries[0], plan=plan)
+        found = search_store(grounder, store, queries[0], plan=plan)
         return {each.video_id: each.grounding for each in found if each.grounding is not None}
 
     return [

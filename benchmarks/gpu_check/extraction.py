@@ -16,7 +16,7 @@ from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig, default_num_workers
-from r2t.extract.pipeline import extract
+from r2t.extract.pipeline import extract_videos
 from r2t.store import FeatureStore
 from r2t.store.schema import StorageDtype
 
@@ -160,7 +160,7 @@ def measure_pipeline(setting: Setting, report: Report, clip: FrozenClip) -> None
             config = ExtractConfig(frame_rate=FRAME_RATE_FPS, dtype=dtype, num_workers=workers)
             spec = clip.spec(FRAME_RATE_FPS, dtype)
             path = setting.folder / f"extracted-{dtype}.zarr"
-            done = extract(config, clip, FeatureStore.create(path, spec), videos, [])
+            done = extract_videos(config, clip, FeatureStore.create(path, spec), videos, [])
             text = f"{len(done.done)} of {len(videos)} films extracted"
             report.check(f"films, {dtype}", text, holds=done.complete)
             rate = done.num_frames / done.seconds

@@ -14,7 +14,7 @@ from gpu_check.setting import Setting
 from r2t.train.data.batch import Batch
 from r2t.train.model.model import R2Model
 from r2t.train.run.config import Precision, TrainConfig
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 from r2t.train.run.records import EpochRecord
 from r2t.train.training.conduct import Conduct
 from r2t.train.training.trainer import train
@@ -40,7 +40,7 @@ class Repeated:
 
 def train_config(setting: Setting, precision: Precision) -> TrainConfig:
     """Return QVHighlights' settings for the features of this check."""
-    config = preset("qvhighlights").train_config()
+    config = find_preset("qvhighlights").train_config()
     return replace(config, model=setting.sizes.model(), precision=precision)
 
 

@@ -22,7 +22,7 @@ from r2t.store import FeatureStore
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import Precision
 from r2t.train.training.conduct import Conduct
-from r2t.train.training.fit import Splits, fit
+from r2t.train.training.fit import Splits, train_model
 
 EPOCHS = 2
 
@@ -77,7 +77,7 @@ def _fit(
         on_step=_stop(at, epochs_done),
         on_epoch=epochs_done.append,
     )
-    return fit(config, store, splits, _folder(setting, precision, name), conduct=conduct)
+    return train_model(config, store, splits, _folder(setting, precision, name), conduct=conduct)
 
 
 def _stop(at: tuple[int, int] | None, epochs_done: list[object]) -> Callable[[int, int], None]:

@@ -1,1 +1,31 @@
 """Found moments on their way to people: pictures, clips, subtitles, verdicts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.cli.answers.frame_strip import (
+        FrameStrip as FrameStrip,
+        draw_frame_strip as draw_frame_strip,
+    )
+    from r2t.cli.answers.moment_files import (
+        cut_moments as cut_moments,
+        require_subtitle_path as require_subtitle_path,
+        subtitles as subtitles,
+        write_subtitles as write_subtitles,
+    )
+    from r2t.cli.answers.plots import (
+        plot_grounding as plot_grounding,
+        require_picture_path as require_picture_path,
+    )
+    from r2t.cli.answers.verdict import (
+        ABSENT as ABSENT,
+        presence_json as presence_json,
+        presence_verdict as presence_verdict,
+    )
+    from r2t.cli.answers.video_asker import VideoAsker as VideoAsker
+else:
+    __getattr__ = lazy_exports(__name__)

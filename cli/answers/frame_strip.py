@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from r2t.extract.video.decode_pool import DecodePool
+    from r2t.extract.video import DecodePool
 
 NUM_STRIP_FRAMES = 10
 STRIP_PIXELS = 160
@@ -23,7 +23,7 @@ class FrameStrip:
     pictures: NDArray[np.uint8]
 
 
-def frame_strip(pool: DecodePool, video: Path, duration_seconds: float) -> FrameStrip:
+def draw_frame_strip(pool: DecodePool, video: Path, duration_seconds: float) -> FrameStrip:
     """Decode a few pictures, evenly spaced over a video."""
     batches = pool.stream(video, NUM_STRIP_FRAMES / duration_seconds, size=STRIP_PIXELS)
     pixels = np.concatenate([batch.pixels for batch in batches])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2t.cli.shared.ui import note, progress_bar
+from r2t.cli.shared import note, progress_bar
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
 
 if TYPE_CHECKING:
-    from r2t.extract.video.decode_pool import DecodePool
-    from r2t.train.model.decode import Grounding
+    from r2t.extract.video import DecodePool
+    from r2t.train.model import Grounding
 
 Span = tuple[float, float]
 

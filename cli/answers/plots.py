@@ -21,12 +21,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from r2t.cli.answers.frame_strip import FrameStrip
-from r2t.cli.shared.times import minutes, span
+from r2t.cli.shared import minutes, span
 from r2t.store.errors import ConfigError
 from r2t.store.files import appearing
 
 if TYPE_CHECKING:
-    from r2t.train.model.decode import Grounding
+    from r2t.train.model import Grounding
 
 INK, FAINT, CURVE, TRUTH, FOUND = "#1c2024", "#c9ced6", "#41669c", "#1d7557", "#c24e17"
 WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, LANE_INCHES = 10.0, 0.62, 1.6, 0.27

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from r2t.train.grounding.presence import PresenceRule
-    from r2t.train.model.decode import Grounding
+    from r2t.train.grounding import PresenceRule
+    from r2t.train.model import Grounding
 
 ABSENT = "probably not in this video"
 
 
-def verdict(rule: PresenceRule | None, grounding: Grounding) -> str | None:
+def presence_verdict(rule: PresenceRule | None, grounding: Grounding) -> str | None:
     """Say that a sentence is probably not in the video, and why; None if nothing is to be said."""
-    from r2t.train.grounding.presence import presence_score
+    from r2t.train.grounding import presence_score
 
     score = presence_score(grounding)
     if rule is None or not rule.denies(score):
@@ -23,7 +23,7 @@ def verdict(rule: PresenceRule | None, grounding: Grounding) -> str | None:
 
 def presence_json(rule: PresenceRule | None, grounding: Grounding) -> dict[str, Any]:
     """Return the verdict as JSON values; without a rule there is none."""
-    from r2t.train.grounding.presence import presence_score
+    from r2t.train.grounding import presence_score
 
     score = presence_score(grounding)
     return {

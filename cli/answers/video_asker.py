@@ -16,11 +16,10 @@ from r2t.store.errors import AnnotationError, AnnotationWarning, VideoError
 from r2t.store.frame_source import OnFrames
 
 if TYPE_CHECKING:
-    from r2t.extract.clip.clip import FrozenClip
-    from r2t.train.grounding.grounder import Grounder
-    from r2t.train.grounding.windows import PreparedWindows
-    from r2t.train.model.decode import Grounding
-    from r2t.train.run.config import Windows
+    from r2t.extract.clip import FrozenClip
+    from r2t.train.grounding import Grounder, PreparedWindows
+    from r2t.train.model import Grounding
+    from r2t.train.run import Windows
 
 
 class VideoAsker:
@@ -66,7 +65,7 @@ class VideoAsker:
         """Find a sentence in a video, quick once it is prepared; also return any warnings."""
         if not query.strip():
             raise AnnotationError("the sentence is empty: type what to look for")
-        from r2t.train.grounding.windows import ground_prepared
+        from r2t.train.grounding import ground_prepared
 
         prepared = self.prepare(path)
         with self._lock, warnings.catch_warnings(record=True) as caught:
@@ -81,8 +80,7 @@ class VideoAsker:
             self._prepared.pop(path, None)
 
     def _encode(self, path: Path, on_frames: OnFrames) -> PreparedWindows:
-        from r2t.train.grounding.window_plan import asking_plan
-        from r2t.train.grounding.windows import prepare_source
+        from r2t.train.grounding import asking_plan, prepare_source
 
         with self._clip.open_video(path, self._frame_rate_fps, on_frames=on_frames) as source:
             if source.duration_seconds > self._max_seconds:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
+    SOME_FAILED,
     Checkpoint,
     Device,
     Json,
@@ -17,13 +17,18 @@ from r2t.cli.shared.options import (
     Store,
     Windows,
     as_windows,
+    examples,
+    handle_errors,
+    note,
+    print_json,
+    progress_bar,
+    say,
 )
-from r2t.cli.shared.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar, say
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
-    from r2t.train.grounding.presence import PresenceRule
+    from r2t.train.grounding import PresenceRule
 
 EXAMPLES = examples(
     "r2t calibrate --store feats.zarr --checkpoint runs/x",
@@ -52,12 +57,16 @@ def calibrate(
     with handle_errors():
         from r2t.store.feature_store import FeatureStore
         from r2t.train.devices import pick_device
-        from r2t.train.grounding.grounder import Grounder
-        from r2t.train.grounding.presence import PRESENCE, load_rule, save_rule
-        from r2t.train.grounding.presence_choice import choose_rule
-        from r2t.train.grounding.window_plan import asking_plan
-        from r2t.train.run.checkpoint import RunFolder
-        from r2t.train.training.fit import evaluation_queries
+        from r2t.train.grounding import (
+            PRESENCE,
+            Grounder,
+            asking_plan,
+            choose_presence_rule,
+            load_rule,
+            save_rule,
+        )
+        from r2t.train.run import RunFolder
+        from r2t.train.training import evaluation_queries
 
         RunFolder(checkpoint).require_writable()
         features = FeatureStore.open(store)
@@ -86,7 +95,7 @@ def calibrate(
                 done += count
                 show_done(done)
 
-            rule = choose_rule(
+            rule = choose_presence_rule(
                 grounder,
                 features,
                 rows,

@@ -11,24 +11,28 @@ import typer
 from rich.table import Table
 
 from r2t.cli.commands.eval import HIGHLIGHTS_ONLY, Answers, Asking, ask_model
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
     Device,
     Domain,
     Json,
     OptionalSplit,
     QueryBatch,
+    Strict,
     Windows,
+    answers,
+    cell,
+    examples,
+    handle_errors,
+    note,
+    print_json,
+    read_predictions,
+    say,
 )
-from r2t.cli.shared.predictions import Strict, read_predictions
-from r2t.cli.shared.ui import answers, cell, handle_errors, note, print_json, say
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
-    from r2t.train.metrics.bootstrap import Interval
-    from r2t.train.metrics.metrics import QueryScores
-    from r2t.train.metrics.paired import Difference
+    from r2t.train.metrics import Difference, Interval, QueryScores
 
 EXAMPLES = examples(
     "r2t compare runs/a runs/b --store feats.zarr",
@@ -174,9 +178,7 @@ def _answers(
 def _contenders(
     names: Sequence[str], answered: Sequence[Answers], num_samples: int
 ) -> list[Contender]:
-    from r2t.train.metrics.bootstrap import bootstrap
-    from r2t.train.metrics.metrics import score_queries
-    from r2t.train.metrics.paired import compare_scores
+    from r2t.train.metrics import bootstrap_intervals, compare_scores, score_queries
 
     scores: list[QueryScores] = [
         score_queries(each.rows, each.truth, evaluator=cast("Any", answered[0].evaluator))
@@ -188,7 +190,7 @@ def _contenders(
     return [
         Contender(
             name,
-            bootstrap(
+            bootstrap_intervals(
                 {metric: own.metrics()[metric] for metric in shared},
                 own.video_ids,
                 num_samples=num_samples,

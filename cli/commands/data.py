@@ -10,18 +10,23 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from r2t.cli.shared.apps import examples, new_app
-from r2t.cli.shared.inputs import passed_over, split_option
-from r2t.cli.shared.options import AnnotationsBeside, FollowLinks, Json, parse_fps
-from r2t.cli.shared.ui import (
+from r2t.cli.shared import (
     SOME_FAILED,
+    AnnotationsBeside,
+    FollowLinks,
+    Json,
     answers,
     cell,
+    examples,
     growing_bar,
     handle_errors,
+    new_app,
+    parse_fps,
+    passed_over,
     print_json,
     progress_bar,
     say,
+    split_option,
 )
 from r2t.store.errors import AnnotationError, VideoError
 from r2t.store.json_lines import is_utf8, printable
@@ -29,7 +34,7 @@ from r2t.store.video_names import require_utf8_name
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
-    from r2t.store.datasets.annotation_findings import Finding, Rows
+    from r2t.store.datasets import Finding, Rows
 
 NUM_EXAMPLES = 3
 COUNTED = {"videos": "video", "queries": "query", "moments": "moment"}
@@ -71,8 +76,7 @@ def check(
     problems; notes alone are none.
     """
     with handle_errors():
-        from r2t.store.datasets.annotation_checks import check_against_videos, check_annotations
-        from r2t.store.datasets.annotation_findings import NOTES
+        from r2t.store.datasets import NOTES, check_against_videos, check_annotations
 
         rows = _read(videos, annotations)
         durations = _durations(videos, rows, fps, follow_links=follow_links)
@@ -96,9 +100,7 @@ def check(
 
 
 def _read(videos: Path, given: Sequence[str] | None) -> Rows:
-    from r2t.store.datasets.annotation_checks import read_leniently
-    from r2t.store.datasets.annotation_files import survey_folder
-    from r2t.store.datasets.annotation_findings import Finding, Rows
+    from r2t.store.datasets import Finding, Rows, read_leniently, survey_folder
 
     rows = Rows()
     files = [split_option(text) for text in given or ()]
@@ -125,9 +127,8 @@ def _durations(
     folder: Path, rows: Rows, fps: float, *, follow_links: bool
 ) -> dict[str, float | str]:
     """Return each video's duration in seconds, or why it cannot be decoded."""
-    from r2t.extract.video.decode_pool import DecodePool
-    from r2t.extract.video.frames import find_videos
-    from r2t.store.datasets.annotation_findings import Finding
+    from r2t.extract.video import DecodePool, find_videos
+    from r2t.store.datasets import Finding
 
     paths = find_videos(folder, follow_links=follow_links)
     durations: dict[str, float | str] = {}
@@ -153,7 +154,7 @@ def _by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 
 def _json(grouped: dict[str, list[Finding]]) -> dict[str, Any]:
-    from r2t.store.datasets.annotation_findings import ADVICE
+    from r2t.store.datasets import ADVICE
 
     return {
         kind: {
@@ -171,7 +172,7 @@ def _print(
     counts: dict[str, int],
     num_examples: int,
 ) -> None:
-    from r2t.store.datasets.annotation_findings import ADVICE
+    from r2t.store.datasets import ADVICE
 
     console = answers()
     for style, grouped in (("bold red", problems), ("bold yellow", notes)):

@@ -17,12 +17,12 @@ from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import Json
-from r2t.cli.shared.ui import (
+from r2t.cli.shared import (
     SOME_FAILED,
+    Json,
     answers,
     cell,
+    examples,
     handle_errors,
     human_bytes,
     print_json,
@@ -138,7 +138,7 @@ def _gpu(index: int) -> str:
 
 def _decoders() -> Iterator[Check]:
     from r2t.extract.selftest import check_decoder
-    from r2t.extract.video.decoders import decord_name
+    from r2t.extract.video import decord_name
 
     yield _attempt(
         "decoders",
@@ -160,7 +160,7 @@ def _decoders() -> Iterator[Check]:
 
 def _clip() -> Iterator[Check]:
     yield _attempt("clip", "r2t-demo", _embedded_clip, "reinstall r2-tuning")
-    from r2t.extract.clip.weights import OPENAI, cached_weights, find_model, find_weights
+    from r2t.extract.clip import OPENAI, cached_weights, find_model, find_weights
     from r2t.extract.config import DEFAULT_MODEL
 
     source = find_weights(find_model(DEFAULT_MODEL), OPENAI)
@@ -182,7 +182,7 @@ def _clip() -> Iterator[Check]:
 def _embedded_clip() -> str:
     import numpy as np
 
-    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.clip import FrozenClip
 
     clip = FrozenClip.load("r2t-demo", layers=4)
     pixels = np.zeros((16, 3, clip.image_size, clip.image_size), np.uint8)
@@ -193,7 +193,7 @@ def _embedded_clip() -> str:
 
 
 def _disk() -> Iterator[Check]:
-    from r2t.extract.clip.weights import cache_folder
+    from r2t.extract.clip import cache_folder
 
     for name, folder in (("working folder", Path.cwd()), ("weights' cache", cache_folder())):
         present = next(path for path in (folder, *folder.parents) if path.exists())

@@ -9,22 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.inputs import read_annotation_file
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
     Device,
     Domain,
     Evaluator,
     Json,
     OptionalSplit,
     QueryBatch,
+    Strict,
     Windows,
+    answers,
     as_windows,
+    examples,
+    handle_errors,
+    lay_out_scores,
+    note,
     one_of,
+    print_json,
+    progress_bar,
+    read_annotation_file,
+    read_predictions,
+    write_json,
 )
-from r2t.cli.shared.predictions import Strict, read_predictions
-from r2t.cli.shared.score_tables import score_tables
-from r2t.cli.shared.ui import answers, handle_errors, note, print_json, progress_bar, write_json
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.files import require_writable
@@ -33,10 +39,9 @@ from r2t.store.wording import counted, counted_of
 if TYPE_CHECKING:
     from r2t.store.annotations import Annotation
     from r2t.store.feature_store import FeatureStore
-    from r2t.train.grounding.grounder import Grounder
-    from r2t.train.grounding.window_plan import WindowPlan
-    from r2t.train.metrics.submission import SubmissionRow
-    from r2t.train.model.decode import Grounding
+    from r2t.train.grounding import Grounder, WindowPlan
+    from r2t.train.metrics import SubmissionRow
+    from r2t.train.model import Grounding
 
 EXAMPLES = examples(
     "r2t eval --store feats.zarr --checkpoint runs/x --split val",
@@ -169,7 +174,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         if json:
             print_json(scores)
         else:
-            for table in score_tables(scores):
+            for table in lay_out_scores(scores):
                 answers().print(table)
 
 
@@ -203,7 +208,7 @@ def ask_model(
     asking: Asking,
 ) -> Answers:
     """Answer the queries of a store's split with a trained model."""
-    from r2t.train.grounding.evaluation import submission_rows
+    from r2t.train.grounding import submission_rows
 
     asked = ask_store(location, run, split, domain, asking)
     evaluator = cast("Evaluator", dataset or asked.grounder.config.evaluator)
@@ -215,12 +220,10 @@ def ask_store(
 ) -> AskedStore:
     """Ground the queries of a store's split with a trained model, behind a progress bar."""
     from r2t.store.feature_store import FeatureStore
-    from r2t.train.data.reader import Reading
+    from r2t.train.data import Reading
     from r2t.train.devices import pick_device
-    from r2t.train.grounding.ground_store import StoredQueries
-    from r2t.train.grounding.grounder import Grounder
-    from r2t.train.grounding.window_plan import scoring_plan
-    from r2t.train.training.fit import evaluation_queries
+    from r2t.train.grounding import Grounder, StoredQueries, scoring_plan
+    from r2t.train.training import evaluation_queries
 
     store = FeatureStore.open(location)
     grounder = Grounder.load(run, device=pick_device(asking.device))
@@ -253,7 +256,7 @@ def ask_store(
 
 def note_long_videos(store: FeatureStore, plan: WindowPlan, video_ids: Collection[str]) -> None:
     """Say how many of the videos are not asked as one."""
-    from r2t.train.grounding.ground_store import long_videos
+    from r2t.train.grounding import long_videos
 
     if count := len(long_videos(store, plan).intersection(video_ids)):
         note(
@@ -265,7 +268,7 @@ def note_long_videos(store: FeatureStore, plan: WindowPlan, video_ids: Collectio
 
 def save_answers(answered: Answers, folder: Path, split: str) -> None:
     """Write predictions.jsonl, and submission.zip where there is a server to take it."""
-    from r2t.train.metrics.submission import write_server_archive, write_submission
+    from r2t.train.metrics import write_server_archive, write_submission
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -284,8 +287,7 @@ def score(
     Highlight datasets are scored a domain at a time: of several, `domains` has each and `mAP` is
     their mean.
     """
-    from r2t.train.metrics import metrics
-    from r2t.train.metrics.bootstrap import bootstrap
+    from r2t.train.metrics import bootstrap_intervals, score_queries, summarise
 
     answered = answered.with_labels()
 
@@ -293,15 +295,17 @@ def score(
         if num_resamples:
             raise ConfigError(f"{answered.evaluator} has no intervals: leave --bootstrap out")
         return _score_domains(answered)
-    scores = metrics.score_queries(
+    scores = score_queries(
         answered.rows,
         answered.truth,
         evaluator=cast("Any", answered.evaluator),
         strict_official=strict_official,
     )
-    table = metrics.summarise(scores, strict_official=strict_official)
+    table = summarise(scores, strict_official=strict_official)
     if num_resamples:
-        intervals = bootstrap(scores.metrics(), scores.video_ids, num_samples=num_resamples)
+        intervals = bootstrap_intervals(
+            scores.metrics(), scores.video_ids, num_samples=num_resamples
+        )
         table["intervals"] = {
             name: [round(interval.low, 2), round(interval.high, 2)]
             for name, interval in intervals.items()
@@ -310,7 +314,7 @@ def score(
 
 
 def _score_domains(answered: Answers) -> dict[str, Any]:
-    from r2t.train.metrics.metrics import evaluate as score_videos
+    from r2t.train.metrics import evaluate_predictions
 
     domain_of = {annotation.query_id: annotation.domain for annotation in answered.truth}
     unknown = [row.query_id for row in answered.rows if row.query_id not in domain_of]
@@ -320,7 +324,7 @@ def _score_domains(answered: Answers) -> dict[str, Any]:
             f"{unknown[0]!r}; is this the right split and domain?"
         )
     tables = {
-        domain: score_videos(
+        domain: evaluate_predictions(
             [row for row in answered.rows if domain_of[row.query_id] == domain],
             [annotation for annotation in answered.truth if annotation.domain == domain],
             evaluator=answered.evaluator,

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import Json, NumTokens, PresetOption
-from r2t.cli.shared.ui import handle_errors, print_json, say
+from r2t.cli.shared import Json, NumTokens, PresetOption, examples, handle_errors, print_json, say
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.store.schema import FeatureSpec
-    from r2t.train.model.model import R2Model
-    from r2t.train.run.presets import Preset
+    from r2t.train.model import R2Model
+    from r2t.train.run import Preset
 
 EXAMPLES = examples(
     "r2t import-checkpoint r2_tuning_qvhighlights.pth runs/official",
@@ -38,9 +36,8 @@ def import_checkpoint(
 ) -> None:
     """Make a run folder of an official checkpoint."""
     with handle_errors():
-        from r2t.train.model.official import load_official
-        from r2t.train.run.checkpoint import RunFolder
-        from r2t.train.run.presets import preset as find_preset
+        from r2t.train.model import load_official
+        from r2t.train.run import RunFolder, find_preset
 
         chosen = find_preset(preset)
         network = load_official(checkpoint)
@@ -66,7 +63,7 @@ def import_checkpoint(
 
 
 def _spec(network: R2Model, preset: Preset, model: str, num_tokens: int) -> FeatureSpec:
-    from r2t.store.exchange.r2_npy import official_spec
+    from r2t.store.exchange import official_spec
 
     config = network.config
     return official_spec(

@@ -13,11 +13,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from r2t.cli.answers.moment_files import cut_moments, require_subtitle_path, write_subtitles
-from r2t.cli.answers.verdict import presence_json, verdict
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.downloads import announce_download
-from r2t.cli.shared.options import (
+from r2t.cli.answers import (
+    cut_moments,
+    presence_json,
+    presence_verdict,
+    require_subtitle_path,
+    write_subtitles,
+)
+from r2t.cli.shared import (
     DEFAULT_MAX_HOURS,
     Checkpoint,
     Device,
@@ -29,18 +32,26 @@ from r2t.cli.shared.options import (
     RunPretrained,
     TopMoments,
     Windows,
+    announce_download,
+    answers,
     as_windows,
+    cell,
+    examples,
+    growing_bar,
+    handle_errors,
+    minutes,
+    note,
+    print_json,
+    span,
 )
-from r2t.cli.shared.times import minutes, span
-from r2t.cli.shared.ui import answers, cell, growing_bar, handle_errors, note, print_json
 from r2t.store.files import require_writable
 from r2t.store.json_lines import as_utf8
 
 if TYPE_CHECKING:
-    from r2t.extract.clip.clip import FrozenClip
-    from r2t.extract.video.decode_pool import DecodePool
-    from r2t.train.grounding.grounder import Grounder
-    from r2t.train.model.decode import Grounding
+    from r2t.extract.clip import FrozenClip
+    from r2t.extract.video import DecodePool
+    from r2t.train.grounding import Grounder
+    from r2t.train.model import Grounding
 
 EXAMPLES = examples(
     'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee"',
@@ -91,11 +102,10 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     """
     with handle_errors(), started_pool(max_hours) as pool:
         _require_paths(plot, report, cut, srt)
-        from r2t.cli.answers.frame_strip import frame_strip
-        from r2t.extract.clip.clip import FrozenClip
+        from r2t.cli.answers import draw_frame_strip
+        from r2t.extract.clip import FrozenClip
         from r2t.train.devices import pick_device
-        from r2t.train.grounding.grounder import Grounder
-        from r2t.train.grounding.presence import load_rule
+        from r2t.train.grounding import Grounder, load_rule
 
         processor = pick_device(device)
         grounder = Grounder.load(checkpoint, device=processor)
@@ -111,7 +121,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             pool=pool,
         )
         grounding, num_windows = ask_file(grounder, clip, video, query, rate, windows)
-        absent = verdict(rule, grounding)
+        absent = presence_verdict(rule, grounding)
         if json:
             print_json(
                 {
@@ -127,10 +137,10 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             if absent is not None:
                 answers().print(absent, style="yellow", soft_wrap=True)
         if plot is not None or report is not None:
-            from r2t.cli.answers.plots import plot_grounding
+            from r2t.cli.answers import plot_grounding
             from r2t.cli.commands.report import write_video_report
 
-            strip = frame_strip(pool, video, grounding.duration_seconds)
+            strip = draw_frame_strip(pool, video, grounding.duration_seconds)
             if plot is not None:
                 plot_grounding(grounding, query, plot, strip=strip, top=top)
                 note(f"drawn: {plot}")
@@ -149,7 +159,7 @@ def _require_paths(
 ) -> None:
     """Refuse what cannot be written before anything is computed."""
     if plot is not None:
-        from r2t.cli.answers.plots import require_picture_path
+        from r2t.cli.answers import require_picture_path
 
         require_picture_path(plot)
     if report is not None:
@@ -157,7 +167,7 @@ def _require_paths(
 
         require_page_path(report)
     if cut is not None:
-        from r2t.extract.video.cut import require_clip_path
+        from r2t.extract.video import require_clip_path
 
         require_clip_path(cut)
     if srt is not None:
@@ -198,7 +208,7 @@ def sparkline(scores: np.ndarray, num_columns: int) -> str:
 @contextmanager
 def started_pool(max_hours: float = DEFAULT_MAX_HOURS) -> Generator[DecodePool]:
     """Start a process to decode videos of strangers, which gets ready while CLIP is loaded."""
-    from r2t.extract.video.decode_pool import DecodePool
+    from r2t.extract.video import DecodePool
 
     with DecodePool(max_hours=max_hours) as pool:
         pool.start()
@@ -225,7 +235,7 @@ def ask_file(
 
     Also returns in how many windows it was asked; more than one are noted.
     """
-    from r2t.train.grounding.window_plan import asking_plan
+    from r2t.train.grounding import asking_plan
 
     chosen = as_windows(windows)
     plan = asking_plan(grounder.config, grounder.trained_on, chosen)

@@ -11,26 +11,24 @@ from urllib.parse import urlsplit
 
 import typer
 
-from r2t.cli.answers.verdict import verdict
+from r2t.cli.answers import presence_verdict
 from r2t.cli.commands.eval import HIGHLIGHTS_ONLY, Answers, Asking, ask_store, score
-from r2t.cli.pages.report import (
+from r2t.cli.pages import (
+    FILE_POLICY,
+    VideoPlace,
     breakdown_table,
+    data_url,
+    file_source,
     metrics_table,
+    note_bare_names,
     per_query_scores,
     query_entry,
     render_page,
-)
-from r2t.cli.pages.report_videos import (
-    FILE_POLICY,
-    VideoPlace,
-    data_url,
-    file_source,
-    note_bare_names,
     strip_image,
     video_entries,
 )
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
+    SOME_FAILED,
     Checkpoint,
     Device,
     Domain,
@@ -38,17 +36,20 @@ from r2t.cli.shared.options import (
     QuerySplit,
     Store,
     Windows,
+    examples,
+    handle_errors,
+    human_bytes,
+    note,
 )
-from r2t.cli.shared.ui import SOME_FAILED, handle_errors, human_bytes, note
 from r2t.store.errors import ConfigError
 from r2t.store.files import require_writable, write_whole
 from r2t.store.json_lines import as_utf8
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
-    from r2t.cli.answers.frame_strip import FrameStrip
+    from r2t.cli.answers import FrameStrip
     from r2t.cli.commands.eval import AskedStore
-    from r2t.train.model.decode import Grounding
+    from r2t.train.model import Grounding
 
 TOP = 5  # found moments of each query
 EXAMPLES = examples(
@@ -85,7 +86,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
     it shows pictures and plays a video where one clicks; the videos stay where they are.
     """
     with handle_errors():
-        from r2t.train.grounding.presence import load_rule
+        from r2t.train.grounding import load_rule
 
         require_page_path(out)
         require_writable(out.parent)
@@ -121,7 +122,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
                     top=TOP,
                     truth=row.moments,
                     scores=scores.get(row.query_id),
-                    verdict=verdict(rule, asked.groundings[row.query_id]),
+                    verdict=presence_verdict(rule, asked.groundings[row.query_id]),
                 )
                 for row in asked.truth
             ],
@@ -203,10 +204,8 @@ def _scores(
 
     Queries without labels have none of them; highlight datasets have a table of domains alone.
     """
-    from r2t.train.grounding.evaluation import submission_rows
-    from r2t.train.metrics.bootstrap import bootstrap
-    from r2t.train.metrics.breakdown import COLUMNS, breakdown
-    from r2t.train.metrics.metrics import score_queries
+    from r2t.train.grounding import submission_rows
+    from r2t.train.metrics import COLUMNS, bootstrap_intervals, score_breakdown, score_queries
 
     evaluator = asked.grounder.config.evaluator
     answers = Answers(submission_rows(asked.groundings, asked.truth), asked.truth, evaluator)
@@ -221,7 +220,7 @@ def _scores(
         percents = {name: 100.0 * table["mAP"] for name, table in means.items()}
         return None, [metrics_table("Highlights", percents)], {}
     scores = score_queries(answers.rows, answers.truth, evaluator=evaluator)
-    groups = breakdown(scores, answers.truth, num_samples=num_samples)
-    every = bootstrap(scores.metrics(), scores.video_ids, num_samples=num_samples)
+    groups = score_breakdown(scores, answers.truth, num_samples=num_samples)
+    every = bootstrap_intervals(scores.metrics(), scores.video_ids, num_samples=num_samples)
     summary = breakdown_table(groups, COLUMNS) if groups else None
     return summary, [metrics_table("All metrics", every)], per_query_scores(scores)

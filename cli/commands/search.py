@@ -11,11 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from r2t.cli.answers.verdict import ABSENT, presence_json
+from r2t.cli.answers import ABSENT, presence_json
 from r2t.cli.commands.eval import note_long_videos
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.downloads import announce_download
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
+    SOME_FAILED,
     Checkpoint,
     Device,
     Json,
@@ -24,17 +23,17 @@ from r2t.cli.shared.options import (
     RunPretrained,
     Store,
     Windows,
-    as_windows,
-)
-from r2t.cli.shared.times import minutes, span
-from r2t.cli.shared.ui import (
-    SOME_FAILED,
+    announce_download,
     answers,
+    as_windows,
     cell,
+    examples,
     handle_errors,
+    minutes,
     note,
     print_json,
     progress_bar,
+    span,
 )
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
@@ -43,10 +42,7 @@ from r2t.store.wording import counted
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.store.schema import QueryFeatures
-    from r2t.train.grounding.grounder import Grounder
-    from r2t.train.grounding.presence import PresenceRule
-    from r2t.train.grounding.search import Answer
-    from r2t.train.grounding.window_plan import WindowPlan
+    from r2t.train.grounding import Answer, Grounder, PresenceRule, WindowPlan
 
 EXAMPLES = examples(
     'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"',
@@ -75,12 +71,10 @@ def search(  # noqa: PLR0913 - a parameter for each option
     video by their own scores, which are not.
     """
     with handle_errors():
-        from r2t.extract.clip.query_encoder import QueryEncoder
+        from r2t.extract.clip import QueryEncoder
         from r2t.store.feature_store import FeatureStore
         from r2t.train.devices import pick_device
-        from r2t.train.grounding.grounder import Grounder
-        from r2t.train.grounding.presence import load_rule
-        from r2t.train.grounding.window_plan import asking_plan
+        from r2t.train.grounding import Grounder, asking_plan, load_rule
 
         features = FeatureStore.open(store)
         processor = pick_device(device)
@@ -143,12 +137,12 @@ def _best_answers(
     plan: WindowPlan,
 ) -> tuple[list[Answer], list[Answer]]:
     """Return the best answers, best first, and the failures; others are forgotten as they come."""
-    from r2t.train.grounding.search import search as ask
+    from r2t.train.grounding import search_store
 
     best: list[tuple[float, str, Answer]] = []
     failed: list[Answer] = []
     with progress_bar("videos", len(store)) as show_done:
-        found = ask(grounder, store, query, batch_size=batch_size, plan=plan)
+        found = search_store(grounder, store, query, batch_size=batch_size, plan=plan)
         for done, answer in enumerate(found, start=1):
             if answer.grounding is None:
                 failed.append(answer)

@@ -16,10 +16,8 @@ from typing import Annotated
 
 import typer
 
-from r2t.cli.pages.uploads import Uploads
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.downloads import announce_download
-from r2t.cli.shared.options import (
+from r2t.cli.pages import Uploads
+from r2t.cli.shared import (
     Checkpoint,
     Device,
     Offline,
@@ -28,10 +26,14 @@ from r2t.cli.shared.options import (
     RunPretrained,
     TopMoments,
     Windows,
+    announce_download,
     as_windows,
+    examples,
+    handle_errors,
+    human_bytes,
+    note,
     parse_size,
 )
-from r2t.cli.shared.ui import handle_errors, human_bytes, note
 from r2t.store.errors import ConfigError
 from r2t.store.wording import how_to_install
 
@@ -79,13 +81,12 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     with handle_errors(), _private_folder() as folder:
         if find_spec("gradio") is None:
             raise ConfigError(f"the page needs Gradio: {how_to_install('serve')}")
-        from r2t.cli.answers.video_asker import VideoAsker
+        from r2t.cli.answers import VideoAsker
         from r2t.cli.commands.predict import pick_frame_rate, started_pool
-        from r2t.cli.pages.serve import Page, launch
-        from r2t.extract.clip.clip import FrozenClip
+        from r2t.cli.pages import Page, launch
+        from r2t.extract.clip import FrozenClip
         from r2t.train.devices import pick_device
-        from r2t.train.grounding.grounder import Grounder
-        from r2t.train.grounding.presence import load_rule
+        from r2t.train.grounding import Grounder, load_rule
 
         if not max_minutes > 0:
             raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")

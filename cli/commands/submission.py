@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.inputs import read_annotation_options
-from r2t.cli.shared.options import Annotations, Json
-from r2t.cli.shared.predictions import Strict
-from r2t.cli.shared.ui import SOME_FAILED, handle_errors, note, print_json, say
+from r2t.cli.shared import (
+    SOME_FAILED,
+    Annotations,
+    Json,
+    Strict,
+    examples,
+    handle_errors,
+    note,
+    print_json,
+    read_annotation_options,
+    say,
+)
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
-    from r2t.train.metrics.submission import SubmissionRow
+    from r2t.train.metrics import SubmissionRow
 
 EXAMPLES = examples(
     "r2t submission mine.zip --val val.jsonl --annotations highlight_val_release.jsonl",
@@ -40,9 +47,8 @@ def submission(
     What it takes but looks wrong is a warning; with --strict, a problem too.
     """
     with handle_errors():
-        from r2t.store.datasets.moments import LABELLED_CLIP_SECONDS
-        from r2t.train.metrics.submission import read_submission, write_server_archive
-        from r2t.train.metrics.submission_check import check_submission
+        from r2t.store.datasets import LABELLED_CLIP_SECONDS
+        from r2t.train.metrics import check_submission, read_submission, write_server_archive
 
         truth = read_annotation_options(annotations)
         splits: dict[Literal["val", "test"], list[SubmissionRow]] = {}

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from r2t.cli.answers.moment_files import subtitles
-from r2t.cli.answers.verdict import presence_json, verdict
+from r2t.cli.answers import presence_json, presence_verdict, subtitles
 from r2t.cli.pages.report import query_entry
 from r2t.store.json_lines import as_utf8, to_json
 
 if TYPE_CHECKING:
-    from r2t.train.grounding.presence import PresenceRule
-    from r2t.train.model.decode import Grounding
+    from r2t.train.grounding import PresenceRule
+    from r2t.train.model import Grounding
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def _card(video: str, place: int, answer: Answer, top: int) -> str:
         after = _download(text, "application/x-subrip", name, "Download subtitles")
     else:
         after = "No moment was found; see the curve."
-    absent = verdict(answer.rule, answer.grounding)
+    absent = presence_verdict(answer.rule, answer.grounding)
     denial = f'<p class="r2t-absent">{escape(absent)}</p>' if absent else ""
     return (
         f'<article class="r2t-answer"><h3 dir="auto">{escape(query)}</h3>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from r2t.cli.pages.uploads import Uploads
-from r2t.cli.shared.ui import human_bytes
+from r2t.cli.shared import human_bytes
 
 READING = ("GET", "HEAD", "OPTIONS")
 FOREIGN_SITES = (b"cross-site", b"same-site")  # the latter is another port of this machine

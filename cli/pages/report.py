@@ -19,10 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from r2t.train.metrics.bootstrap import Interval
-    from r2t.train.metrics.breakdown import Group
-    from r2t.train.metrics.metrics import QueryScores
-    from r2t.train.model.decode import Grounding
+    from r2t.train.metrics import Group, Interval, QueryScores
+    from r2t.train.model import Grounding
 
 MAX_CURVE_POINTS = 300
 QUERY_SCORES = {  # per-query metric → its short name in the page

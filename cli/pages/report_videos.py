@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from r2t.cli.shared.ui import note, progress_bar
+from r2t.cli.shared import note, progress_bar
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.wording import counted_of
 
 if TYPE_CHECKING:
-    from r2t.cli.answers.frame_strip import FrameStrip
+    from r2t.cli.answers import FrameStrip
 
 URL_FIELD = "{video_id}"
 FILE_POLICY = ("'self'", "file:", "blob:")  # from beside the page, or chosen by its reader
@@ -35,7 +35,7 @@ class VideoPlace:
     @classmethod
     def parse(cls, given: str | None) -> VideoPlace:
         """Read `--videos`; None means that there are none."""
-        from r2t.extract.video.frames import find_videos
+        from r2t.extract.video import find_videos
 
         if given is None:
             return cls({})
@@ -127,8 +127,8 @@ def video_entries(
 
     Pictures stop once all together reach `MAX_STRIP_BYTES`, which is noted.
     """
-    from r2t.cli.answers.frame_strip import frame_strip
-    from r2t.extract.video.decode_pool import DecodePool
+    from r2t.cli.answers import draw_frame_strip
+    from r2t.extract.video import DecodePool
 
     entries: dict[str, Any] = {}
     failed: list[str] = []
@@ -143,7 +143,7 @@ def video_entries(
                 failed.append(f"{video_id}: not in the folder")
             if path is not None and num_bytes < MAX_STRIP_BYTES:
                 try:
-                    jpeg = strip_image(frame_strip(pool, path, seconds))
+                    jpeg = strip_image(draw_frame_strip(pool, path, seconds))
                 except VideoError as error:
                     failed.append(str(error))
                 else:

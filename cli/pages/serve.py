@@ -29,14 +29,14 @@ from gradio.themes import Default
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from r2t.cli.answers.video_asker import VideoAsker
+from r2t.cli.answers import VideoAsker
 from r2t.cli.pages.answer import Answer, answers_html
 from r2t.cli.pages.guard import OriginMiddleware, UploadLimitMiddleware
 from r2t.cli.pages.uploads import Uploads
-from r2t.cli.shared.times import minutes
-from r2t.extract.video.decode_pool import DecodePool
+from r2t.cli.shared import minutes
+from r2t.extract.video import DecodePool
 from r2t.store.errors import R2TError
-from r2t.train.grounding.presence import PresenceRule
+from r2t.train.grounding import PresenceRule
 
 logger = logging.getLogger(__name__)
 

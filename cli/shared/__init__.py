@@ -1,1 +1,101 @@
 """What the commands have in common: how they are put together, and the options they share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.cli.shared.apps import examples as examples, new_app as new_app
+    from r2t.cli.shared.downloads import announce_download as announce_download
+    from r2t.cli.shared.inputs import (
+        fields_as_typed as fields_as_typed,
+        open_store as open_store,
+        parse_frame_rate as parse_frame_rate,
+        passed_over as passed_over,
+        read_annotation_file as read_annotation_file,
+        read_annotation_options as read_annotation_options,
+        read_ids as read_ids,
+        read_video_ids as read_video_ids,
+        split_option as split_option,
+    )
+    from r2t.cli.shared.options import (
+        DEFAULT_CACHE_BYTES as DEFAULT_CACHE_BYTES,
+        DEFAULT_MAX_HOURS as DEFAULT_MAX_HOURS,
+        Annotations as Annotations,
+        AnnotationsBeside as AnnotationsBeside,
+        Cache as Cache,
+        Checkpoint as Checkpoint,
+        Copy as Copy,
+        Decoder as Decoder,
+        Device as Device,
+        DiskCache as DiskCache,
+        DiskCacheSize as DiskCacheSize,
+        Domain as Domain,
+        Evaluator as Evaluator,
+        ExportFormat as ExportFormat,
+        ExtractPrecision as ExtractPrecision,
+        FollowLinks as FollowLinks,
+        ImportFormat as ImportFormat,
+        Into as Into,
+        Json as Json,
+        MaxHours as MaxHours,
+        NewStore as NewStore,
+        NumTokens as NumTokens,
+        Offline as Offline,
+        OptionalPreset as OptionalPreset,
+        OptionalSeed as OptionalSeed,
+        OptionalSplit as OptionalSplit,
+        PresetName as PresetName,
+        PresetOption as PresetOption,
+        QueryBatch as QueryBatch,
+        QuerySplit as QuerySplit,
+        Quick as Quick,
+        Recipe as Recipe,
+        RunFps as RunFps,
+        RunModel as RunModel,
+        RunPretrained as RunPretrained,
+        Sampling as Sampling,
+        Seed as Seed,
+        Store as Store,
+        StoreArgument as StoreArgument,
+        StoreFolder as StoreFolder,
+        Threads as Threads,
+        TopMoments as TopMoments,
+        TrainPrecision as TrainPrecision,
+        VideoIds as VideoIds,
+        Windows as Windows,
+        as_windows as as_windows,
+        one_of as one_of,
+        parse_fps as parse_fps,
+        parse_rate as parse_rate,
+        parse_size as parse_size,
+    )
+    from r2t.cli.shared.predictions import Strict as Strict, read_predictions as read_predictions
+    from r2t.cli.shared.query_notes import (
+        missing_names as missing_names,
+        note_impossible as note_impossible,
+        note_rewordings as note_rewordings,
+    )
+    from r2t.cli.shared.score_tables import lay_out_scores as lay_out_scores
+    from r2t.cli.shared.times import minutes as minutes, span as span
+    from r2t.cli.shared.ui import (
+        INTERRUPTED as INTERRUPTED,
+        SOME_FAILED as SOME_FAILED,
+        ShowDone as ShowDone,
+        answers as answers,
+        cell as cell,
+        growing_bar as growing_bar,
+        handle_errors as handle_errors,
+        human_bytes as human_bytes,
+        human_seconds as human_seconds,
+        json_ready as json_ready,
+        note as note,
+        print_json as print_json,
+        progress_bar as progress_bar,
+        say as say,
+        write_json as write_json,
+    )
+else:
+    __getattr__ = lazy_exports(__name__)

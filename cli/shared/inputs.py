@@ -16,7 +16,7 @@ from r2t.store.video_names import VIDEO_SUFFIXES, VideoNames
 from r2t.store.wording import named
 
 if TYPE_CHECKING:
-    from r2t.store.datasets.annotation_files import FolderFiles
+    from r2t.store.datasets import FolderFiles
     from r2t.store.feature_store import FeatureStore
 
 _MOST_PASSED_OVER = 10
@@ -81,7 +81,7 @@ def read_annotation_file(
     path: Path, split: Split | None = None, domain: str | None = None
 ) -> list[Annotation]:
     """Read a file of annotations, behind a progress bar if it is long."""
-    from r2t.store.datasets.datasets import read_annotations
+    from r2t.store.datasets import read_annotations
 
     with growing_bar(f"rows of {path.name}") as show_rows:
         return read_annotations(path, split=split, domain=domain, on_rows=show_rows)
@@ -109,7 +109,7 @@ def split_option(text: str) -> tuple[Split | None, Path]:
 def open_store(location: str, cache: Path | None, max_bytes: int) -> FeatureStore:
     """Open a store; keep tokens of one that is not on this machine in a folder."""
     from r2t.store.feature_store import FeatureStore
-    from r2t.store.sources.cache import ByteCache
+    from r2t.store.sources import ByteCache
 
     kept = None if cache is None else ByteCache(cache, max_bytes)
     return FeatureStore.open(location, kept)

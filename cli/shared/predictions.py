@@ -13,8 +13,7 @@ from r2t.store.errors import AnnotationError
 
 if TYPE_CHECKING:
     from r2t.store.annotations import Annotation
-    from r2t.train.metrics.metrics import Evaluator
-    from r2t.train.metrics.submission import SubmissionRow
+    from r2t.train.metrics import Evaluator, SubmissionRow
 
 Strict = Annotated[
     bool,
@@ -27,8 +26,7 @@ def read_predictions(
     path: Path, truth: Sequence[Annotation], evaluator: Evaluator, *, strict: bool
 ) -> list[SubmissionRow]:
     """Read predictions and warn of what looks wrong in them; with `strict`, raise it instead."""
-    from r2t.train.metrics.submission import read_submission
-    from r2t.train.metrics.submission_check import check_submission
+    from r2t.train.metrics import check_submission, read_submission
 
     rows = read_submission(path)
     found = check_submission(rows, truth)
@@ -47,11 +45,10 @@ def _effect_of_order(
     rows: Sequence[SubmissionRow], truth: Sequence[Annotation], evaluator: Evaluator
 ) -> str:
     """Say what the scores would be if the moments were listed best first; empty if the same."""
-    from r2t.train.metrics.metrics import evaluate
-    from r2t.train.metrics.submission_check import sorted_by_score
+    from r2t.train.metrics import evaluate_predictions, sorted_by_score
 
     as_listed, by_score = (
-        cast("dict[str, Any]", evaluate(each, truth, evaluator=evaluator)["brief"])
+        cast("dict[str, Any]", evaluate_predictions(each, truth, evaluator=evaluator)["brief"])
         for each in (rows, sorted_by_score(rows))
     )
     differing = [

@@ -17,7 +17,7 @@ RANGE_COLUMNS = (
 )
 
 
-def score_tables(scores: Mapping[str, Any]) -> list[RenderableType]:
+def lay_out_scores(scores: Mapping[str, Any]) -> list[RenderableType]:
     """Lay out the scores of `r2t eval`, in percent."""
     if "mAP" in scores:
         return [_domain_table(scores)]

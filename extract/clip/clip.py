@@ -48,7 +48,7 @@ from r2t.extract.config import (
     resolve_layers,
 )
 from r2t.extract.matching import ClipOrigin, MadeFeatures
-from r2t.extract.video.decode_pool import DecodePool
+from r2t.extract.video import DecodePool
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError, is_gpu_fault
 from r2t.store.frame_source import FrameSource, OnFrames

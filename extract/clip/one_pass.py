@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float16, UInt8
 
-from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.frames import FrameBatch
+from r2t.extract.video import DecodePool, FrameBatch
 from r2t.store.frame_source import FrameSource, OnFrames
 from r2t.store.json_lines import as_utf8
 from r2t.store.schema import VideoFeatures

@@ -17,7 +17,7 @@ from r2t.store.schema import QueryFeatures, VideoFeatures
 
 
 @torch.inference_mode()
-def similarity(
+def frame_similarity(
     clip: FrozenClip, video: VideoFeatures, queries: Sequence[QueryFeatures]
 ) -> Float32[np.ndarray, "queries frames tokens"]:
     """Return the cosine between every stored token and each sentence, CLS first.

@@ -84,7 +84,7 @@ RULES: tuple[SimilarityRule, ...] = (
 )
 
 
-def choose_rule(score: Callable[[SimilarityRule], float]) -> SimilarityRule:
+def choose_similarity_rule(score: Callable[[SimilarityRule], float]) -> SimilarityRule:
     """Return the rule that scores highest, to be asked on training videos only."""
     return max(RULES, key=score)
 

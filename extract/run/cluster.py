@@ -37,7 +37,7 @@ from r2t.extract.run.cluster_worker import (
 from r2t.extract.run.local_cluster import local_cluster, split_device, visible_devices
 from r2t.extract.run.local_run import Progress
 from r2t.extract.run.stages import Stage, StageClock
-from r2t.extract.video.decode_ahead import VideoJob
+from r2t.extract.video import VideoJob
 from r2t.store.errors import ConfigError, R2TError, VideoWarning
 from r2t.store.feature_store import FeatureStore
 from r2t.store.writer import StoreWriter

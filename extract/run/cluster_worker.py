@@ -15,13 +15,11 @@ import torch
 from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.run.stages import StageClock
 from r2t.extract.run.writing import concerns_one_video
-from r2t.extract.video.decode_ahead import VideoJob, decode_events
-from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.frames import FrameBatch
+from r2t.extract.video import DecodePool, FrameBatch, VideoJob, decode_events
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import FeatureSpec, VideoSource

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import Float16
 
-from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip import FrozenClip
 from r2t.extract.run.stages import StageClock
-from r2t.extract.video.decode_ahead import Decoded, VideoJob
-from r2t.extract.video.frames import FrameBatch
+from r2t.extract.video import Decoded, FrameBatch, VideoJob
 from r2t.store.machine import allowed_cores
 
 _MOST_LANES = 16

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.run.encoding import Tokens, encode_ahead, encoding_lanes
 from r2t.extract.run.stages import Stage, StageClock
 from r2t.extract.run.writing import WritingThread
-from r2t.extract.video.decode_ahead import VideoJob, decode_ahead
-from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.frames import FrameBatch
+from r2t.extract.video import DecodePool, FrameBatch, VideoJob, decode_videos
 from r2t.store.schema import VideoSource
 from r2t.store.writer import StoreWriter
 
@@ -80,7 +78,7 @@ class LocalRun:
         writing = WritingThread(writer, self._clock)
         self.done, self.failed = writing.done, writing.failed
         with (
-            closing(decode_ahead(pool, jobs, num_threads=self._num_workers)) as decoded,
+            closing(decode_videos(pool, jobs, num_threads=self._num_workers)) as decoded,
             closing(encode_ahead(self._clip, decoded, self._clock)) as encoded,
             writing,
         ):

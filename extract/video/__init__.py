@@ -1,1 +1,36 @@
 """From a video file to frames, in processes that can be killed, and back to clips."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.extract.video.container import (
+        StreamChoice as StreamChoice,
+        require_stream_choice as require_stream_choice,
+    )
+    from r2t.extract.video.cut import require_clip_path as require_clip_path
+    from r2t.extract.video.decode_ahead import (
+        Decoded as Decoded,
+        VideoJob as VideoJob,
+        decode_events as decode_events,
+        decode_videos as decode_videos,
+    )
+    from r2t.extract.video.decode_pool import DecodePool as DecodePool
+    from r2t.extract.video.decoders import decord_name as decord_name
+    from r2t.extract.video.frames import (
+        Decoder as Decoder,
+        FrameBatch as FrameBatch,
+        file_sha256 as file_sha256,
+        find_videos as find_videos,
+        require_decoder as require_decoder,
+    )
+    from r2t.extract.video.probe import (
+        DEFAULT_MAX_HOURS as DEFAULT_MAX_HOURS,
+        VideoLength as VideoLength,
+        require_hours as require_hours,
+    )
+else:
+    __getattr__ = lazy_exports(__name__)

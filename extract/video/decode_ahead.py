@@ -30,7 +30,7 @@ Decoded = FrameBatch | VideoSource | R2TError
 """Next frames; or the end of a video, with what it was; or the end of one that failed."""
 
 
-def decode_ahead(
+def decode_videos(
     pool: DecodePool, jobs: Sequence[VideoJob], *, num_threads: int
 ) -> Generator[tuple[VideoJob, Decoded]]:
     """Decode several videos at a time; each yields its frames in order, then its end.

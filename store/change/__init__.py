@@ -1,1 +1,22 @@
 """Stores changed or made from others, whole or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.store.change.licence import (
+        licences as licences,
+        set_licence as set_licence,
+        video_attributes as video_attributes,
+    )
+    from r2t.store.change.merge import MergeReport as MergeReport, merge_stores as merge_stores
+    from r2t.store.change.pack import pack_store as pack_store
+    from r2t.store.change.remove import remove_videos as remove_videos, sort_ids as sort_ids
+    from r2t.store.change.repair import RepairReport as RepairReport, repair_store as repair_store
+    from r2t.store.change.rewrite import change_queries as change_queries
+    from r2t.store.change.subset import subset_store as subset_store
+else:
+    __getattr__ = lazy_exports(__name__)

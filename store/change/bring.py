@@ -17,12 +17,10 @@ from typing import Any
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from r2t.store.check.check_video import check_video, expected_files, token_layout
-from r2t.store.check.inventory import files_in
+from r2t.store.check import check_stored_video, expected_files, files_in, token_layout
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format.layout import node_name
-from r2t.store.format.nodes import damage, open_group
-from r2t.store.sources.root import StoreRoot
+from r2t.store.format import damage, node_name, open_group
+from r2t.store.sources import StoreRoot
 from r2t.store.writer import StoreWriter
 
 _MAX_METADATA_BYTES = 2**20
@@ -49,7 +47,7 @@ def bring_video(
             target.parent.mkdir(parents=True, exist_ok=True)
             shared &= _bring_file(source, f"{place}/{key}", size, target, link=link)
         staged = StoreRoot(source.location, open_group(str(stage), "a"), stage, source.spec, {})
-        checked = check_video(staged, node, quick=quick)
+        checked = check_stored_video(staged, node, quick=quick)
         if checked.row is None:
             raise CorruptFeatureError(f"{source.location}: {checked.faults[0].detail}")
         differing = [name for name, value in row.items() if checked.row[name] != value]

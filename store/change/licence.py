@@ -12,11 +12,10 @@ import zarr
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
-from r2t.store.format.layout import node_name
-from r2t.store.format.nodes import damage, storage_errors
+from r2t.store.format import damage, node_name, storage_errors
 from r2t.store.parallel import map_threads
 from r2t.store.runs import RunFolder, maintenance
-from r2t.store.sources.root import StoreRoot, open_root
+from r2t.store.sources import StoreRoot, open_root
 
 
 def video_attributes(root: StoreRoot, video_id: str) -> dict[str, Any]:

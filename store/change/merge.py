@@ -16,9 +16,9 @@ from r2t.store.change.bring import bring_video
 from r2t.store.change.rewrite import Query
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError, StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format.query_rows import row_digest
+from r2t.store.format import row_digest
 from r2t.store.parallel import map_threads
-from r2t.store.sources.root import StoreRoot, open_root
+from r2t.store.sources import StoreRoot, open_root
 from r2t.store.writer import StoreWriter
 
 _QUERIES_AT_A_TIME = 1000
@@ -59,7 +59,7 @@ class Source:
         )
 
 
-def merge(
+def merge_stores(
     sources: Sequence[str | Path],
     into: str | Path,
     *,

@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from r2t.store.change.rewrite import QUERIES_PER_PART
-from r2t.store.check.check_video import expected_files, token_layout
-from r2t.store.check.inventory import files_in
+from r2t.store.check import expected_files, files_in, token_layout
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
-from r2t.store.format.layout import node_name
-from r2t.store.format.nodes import open_group, storage_errors
-from r2t.store.format.parts import new_part_name, write_part
-from r2t.store.format.query_rows import query_columns
-from r2t.store.sources.root import StoreRoot, open_root
+from r2t.store.format import (
+    new_part_name,
+    node_name,
+    open_group,
+    query_columns,
+    storage_errors,
+    write_part,
+)
+from r2t.store.sources import StoreRoot, open_root
 from r2t.store.writer import index_columns
 
 _Rows = list[dict[str, Any]]
@@ -40,7 +43,7 @@ class PackReport:
     num_bytes: int
 
 
-def pack(
+def pack_store(
     location: str | Path,
     out: Path,
     *,

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
-from r2t.store.check.check_part import live_parts
-from r2t.store.check.verify import KINDS
+from r2t.store.check import KINDS, live_parts
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format.layout import node_name
-from r2t.store.format.nodes import storage_errors
+from r2t.store.format import node_name, storage_errors
 from r2t.store.runs import RunFolder, maintenance
-from r2t.store.sources.root import open_root
+from r2t.store.sources import open_root
 from r2t.store.video_names import VideoNames
 
 
@@ -33,7 +31,7 @@ class RemoveReport:
     num_queries: int
 
 
-def remove(
+def remove_videos(
     location: str | Path,
     video_ids: Collection[str],
     *,

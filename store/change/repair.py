@@ -17,15 +17,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
-from r2t.store.check.faults import Fault
-from r2t.store.check.inventory import names_in
-from r2t.store.check.verify import KINDS, Checked, check_store, index_rows
+from r2t.store.check import KINDS, Checked, Fault, check_store, index_rows, names_in
 from r2t.store.files import write_whole
-from r2t.store.format.nodes import open_group, storage_errors
-from r2t.store.format.parts import Part, PartKind
-from r2t.store.format.query_rows import read_rows
+from r2t.store.format import Part, PartKind, open_group, read_rows, storage_errors
 from r2t.store.runs import RunFolder, maintenance, remove_stale_runs
-from r2t.store.sources.root import open_root
+from r2t.store.sources import open_root
 
 _IN_PLACE = ("group", "attributes", "not-indexed", "gone", "stale-index")
 """Faults that are mended without moving what they name."""
@@ -50,7 +46,7 @@ class RepairReport:
     lost_queries: tuple[str, ...]
 
 
-def repair(
+def repair_store(
     location: str | Path,
     *,
     quick: bool = False,

@@ -16,14 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from r2t.store.annotations import Annotation
-from r2t.store.check.check_part import live_parts, open_part
+from r2t.store.check import live_parts, open_part
 from r2t.store.files import sync_tree
-from r2t.store.format.nodes import storage_errors
-from r2t.store.format.parts import Columns, Part, PartKind, new_part_name, write_part
-from r2t.store.format.query_rows import query_columns, read_rows
+from r2t.store.format import (
+    Columns,
+    Part,
+    PartKind,
+    new_part_name,
+    query_columns,
+    read_rows,
+    storage_errors,
+    write_part,
+)
 from r2t.store.runs import RunFolder, maintenance
 from r2t.store.schema import QueryFeatures
-from r2t.store.sources.root import open_root
+from r2t.store.sources import open_root
 from r2t.store.writer import index_columns, move_part
 
 Query = tuple[Annotation, QueryFeatures]

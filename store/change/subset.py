@@ -17,17 +17,17 @@ import numpy as np
 from r2t.store.annotations import Split
 from r2t.store.change.merge import MergeReport, Source, add_queries, bring_all, read_queries
 from r2t.store.change.rewrite import Query
-from r2t.store.check.check_video import check_video
+from r2t.store.check import check_stored_video
 from r2t.store.errors import ConfigError, FeatureNotFoundError
-from r2t.store.exchange.r2_npy import windows
+from r2t.store.exchange import windows
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format.layout import node_name
+from r2t.store.format import node_name
 from r2t.store.parallel import map_threads
 from r2t.store.schema import FeatureSpec, QueryFeatures
 from r2t.store.writer import StoreWriter
 
 
-def subset(
+def subset_store(
     location: str | Path,
     into: str | Path,
     *,
@@ -139,7 +139,7 @@ class _Cut:
             self._writer.index(video_id)
             return "present"
         # Proved first: whatever is written gets a digest of its own.
-        checked = check_video(self._source.root, node_name(video_id))
+        checked = check_stored_video(self._source.root, node_name(video_id))
         if checked.row is None:
             self._failures[video_id] = str(checked.faults[0])
             return "failed"

@@ -1,1 +1,33 @@
 """Whether a store is whole, and what is in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.store.check.check_part import live_parts as live_parts, open_part as open_part
+    from r2t.store.check.check_video import (
+        check_stored_video as check_stored_video,
+        expected_files as expected_files,
+        token_layout as token_layout,
+    )
+    from r2t.store.check.coverage import (
+        Coverage as Coverage,
+        store_coverage as store_coverage,
+        warn_of_other_cuts as warn_of_other_cuts,
+    )
+    from r2t.store.check.faults import Fault as Fault
+    from r2t.store.check.inventory import files_in as files_in, names_in as names_in
+    from r2t.store.check.stats import quantization_stats as quantization_stats
+    from r2t.store.check.verify import (
+        KINDS as KINDS,
+        Checked as Checked,
+        VerifyReport as VerifyReport,
+        check_store as check_store,
+        index_rows as index_rows,
+        verify_store as verify_store,
+    )
+else:
+    __getattr__ = lazy_exports(__name__)

@@ -16,20 +16,22 @@ from r2t.store.annotations import query_name
 from r2t.store.check.faults import Fault
 from r2t.store.check.inventory import files_in, names_in
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
-from r2t.store.format.layout import ColumnsDigest, has_only_finite
-from r2t.store.format.nodes import damage
-from r2t.store.format.parts import (
+from r2t.store.format import (
     INDEX_COLUMNS,
     QUERY_COLUMNS,
     QUERY_RAGGED,
+    ColumnsDigest,
     Part,
     PartKind,
+    annotation_at,
+    damage,
+    has_only_finite,
     part_replaces,
     read_part,
+    row_digest,
 )
-from r2t.store.format.query_rows import annotation_at, row_digest
 from r2t.store.schema import FeatureSpec, QueryFeatures
-from r2t.store.sources.root import StoreRoot
+from r2t.store.sources import StoreRoot
 
 _Schema = tuple[Mapping[str, str], Mapping[str, str]]
 _SCHEMAS: Mapping[PartKind, _Schema] = {

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from r2t.store.check.faults import Fault
 from r2t.store.check.inventory import files_in
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
-from r2t.store.format.layout import FeatureDigest, frame_runs, node_name
-from r2t.store.format.nodes import damage
-from r2t.store.format.shards import TokenLayout
+from r2t.store.format import FeatureDigest, TokenLayout, damage, frame_runs, node_name
 from r2t.store.schema import FeatureSpec
-from r2t.store.sources.root import StoreRoot
+from r2t.store.sources import StoreRoot
 from r2t.store.video_reader import index_row, locate_video_node, recorded_errors
 from r2t.store.writer import require_legal_video
 
@@ -32,7 +30,7 @@ class CheckedVideo:
     faults: list[Fault]
 
 
-def check_video(root: StoreRoot, node: str, *, quick: bool = False) -> CheckedVideo:
+def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> CheckedVideo:
     """Check one node; `quick` trusts the tokens' bytes if there are as many as there should be.
 
     Holds one run of frames, of one layer if there are several runs.

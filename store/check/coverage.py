@@ -39,7 +39,9 @@ class Coverage:
         )
 
 
-def coverage(store: FeatureStore, annotations: Sequence[Annotation] | None = None) -> Coverage:
+def store_coverage(
+    store: FeatureStore, annotations: Sequence[Annotation] | None = None
+) -> Coverage:
     """Compare the indexed videos with annotations: the store's own, if none are given."""
     queries = store.queries
     if annotations is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from zarr.core.sync import sync
 
-from r2t.store.sources.root import StoreRoot
+from r2t.store.sources import StoreRoot
 
 TOP_NAMES = ("zarr.json", "videos", "index", "queries")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from r2t.store.change.licence import video_attributes
+from r2t.store.change import video_attributes
 from r2t.store.errors import StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format.nodes import damage
+from r2t.store.format import damage
 from r2t.store.parallel import map_threads
 from r2t.store.quantize import ERROR_FIELDS
-from r2t.store.sources.root import open_root
+from r2t.store.sources import open_root
 from r2t.store.video_reader import recorded_errors
 
 

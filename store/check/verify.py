@@ -17,15 +17,14 @@ from typing import Any
 import zarr
 
 from r2t.store.check.check_part import CheckedPart, check_part, live_parts
-from r2t.store.check.check_video import CheckedVideo, check_video
+from r2t.store.check.check_video import CheckedVideo, check_stored_video
 from r2t.store.check.faults import Fault
 from r2t.store.check.inventory import TOP_NAMES, names_in
 from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
-from r2t.store.format.nodes import damage
-from r2t.store.format.parts import INDEX_COLUMNS, PartKind
+from r2t.store.format import INDEX_COLUMNS, PartKind, damage
 from r2t.store.parallel import map_threads
 from r2t.store.runs import run_folders
-from r2t.store.sources.root import StoreRoot, open_root
+from r2t.store.sources import StoreRoot, open_root
 from r2t.store.writer import require_legal_video
 
 KINDS: tuple[PartKind, ...] = ("index", "queries")
@@ -92,7 +91,7 @@ class Checked:
         return sorted(found, key=lambda fault: (fault.place, fault.kind, fault.detail))
 
 
-def verify(
+def verify_store(
     location: str | Path,
     *,
     quick: bool = False,
@@ -137,7 +136,7 @@ def check_store(
     try:
         nodes = names_in(root, "videos")
         videos = map_threads(
-            lambda node: check_video(root, node, quick=quick),
+            lambda node: check_stored_video(root, node, quick=quick),
             nodes,
             num_threads=num_threads,
             on_done=None if on_video is None else lambda done: on_video(done, len(nodes)),

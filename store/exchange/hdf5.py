@@ -17,8 +17,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.exchange.r2_npy import Progress, TransferReport, windows
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
-from r2t.store.format.layout import MAX_RUN_FRAMES, node_name
-from r2t.store.format.nodes import storage_errors
+from r2t.store.format import MAX_RUN_FRAMES, node_name, storage_errors
 
 _open = cast("Any", h5py).File
 

@@ -23,12 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
-from r2t.store.check.coverage import warn_of_other_cuts
+from r2t.store.check import warn_of_other_cuts
 from r2t.store.errors import AnnotationWarning, ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
-from r2t.store.format.layout import MAX_RUN_FRAMES
-from r2t.store.format.nodes import storage_errors
+from r2t.store.format import MAX_RUN_FRAMES, storage_errors
 from r2t.store.quantize import dequantize
 from r2t.store.schema import (
     PER_VIDEO,

@@ -1,1 +1,62 @@
 """Format version 1: everything that another language would have to re-implement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.store.format.columns import (
+        read_columns as read_columns,
+        read_metadata as read_metadata,
+    )
+    from r2t.store.format.layout import (
+        MAX_RUN_FRAMES as MAX_RUN_FRAMES,
+        ColumnsDigest as ColumnsDigest,
+        FeatureDigest as FeatureDigest,
+        frame_runs as frame_runs,
+        has_only_finite as has_only_finite,
+        node_name as node_name,
+    )
+    from r2t.store.format.nodes import (
+        FolderStore as FolderStore,
+        child_names as child_names,
+        create_array as create_array,
+        damage as damage,
+        open_group as open_group,
+        storage_errors as storage_errors,
+    )
+    from r2t.store.format.parts import (
+        INDEX_COLUMNS as INDEX_COLUMNS,
+        QUERY_COLUMNS as QUERY_COLUMNS,
+        QUERY_RAGGED as QUERY_RAGGED,
+        Columns as Columns,
+        Part as Part,
+        PartKind as PartKind,
+        new_part_name as new_part_name,
+        part_replaces as part_replaces,
+        read_part as read_part,
+        write_part as write_part,
+    )
+    from r2t.store.format.query_rows import (
+        annotation_at as annotation_at,
+        query_columns as query_columns,
+        ragged_row as ragged_row,
+        read_rows as read_rows,
+        row_digest as row_digest,
+    )
+    from r2t.store.format.shards import (
+        ByteRange as ByteRange,
+        Span as Span,
+        TokenLayout as TokenLayout,
+        find_spans as find_spans,
+        locate_tokens as locate_tokens,
+        parse_index as parse_index,
+        read_ranges as read_ranges,
+        read_tokens as read_tokens,
+        shard_key as shard_key,
+    )
+    from r2t.store.format.tables import Table as Table
+else:
+    __getattr__ = lazy_exports(__name__)

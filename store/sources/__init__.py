@@ -1,1 +1,21 @@
 """Where a store's bytes are: on this machine, in a zip, behind a URL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.store.sources.cache import ByteCache as ByteCache
+    from r2t.store.sources.remote_tokens import RemoteShards as RemoteShards
+    from r2t.store.sources.root import (
+        StoreRoot as StoreRoot,
+        is_url as is_url,
+        open_root as open_root,
+    )
+    from r2t.store.sources.source_store import SourceStore as SourceStore
+    from r2t.store.sources.sources import MAX_WHOLE_BYTES as MAX_WHOLE_BYTES
+    from r2t.store.sources.zipped import ZippedFolder as ZippedFolder
+else:
+    __getattr__ = lazy_exports(__name__)

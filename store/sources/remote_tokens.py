@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TypeVar
 
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format.shards import ByteRange, Span, TokenLayout, find_spans, parse_index, shard_key
+from r2t.store.format import ByteRange, Span, TokenLayout, find_spans, parse_index, shard_key
 from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.sources import Source
 

@@ -13,7 +13,7 @@ from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 
 from r2t.store.errors import StoreError
-from r2t.store.format.nodes import FolderStore, open_group
+from r2t.store.format import FolderStore, open_group
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec
 from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.fsspec import RemoteFolder

@@ -20,7 +20,7 @@ from r2t.cli.commands.report import report
 from r2t.extract.clip.clip import FrozenClip
 from r2t.store.errors import VideoError
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 
 pytestmark = [
     pytest.mark.usefixtures("sabotaged"),
@@ -63,7 +63,7 @@ def test_data_check(run_command: RunCommand, tmp_path: Path) -> None:
 
 def test_report(run_command: RunCommand, tmp_path: Path) -> None:
     store = make_store(tmp_path / "feats.zarr")
-    fit(tiny_config(store, epochs=1), store, split_annotations(store), tmp_path / "run")
+    train_model(tiny_config(store, epochs=1), store, split_annotations(store), tmp_path / "run")
     (tmp_path / "crashes").mkdir()
     for name in ("v4", "v5"):
         write_video(tmp_path / "crashes" / name, Recipe())

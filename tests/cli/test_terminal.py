@@ -23,7 +23,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.wording import counted
 from r2t.train.metrics.bootstrap import Interval
 from r2t.train.metrics.paired import Difference
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 
 # One name for things that are rightly several: what to make, what to read, what a batch holds.
 SEVERAL_MEANINGS = {
@@ -189,7 +189,7 @@ def test_what_is_no_frame_rate_is_refused(text: str) -> None:
 )
 def test_a_setting_nearly_named_is_suggested(given: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=rf"; did you mean {meant}\?$"):
-        with_settings(preset("qvhighlights").train_config(), [given])
+        with_settings(find_preset("qvhighlights").train_config(), [given])
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ import pytest
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.pipeline import ExtractReport, extract
+from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.quarantine import Quarantine
 from r2t.extract.run.local_run import Progress
 from r2t.store.annotations import Annotation, SaliencyLabels, make_query_id
-from r2t.store.check.verify import verify
+from r2t.store.check.verify import verify_store
 from r2t.store.errors import (
     AnnotationError,
     AnnotationWarning,
@@ -84,7 +84,7 @@ def test_a_run_stores_what_the_model_sees(
 ) -> None:
     seen: list[Progress] = []
     queries = [annotation("q1", "one"), annotation("q2", "two", "a cat"), annotation("q3", "one")]
-    report = extract(CONFIG, clip, store, videos, queries, seen.append)
+    report = extract_videos(CONFIG, clip, store, videos, queries, seen.append)
     assert report.complete
     assert sorted(report.done) == ["one", "three", "two"]
     assert (report.num_frames, report.num_new_queries) == (6 + 3 + 2, 3)
@@ -108,12 +108,12 @@ def test_a_run_stores_what_the_model_sees(
 def test_a_second_run_does_only_what_is_missing(
     clip: FrozenClip, store: FeatureStore, videos: list[Path]
 ) -> None:
-    extract(CONFIG, clip, store, videos[:1], [annotation("q1", "one")])
+    extract_videos(CONFIG, clip, store, videos[:1], [annotation("q1", "one")])
     queries = [annotation("q1", "one"), annotation("q2", "two")]
-    report = extract(CONFIG, clip, store, videos[:2], queries)
+    report = extract_videos(CONFIG, clip, store, videos[:2], queries)
     assert (report.done, report.skipped) == (("two",), ("one",))
     assert (report.num_new_queries, report.num_known_queries) == (1, 1)
-    report = extract(CONFIG, clip, store, videos[:2], queries)
+    report = extract_videos(CONFIG, clip, store, videos[:2], queries)
     assert report.complete
     assert (report.done, report.num_frames, report.num_new_queries) == ((), 0, 0)
 
@@ -121,14 +121,14 @@ def test_a_second_run_does_only_what_is_missing(
 def test_videos_of_a_killed_run_are_indexed(
     clip: FrozenClip, store: FeatureStore, videos: list[Path]
 ) -> None:
-    extract(CONFIG, clip, store, videos[:1], [])
+    extract_videos(CONFIG, clip, store, videos[:1], [])
     for part in (Path(store.location) / "index").glob("*/"):
         for file in sorted(part.rglob("*"), reverse=True):
             file.unlink() if file.is_file() else file.rmdir()
         part.rmdir()
     killed = FeatureStore.open(store.location)
     assert len(killed.videos) == 0
-    extract(CONFIG, clip, killed, videos[:1], [])
+    extract_videos(CONFIG, clip, killed, videos[:1], [])
     assert killed.videos["video_id"].tolist() == ["one"]
 
 
@@ -138,7 +138,7 @@ def test_a_bad_video_is_set_aside_until_it_is_retried(
     whole = videos[1].read_bytes()
     videos[1].write_bytes(whole[:200])
     queries = [annotation("q1", "one"), annotation("q2", "two")]
-    report = extract(CONFIG, clip, store, videos[:2], queries)
+    report = extract_videos(CONFIG, clip, store, videos[:2], queries)
     assert not report.complete
     assert (report.done, list(report.failed)) == (("one",), ["two"])
     assert (report.num_new_queries, report.num_withheld_queries) == (1, 1)
@@ -147,12 +147,12 @@ def test_a_bad_video_is_set_aside_until_it_is_retried(
     assert report.quarantine_path.name == "feats.zarr.quarantine.jsonl"
 
     videos[1].write_bytes(whole)
-    report = extract(CONFIG, clip, store, videos[:2], queries)
+    report = extract_videos(CONFIG, clip, store, videos[:2], queries)
     assert not report.complete
     assert (report.done, report.quarantined) == ((), {"two": row["reason"]})
 
     retry = ExtractConfig(frame_rate=1.0, retry_failed=True)
-    report = extract(retry, clip, store, videos[:2], queries)
+    report = extract_videos(retry, clip, store, videos[:2], queries)
     assert report.complete
     assert report.done == ("two",)
     assert not report.quarantine_path.exists()
@@ -163,13 +163,13 @@ def test_queries_whose_video_nobody_has_are_named_and_not_stored(
     clip: FrozenClip, store: FeatureStore, videos: list[Path]
 ) -> None:
     queries = [annotation("q1", "one"), annotation("q2", "gone"), annotation("q3", "gone")]
-    report = extract(CONFIG, clip, store, videos[:1], queries)
+    report = extract_videos(CONFIG, clip, store, videos[:1], queries)
     assert not report.complete
     assert report.missing_videos == {"gone": 2}
     assert report.num_withheld_queries == 2
     assert [each.query_id for each in store.annotations()] == ["q1"]
     # A stored video needs no file any more.
-    report = extract(CONFIG, clip, store, videos[1:2], [annotation("q4", "one", "a dog")])
+    report = extract_videos(CONFIG, clip, store, videos[1:2], [annotation("q4", "one", "a dog")])
     assert report.complete
 
 
@@ -178,7 +178,7 @@ def test_moments_past_the_end_are_counted(
 ) -> None:
     queries = [annotation("q1", "one", end=6.9), annotation("q2", "one", end=7.1)]
     with pytest.warns(AnnotationWarning, match=r"1 of 2 queries; .*'q2', .* of 'one', to 7.1 s"):
-        extract(CONFIG, clip, store, videos[:1], queries)
+        extract_videos(CONFIG, clip, store, videos[:1], queries)
     assert store.annotations()[1].moments[0, 1] == 7.1
 
 
@@ -203,9 +203,9 @@ def test_annotations_that_cannot_be_stored_stop_the_run_before_it_begins(
     error: type[Exception],
     message: str,
 ) -> None:
-    extract(CONFIG, clip, store, videos[2:], [annotation("q0", "three")])
+    extract_videos(CONFIG, clip, store, videos[2:], [annotation("q0", "three")])
     with pytest.raises(error, match=message):
-        extract(CONFIG, clip, store, videos, queries)
+        extract_videos(CONFIG, clip, store, videos, queries)
     assert store.videos["video_id"].tolist() == ["three"]
 
 
@@ -214,11 +214,11 @@ def test_an_empty_title_is_stored_as_the_start_and_end_token(
 ) -> None:
     labels = SaliencyLabels(np.zeros((3, 1), np.float32), 1.0, lowest=-1.0, highest=1.0)
     title = replace(annotation("one", "one", " "), moments=np.zeros((0, 2)), saliency=labels)
-    assert extract(CONFIG, clip, store, videos[:1], [title]).complete
+    assert extract_videos(CONFIG, clip, store, videos[:1], [title]).complete
     assert store.annotations()[0].query == " "
     assert store.read_query("one").tokens.shape[1] == 2
     # Read without its blanks by an earlier version, it is the same title.
-    again = extract(CONFIG, clip, store, videos[:1], [replace(title, query="")])
+    again = extract_videos(CONFIG, clip, store, videos[:1], [replace(title, query="")])
     assert (again.complete, again.num_known_queries) == (True, 1)
 
 
@@ -229,7 +229,7 @@ def test_annotations_of_tacos_are_stored_under_the_names_of_their_videos(
     os.link(videos[0], path)
     rows = [annotation("s30-d52_0", "s30-d52"), annotation("s30-d53_0", "s30-d53")]
     with pytest.warns(AnnotationWarning, match="'s30-d52' is taken for 's30-d52-cam-002', as one"):
-        report = extract(CONFIG, clip, store, [path], rows)
+        report = extract_videos(CONFIG, clip, store, [path], rows)
     assert (report.done, report.missing_videos) == (("s30-d52-cam-002",), {"s30-d53": 1})
     (stored,) = store.annotations()
     assert (stored.query_id, stored.video_id) == ("s30-d52_0", "s30-d52-cam-002")
@@ -240,31 +240,31 @@ def test_a_store_of_another_model_is_refused(
 ) -> None:
     other = FrozenClip.load(str(clip_folder), "none", layers=2, device="cpu")
     with pytest.raises(SpecMismatchError, match="weights_sha256"):
-        extract(CONFIG, other, store, videos, [])
+        extract_videos(CONFIG, other, store, videos, [])
     with pytest.raises(SpecMismatchError, match=r"--fps: 1\.0 in .*, 2\.0 in this run"):
-        extract(ExtractConfig(frame_rate=2.0), clip, store, videos, [])
+        extract_videos(ExtractConfig(frame_rate=2.0), clip, store, videos, [])
 
 
 def test_one_frame_a_clip(clip: FrozenClip, tmp_path: Path, videos: list[Path]) -> None:
     store = FeatureStore.create(tmp_path / "hd.zarr", clip.spec("per-video"))
     labels = SaliencyLabels(np.zeros((4, 1), np.float32), 1.5, -1, 1)
     query = Annotation("q1", "one", "a grey wall", np.zeros((0, 2)), labels)
-    report = extract(ExtractConfig(frame_rate="per-video"), clip, store, videos[:2], [query])
+    report = extract_videos(ExtractConfig(frame_rate="per-video"), clip, store, videos[:2], [query])
     assert store.read_video("one").num_frames == 4
     assert store.read_video("one").frame_rate_fps == pytest.approx(1 / 1.5)
     assert (report.unlabelled, report.failed, report.complete) == (("two",), {}, True)
     assert not Quarantine(store.location).read()
     config = ExtractConfig(frame_rate="per-video")
-    assert extract(config, clip, store, videos[:2], [query]).unlabelled == ("two",)
+    assert extract_videos(config, clip, store, videos[:2], [query]).unlabelled == ("two",)
     with pytest.raises(ConfigError, match="no annotation has saliency"):
-        extract(config, clip, store, videos[:2], [])
+        extract_videos(config, clip, store, videos[:2], [])
     # A frame for each clip is what the labels need: a file that lasts longer is of another cut.
     longer = replace(labels, scores=np.zeros((9, 1), np.float32))
     other = replace(query, query_id="q2", video_id="two", saliency=longer)
     with pytest.warns(
         AnnotationWarning, match=r"1 of 2 videos; .* 'two', with \d frames for 9 clips"
     ):
-        assert extract(config, clip, store, videos[:2], [query, other]).complete
+        assert extract_videos(config, clip, store, videos[:2], [query, other]).complete
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_complete(
@@ -279,13 +279,13 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_complete(
 
     monkeypatch.setattr(VideoWriter, "append", append)
     with pytest.raises(StoreError, match=r"No space left on device.*run the same command again"):
-        extract(CONFIG, clip, store, videos, [annotation("q1", "one")])
+        extract_videos(CONFIG, clip, store, videos, [annotation("q1", "one")])
     assert Quarantine(store.location).read() == {}
     assert FeatureStore.open(store.location).videos["video_id"].tolist() == ["one"]
     assert not list(Path(store.location).parent.glob("*.partial/*"))
 
     monkeypatch.undo()
-    assert extract(CONFIG, clip, store, videos, [annotation("q1", "one")]).complete
+    assert extract_videos(CONFIG, clip, store, videos, [annotation("q1", "one")]).complete
 
 
 def test_features_that_cannot_be_stored_fail_one_video(
@@ -299,7 +299,7 @@ def test_features_that_cannot_be_stored_fail_one_video(
         genuine(self, tokens)
 
     monkeypatch.setattr(VideoWriter, "append", append)
-    report = extract(CONFIG, clip, store, videos, [])
+    report = extract_videos(CONFIG, clip, store, videos, [])
     assert report.failed == {"two": "tokens hold NaN"}
     assert sorted(report.done) == ["one", "three"]
 
@@ -314,13 +314,13 @@ def test_a_signal_stops_after_complete_videos(
         if progress.num_finished:
             signal.raise_signal(number)
 
-    report = extract(CONFIG, clip, store, videos, [annotation("q1", "one")], stop)
+    report = extract_videos(CONFIG, clip, store, videos, [annotation("q1", "one")], stop)
     assert report.interrupted
     assert not report.complete
     assert report.done == ("one",)
     assert signal.getsignal(signal.SIGTERM) is before
     assert not [each for each in threading.enumerate() if each.name.startswith("r2t-")]
-    report = extract(CONFIG, clip, store, videos, [annotation("q1", "one")])
+    report = extract_videos(CONFIG, clip, store, videos, [annotation("q1", "one")])
     assert report.complete
     assert report.skipped == ("one",)
 
@@ -333,7 +333,7 @@ def test_an_error_of_ours_is_not_swallowed(
 
     monkeypatch.setattr(clip, "encode_frames", broken)
     with pytest.raises(ZeroDivisionError):
-        extract(CONFIG, clip, store, videos, [])
+        extract_videos(CONFIG, clip, store, videos, [])
     assert not [each for each in threading.enumerate() if each.name.startswith("r2t-")]
 
 
@@ -365,30 +365,30 @@ class TestReplacedVideos:
         self, clip: FrozenClip, store: FeatureStore, videos: list[Path]
     ) -> None:
         queries = [annotation("q1", "one"), annotation("q2", "two")]
-        extract(CONFIG, clip, store, videos[:2], queries)
+        extract_videos(CONFIG, clip, store, videos[:2], queries)
         before = store.read_video("two").tokens
         write_video(videos[1], seconds=9, shade=80)
-        report = extract(CONFIG, clip, store, videos[:2], queries)
+        report = extract_videos(CONFIG, clip, store, videos[:2], queries)
         assert not report.complete
         assert (report.skipped, list(report.changed)) == (("one",), ["two"])
         assert "was extracted with" in report.changed["two"]
         np.testing.assert_array_equal(store.read_video("two").tokens, before)
-        report = extract(self.UPDATE, clip, store, videos[:2], queries)
+        report = extract_videos(self.UPDATE, clip, store, videos[:2], queries)
         assert report.complete
         assert (report.done, report.skipped) == (("two",), ("one",))
         assert store.read_video("two").num_frames == 9
         assert len(store.annotations()) == 2
-        assert verify(store.location).faults == ()
+        assert verify_store(store.location).faults == ()
 
     def test_other_content_of_one_size_is_noticed(
         self, clip: FrozenClip, store: FeatureStore, videos: list[Path]
     ) -> None:
-        extract(CONFIG, clip, store, videos[:1], [])
+        extract_videos(CONFIG, clip, store, videos[:1], [])
         content = videos[0].read_bytes()
         videos[0].write_bytes(content)  # written again, and the same
-        assert extract(CONFIG, clip, store, videos[:1], []).complete
+        assert extract_videos(CONFIG, clip, store, videos[:1], []).complete
         videos[0].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        report = extract(CONFIG, clip, store, videos[:1], [])
+        report = extract_videos(CONFIG, clip, store, videos[:1], [])
         assert "other content" in report.changed["one"]
 
 
@@ -396,7 +396,7 @@ def test_a_moment_wholly_outside_its_video_is_left_out_by_name(
     clip: FrozenClip, store: FeatureStore, videos: list[Path]
 ) -> None:
     outside = Annotation("q2", "one", "a dog", np.array([[0.0, 2.0], [100.0, 300.0]]))
-    report = extract(CONFIG, clip, store, videos[:1], [annotation("q1", "one"), outside])
+    report = extract_videos(CONFIG, clip, store, videos[:1], [annotation("q1", "one"), outside])
     assert not report.complete
     assert list(report.impossible_queries) == ["q2"]
     assert "'a dog' of 'one': the moment [100, 300] starts after" in report.impossible_queries["q2"]
@@ -409,12 +409,12 @@ def test_a_reworded_sentence_is_named(
     def row(text: str, end: float) -> Annotation:
         return annotation(make_query_id("one", text), "one", text, end)
 
-    extract(CONFIG, clip, store, videos[:1], [row("a dgo", 2.0), row("a cat", 3.0)])
-    report = extract(CONFIG, clip, store, videos[:1], [row("a dog", 2.0), row("a cat", 3.0)])
+    extract_videos(CONFIG, clip, store, videos[:1], [row("a dgo", 2.0), row("a cat", 3.0)])
+    report = extract_videos(CONFIG, clip, store, videos[:1], [row("a dog", 2.0), row("a cat", 3.0)])
     assert [(each.before, each.after) for each in report.rewordings] == [("a dgo", "a dog")]
     # Another sentence of the same moment is none, as long as both are given.
     given = [row("a dog", 2.0), row("a cat", 3.0), row("a dgo", 2.0), row("one more", 2.0)]
-    assert extract(CONFIG, clip, store, videos[:1], given).rewordings == ()
+    assert extract_videos(CONFIG, clip, store, videos[:1], given).rewordings == ()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
@@ -425,13 +425,13 @@ def test_a_name_that_is_not_utf8_is_refused_and_the_others_go_on(
     shutil.copy(videos[0], odd)
     line_end = videos[0].with_name("two\u2028lines.mp4")
     line_end.write_bytes(b"no video")
-    report = extract(CONFIG, clip, store, [Path(odd), line_end, videos[0]], [])
+    report = extract_videos(CONFIG, clip, store, [Path(odd), line_end, videos[0]], [])
     assert not report.complete
     assert report.done == ("one",)
     assert report.refused.keys() == {r"caf\xe9.mp4"}
     assert "the name is not UTF-8" in report.refused[r"caf\xe9.mp4"]
     # A later run can read what was set aside, whatever ends a line elsewhere.
-    again = extract(CONFIG, clip, store, [line_end, videos[0]], [])
+    again = extract_videos(CONFIG, clip, store, [line_end, videos[0]], [])
     assert list(again.quarantined) == ["two\u2028lines"]
 
 
@@ -441,12 +441,12 @@ def test_names_are_compared_by_their_normal_form(
     composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     video = videos[0].with_name(f"{apart}.mp4")
     shutil.copy(videos[0], video)
-    extract(CONFIG, clip, store, [video], [annotation("q1", f"{composed}.MTS")])
+    extract_videos(CONFIG, clip, store, [video], [annotation("q1", f"{composed}.MTS")])
     assert store.annotations()[0].video_id == apart
     # Moved to a system that composes names, it is still the same video.
     moved = video.rename(video.with_name(f"{composed}.mp4"))
-    report = extract(CONFIG, clip, store, [moved], [annotation("q1", composed)])
+    report = extract_videos(CONFIG, clip, store, [moved], [annotation("q1", composed)])
     assert report.complete
     assert (report.skipped, report.done) == ((apart,), ())
-    report = extract(CONFIG, clip, store, [moved], [annotation("q2", "Café")])
+    report = extract_videos(CONFIG, clip, store, [moved], [annotation("q2", "Café")])
     assert report.near_misses == {"Café": f"there is {apart!r}, in other letters"}

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from r2t.store.annotations import Annotation, SaliencyLabels
 from r2t.store.datasets.annotation_files import survey_folder

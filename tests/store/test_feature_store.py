@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import zarr
 from features import SOURCE, columns, pack, random_tokens, small_query, small_spec, write_video
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 from r2t.store import FeatureStore
 from r2t.store.errors import (

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from features import columns, pack, random_tokens, small_query, small_spec, write_video
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from r2t.cli.commands.store.store import summarise
 from r2t.store import FeatureStore
-from r2t.store.change.repair import repair
-from r2t.store.check.verify import verify
+from r2t.store.change.repair import repair_store
+from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
 from r2t.store.format.parts import new_part_name, write_part
 from r2t.store.writer import index_columns
@@ -289,7 +288,7 @@ def test_a_number_that_cannot_be_is_damage(path: Path, name: str, keys: tuple[An
         place[keys[-1]] = number
         (path / name).write_text(json.dumps(metadata))
         try:
-            faults = verify(path, quick=True).faults
+            faults = verify_store(path, quick=True).faults
         except StoreError:  # the header decides whether there is a store to look at
             assert name == "zarr.json", number
         else:
@@ -300,8 +299,8 @@ def test_a_number_that_cannot_be_is_damage(path: Path, name: str, keys: tuple[An
         with contextlib.suppress(R2TError):
             read_all(path)
     if name != "zarr.json":
-        assert "dog" in repair(path).extract_again
-        assert verify(path).faults == ()
+        assert "dog" in repair_store(path).extract_again
+        assert verify_store(path).faults == ()
 
 
 @pytest.mark.parametrize(
@@ -319,6 +318,6 @@ def test_an_index_of_impossible_numbers_is_refused_and_mended(
     write_part(index / new_part_name(), index_columns([{**row, column: value}]))
     with pytest.raises(CorruptFeatureError, match=rf"{column} holds .*repair` makes the index"):
         FeatureStore.open(path)
-    assert [fault.kind for fault in verify(path).faults] == ["part", "not-indexed"]
-    repair(path)
+    assert [fault.kind for fault in verify_store(path).faults] == ["part", "not-indexed"]
+    repair_store(path)
     assert read_all(path) == WHOLE

@@ -18,7 +18,7 @@ from r2t.train.model.config import R2Config
 from r2t.train.model.losses import LossConfig
 from r2t.train.model.model import R2Model
 from r2t.train.model.official import from_official
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 PRESET_OF_CASE = {"qvh_tiny": "qvhighlights", "charades_tiny": "charades", "hd_tiny": "youtube"}
@@ -53,7 +53,7 @@ class GoldenCase:
 
     @property
     def losses(self) -> LossConfig:
-        return preset(PRESET_OF_CASE[self.name]).loss_config("official")
+        return find_preset(PRESET_OF_CASE[self.name]).loss_config("official")
 
 
 def golden_sample(arrays: dict[str, np.ndarray], key: str, frame_rate_fps: float) -> Sample:

@@ -19,9 +19,9 @@ from r2t.train.model.config import R2Config
 from r2t.train.model.losses import LossConfig, compute_losses
 from r2t.train.model.model import R2Model
 from r2t.train.run.config import Precision
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 from r2t.train.training.conduct import Conduct
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import ALONE
 
@@ -68,7 +68,7 @@ def test_float32_is_float32_unless_tf32_is_asked_for(precision: Any, tmp_path: P
     config = replace(undisturbed_config(store), epochs=1, precision=precision)
     seen: set[tuple[bool, ...]] = set()
     conduct = Conduct(on_step=lambda done, total: seen.add(arithmetic()))
-    fit(config, store, split_annotations(store), tmp_path / "run", conduct=conduct)
+    train_model(config, store, split_annotations(store), tmp_path / "run", conduct=conduct)
     assert seen == {TF32 if precision == "tf32" else EXACT}
     assert Grounder.load(tmp_path / "run").config.precision == precision
     assert arithmetic() == EXACT
@@ -111,7 +111,7 @@ def test_a_step_waits_for_the_device_as_often_as_documented(
     tiny_config: R2Config,
     make_sample: Callable[..., Sample],
 ) -> None:
-    config = replace(preset("qvhighlights").train_config(), model=tiny_config)
+    config = replace(find_preset("qvhighlights").train_config(), model=tiny_config)
     model = R2Model(tiny_config).train()
     model.block.straightforward = straightforward
     optimizer = Optimizer(model, config, scaled_on="cpu")

@@ -1,1 +1,42 @@
 """A trained model asked: one video, a store, a long video in windows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.train.grounding.evaluation import (
+        evaluate_groundings as evaluate_groundings,
+        submission_rows as submission_rows,
+    )
+    from r2t.train.grounding.ground_store import (
+        StoredQueries as StoredQueries,
+        long_videos as long_videos,
+        longest_video as longest_video,
+    )
+    from r2t.train.grounding.grounder import Grounder as Grounder
+    from r2t.train.grounding.presence import (
+        PRESENCE as PRESENCE,
+        PresenceRule as PresenceRule,
+        load_rule as load_rule,
+        presence_score as presence_score,
+        save_rule as save_rule,
+    )
+    from r2t.train.grounding.presence_choice import choose_presence_rule as choose_presence_rule
+    from r2t.train.grounding.search import Answer as Answer, search_store as search_store
+    from r2t.train.grounding.window_plan import (
+        LONGEST_TRAINED as LONGEST_TRAINED,
+        LONGEST_WHOLE as LONGEST_WHOLE,
+        WindowPlan as WindowPlan,
+        asking_plan as asking_plan,
+        scoring_plan as scoring_plan,
+    )
+    from r2t.train.grounding.windows import (
+        PreparedWindows as PreparedWindows,
+        ground_prepared as ground_prepared,
+        prepare_source as prepare_source,
+    )
+else:
+    __getattr__ = lazy_exports(__name__)

@@ -12,10 +12,9 @@ from jaxtyping import Float64
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.store.wording import counted_of
-from r2t.train.metrics.metrics import evaluate
-from r2t.train.metrics.submission import SubmissionRow
-from r2t.train.model.decode import Grounding
-from r2t.train.run.config import Evaluator
+from r2t.train.metrics import SubmissionRow, evaluate_predictions
+from r2t.train.model import Grounding
+from r2t.train.run import Evaluator
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def evaluate_groundings(
             f"{unlabelled[0].name}: evaluate a labelled split"
         )
     rows = submission_rows(groundings, annotations)
-    metrics = evaluate(rows, annotations, evaluator=evaluator)
+    metrics = evaluate_predictions(rows, annotations, evaluator=evaluator)
     figures = metrics.get("brief", {"mAP": metrics.get("mAP")})
     summary = {name: float(value) for name, value in figures.items() if value is not None}
     leading = next(

@@ -9,13 +9,11 @@ import torch
 from r2t.store.annotations import Annotation
 from r2t.store.feature_store import FeatureStore
 from r2t.train.cpu_threads import linear_work, threads_for
-from r2t.train.data.reader import FeatureReader, Reading
-from r2t.train.data.sampling import share_of
+from r2t.train.data import FeatureReader, Reading, share_of
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.stored_windows import ground_stored
 from r2t.train.grounding.window_plan import WindowPlan
-from r2t.train.model.decode import DecodeConfig, Grounding, decode
-from r2t.train.model.model import R2Model
+from r2t.train.model import DecodeConfig, Grounding, R2Model, decode_predictions
 
 
 def longest_video(store: FeatureStore, annotations: Sequence[Annotation]) -> int:
@@ -47,7 +45,7 @@ def ground_all(
     work = linear_work(reader.most_frames, model.config.width, model.config.width)
     with torch.inference_mode(), threads_for(work):
         for batch in reader.in_order():
-            found = decode(model(batch.to(device)), batch, decoding)
+            found = decode_predictions(model(batch.to(device)), batch, decoding)
             groundings.update(zip(batch.query_ids, found, strict=True))
             if on_queries is not None:
                 on_queries(len(batch))

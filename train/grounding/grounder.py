@@ -17,14 +17,12 @@ from r2t.store.errors import ConfigError
 from r2t.store.frame_source import FrameSource, OnFrames
 from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoFeatures
 from r2t.train.cpu_threads import linear_work, threads_for
-from r2t.train.data.batch import pad_second_axis
+from r2t.train.data import pad_second_axis
 from r2t.train.devices import set_arithmetic
 from r2t.train.grounding.window_plan import asking_plan
 from r2t.train.grounding.windows import ground_source
-from r2t.train.model.decode import Grounding, decode_rows
-from r2t.train.model.model import R2Model
-from r2t.train.run.checkpoint import RunFolder
-from r2t.train.run.config import TrainConfig, Windows
+from r2t.train.model import Grounding, R2Model, decode_rows
+from r2t.train.run import RunFolder, TrainConfig, Windows
 
 _QUERIES_AT_ONCE = 16  # bounds memory
 

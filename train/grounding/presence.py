@@ -27,8 +27,8 @@ from r2t.train.grounding.presence_scores import (
     best_threshold,
     held_out_right,
 )
-from r2t.train.model.decode import Grounding
-from r2t.train.run.checkpoint import WEIGHTS
+from r2t.train.model import Grounding
+from r2t.train.run import WEIGHTS
 
 PRESENCE = "presence.json"
 _MAX_BYTES = 1 << 20  # of that file

@@ -9,7 +9,7 @@ import numpy as np
 
 from r2t.store.annotations import Annotation
 from r2t.store.feature_store import FeatureStore
-from r2t.train.data.reader import Reading
+from r2t.train.data import Reading
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import PresenceRule, presence_score
 from r2t.train.grounding.presence_scores import PresenceScores
@@ -17,7 +17,7 @@ from r2t.train.grounding.stored_windows import ground_stored
 from r2t.train.grounding.window_plan import WindowPlan, asking_plan
 
 
-def choose_rule(
+def choose_presence_rule(
     grounder: Grounder,
     store: FeatureStore,
     annotations: Sequence[Annotation],

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from r2t.store.errors import ConfigError
-from r2t.train.metrics.bootstrap import Interval
+from r2t.train.metrics import Interval
 
 CHANCE = 0.5  # of two equally likely answers
 _FOLDS = 5

@@ -12,16 +12,24 @@ from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.frame_source import stored_video
 from r2t.store.schema import QueryFeatures
-from r2t.train.data.batch import Batch, float64_seconds
-from r2t.train.data.load import Loaded, pad_queries, rest_bytes
-from r2t.train.data.ring import Arena, SlotSize, aligned
-from r2t.train.data.row_reader import Reading, RowReader
-from r2t.train.data.sampling import Row
+from r2t.train.data import (
+    Arena,
+    Batch,
+    Loaded,
+    Reading,
+    Row,
+    RowReader,
+    SlotSize,
+    aligned,
+    float64_seconds,
+    pad_queries,
+    rest_bytes,
+)
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
 from r2t.train.grounding.window_plan import WindowPlan, asking_plan
 from r2t.train.grounding.windows import ground_source
-from r2t.train.model.decode import Grounding, decode
+from r2t.train.model import Grounding, decode_predictions
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +42,7 @@ class Answer:
     error: R2TError | None = None
 
 
-def search(
+def search_store(
     grounder: Grounder,
     store: FeatureStore,
     query: QueryFeatures,
@@ -83,7 +91,7 @@ def _ask_whole(
     for load, batch in zip(loads, reader.read(iter(loads), len(loads), size), strict=True):
         with torch.inference_mode():
             predictions = grounder.model(batch)
-        groundings = decode(predictions, batch, grounder.config.decoding)
+        groundings = decode_predictions(predictions, batch, grounder.config.decoding)
         for row, grounding in zip(load.rows, groundings, strict=True):
             if row.video_id in load.failures:
                 yield Answer(row.video_id, None, 0.0, load.failures[row.video_id])

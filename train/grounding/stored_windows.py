@@ -14,15 +14,23 @@ from torch import Tensor
 from r2t.store.feature_store import FeatureStore
 from r2t.store.frame_source import FrameSource, stored_video
 from r2t.store.schema import FeatureSpec
-from r2t.train.data.batch import Batch, float64_seconds
-from r2t.train.data.load import Loaded, pad_queries, rest_bytes
-from r2t.train.data.ring import Arena, SlotSize, aligned
-from r2t.train.data.row_reader import Reading, RowReader
-from r2t.train.data.sampling import Row
+from r2t.train.data import (
+    Arena,
+    Batch,
+    Loaded,
+    Reading,
+    Row,
+    RowReader,
+    SlotSize,
+    aligned,
+    float64_seconds,
+    pad_queries,
+    rest_bytes,
+)
 from r2t.train.grounding.grounder import Grounder, PreparedVideo
 from r2t.train.grounding.window_plan import WindowPlan
 from r2t.train.grounding.windows import ask_windows, seconds_of
-from r2t.train.model.decode import Grounding
+from r2t.train.model import Grounding
 
 
 def ground_stored(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from r2t.train.model.decode import moment_iou
+from r2t.train.model import moment_iou
 
 _SAME_IOU = 0.7  # from which two windows mean the same moment
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r2t.store.errors import ConfigError
-from r2t.train.run.config import TrainConfig, Windows
-from r2t.train.run.presets import PRESETS
+from r2t.train.run import PRESETS, TrainConfig, Windows
 
 LONGEST_TRAINED = "longest_num_frames"  # in a run's record of its features
 LONGEST_WHOLE = "longest_whole_num_frames"  # there, too: what it was validated on, if whole

@@ -19,7 +19,7 @@ from r2t.store.frame_source import FrameSource
 from r2t.store.schema import QueryFeatures, VideoFeatures
 from r2t.train.grounding.window_merge import merge_moments
 from r2t.train.grounding.window_plan import WindowPlan, asking_plan
-from r2t.train.model.decode import DecodeConfig, Grounding, postprocess
+from r2t.train.model import DecodeConfig, Grounding, postprocess
 
 if TYPE_CHECKING:
     from r2t.train.grounding.grounder import Grounder, PreparedVideo

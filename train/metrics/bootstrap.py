@@ -26,7 +26,7 @@ class Interval:
     high: float
 
 
-def bootstrap(
+def bootstrap_intervals(
     values: Mapping[str, Float64[np.ndarray, " queries"]],
     video_ids: Sequence[str],
     *,
@@ -86,7 +86,7 @@ def paired_difference(
     if unknown:
         raise ConfigError(f"metric {unknown[0]!r} is not scored; there are {', '.join(mine)}")
     differences = {name: mine[name] - other[name][order] for name in metrics}
-    return bootstrap(differences, ours.video_ids, num_samples=num_samples, seed=seed)
+    return bootstrap_intervals(differences, ours.video_ids, num_samples=num_samples, seed=seed)
 
 
 def _resamples(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from r2t.store.annotations import Annotation
-from r2t.train.metrics.bootstrap import Interval, bootstrap
+from r2t.train.metrics.bootstrap import Interval, bootstrap_intervals
 from r2t.train.metrics.metrics import QueryScores
 from r2t.train.metrics.moments import RANGES, MomentValues
 
@@ -35,7 +35,7 @@ class Group:
     intervals: Mapping[str, Interval]
 
 
-def breakdown(
+def score_breakdown(
     scores: QueryScores,
     annotations: Sequence[Annotation],
     *,
@@ -61,7 +61,9 @@ def breakdown(
     groups: list[Group] = []
     for name, kind, values in found:
         if counted := int(np.isfinite(values["mIoU"]).sum()):
-            intervals = bootstrap(values, scores.video_ids, num_samples=num_samples, seed=seed)
+            intervals = bootstrap_intervals(
+                values, scores.video_ids, num_samples=num_samples, seed=seed
+            )
             groups.append(Group(name, kind, counted, intervals))
     return groups
 

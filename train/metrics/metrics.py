@@ -75,7 +75,7 @@ class QueryScores:
         return values
 
 
-def evaluate(
+def evaluate_predictions(
     submission: Sequence[SubmissionRow],
     annotations: Sequence[Annotation],
     *,

@@ -19,9 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from r2t.store.annotations import query_name
-from r2t.store.datasets.annotation_fields import Fields
-from r2t.store.datasets.annotation_reading import Reading, json_rows
-from r2t.store.datasets.annotation_text import read_text
+from r2t.store.datasets import Fields, Reading, json_rows, read_text
 from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
 from r2t.store.json_lines import to_json_lines

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64
 
 from r2t.store.errors import ConfigError
 from r2t.store.html import html_table
-from r2t.train.data.batch import Batch
+from r2t.train.data import Batch
 from r2t.train.model.model import Predictions
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ class Grounding:
         return pd.DataFrame({"time_seconds": times, "saliency": self.saliency})
 
 
-def decode(predictions: Predictions, batch: Batch, config: DecodeConfig) -> list[Grounding]:
+def decode_predictions(
+    predictions: Predictions, batch: Batch, config: DecodeConfig
+) -> list[Grounding]:
     """Turn each sample's predictions into its moments and saliency, in the batch's order."""
     return decode_rows(
         predictions,

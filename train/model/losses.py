@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.train.data.batch import NO_POSITIVE, Targets, mask_of
+from r2t.train.data import NO_POSITIVE, Targets, mask_of
 from r2t.train.model.model import Predictions
 from r2t.train.model.pyramid import PyramidPoints
 

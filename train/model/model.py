@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from r2t.store.errors import ConfigError
-from r2t.train.data.batch import Batch, mask_of
+from r2t.train.data import Batch, mask_of
 from r2t.train.model.config import R2Config
 from r2t.train.model.heads import ConvHead, WordPooling, join_levels, split_levels
 from r2t.train.model.padding import Extents
 from r2t.train.model.pyramid import Pyramid, PyramidPoints
 from r2t.train.model.r2_block import BlockOutput, R2Block
-from r2t.train.model.tiled.video_tiles import VideoTokens
+from r2t.train.model.tiled import VideoTokens
 
 _MOST_NAMED = 3  # of what does not fit, in a message
 

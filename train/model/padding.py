@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from r2t.train.data.batch import Batch, mask_of
+from r2t.train.data import Batch, mask_of
 
 
 @dataclass(frozen=True, eq=False)

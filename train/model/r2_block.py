@@ -21,14 +21,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Num
 from torch import Tensor, nn
 
-from r2t.train.data.batch import Batch
+from r2t.train.data import Batch
 from r2t.train.model.config import R2Config
 from r2t.train.model.padding import Extents
 from r2t.train.model.pooling import make_pooling
 from r2t.train.model.refinement import TemporalRefinement, position_code
-from r2t.train.model.tiled.spatial_pooling import pool_patches
-from r2t.train.model.tiled.tile_pooling import MapWeights
-from r2t.train.model.tiled.video_tiles import VideoTokens, frames_in_tile, plan_tiles
+from r2t.train.model.tiled import MapWeights, VideoTokens, frames_in_tile, plan_tiles, pool_patches
 
 FEWEST_WORDS = 16  # attention to fewer takes a processor twice as long
 

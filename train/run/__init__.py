@@ -1,1 +1,44 @@
 """What a run is: its settings, its files, its records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.train.run.checkpoint import (
+        CONFIG as CONFIG,
+        INITIAL as INITIAL,
+        STATE as STATE,
+        WEIGHTS as WEIGHTS,
+        RunFolder as RunFolder,
+        reserved as reserved,
+    )
+    from r2t.train.run.config import (
+        Evaluator as Evaluator,
+        TrainConfig as TrainConfig,
+        Windows as Windows,
+    )
+    from r2t.train.run.initial import take_initial as take_initial
+    from r2t.train.run.own_data import (
+        OWN_DATA as OWN_DATA,
+        OWN_PRESET as OWN_PRESET,
+        follow_data as follow_data,
+        follow_run as follow_run,
+    )
+    from r2t.train.run.presets import (
+        PRESETS as PRESETS,
+        Preset as Preset,
+        find_preset as find_preset,
+    )
+    from r2t.train.run.records import (
+        EpochRecord as EpochRecord,
+        Evaluation as Evaluation,
+        Progress as Progress,
+        Tally as Tally,
+        Timing as Timing,
+    )
+    from r2t.train.run.schedule import ScheduleConfig as ScheduleConfig
+else:
+    __getattr__ = lazy_exports(__name__)

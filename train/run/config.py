@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from r2t.store.errors import ConfigError
-from r2t.train.data.batch import PositiveRule
-from r2t.train.data.sampling import EpochOrder, Sampling
-from r2t.train.model.config import R2Config
-from r2t.train.model.decode import DecodeConfig
-from r2t.train.model.losses import LossConfig
+from r2t.train.data import EpochOrder, PositiveRule, Sampling
+from r2t.train.model import DecodeConfig, LossConfig, R2Config
 from r2t.train.run.schedule import ScheduleConfig
 
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r2t.store.errors import ConfigError
-from r2t.train.data.batch import PositiveRule
-from r2t.train.model.config import R2Config
-from r2t.train.model.decode import DecodeConfig, Suppression
-from r2t.train.model.losses import LossConfig, Recipe
+from r2t.train.data import PositiveRule
+from r2t.train.model import DecodeConfig, LossConfig, R2Config, Recipe, Suppression
 from r2t.train.run.config import Evaluator, TrainConfig
 from r2t.train.run.schedule import ScheduleConfig
 
@@ -186,7 +184,7 @@ TVSUM = Preset(
 PRESETS = {p.name: p for p in (QVHIGHLIGHTS, CHARADES, EGO4D, TACOS, YOUTUBE, TVSUM)}
 
 
-def preset(name: str) -> Preset:
+def find_preset(name: str) -> Preset:
     """Look up a preset by its dataset's name."""
     if name not in PRESETS:
         raise ConfigError(f"preset {name!r}: legal are {', '.join(PRESETS)}")

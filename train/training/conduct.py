@@ -9,8 +9,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from r2t.train.data.batch import Batch
-from r2t.train.run.records import EpochRecord
+from r2t.train.data import Batch
+from r2t.train.run import EpochRecord
 from r2t.train.training.processes import ALONE, Processes
 
 

@@ -19,18 +19,18 @@ from r2t.store.annotations import Annotation, labelled
 from r2t.store.errors import ConfigError, SpecMismatchError
 from r2t.store.feature_store import FeatureStore
 from r2t.train.cpu_threads import linear_work, threads_for
-from r2t.train.data.reader import FeatureReader, Reading
-from r2t.train.data.sampling import EpochOrder
-from r2t.train.grounding.evaluation import evaluate_groundings
-from r2t.train.grounding.ground_store import StoredQueries, longest_video
-from r2t.train.grounding.grounder import Grounder
-from r2t.train.grounding.window_plan import LONGEST_TRAINED, LONGEST_WHOLE, scoring_plan
-from r2t.train.model.decode import Grounding
-from r2t.train.model.model import R2Model
-from r2t.train.run.checkpoint import RunFolder
-from r2t.train.run.config import TrainConfig
-from r2t.train.run.initial import take_initial
-from r2t.train.run.records import Evaluation
+from r2t.train.data import EpochOrder, FeatureReader, Reading
+from r2t.train.grounding import (
+    LONGEST_TRAINED,
+    LONGEST_WHOLE,
+    Grounder,
+    StoredQueries,
+    evaluate_groundings,
+    longest_video,
+    scoring_plan,
+)
+from r2t.train.model import Grounding, R2Model
+from r2t.train.run import Evaluation, RunFolder, TrainConfig, take_initial
 from r2t.train.training.conduct import Conduct
 from r2t.train.training.processes import Processes
 from r2t.train.training.trainer import train
@@ -104,7 +104,7 @@ def evaluation_queries(
     return [row for row in store.annotations("train", domain) if row.video_id in held_out]
 
 
-def fit(
+def train_model(
     config: TrainConfig,
     store: FeatureStore,
     splits: Splits,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from r2t.train.run.config import TrainConfig
+from r2t.train.run import TrainConfig
 from r2t.train.training.processes import Processes
 
 

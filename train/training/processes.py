@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.train.model.model import Predictions
+from r2t.train.model import Predictions
 
 
 @dataclass(frozen=True)

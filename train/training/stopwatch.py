@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from r2t.train.data.batch import Batch
+from r2t.train.data import Batch
 
 _MAX_OPEN_MARKS = 64
 _TRACED_STEPS = 4

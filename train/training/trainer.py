@@ -20,13 +20,20 @@ import torch
 from torch import Tensor
 
 from r2t.store.errors import ConfigError, R2TError, is_gpu_fault
-from r2t.train.data.batch import Batch, Targets
+from r2t.train.data import Batch, Targets
 from r2t.train.devices import set_arithmetic
-from r2t.train.model.losses import Losses, compute_losses
-from r2t.train.model.model import R2Model
-from r2t.train.run.checkpoint import INITIAL, STATE, RunFolder
-from r2t.train.run.config import TrainConfig
-from r2t.train.run.records import EpochRecord, Evaluation, Progress, Tally, Timing
+from r2t.train.model import Losses, R2Model, compute_losses
+from r2t.train.run import (
+    INITIAL,
+    STATE,
+    EpochRecord,
+    Evaluation,
+    Progress,
+    RunFolder,
+    Tally,
+    Timing,
+    TrainConfig,
+)
 from r2t.train.training.conduct import BatchSource, Conduct
 from r2t.train.training.interruption import Interruption
 from r2t.train.training.optimizer import Optimizer

@@ -21,17 +21,25 @@ from r2t.cli.commands.demo.steps import (
     run_folder,
     train_model,
 )
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.options import Json, Seed
-from r2t.cli.shared.ui import answers, handle_errors, note, print_json, progress_bar, write_json
+from r2t.cli.shared import (
+    Json,
+    Seed,
+    answers,
+    examples,
+    handle_errors,
+    note,
+    print_json,
+    progress_bar,
+    write_json,
+)
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
     from r2t.cli.commands.demo.scores import Scores
-    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.clip import FrozenClip
     from r2t.store.annotations import Split
     from r2t.store.feature_store import FeatureStore
-    from r2t.train.grounding.grounder import Grounder
+    from r2t.train.grounding import Grounder
 
 EXAMPLES = examples(
     "r2t demo",
@@ -141,7 +149,7 @@ def _from_scratch(out: Path, size: Size, seed: int, json: bool) -> dict[str, Any
     from r2t.cli.commands.demo.first import ask_and_draw
     from r2t.cli.commands.demo.report import as_json, tables
     from r2t.cli.commands.demo.scores import compare
-    from r2t.extract.demo.world import read_kinds
+    from r2t.extract.demo import read_kinds
 
     folder = out / "videos"
     with _stage("1/5 videos"):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 
-from r2t.cli.shared.ui import note
+from r2t.cli.shared import note
 
 if TYPE_CHECKING:
-    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.clip import FrozenClip
     from r2t.store.annotations import Annotation
-    from r2t.train.grounding.grounder import Grounder
-    from r2t.train.model.decode import Grounding
+    from r2t.train.grounding import Grounder
+    from r2t.train.model import Grounding
 
 NUM_MOMENTS = 3
 PICTURE = "first-answer.png"
@@ -33,7 +33,7 @@ class FirstAnswer:
     def table(self) -> Group:
         """Return the best moments, and what was annotated, for a terminal."""
         from r2t.cli.commands.predict import grounding_table
-        from r2t.cli.shared.times import span
+        from r2t.cli.shared import span
 
         found = grounding_table(self.grounding, self.video.name, self.question.query, NUM_MOMENTS)
         truth = ", ".join(span(start, end) for start, end in self.question.moments.tolist())
@@ -58,14 +58,14 @@ def shipped_run() -> Path:
 def first_answer(out: Path) -> FirstAnswer:
     """Make one video of the test split, ask the shipped run a sentence, and draw the answer."""
     note("making a video that no run was trained on …")
-    from r2t.extract.demo.world import make_world
-    from r2t.store.datasets.datasets import read_annotations
+    from r2t.extract.demo import make_world
+    from r2t.store.datasets import read_annotations
 
     folder = out / "videos"
     question = read_annotations(make_world(folder, num_videos=1, seed=0, split="test"))[0]
     note("loading torch and a small CLIP, which takes some seconds the first time …")
-    from r2t.extract.clip.clip import FrozenClip
-    from r2t.train.grounding.grounder import Grounder
+    from r2t.extract.clip import FrozenClip
+    from r2t.train.grounding import Grounder
 
     grounder = Grounder.load(shipped_run())
     clip = FrozenClip.load("r2t-demo", layers=grounder.spec.num_layers)
@@ -77,14 +77,13 @@ def ask_and_draw(
     grounder: Grounder, clip: FrozenClip, folder: Path, question: Annotation, picture: Path
 ) -> FirstAnswer:
     """Ask a video of a folder, and draw the answer as `r2t predict --plot` does."""
-    from r2t.cli.answers.frame_strip import frame_strip
-    from r2t.cli.answers.plots import plot_grounding
-    from r2t.extract.video.decode_pool import DecodePool
+    from r2t.cli.answers import draw_frame_strip, plot_grounding
+    from r2t.extract.video import DecodePool
 
     video = folder / f"{question.video_id}.mp4"
     grounding = grounder.ask(clip, video, question.query)
     with DecodePool() as pool:
-        strip = frame_strip(pool, video, grounding.duration_seconds)
+        strip = draw_frame_strip(pool, video, grounding.duration_seconds)
     truth = [(start, end) for start, end in question.moments.tolist()]
     plot_grounding(grounding, question.query, picture, strip=strip, truth=truth, top=NUM_MOMENTS)
     return FirstAnswer(video, question, grounding, picture)

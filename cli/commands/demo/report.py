@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from r2t.cli.shared.ui import cell
+from r2t.cli.shared import cell
 
 if TYPE_CHECKING:
     from r2t.cli.commands.demo.scores import Contender
-    from r2t.train.metrics.bootstrap import Interval
+    from r2t.train.metrics import Interval
 
 METRIC_TITLES = {"MR-full-R1@0.5": "R1@0.5", "MR-full-R1@0.7": "R1@0.7", "MR-full-mAP": "mAP"}
 

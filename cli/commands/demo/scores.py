@@ -11,18 +11,28 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from r2t.extract.clip.similarity import similarity
-from r2t.extract.demo import baselines
-from r2t.extract.demo.baselines import SimilarityRule
+from r2t.extract.clip import frame_similarity
+from r2t.extract.demo import (
+    SimilarityRule,
+    choose_similarity_rule,
+    random_moments,
+    sentences_of_others,
+    whole_video,
+)
 from r2t.store.annotations import Annotation
-from r2t.train.metrics.bootstrap import HEADLINE_METRICS, Interval, bootstrap
-from r2t.train.metrics.metrics import QueryScores, score_queries
-from r2t.train.metrics.submission import SubmissionRow
+from r2t.train.metrics import (
+    HEADLINE_METRICS,
+    Interval,
+    QueryScores,
+    SubmissionRow,
+    bootstrap_intervals,
+    score_queries,
+)
 
 if TYPE_CHECKING:
-    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.clip import FrozenClip
     from r2t.store.feature_store import FeatureStore
-    from r2t.train.grounding.grounder import Grounder
+    from r2t.train.grounding import Grounder
 
 Moments = NDArray[np.float64]
 Values = NDArray[np.float64]  # one for each query
@@ -66,7 +76,7 @@ def compare(runs: Sequence[Scores], kinds: Mapping[str, str]) -> list[Contender]
     }
 
     def interval(values: Mapping[str, Values]) -> dict[str, Interval]:
-        return bootstrap(values, first.video_ids, num_samples=NUM_RESAMPLES)
+        return bootstrap_intervals(values, first.video_ids, num_samples=NUM_RESAMPLES)
 
     def lead(theirs: Mapping[str, Values]) -> dict[str, Interval]:
         return interval({metric: means[OURS][metric] - theirs[metric] for metric in theirs})
@@ -115,7 +125,7 @@ def score_model(
     `on_queries` hears how many more queries were answered.
     """
     test = store.annotations("test")
-    lenders = baselines.sentences_of_others([row.video_id for row in test], rng)
+    lenders = sentences_of_others([row.video_id for row in test], rng)
     asked = {OURS: test, SHUFFLED: [test[int(place)] for place in lenders]}
     return {
         name: _score(test, _ask(grounder, store, test, sentences, on_queries))
@@ -135,8 +145,8 @@ def score_untrained(
     durations = [float(lengths[row.video_id]) for row in test]
     answers = {
         SIMILARITY: _similarity_answers(clip, store, test, on_queries),
-        "random moments": [baselines.random_moments(rng, duration) for duration in durations],
-        "whole video": [baselines.whole_video(duration) for duration in durations],
+        "random moments": [random_moments(rng, duration) for duration in durations],
+        "whole video": [whole_video(duration) for duration in durations],
     }
     return {name: _score(test, moments) for name, moments in answers.items()}
 
@@ -196,7 +206,7 @@ def _similarity_answers(
         return float(np.mean([values[name].mean() for name in HEADLINE_METRICS]))
 
     def best_of(view: str) -> tuple[float, SimilarityRule]:
-        rule = baselines.choose_rule(lambda rule: tuning_score(view, rule))
+        rule = choose_similarity_rule(lambda rule: tuning_score(view, rule))
         return tuning_score(view, rule), rule
 
     found = {view: best_of(view) for view in ("CLS", "patches")}
@@ -219,7 +229,7 @@ def _curves(
         timing = (video.frame_rate_fps, video.duration_seconds)
         curves += [
             {"CLS": (cosines[:, 0], *timing), "patches": (cosines[:, 1:].max(axis=1), *timing)}
-            for cosines in similarity(clip, video, queries)
+            for cosines in frame_similarity(clip, video, queries)
         ]
         on_queries(len(places))
     return curves

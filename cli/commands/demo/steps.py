@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r2t.cli.shared.ui import note, progress_bar
+from r2t.cli.shared import note, progress_bar
 from r2t.store.errors import StoreError
 from r2t.store.machine import allowed_cores
 
 if TYPE_CHECKING:
-    from r2t.extract.clip.clip import FrozenClip
-    from r2t.extract.demo.world import Level
+    from r2t.extract.clip import FrozenClip
+    from r2t.extract.demo import Level
     from r2t.store.annotations import Split
     from r2t.store.feature_store import FeatureStore
-    from r2t.train.grounding.grounder import Grounder
-    from r2t.train.run.config import TrainConfig
+    from r2t.train.grounding import Grounder
+    from r2t.train.run import TrainConfig
 
 FRAME_RATE_FPS = 1.0
 
@@ -50,7 +50,7 @@ def make_videos(
     num_val: int = USUAL.val_videos,
     level: Level = "plain",
 ) -> None:
-    from r2t.extract.demo.world import make_world
+    from r2t.extract.demo import make_world
 
     processes = min(4, allowed_cores())
     wanted: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
@@ -73,11 +73,11 @@ def make_videos(
 def extract_features(
     folder: Path, location: Path, *, layers: int = 4
 ) -> tuple[FrozenClip, FeatureStore]:
-    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.clip import FrozenClip
     from r2t.extract.config import ExtractConfig, default_num_workers
-    from r2t.extract.pipeline import extract
-    from r2t.extract.video.frames import find_videos
-    from r2t.store.datasets.datasets import read_annotations
+    from r2t.extract.pipeline import extract_videos
+    from r2t.extract.video import find_videos
+    from r2t.store.datasets import read_annotations
     from r2t.store.feature_store import FeatureStore
 
     clip = FrozenClip.load("r2t-demo", layers=layers)
@@ -91,7 +91,7 @@ def extract_features(
         for row in read_annotations(folder / f"{split}.jsonl")
     ]
     with progress_bar("features", len(videos)) as bar:
-        report = extract(
+        report = extract_videos(
             config, clip, store, videos, annotations, lambda state: bar(state.num_finished)
         )
     if report.interrupted:
@@ -104,10 +104,9 @@ def extract_features(
 
 def train_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
     from r2t.cli.commands.train.progress import epoch_line
-    from r2t.train.grounding.grounder import Grounder
-    from r2t.train.run.checkpoint import RunFolder
-    from r2t.train.training.conduct import Conduct
-    from r2t.train.training.fit import fit, split_annotations
+    from r2t.train.grounding import Grounder
+    from r2t.train.run import RunFolder
+    from r2t.train.training import Conduct, split_annotations, train_model
 
     config = demo_config(store, epochs=epochs, seed=seed)
     with progress_bar("epochs", epochs) as bar:
@@ -117,7 +116,7 @@ def train_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Gr
             bar(record.epoch + 1)
 
         resume = RunFolder(run).has_state()
-        fit(
+        train_model(
             config,
             store,
             split_annotations(store),
@@ -136,13 +135,11 @@ def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
     that took the validation score further. Batches share videos, which the queries of a batch then
     cost but once.
     """
-    from r2t.train.model.config import R2Config
-    from r2t.train.model.decode import DecodeConfig
-    from r2t.train.run.presets import preset
-    from r2t.train.run.schedule import ScheduleConfig
+    from r2t.train.model import DecodeConfig, R2Config
+    from r2t.train.run import ScheduleConfig, find_preset
 
     spec = store.spec
-    config = preset("qvhighlights").train_config(num_layers=spec.num_layers, seed=seed)
+    config = find_preset("qvhighlights").train_config(num_layers=spec.num_layers, seed=seed)
     return replace(
         config,
         preset="demo",

@@ -18,10 +18,10 @@ from r2t.cli.commands.extract.inputs import (
 )
 from r2t.cli.commands.extract.plan import show_plan
 from r2t.cli.commands.extract.report import as_json, tell
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.downloads import announce_download
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
     DEFAULT_MAX_HOURS,
+    INTERRUPTED,
+    SOME_FAILED,
     AnnotationsBeside,
     Decoder,
     Device,
@@ -32,15 +32,13 @@ from r2t.cli.shared.options import (
     NewStore,
     Offline,
     OptionalPreset,
+    announce_download,
+    examples,
+    handle_errors,
+    note,
     one_of,
     parse_rate,
     parse_size,
-)
-from r2t.cli.shared.ui import (
-    INTERRUPTED,
-    SOME_FAILED,
-    handle_errors,
-    note,
     print_json,
     progress_bar,
     say,
@@ -49,8 +47,7 @@ from r2t.store.schema import StorageDtype
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
-    from r2t.extract.run.cluster import Cluster
-    from r2t.extract.run.stages import Stage
+    from r2t.extract.run import Cluster, Stage
 
 EXAMPLES = examples(
     "r2t extract --videos ./qvh --layers 4",
@@ -174,10 +171,10 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     The same command again does only what is missing.
     """
     with handle_errors():
-        from r2t.extract.clip.clip import FrozenClip
+        from r2t.extract.clip import FrozenClip
         from r2t.extract.config import ExtractConfig, default_num_workers
-        from r2t.extract.pipeline import extract as run
-        from r2t.extract.run.local_run import Progress
+        from r2t.extract.pipeline import extract_videos
+        from r2t.extract.run import Progress
         from r2t.store.feature_store import FeatureStore
 
         config = ExtractConfig(
@@ -233,7 +230,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
                     note(f"failed: {progress.failed[0]}: {progress.failed[1]}", style="red")
 
             began = time.monotonic()
-            report = run(
+            report = extract_videos(
                 config,
                 clip,
                 target,
@@ -258,7 +255,7 @@ def _require_places(store: str, cluster: str | None) -> None:
 
     require_local(store)
     if cluster is not None:
-        from r2t.extract.run.cluster import require_cluster
+        from r2t.extract.run import require_cluster
 
         require_cluster(cluster)
 
@@ -268,7 +265,7 @@ def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[C
     if address is None:
         yield None
         return
-    from r2t.extract.run.cluster import open_cluster
+    from r2t.extract.run import open_cluster
 
     with open_cluster(address, clip_arguments) as cluster:
         place = f"; dashboard: {cluster.dashboard}" if cluster.dashboard else ""
@@ -277,7 +274,7 @@ def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[C
 
 
 def _pace(num_frames: int, stages: Sequence[Stage], began: float) -> str:
-    from r2t.extract.run.stages import bottleneck
+    from r2t.extract.run import bottleneck
 
     slowest = bottleneck(stages)
     if slowest is None:

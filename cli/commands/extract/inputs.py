@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from r2t.cli.shared.inputs import (
+from r2t.cli.shared import (
+    note,
     parse_frame_rate,
     passed_over,
     read_annotation_file,
     read_annotation_options,
     read_video_ids,
 )
-from r2t.cli.shared.ui import note
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.json_lines import printable
@@ -24,7 +24,7 @@ def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-vide
     """Read `--fps` and `--preset`, of which one may be given."""
     if preset is None:
         return parse_frame_rate(fps or "0.5")
-    from r2t.train.run.presets import preset as find_preset
+    from r2t.train.run import find_preset
 
     rate = find_preset(preset).frame_rate
     if fps is not None and parse_frame_rate(fps) != rate:
@@ -49,7 +49,7 @@ def annotations_about(annotations: list[Annotation], names: VideoNames) -> list[
 
 def videos_in(path: Path, *, follow_links: bool) -> list[Path]:
     """Return the videos of a folder, or the one video given."""
-    from r2t.extract.video.frames import find_videos
+    from r2t.extract.video import find_videos
 
     if path.is_file():
         return [path]
@@ -60,7 +60,7 @@ def videos_in(path: Path, *, follow_links: bool) -> list[Path]:
 
 def annotations_of(videos: Path, given: list[str] | None) -> list[Annotation]:
     """Read the given annotation files, or those beside the videos; of one video, its own rows."""
-    from r2t.store.datasets.annotation_files import survey_folder
+    from r2t.store.datasets import survey_folder
 
     if given is None:
         survey = survey_folder(videos if videos.is_dir() else videos.parent)

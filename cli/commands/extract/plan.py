@@ -11,22 +11,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from r2t.cli.commands.extract.report import without_rate
-from r2t.cli.shared.ui import (
-    answers,
-    cell,
-    human_bytes,
-    human_seconds,
-    note,
-    print_json,
-    progress_bar,
-)
+from r2t.cli.shared import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
 from r2t.store.annotations import Annotation
 from r2t.store.errors import StoreError
 from r2t.store.video_names import VideoNames, match_videos
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
-    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.clip import FrozenClip
     from r2t.extract.config import ExtractConfig
     from r2t.extract.plan import Plan
     from r2t.store.feature_store import FeatureStore
@@ -47,7 +39,7 @@ def show_plan(
     """
     from r2t.extract.pipeline import frame_rates, name_videos
     from r2t.extract.plan import plan, query_bytes
-    from r2t.extract.video.decode_ahead import VideoJob
+    from r2t.extract.video import VideoJob
 
     opened = _open(config, clip, store)
     given, refused = name_videos(videos, VideoNames(opened.videos["video_id"] if opened else ()))

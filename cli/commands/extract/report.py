@@ -8,8 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r2t.cli.shared.query_notes import missing_names, note_impossible, note_rewordings
-from r2t.cli.shared.ui import note
+from r2t.cli.shared import missing_names, note, note_impossible, note_rewordings
 from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:

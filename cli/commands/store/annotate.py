@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.downloads import announce_download
-from r2t.cli.shared.inputs import read_annotation_options, read_video_ids
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
+    SOME_FAILED,
     Annotations,
     Device,
     Json,
@@ -18,9 +16,19 @@ from r2t.cli.shared.options import (
     StoreArgument,
     StoreFolder,
     VideoIds,
+    announce_download,
+    examples,
+    handle_errors,
+    json_ready,
+    missing_names,
+    note,
+    note_impossible,
+    note_rewordings,
+    print_json,
+    read_annotation_options,
+    read_video_ids,
+    say,
 )
-from r2t.cli.shared.query_notes import missing_names, note_impossible, note_rewordings
-from r2t.cli.shared.ui import SOME_FAILED, handle_errors, json_ready, note, print_json, say
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted
 
@@ -62,8 +70,8 @@ def annotate(
     stored, or have a moment outside their video; those are named and left out.
     """
     with handle_errors():
-        from r2t.extract.annotate import annotate as add
-        from r2t.extract.clip.clip import FrozenClip
+        from r2t.extract.annotate import annotate_store
+        from r2t.extract.clip import FrozenClip
         from r2t.store.feature_store import FeatureStore
 
         rows = read_annotation_options(annotations)
@@ -76,7 +84,7 @@ def annotate(
             offline=offline,
             announce=announce_download,
         )
-        report = add(clip, target, rows, replace=replace)
+        report = annotate_store(clip, target, rows, replace=replace)
         if json:
             print_json(json_ready(report))
         else:
@@ -111,7 +119,7 @@ def licence(
 ) -> None:
     """Show under which licences a store's videos are, or record one."""
     with handle_errors():
-        from r2t.store.change.licence import licences, set_licence
+        from r2t.store.change import licences, set_licence
         from r2t.store.feature_store import FeatureStore
 
         ids = None

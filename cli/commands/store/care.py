@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.inputs import read_annotation_options, read_ids
-from r2t.cli.shared.options import Json, Quick, StoreArgument, StoreFolder, Threads
-from r2t.cli.shared.ui import (
+from r2t.cli.shared import (
     SOME_FAILED,
+    Json,
+    Quick,
+    StoreArgument,
+    StoreFolder,
+    Threads,
     answers,
+    examples,
     growing_bar,
     handle_errors,
     human_bytes,
@@ -22,6 +25,8 @@ from r2t.cli.shared.ui import (
     note,
     print_json,
     progress_bar,
+    read_annotation_options,
+    read_ids,
     say,
 )
 from r2t.store.files import write_whole
@@ -29,9 +34,8 @@ from r2t.store.json_lines import id_line
 from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:
-    from r2t.store.change.repair import RepairReport
-    from r2t.store.check.coverage import Coverage
-    from r2t.store.check.verify import VerifyReport
+    from r2t.store.change import RepairReport
+    from r2t.store.check import Coverage, VerifyReport
 
 VERIFY_EXAMPLES = examples(
     "r2t store verify feats.zarr",
@@ -64,10 +68,10 @@ def verify(
     Exits with 1 if anything is wrong, with 2 if the store cannot be read or a server fails.
     """
     with handle_errors():
-        from r2t.store.check.verify import verify as look
+        from r2t.store.check import verify_store
 
         with growing_bar("videos") as show_done:
-            report = look(store, quick=quick, num_threads=threads, on_video=show_done)
+            report = verify_store(store, quick=quick, num_threads=threads, on_video=show_done)
         if json:
             print_json(json_ready(report))
         else:
@@ -100,7 +104,7 @@ def _sum_up(report: VerifyReport, *, quick: bool) -> None:
 
 def show_stats(store: str, *, json: bool) -> None:
     """Print the error of an int8 store's tokens, a line for each layer."""
-    from r2t.store.check.stats import quantization_stats
+    from r2t.store.check import quantization_stats
     from r2t.store.feature_store import FeatureStore
 
     with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
@@ -144,10 +148,10 @@ def repair(
     with 1 if videos or queries must be made again.
     """
     with handle_errors():
-        from r2t.store.change.repair import repair as mend
+        from r2t.store.change import repair_store
 
         with growing_bar("videos") as show_done:
-            report = mend(store, quick=quick, num_threads=threads, on_video=show_done)
+            report = repair_store(store, quick=quick, num_threads=threads, on_video=show_done)
         target = list_file or store.resolve().with_name(f"{store.resolve().name}.extract-again.txt")
         if report.extract_again:
             write_whole(target, "".join(f"{id_line(name)}\n" for name in report.extract_again))
@@ -205,11 +209,11 @@ def coverage(
     Exits with 1 if there are any.
     """
     with handle_errors():
-        from r2t.store.check.coverage import coverage as compare
+        from r2t.store.check import store_coverage
         from r2t.store.feature_store import FeatureStore
 
         rows = None if annotations is None else read_annotation_options(annotations)
-        found = compare(FeatureStore.open(store), rows)
+        found = store_coverage(FeatureStore.open(store), rows)
         if list_file is not None:
             absent = found.annotated_without_features
             write_whole(list_file, "".join(f"{id_line(name)}\n" for name in absent))
@@ -256,13 +260,12 @@ def remove(
     was merged by hard links from this one keeps its own.
     """
     with handle_errors():
-        from r2t.store.change.remove import remove as take_out
-        from r2t.store.change.remove import sort_ids
+        from r2t.store.change import remove_videos, sort_ids
 
         names = [name for given in ids for name in read_ids("IDS", given)]
         videos, queries = sort_ids(store, names)
         with progress_bar("videos", len(videos)) as show_done:
-            report = take_out(
+            report = remove_videos(
                 store, videos, query_ids=queries, keep_queries=keep_queries, on_video=show_done
             )
         if json:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.inputs import read_video_ids
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
+    SOME_FAILED,
     Copy,
     Into,
     Json,
@@ -19,24 +18,23 @@ from r2t.cli.shared.options import (
     StoreFolder,
     Threads,
     VideoIds,
-    parse_size,
-)
-from r2t.cli.shared.ui import (
-    SOME_FAILED,
+    examples,
     growing_bar,
     handle_errors,
     human_bytes,
     json_ready,
     note,
+    parse_size,
     print_json,
     progress_bar,
+    read_video_ids,
     say,
 )
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
-    from r2t.store.change.merge import MergeReport
+    from r2t.store.change import MergeReport
     from r2t.store.schema import FeatureSpec
 
 MERGE_EXAMPLES = examples(
@@ -73,10 +71,10 @@ def merge(
     things, nothing is written. The same command again resumes.
     """
     with handle_errors():
-        from r2t.store.change.merge import merge as bring
+        from r2t.store.change import merge_stores
 
         with growing_bar("videos") as show_done:
-            report = bring(
+            report = merge_stores(
                 stores, into, link=not copy, quick=quick, num_threads=threads, on_video=show_done
             )
         _tell("merged", report, into, json=json)
@@ -92,13 +90,13 @@ def unpack(
     Only what the format has a place for is read from an archive, whatever else it holds.
     """
     with handle_errors():
-        from r2t.store.change.merge import merge as bring
+        from r2t.store.change import merge_stores
 
         for archive in archives:
             if not archive.is_file():
                 raise ConfigError(f"there is no archive {archive}")
         with growing_bar("videos") as show_done:
-            report = bring(archives, into, link=False, on_video=show_done)
+            report = merge_stores(archives, into, link=False, on_video=show_done)
         _tell("unpacked", report, into, json=json)
 
 
@@ -119,16 +117,16 @@ def subset(
 ) -> None:
     """Make a smaller store: some videos, a split, some layers, or CLS tokens alone."""
     with handle_errors():
-        from r2t.store.change.subset import subset as cut
+        from r2t.store.change import subset_store
         from r2t.store.feature_store import FeatureStore
-        from r2t.store.sources.root import open_root
+        from r2t.store.sources import open_root
 
         ids = None
         if videos is not None:
             known: list[str] = FeatureStore.open(store).videos["video_id"].tolist()
             ids = read_video_ids("--videos", videos, known, "stored")
         with growing_bar("videos") as show_done:
-            report = cut(
+            report = subset_store(
                 store,
                 into,
                 video_ids=ids,
@@ -156,11 +154,11 @@ def pack(
 ) -> None:
     """Write a store into uncompressed zip archives, each of which can be read in place."""
     with handle_errors():
-        from r2t.store.change.pack import pack as write
+        from r2t.store.change import pack_store
         from r2t.store.feature_store import FeatureStore
 
         with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
-            report = write(store, out, max_bytes=size, on_video=show_done)
+            report = pack_store(store, out, max_bytes=size, on_video=show_done)
         if json:
             print_json(json_ready(report))
         else:

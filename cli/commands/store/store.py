@@ -31,9 +31,18 @@ from r2t.cli.commands.store.combine import (
     unpack,
 )
 from r2t.cli.commands.store.transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
-from r2t.cli.shared.apps import examples, new_app
-from r2t.cli.shared.options import Json, StoreArgument
-from r2t.cli.shared.ui import answers, cell, handle_errors, human_bytes, note, print_json
+from r2t.cli.shared import (
+    Json,
+    StoreArgument,
+    answers,
+    cell,
+    examples,
+    handle_errors,
+    human_bytes,
+    new_app,
+    note,
+    print_json,
+)
 from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.inputs import parse_frame_rate, read_annotation_options
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
+    SOME_FAILED,
     Annotations,
     ExportFormat,
     ImportFormat,
@@ -18,15 +17,22 @@ from r2t.cli.shared.options import (
     NewStore,
     NumTokens,
     StoreArgument,
+    examples,
+    handle_errors,
+    note,
     one_of,
+    parse_frame_rate,
     parse_rate,
+    print_json,
+    progress_bar,
+    read_annotation_options,
+    say,
 )
-from r2t.cli.shared.ui import SOME_FAILED, handle_errors, note, print_json, progress_bar, say
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted, named
 
 if TYPE_CHECKING:
-    from r2t.store.exchange.r2_npy import TransferReport
+    from r2t.store.exchange import TransferReport
 
 IMPORT_EXAMPLES = examples(
     "r2t store import --videos clip_b32_vid_k4 --queries clip_b32_txt_k4 --annotations "
@@ -75,7 +81,7 @@ def import_(  # noqa: PLR0913 - a parameter for each option
     The same command again resumes.
     """
     with handle_errors():
-        from r2t.store.exchange.r2_npy import import_r2_npy, official_spec
+        from r2t.store.exchange import import_r2_npy, official_spec
         from r2t.store.feature_store import FeatureStore
 
         spec = official_spec(
@@ -114,8 +120,7 @@ def export(
 ) -> None:
     """Write a store's features for other tools: OUT/videos/{vid}.npy, OUT/queries/{qid}.npy."""
     with handle_errors():
-        from r2t.store.exchange.hdf5 import export_hdf5
-        from r2t.store.exchange.r2_npy import export_r2_npy
+        from r2t.store.exchange import export_hdf5, export_r2_npy
         from r2t.store.feature_store import FeatureStore
 
         source = FeatureStore.open(store)

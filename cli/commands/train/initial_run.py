@@ -6,20 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2t.cli.shared.ui import note
+from r2t.cli.shared import note
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
-    from r2t.train.run.config import TrainConfig
+    from r2t.train.run import TrainConfig
 
 FREE_FIELDS = ("dropout", "drop_path", "padding")  # no weight depends on them
 
 
 def begun_with(run: Path, folder: Path) -> Path:
     """Return where to learn what `run` is: an interrupted run that began with it has it all."""
-    from r2t.train.run.checkpoint import CONFIG, INITIAL, RunFolder
+    from r2t.train.run import CONFIG, INITIAL, RunFolder
 
     if (folder / CONFIG).exists() and INITIAL in RunFolder(folder).load_config()[1]:
         return folder
@@ -34,7 +34,7 @@ def continue_from(
     Width and heads are taken from that run. The features must be of the same CLIP, at any frame
     rate.
     """
-    from r2t.train.run.checkpoint import RunFolder
+    from r2t.train.run import RunFolder
 
     folder = RunFolder(run)
     model = folder.load_config()[0].model

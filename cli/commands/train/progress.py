@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from r2t.cli.shared.ui import INTERRUPTED, ShowDone, human_bytes, note, progress_bar
+from r2t.cli.shared import INTERRUPTED, ShowDone, human_bytes, note, progress_bar
 from r2t.store.schema import PER_VIDEO
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
-    from r2t.train.data.reader import Reading
-    from r2t.train.run.config import TrainConfig
-    from r2t.train.run.records import EpochRecord, Timing
-    from r2t.train.training.conduct import Conduct
-    from r2t.train.training.fit import Splits
-    from r2t.train.training.processes import Processes
+    from r2t.train.data import Reading
+    from r2t.train.run import EpochRecord, Timing, TrainConfig
+    from r2t.train.training import Conduct, Processes, Splits
 
 TRACE = "trace.json"
 SHOWN_METRICS = (
@@ -63,9 +60,8 @@ class TrainRun:
             self._fit(None)
 
     def _fit(self, show_done: ShowDone | None) -> None:
-        from r2t.train.run.checkpoint import RunFolder
-        from r2t.train.training.conduct import Conduct
-        from r2t.train.training.fit import fit
+        from r2t.train.run import RunFolder
+        from r2t.train.training import Conduct, train_model
 
         config = self.config
         unfinished = RunFolder(self.folder).is_unfinished(config.epochs, config.patience)
@@ -80,7 +76,7 @@ class TrainRun:
         if show_done is not None:
             conduct = self._told(conduct, show_done)
         try:
-            fit(
+            train_model(
                 config,
                 self.store,
                 self.splits,
@@ -117,8 +113,8 @@ class TrainRun:
         )
 
     def _introduce(self) -> None:
-        from r2t.train.data.selection import count_trained
-        from r2t.train.run.own_data import OWN_DATA
+        from r2t.train.data import count_trained
+        from r2t.train.run import OWN_DATA
 
         config, splits = self.config, self.splits
         where = str(self.reading.device)
@@ -155,7 +151,7 @@ class TrainRun:
 
 def schedule_line(config: TrainConfig, iterations: int) -> str:
     """Say how a run of so many iterations goes, and what of it is for this data."""
-    from r2t.train.run.own_data import OWN_DATA
+    from r2t.train.run import OWN_DATA
 
     schedule, unit = config.schedule, config.decoding.unit_seconds
     warmup = min(schedule.warmup_iterations, iterations)

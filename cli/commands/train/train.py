@@ -15,9 +15,7 @@ import typer
 
 from r2t.cli.commands.train.initial_run import begun_with, continue_from
 from r2t.cli.commands.train.progress import TrainRun, quiet_unless_leading
-from r2t.cli.shared.apps import examples
-from r2t.cli.shared.inputs import fields_as_typed, open_store
-from r2t.cli.shared.options import (
+from r2t.cli.shared import (
     DEFAULT_CACHE_BYTES,
     Cache,
     Device,
@@ -33,17 +31,22 @@ from r2t.cli.shared.options import (
     TrainPrecision,
     Windows,
     as_windows,
+    examples,
+    fields_as_typed,
+    handle_errors,
+    note,
     one_of,
+    open_store,
+    print_json,
+    say,
 )
-from r2t.cli.shared.ui import handle_errors, note, print_json, say
 from r2t.store.errors import ConfigError
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
-    from r2t.train.data.reader import Reading
-    from r2t.train.run.config import TrainConfig
-    from r2t.train.training.fit import Splits
-    from r2t.train.training.processes import Processes
+    from r2t.train.data import Reading
+    from r2t.train.run import TrainConfig
+    from r2t.train.training import Processes, Splits
 
 FIELD_OPTIONS = {
     "learning_rate": "--lr",
@@ -160,9 +163,8 @@ def train(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
     with handle_errors(), fields_as_typed(FIELD_OPTIONS):
-        from r2t.train.run.own_data import OWN_DATA
-        from r2t.train.training.fit import split_annotations
-        from r2t.train.training.processes import joined
+        from r2t.train.run import OWN_DATA
+        from r2t.train.training import joined, split_annotations
 
         with ExitStack() as stack:
             processes, own_device = stack.enter_context(joined(device))
@@ -262,7 +264,7 @@ def run_result(folder: Path) -> dict[str, Any]:
 
     What the folder has no record of any more is None.
     """
-    from r2t.train.run.checkpoint import RunFolder
+    from r2t.train.run import RunFolder
 
     records = RunFolder(folder).metrics()
     none: dict[str, Any] = {}
@@ -279,7 +281,7 @@ def run_result(folder: Path) -> dict[str, Any]:
 @contextmanager
 def _run_folder(out: Path | None, processes: Processes, *, resume: bool) -> Generator[Path]:
     """Yield where the run goes: by default a folder of its own, named by the time."""
-    from r2t.train.run.checkpoint import reserved
+    from r2t.train.run import reserved
 
     if out is not None:
         yield out
@@ -295,8 +297,7 @@ def _run_folder(out: Path | None, processes: Processes, *, resume: bool) -> Gene
 def _reading(
     device: str, processes: Processes, prefetch: int, buffer_gb: float, cache: Cache
 ) -> Reading:
-    from r2t.train.data.reader import Reading
-    from r2t.train.data.video_cache import VideoCache
+    from r2t.train.data import Reading, VideoCache
     from r2t.train.devices import pick_device
 
     processor = pick_device(device)
@@ -310,9 +311,7 @@ def _base_config(
     store: FeatureStore, folder: Path, preset: str | None, recipe: Recipe | None, *, resume: bool
 ) -> TrainConfig:
     """Return the settings of the run to resume, or of the preset."""
-    from r2t.train.run.checkpoint import CONFIG, RunFolder
-    from r2t.train.run.own_data import OWN_PRESET
-    from r2t.train.run.presets import preset as find_preset
+    from r2t.train.run import CONFIG, OWN_PRESET, RunFolder, find_preset
 
     if resume:
         if not (folder / CONFIG).exists():
@@ -341,9 +340,8 @@ def _base_config(
 
 def _follow(config: TrainConfig, store: FeatureStore, splits: Splits, folder: Path) -> TrainConfig:
     """Return settings that follow the data, or the interrupted run in the folder that did so."""
-    from r2t.train.data.selection import count_trained
-    from r2t.train.run.checkpoint import CONFIG, RunFolder
-    from r2t.train.run.own_data import OWN_DATA, follow_data, follow_run
+    from r2t.train.data import count_trained
+    from r2t.train.run import CONFIG, OWN_DATA, RunFolder, follow_data, follow_run
 
     if (folder / CONFIG).exists():
         begun, _ = RunFolder(folder).load_config()

@@ -11,11 +11,11 @@ from features import random_tokens
 from typer.testing import CliRunner
 
 from r2t.cli.commands.store.store import app
-from r2t.extract.annotate import annotate
+from r2t.extract.annotate import annotate_store
 from r2t.extract.clip.clip import FrozenClip
 from r2t.store import Annotation, FeatureStore
-from r2t.store.change.repair import repair
-from r2t.store.check.verify import verify
+from r2t.store.change.repair import repair_store
+from r2t.store.check.verify import verify_store
 from r2t.store.errors import SpecMismatchError, StoreError
 
 
@@ -33,7 +33,7 @@ def store(clip: FrozenClip, tmp_path: Path) -> FeatureStore:
                 f"v{number}", num_frames=3, duration_seconds=6.0, frame_rate_fps=0.5
             ) as video:
                 video.append(random_tokens(3, seed=number, spec=store.spec))
-    annotate(clip, store, [query("q0"), query("q1", "v1")])
+    annotate_store(clip, store, [query("q0"), query("q1", "v1")])
     return store
 
 
@@ -46,13 +46,15 @@ def texts(store: FeatureStore) -> dict[str, str]:
 
 
 def test_queries_are_added_once(clip: FrozenClip, store: FeatureStore) -> None:
-    report = annotate(clip, store, [query("q1", "v1"), query("q2", text="a cat"), query("x", "v9")])
+    report = annotate_store(
+        clip, store, [query("q1", "v1"), query("q2", text="a cat"), query("x", "v9")]
+    )
     assert (report.num_new, report.num_replaced, report.num_unchanged) == (1, 0, 1)
     assert report.missing_videos == {"v9": 1}
     assert texts(store) == {"q0": "a dog", "q1": "a dog", "q2": "a cat"}
     (expected,) = clip.encode_queries(["a cat"], ["q2"])
     np.testing.assert_array_equal(store.read_query("q2").tokens, expected.tokens)
-    assert verify(store.location).faults == ()
+    assert verify_store(store.location).faults == ()
 
 
 def test_other_content_is_refused_unless_asked_for(clip: FrozenClip, store: FeatureStore) -> None:
@@ -60,22 +62,22 @@ def test_other_content_is_refused_unless_asked_for(clip: FrozenClip, store: Feat
     old = before.read_query("q0").tokens.copy()
     changed = [query("q0", text="a cat"), query("q1", "v1", end=5.0), query("q2", text="a cow")]
     with pytest.raises(StoreError, match=r"2 queries are in .* is query 'q0', .*--replace"):
-        annotate(clip, store, changed)
+        annotate_store(clip, store, changed)
     assert texts(store) == {"q0": "a dog", "q1": "a dog"}
-    report = annotate(clip, store, changed, replace=True)
+    report = annotate_store(clip, store, changed, replace=True)
     assert (report.num_new, report.num_replaced) == (1, 2)
     assert texts(store) == {"q0": "a cat", "q1": "a dog", "q2": "a cow"}
     (expected,) = clip.encode_queries(["a cat"], ["q0"])
     np.testing.assert_array_equal(store.read_query("q0").tokens, expected.tokens)
     # Who opened the store before keeps what was there, until a repair.
     np.testing.assert_array_equal(before.read_query("q0").tokens, old)
-    found = verify(store.location)
+    found = verify_store(store.location)
     assert (found.faults, found.num_replaced_parts) == ((), 1)
-    repair(store.location)
-    assert verify(store.location).num_replaced_parts == 0
+    repair_store(store.location)
+    assert verify_store(store.location).num_replaced_parts == 0
     assert texts(store) == {"q0": "a cat", "q1": "a dog", "q2": "a cow"}
-    annotate(clip, store, [query("q0", text="a bird")], replace=True)
-    annotate(clip, store, [query("q0", text="a fish")], replace=True)
+    annotate_store(clip, store, [query("q0", text="a bird")], replace=True)
+    annotate_store(clip, store, [query("q0", text="a fish")], replace=True)
     assert texts(store)["q0"] == "a fish"
 
 
@@ -83,7 +85,7 @@ def test_another_clip_is_refused(clip: FrozenClip, store: FeatureStore, tmp_path
     spec = replace(store.spec, weights_sha256="1" * 64)
     other = FeatureStore.create(tmp_path / "other.zarr", spec)
     with pytest.raises(SpecMismatchError, match="weights_sha256"):
-        annotate(clip, other, [query("q0")])
+        annotate_store(clip, other, [query("q0")])
 
 
 def test_the_command_finds_the_clip_that_made_the_store(
@@ -117,18 +119,18 @@ def test_a_reworded_sentence_takes_the_place_of_the_old_one(
     answer = CliRunner().invoke(app, [*command, given("a ball"), "--replace"])
     assert "reworded, and the old sentence taken out: 'a bal'" in answer.stderr
     assert sorted(texts(store).values()) == ["a ball", "a cow", "a dog", "a dog"]
-    assert verify(store.location).faults == ()
+    assert verify_store(store.location).faults == ()
 
 
 def test_what_differs_is_said_and_impossible_times_are_left_out(
     clip: FrozenClip, store: FeatureStore
 ) -> None:
     with pytest.raises(StoreError, match=r"\(split 'train', now 'val'\); replace with --replace"):
-        annotate(clip, store, [replace(query("q0"), split="val")])
+        annotate_store(clip, store, [replace(query("q0"), split="val")])
     with pytest.raises(StoreError, match=r"\(moments \[\[1.0, 4.0\]\], now \[\[1.0, 5.0\]\]\)"):
-        annotate(clip, store, [query("q0", end=5.0)])
+        annotate_store(clip, store, [query("q0", end=5.0)])
     outside = Annotation("q7", "v0", "a cow", np.array([[100.0, 300.0]]))
-    report = annotate(clip, store, [outside, query("q8", text="a cat")])
+    report = annotate_store(clip, store, [outside, query("q8", text="a cat")])
     assert not report.complete
     assert "the video's end at 6.00 s" in report.impossible_queries["q7"]
     assert "q7" not in texts(store)
@@ -136,7 +138,7 @@ def test_what_differs_is_said_and_impossible_times_are_left_out(
 
 
 def test_single_queries_are_removed_by_id(clip: FrozenClip, store: FeatureStore) -> None:
-    annotate(clip, store, [query("q2", text="a cat"), query("v1", "v1", text="a cow")])
+    annotate_store(clip, store, [query("q2", text="a cat"), query("v1", "v1", text="a cow")])
     answer = CliRunner().invoke(app, ["remove", store.location, "q0"])
     assert (answer.exit_code, "removed 0 videos, 1 query" in answer.stdout) == (0, True)
     assert texts(store).keys() == {"q1", "q2", "v1"}
@@ -147,7 +149,7 @@ def test_single_queries_are_removed_by_id(clip: FrozenClip, store: FeatureStore)
     answer = CliRunner().invoke(app, ["remove", store.location, "v1.mp4"])
     assert "removed 1 video, 2 queries" in answer.stdout
     assert texts(store).keys() == {"q2"}
-    assert verify(store.location).faults == ()
+    assert verify_store(store.location).faults == ()
 
 
 def test_videos_of_a_store_are_named_as_files_and_none_is_left_out_silently(

@@ -14,7 +14,7 @@ from r2t.cli.commands.compare import Contender, compare, latex_rows
 from r2t.cli.commands.eval import evaluate
 from r2t.train.metrics.bootstrap import Interval
 from r2t.train.metrics.paired import Difference
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 
 RunCommand = Callable[..., Result]
 
@@ -70,7 +70,7 @@ def test_runs_are_asked_and_score_as_eval_scores_them(
     store = make_store(tmp_path / "feats.zarr")
     for seed in (0, 1):
         config = tiny_config(store, epochs=1, seed=seed)
-        fit(config, store, split_annotations(store), tmp_path / f"run{seed}")
+        train_model(config, store, split_annotations(store), tmp_path / f"run{seed}")
     runs = (tmp_path / "run0", tmp_path / "run1")
     common = ("--store", store.location, "--device", "cpu")
     scores = json.loads(run_command(evaluate, "--checkpoint", runs[1], *common, "--json").stdout)

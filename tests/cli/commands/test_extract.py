@@ -17,7 +17,7 @@ from barcode_videos import write_two_streams
 from typer.testing import CliRunner
 
 from r2t.cli.commands.extract.extract import extract
-from r2t.store.check.verify import verify
+from r2t.store.check.verify import verify_store
 from r2t.store.feature_store import FeatureStore
 
 app = typer.Typer()
@@ -334,7 +334,7 @@ def test_killed_extractions_are_completed_by_the_next(
                 for name in there:
                     assert opened.read_video(name).num_frames == 3
     assert process.returncode == 0
-    assert verify(store).faults == ()
+    assert verify_store(store).faults == ()
     assert len(FeatureStore.open(store).videos) == 13
 
 

@@ -26,11 +26,11 @@ from r2t.cli.commands.report import last_name, report, write_video_report
 from r2t.cli.pages.report import breakdown_table, json_for_html, query_entry, render_page
 from r2t.store.annotations import Annotation
 from r2t.train.grounding.presence import save_rule
-from r2t.train.metrics.breakdown import COLUMNS, breakdown
+from r2t.train.metrics.breakdown import COLUMNS, score_breakdown
 from r2t.train.metrics.metrics import score_queries
 from r2t.train.metrics.submission import SubmissionRow
 from r2t.train.model.decode import Grounding
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 
 RunCommand = Callable[..., Result]
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)> {{title}}"
@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Train for an epoch; return store and run."""
     folder = tmp_path_factory.mktemp("trained")
     store = make_store(folder / "feats.zarr")
-    fit(tiny_config(store, epochs=1), store, split_annotations(store), folder / "run")
+    train_model(tiny_config(store, epochs=1), store, split_annotations(store), folder / "run")
     return folder / "feats.zarr", folder / "run"
 
 
@@ -108,7 +108,7 @@ def test_counts_that_do_not_add_up_are_explained() -> None:
         for place, rows in enumerate(moments)
     ]
     found = [SubmissionRow(each.query_id, "v", "a b", np.array([[0, 5, 0.5]])) for each in truth]
-    groups = breakdown(score_queries(found, truth, evaluator="moments"), truth, num_samples=2)
+    groups = score_breakdown(score_queries(found, truth, evaluator="moments"), truth, num_samples=2)
     [note] = breakdown_table(groups, COLUMNS)["notes"]
     assert note.startswith("2 + 1 + 1 is more than 3: a query with moments of several lengths")
 
@@ -282,7 +282,7 @@ def test_highlight_datasets_have_a_table_of_domains(
     store = make_store(tmp_path / "feats.zarr")
     config = tiny_config(store, epochs=1)
     config = replace(config, evaluator="tvsum", model=replace(config.model, boundary_head=False))
-    fit(config, store, split_annotations(store), tmp_path / "run")
+    train_model(config, store, split_annotations(store), tmp_path / "run")
     page = tmp_path / "page.html"
     asked = ("--store", store.location, "--checkpoint", tmp_path / "run", "--device", "cpu")
     answer = run_command(report, *asked, "--out", page)

@@ -14,7 +14,7 @@ from typer.testing import Result
 from r2t.cli.commands.train.train import train
 from r2t.store import FeatureStore
 from r2t.train.run.checkpoint import RunFolder
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 
 RunCommand = Callable[..., Result]
 
@@ -23,7 +23,7 @@ RunCommand = Callable[..., Result]
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureStore, Path]:
     folder = tmp_path_factory.mktemp("trained")
     store = make_store(folder / "feats.zarr")
-    fit(tiny_config(store, epochs=1), store, split_annotations(store), folder / "run")
+    train_model(tiny_config(store, epochs=1), store, split_annotations(store), folder / "run")
     return store, folder / "run"
 
 

@@ -11,7 +11,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch.nn import functional as F
 
 from r2t.extract.clip.clip import FrozenClip
-from r2t.extract.clip.similarity import similarity
+from r2t.extract.clip.similarity import frame_similarity
 from r2t.store.schema import VideoFeatures
 
 SENTENCES = ["a red circle is visible", "the blue cross moves to the left"]
@@ -21,7 +21,7 @@ def test_similarity_of_stored_features_is_that_of_clip() -> None:
     clip = FrozenClip.load("r2t-demo", layers=2)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
     video = VideoFeatures("noise", clip.encode_frames(pixels), 3.0, 1.0)
-    cosines = similarity(clip, video, [clip.encode_query(sentence) for sentence in SENTENCES])
+    cosines = frame_similarity(clip, video, [clip.encode_query(sentence) for sentence in SENTENCES])
     assert cosines.shape == (2, *video.tokens.shape[1:3])
 
     network: Any = clip.towers.network

@@ -8,7 +8,7 @@ import pytest
 from r2t.extract.demo.baselines import (
     RULES,
     SimilarityRule,
-    choose_rule,
+    choose_similarity_rule,
     random_moments,
     sentences_of_others,
     whole_video,
@@ -53,9 +53,9 @@ def test_every_rule_answers_every_curve_inside_the_video(
 
 
 def test_the_chosen_rule_is_the_best_by_the_score_given() -> None:
-    assert choose_rule(lambda rule: -abs((rule.level or 9) - 0.7) - rule.smooth) == SimilarityRule(
-        1, level=0.7
-    )
+    assert choose_similarity_rule(
+        lambda rule: -abs((rule.level or 9) - 0.7) - rule.smooth
+    ) == SimilarityRule(1, level=0.7)
 
 
 def test_answers_from_no_video_stay_inside_it() -> None:

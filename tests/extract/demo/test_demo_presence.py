@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from r2t.extract.clip.clip import FrozenClip
-from r2t.extract.clip.similarity import similarity
+from r2t.extract.clip.similarity import frame_similarity
 from r2t.extract.config import ExtractConfig
 from r2t.extract.demo.world import make_world
-from r2t.extract.pipeline import extract
+from r2t.extract.pipeline import extract_videos
 from r2t.extract.video.frames import find_videos
 from r2t.store import FeatureStore, QueryFeatures
 from r2t.store.datasets.datasets import read_annotations
@@ -24,7 +24,7 @@ from r2t.store.frame_source import FrameSource, stored_video
 from r2t.train.grounding import presence_choice
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import PresenceRule
-from r2t.train.grounding.presence_choice import choose_rule
+from r2t.train.grounding.presence_choice import choose_presence_rule
 from r2t.train.grounding.presence_scores import PresenceScores
 from r2t.train.grounding.window_plan import WindowPlan
 from r2t.train.model.decode import Grounding
@@ -42,7 +42,9 @@ class Similar(Grounder):
         return torch.device("cpu")
 
     def asked(self, source: FrameSource, queries: Sequence[QueryFeatures]) -> list[Grounding]:
-        curves = similarity(self.clip, source.read(slice(0, source.num_frames)), queries)[:, :, 0]
+        curves = frame_similarity(self.clip, source.read(slice(0, source.num_frames)), queries)[
+            :, :, 0
+        ]
         if self.generator is not None:
             curves = self.generator.permutation(curves)
         moments = np.zeros((0, 3))
@@ -62,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrozenClip, Feature
     config = ExtractConfig(frame_rate=1.0, num_workers=1)
     spec = clip.spec(config.frame_rate, config.dtype)
     store = FeatureStore.create(folder / "feats.zarr", spec, clip.provenance())
-    assert extract(config, clip, store, find_videos(folder / "v"), rows).complete
+    assert extract_videos(config, clip, store, find_videos(folder / "v"), rows).complete
     return clip, FeatureStore.open(folder / "feats.zarr")
 
 
@@ -77,7 +79,7 @@ def chosen(
             yield grounder.asked(stored_video(store, video_id), queries)
 
     monkeypatch.setattr(presence_choice, "ground_stored", ground_stored)
-    return choose_rule(model, store, store.annotations(split), plan=WindowPlan(None))
+    return choose_presence_rule(model, store, store.annotations(split), plan=WindowPlan(None))
 
 
 def test_a_rule_that_beats_chance_does_so_on_other_videos(

@@ -24,7 +24,7 @@ from features import small_spec
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.pipeline import ExtractReport, extract
+from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.run import cluster as cluster_module
 from r2t.extract.run.cluster import Cluster, ClusterRun, open_cluster
 from r2t.extract.run.local_cluster import visible_devices
@@ -200,7 +200,7 @@ def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[
         assert cluster.num_workers == 2
         assert cluster.dashboard is None or cluster.dashboard.startswith("http")
         with pytest.warns(VideoWarning, match=r"v7\.ts: its clock starts anew at 2\.0"):
-            report = extract(config, clip, store, videos, [], seen.append, cluster=cluster)
+            report = extract_videos(config, clip, store, videos, [], seen.append, cluster=cluster)
     require_reported(report)
     require_stored(clip, store.location, videos[0])
     assert [progress.num_finished for progress in seen] == list(range(1, 10))
@@ -230,7 +230,7 @@ def test_a_killed_worker_costs_no_video_that_another_may_have(
                 killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 
-        report = extract(config, clip, store, videos, [], kill_one, cluster=cluster)
+        report = extract_videos(config, clip, store, videos, [], kill_one, cluster=cluster)
         assert killed
         # What the killed worker left, unless the next run on this machine has cleared it.
         shutil.rmtree(tmp_path / "feats.zarr.partial", ignore_errors=True)
@@ -240,7 +240,7 @@ def test_a_killed_worker_costs_no_video_that_another_may_have(
             assert report.quarantine_path.read_text().count("the worker died") == len(lost)
             assert {*report.done, *lost} == {f"v{number}" for number in range(8)}
             config = replace(config, retry_failed=True)
-            extract(config, clip, store, videos, [], cluster=cluster)
+            extract_videos(config, clip, store, videos, [], cluster=cluster)
     require_stored(clip, store.location, videos[0])
     if allowed_deaths:
         require_reported(report)

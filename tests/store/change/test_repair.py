@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from r2t.cli.commands.store.store import app
 from r2t.store import FeatureStore
-from r2t.store.change.remove import remove
-from r2t.store.change.repair import repair
-from r2t.store.check.verify import verify
+from r2t.store.change.remove import remove_videos
+from r2t.store.change.repair import repair_store
+from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
 from r2t.store.runs import maintenance
 
@@ -46,9 +46,9 @@ def test_what_is_left_is_whole_and_what_is_lost_is_told(path: Path, name: str) -
     damage, _ = FAULTS[name]
     damage(path)
     before = {file for file in files(path) if not file.startswith(("index/", "queries/"))}
-    report = repair(path)
+    report = repair_store(path)
     assert report.faults
-    assert verify(path).faults == ()
+    assert verify_store(path).faults == ()
     store = FeatureStore.open(path)
     lost = set(TOKENS) - set(store.videos["video_id"])
     assert lost <= set(report.extract_again)
@@ -57,7 +57,7 @@ def test_what_is_left_is_whole_and_what_is_lost_is_told(path: Path, name: str) -
         assert {"q1", "q2"} - set(store.queries["query_id"]) == set(report.lost_queries)
     after = files(path) | (files(report.aside) if report.aside.exists() else set())
     assert before <= after
-    assert repair(path).faults == ()
+    assert repair_store(path).faults == ()
 
 
 def test_what_the_index_recorded_of_a_video_is_taken_back(path: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_the_index_recorded_of_a_video_is_taken_back(path: Path) -> None:
         node["attributes"]["source"].update(bytes=3)
 
     edit(file, damage)
-    report = repair(path)
+    report = repair_store(path)
     assert [fault.kind for fault in report.faults] == ["attributes"]
     assert (report.set_aside, report.extract_again) == ((), ())
     assert json.loads(file.read_bytes()) == before
@@ -85,10 +85,10 @@ def test_a_later_part_that_was_read_from_damaged_attributes_loses(path: Path) ->
     store = FeatureStore.open(path)
     with store.writer() as writer:
         writer._add_row(store.index_row("dog"))
-    found = sorted((fault.kind, fault.video_id) for fault in verify(path).faults)
+    found = sorted((fault.kind, fault.video_id) for fault in verify_store(path).faults)
     assert found == [("attributes", "dog"), ("stale-index", "dog")]
-    repair(path)
-    assert verify(path).faults == ()
+    repair_store(path)
+    assert verify_store(path).faults == ()
     store = FeatureStore.open(path)
     assert store.videos.set_index("video_id")["duration_seconds"]["dog"] == 10.0
     assert store.read_video("dog").duration_seconds == 10.0
@@ -96,8 +96,8 @@ def test_a_later_part_that_was_read_from_damaged_attributes_loses(path: Path) ->
 
 def test_a_part_whose_digest_fails_decides_nothing(path: Path) -> None:
     flip(part(path, "index") / "duration_seconds" / "c" / "0", 3)
-    assert [fault.kind for fault in verify(path).faults] == ["part", "stale-index"]
-    repair(path)
+    assert [fault.kind for fault in verify_store(path).faults] == ["part", "stale-index"]
+    repair_store(path)
     assert FeatureStore.open(path).read_video("dog").duration_seconds == 10.0
 
 
@@ -107,7 +107,7 @@ def test_what_a_killed_run_left_is_a_note_and_the_next_run_clears_it(path: Path)
         shutil.copytree(left, path.with_name("copy"))  # as a killed run leaves it: without a lock
         write_video(writer, "cat", random_tokens(3))
     path.with_name("copy").rename(left)
-    report = verify(path)
+    report = verify_store(path)
     assert report.faults == ()
     assert [folder.parent for folder in report.dead_runs] == [left]
     answer = CliRunner().invoke(app, ["verify", str(path)])
@@ -129,7 +129,7 @@ def test_what_another_machine_left_is_cleared_after_a_day_or_by_repair(path: Pat
         pass
     assert not dead.exists()
     dead.mkdir(parents=True)
-    assert repair(path).removed_runs == (dead,)
+    assert repair_store(path).removed_runs == (dead,)
 
 
 def test_a_rerun_extracts_what_was_listed(path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_rerun_extracts_what_was_listed(path: Path) -> None:
     assert not store.has_video(LONG)
     with store.writer() as writer:
         write_video(writer, LONG, TOKENS[LONG])
-    assert verify(path).faults == ()
+    assert verify_store(path).faults == ()
     assert CliRunner().invoke(app, ["repair", str(path), "--json"]).exit_code == 0
 
 
@@ -153,7 +153,7 @@ def test_parts_are_joined_and_old_readers_never_see_zeros(path: Path) -> None:
             writer.add_queries(*columns(small_query(f"q{number}", seed=number)))
     expected = {name: store.read_query(name).tokens for name in store.query_digests()}
     digest = store.content_digest()
-    report = repair(path)
+    report = repair_store(path)
     assert (report.num_parts_before, report.num_parts_after) == (5, 2)
     with pytest.raises(CorruptFeatureError, match="open it again"):
         store.read_query("q3")
@@ -161,21 +161,21 @@ def test_parts_are_joined_and_old_readers_never_see_zeros(path: Path) -> None:
     assert store.content_digest() == digest
     for name, tokens in expected.items():
         np.testing.assert_array_equal(store.read_query(name).tokens, tokens)
-    assert repair(path).num_parts_before == 2
+    assert repair_store(path).num_parts_before == 2
 
 
 def test_repair_leaves_a_live_run_alone(path: Path) -> None:
     with FeatureStore.open(path).writer() as writer:
         write_video(writer, "cat", random_tokens(3))
-        repair(path)
+        repair_store(path)
         write_video(writer, "cow", random_tokens(4))
-    assert verify(path).faults == ()
+    assert verify_store(path).faults == ()
     assert set(FeatureStore.open(path).videos["video_id"]) == {*TOKENS, "cat", "cow"}
 
 
 def test_one_maintenance_at_a_time(path: Path) -> None:
     with maintenance(path), pytest.raises(StoreError, match="another command"):
-        repair(path)
+        repair_store(path)
 
 
 def die(*_: object) -> None:
@@ -183,7 +183,7 @@ def die(*_: object) -> None:
 
 
 @pytest.mark.parametrize("step", ["replace_index", "replace_queries", "drop_parts"])
-@pytest.mark.parametrize("action", [repair, lambda path: remove(path, ["dog"])])
+@pytest.mark.parametrize("action", [repair_store, lambda path: remove_videos(path, ["dog"])])
 def test_maintenance_may_end_anywhere_and_be_repeated(
     path: Path, action: Callable[[Path], object], step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,8 +197,8 @@ def test_maintenance_may_end_anywhere_and_be_repeated(
             action(path)
     FeatureStore.open(path)
     action(path)
-    repair(path)
-    assert verify(path).faults == ()
+    repair_store(path)
+    assert verify_store(path).faults == ()
     assert {"q2", "q3"} <= set(FeatureStore.open(path).queries["query_id"])
 
 
@@ -210,7 +210,7 @@ def test_a_removed_video_is_gone_from_the_disk(path: Path) -> None:
     assert store.videos["video_id"].tolist() == [LONG]
     assert store.queries["query_id"].tolist() == ["q2"]
     assert store.read_query("q2").tokens.any()
-    assert verify(path).faults == ()
+    assert verify_store(path).faults == ()
     everything = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
     assert b"dog.mp4" in everything  # as the source of the other video
     assert TOKENS["dog"].tobytes()[:64] not in everything
@@ -220,18 +220,18 @@ def test_a_removed_video_is_gone_from_the_disk(path: Path) -> None:
 def test_removing_what_is_not_there_changes_nothing(path: Path) -> None:
     before = files(path)
     with pytest.raises(FeatureNotFoundError, match=r"no videos 'cat'; nothing was removed"):
-        remove(path, ["dog", "cat"])
+        remove_videos(path, ["dog", "cat"])
     assert files(path) == before
 
 
 def test_removing_every_video_and_query(path: Path) -> None:
-    assert remove(path, list(TOKENS), keep_queries=True).num_queries == 0
+    assert remove_videos(path, list(TOKENS), keep_queries=True).num_queries == 0
     assert len(FeatureStore.open(path).queries) == 2
-    assert remove(path, list(TOKENS)).num_queries == 2
+    assert remove_videos(path, list(TOKENS)).num_queries == 2
     store = FeatureStore.open(path)
     assert store.videos.empty
     assert store.queries.empty
-    assert verify(path).faults == ()
+    assert verify_store(path).faults == ()
 
 
 def test_coverage_tells_both_gaps(path: Path, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_coverage_tells_both_gaps(path: Path, tmp_path: Path) -> None:
 def test_the_index_part_that_repair_writes_reads_as_before(path: Path) -> None:
     expected = FeatureStore.open(path).videos
     shutil.rmtree(part(path, "index"))
-    repair(path)
+    repair_store(path)
     found = FeatureStore.open(path).videos
     assert found.sort_values("video_id", ignore_index=True).equals(
         expected.sort_values("video_id", ignore_index=True)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from r2t.cli.commands.store.store import app
 from r2t.store import FeatureStore
-from r2t.store.check.verify import verify
+from r2t.store.check.verify import verify_store
 from r2t.store.errors import StoreError
 from r2t.store.format.layout import has_only_finite
 
@@ -35,7 +35,7 @@ def path(whole: Path, tmp_path: Path) -> Path:
 
 def test_a_whole_store_has_no_fault(whole: Path) -> None:
     seen: list[tuple[int, int]] = []
-    report = verify(whole, on_video=lambda done, total: seen.append((done, total)))
+    report = verify_store(whole, on_video=lambda done, total: seen.append((done, total)))
     assert report.faults == ()
     assert (report.num_videos, report.num_queries, report.num_parts) == (2, 2, 2)
     assert report.num_bytes == FeatureStore.open(whole).num_bytes()
@@ -44,15 +44,15 @@ def test_a_whole_store_has_no_fault(whole: Path) -> None:
 
 def test_the_scales_of_an_int8_store_are_in_its_digest(tmp_path: Path) -> None:
     make_store(tmp_path / "feats.zarr", dtype="int8")
-    assert verify(tmp_path / "feats.zarr").faults == ()
+    assert verify_store(tmp_path / "feats.zarr").faults == ()
     flip(tmp_path / "feats.zarr" / "videos" / "dog" / "scale" / "c" / "0" / "0", 0)
-    (fault,) = verify(tmp_path / "feats.zarr").faults
+    (fault,) = verify_store(tmp_path / "feats.zarr").faults
     assert str(fault).startswith("video: videos/dog: the stored bytes have the digest")
 
 
 def test_a_zip_is_verified_where_it_lies(whole: Path, tmp_path: Path) -> None:
     packed = pack(whole, tmp_path / "feats.zip")
-    report = verify(f"zip::{packed}")
+    report = verify_store(f"zip::{packed}")
     assert report.faults == ()
     assert (report.num_videos, report.num_queries) == (2, 2)
 
@@ -61,7 +61,7 @@ def test_a_zip_is_verified_where_it_lies(whole: Path, tmp_path: Path) -> None:
 def test_each_fault_is_found_and_named(path: Path, name: str) -> None:
     damage, line = FAULTS[name]
     damage(path)
-    found = [str(fault) for fault in verify(path).faults]
+    found = [str(fault) for fault in verify_store(path).faults]
     assert any(re.match(line, each) for each in found), found
 
 
@@ -88,7 +88,7 @@ def test_other_videos_of_a_damaged_store_are_sound(path: Path) -> None:
 
 def test_a_query_in_two_parts_counts_once(path: Path) -> None:
     shutil.copytree(part(path, "queries"), path / "queries" / "20990101T000000000000-0123456789ab")
-    report = verify(path)
+    report = verify_store(path)
     assert report.faults == ()
     assert (report.num_queries, report.num_parts) == (2, 3)
 
@@ -97,25 +97,25 @@ def test_quick_reads_no_tokens(path: Path) -> None:
     data = bytearray(shard(path).read_bytes())
     data[100] ^= 1
     shard(path).write_bytes(data)
-    assert verify(path, quick=True).faults == ()
+    assert verify_store(path, quick=True).faults == ()
     shard(path).write_bytes(data[:-1])
-    assert [fault.kind for fault in verify(path, quick=True).faults] == ["video"]
+    assert [fault.kind for fault in verify_store(path, quick=True).faults] == ["video"]
 
 
 def test_what_a_live_run_does_is_no_fault(path: Path) -> None:
     store = FeatureStore.open(path)
     with store.writer() as writer:
         write_video(writer, "cat", random_tokens(3))
-        report = verify(path)
+        report = verify_store(path)
         assert report.faults == ()
         assert len(report.live_runs) == 1
-    assert verify(path).live_runs == ()
-    assert verify(path).num_videos == 3
+    assert verify_store(path).live_runs == ()
+    assert verify_store(path).num_videos == 3
 
 
 def test_where_there_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist"):
-        verify(tmp_path / "none.zarr")
+        verify_store(tmp_path / "none.zarr")
 
 
 def test_finite_values_are_told_by_their_bits() -> None:

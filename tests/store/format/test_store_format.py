@@ -20,8 +20,8 @@ from features import columns, random_tokens, small_query, small_spec, write_vide
 from zarr.storage import ZipStore
 
 from r2t.store import FeatureStore
-from r2t.store.change.merge import merge
-from r2t.store.change.pack import pack
+from r2t.store.change.merge import merge_stores
+from r2t.store.change.pack import pack_store
 from r2t.store.change.rewrite import change_queries
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "store-format.md"
@@ -222,7 +222,7 @@ def test_queries_are_what_their_digests_say(path: Path) -> None:
 
 def test_a_part_names_those_it_replaces(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.zarr"
-    merge([path], copy)
+    merge_stores([path], copy)
     (before,) = (each.name for each in (copy / "queries").iterdir() if each.is_dir())
     change_queries(copy, [small_query("q2", "-x y", text="other words", seed=4)])
     parts = {
@@ -240,7 +240,7 @@ def test_a_part_names_those_it_replaces(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_zip_is_a_store(path: Path, tmp_path: Path) -> None:
-    (archive,) = pack(path, tmp_path / "feats.zip").archives
+    (archive,) = pack_store(path, tmp_path / "feats.zip").archives
     inside: Any = zarr.open_group(ZipStore(archive, mode="r"), mode="r")
     np.testing.assert_array_equal(
         inside["videos/dog/tokens"][...], node(path, "dog")["tokens"][...]

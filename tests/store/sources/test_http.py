@@ -14,8 +14,7 @@ import fsspec.config
 import pytest
 
 from r2t.store.errors import ServerError, ServerWarning
-from r2t.store.sources import fsspec as remote
-from r2t.store.sources import http
+from r2t.store.sources import fsspec as remote, http
 from r2t.store.sources.fsspec import RemoteFolder
 from r2t.store.sources.http import HttpClient
 

@@ -17,12 +17,11 @@ from fsspec.registry import _registry
 from servers import NGINX, Nginx, nginx, scripted_server
 
 from r2t.store import FeatureStore
-from r2t.store.change.merge import merge
-from r2t.store.check.verify import verify
+from r2t.store.change.merge import merge_stores
+from r2t.store.check.verify import verify_store
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.format.layout import node_name
-from r2t.store.sources import fsspec as remote
-from r2t.store.sources import http
+from r2t.store.sources import fsspec as remote, http
 from r2t.store.sources.cache import ByteCache
 
 LONG = 301  # frames of three shards
@@ -211,13 +210,13 @@ def test_what_a_server_does_is_no_fault_of_the_store(
     with scripted_server(home) as (url, _):
         monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 1000)
         with pytest.raises(ServerError, match="ignores ranges"):
-            verify(f"{url}/feats.zarr")
+            verify_store(f"{url}/feats.zarr")
         monkeypatch.setattr(remote.RemoteFolder, "_http_get", get)
         for lost in ("videos/long/tokens/c/", "/query_id/c/"):
             with pytest.raises(ServerError, match=f"{lost}.* after 5 attempts"):
-                verify(f"{url}/feats.zarr")
+                verify_store(f"{url}/feats.zarr")
         lost = "nothing of the store"
-        assert not verify(f"{url}/feats.zarr").faults
+        assert not verify_store(f"{url}/feats.zarr").faults
 
 
 def test_a_merge_ends_where_a_server_fails_instead_of_leaving_queries_out(
@@ -228,7 +227,7 @@ def test_a_merge_ends_where_a_server_fails_instead_of_leaving_queries_out(
 
     monkeypatch.setattr(FeatureStore, "read_query", fail)
     with pytest.raises(ServerError, match="cannot read q1"):
-        merge([str(home / "feats.zarr")], tmp_path / "merged.zarr")
+        merge_stores([str(home / "feats.zarr")], tmp_path / "merged.zarr")
 
 
 def test_a_zip_that_goes_away_while_it_is_read_is_no_damage(web: Nginx, home: Path) -> None:

@@ -15,8 +15,8 @@ from r2t.store.errors import ConfigError
 from r2t.store.schema import QueryFeatures, VideoFeatures
 from r2t.train.data.batch import Sample, collate
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.model.decode import Grounding, decode
-from r2t.train.run.presets import preset
+from r2t.train.model.decode import Grounding, decode_predictions
+from r2t.train.run.presets import find_preset
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def grounder(golden: Callable[..., Any]) -> Grounder:
     spec = small_spec(
         vision_layers=layers, text_layers=layers, num_tokens=5, vision_width=48, text_width=32
     )
-    config = preset("qvhighlights").train_config()
+    config = find_preset("qvhighlights").train_config()
     return Grounder(model, replace(config, model=model.config), spec, {})
 
 
@@ -53,7 +53,7 @@ def test_many_queries_of_a_prepared_video_are_answered_as_each_alone(
     for sample, query, answer in zip(samples, queries, together, strict=True):
         batch = collate([replace(sample, video=samples[0].video)])
         with torch.no_grad():
-            (expected,) = decode(grounder.model(batch), batch, grounder.config.decoding)
+            (expected,) = decode_predictions(grounder.model(batch), batch, grounder.config.decoding)
         assert_same(answer, expected)
         assert_same(grounder(video, query), expected)
     assert grounder.ground(prepared, []) == []

@@ -20,7 +20,7 @@ from r2t.train.grounding.presence import (
     presence_score,
     save_rule,
 )
-from r2t.train.grounding.presence_choice import choose_rule
+from r2t.train.grounding.presence_choice import choose_presence_rule
 from r2t.train.grounding.presence_scores import PresenceScores
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
@@ -101,11 +101,11 @@ def test_a_sentence_of_the_video_is_never_taken_as_absent(tmp_path: Path) -> Non
     rows = store.annotations()
     # All videos of the tiny store share their two sentences; only v5 gets one of its own.
     with pytest.raises(ConfigError, match="some that are not"):
-        choose_rule(grounder, store, rows)
+        choose_presence_rule(grounder, store, rows)
     last = rows[-1]
     own = Annotation(last.query_id, last.video_id, "only here", last.moments)
     counts: list[int] = []
-    rule = choose_rule(grounder, store, [*rows[:-1], own], on_queries=counts.append)
+    rule = choose_presence_rule(grounder, store, [*rows[:-1], own], on_queries=counts.append)
     assert rule.num_present == 12
     assert rule.num_absent == 5 + 5  # "only here" of five videos; "sentence 1" of v5, five times
     assert sum(counts) == 22

@@ -13,7 +13,7 @@ from r2t.train.data import row_reader
 from r2t.train.data.sampling import Row
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
-from r2t.train.grounding.search import batches_of, search
+from r2t.train.grounding.search import batches_of, search_store
 from r2t.train.model.model import R2Model
 
 
@@ -31,7 +31,8 @@ def test_codes_are_decoded_where_the_model_is(
     monkeypatch.setattr(row_reader, "CudaTransfer", lambda device: gpu)
     monkeypatch.setattr(Grounder, "device", torch.device("cuda"))
     found = {
-        answer.video_id: answer.score for answer in search(grounder, store, query, batch_size=4)
+        answer.video_id: answer.score
+        for answer in search_store(grounder, store, query, batch_size=4)
     }
     assert found == pytest.approx(alone, abs=1e-5)
     frames = [4 * 11, 2 * 13]  # padded to the longest of each batch

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tiny_store import make_store, tiny_config
 
 from r2t.store.errors import ConfigError
@@ -27,8 +26,8 @@ from r2t.train.model.decode import DecodeConfig, Grounding
 from r2t.train.model.model import R2Model
 from r2t.train.run.config import TrainConfig, Windows
 from r2t.train.run.own_data import OWN_DATA, OWN_PRESET
-from r2t.train.run.presets import PRESETS, preset
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.run.presets import PRESETS, find_preset
+from r2t.train.training.fit import split_annotations, train_model
 
 EXTENTS = np.array([[0.0, 100.0], [50.0, 150.0], [100.0, 200.0]])
 
@@ -173,7 +172,7 @@ def plans(config: TrainConfig, windows: Windows, **trained_on: int) -> tuple[Win
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_dataset_is_scored_whole_and_other_videos_are_asked_as_fits_the_run(name: str) -> None:
-    config = preset(name).train_config()
+    config = find_preset(name).train_config()
     whole, fitting = WindowPlan(None), WindowPlan(100, 1)
     assert plans(config, "auto", longest_num_frames=100) == (whole, fitting)
     assert plans(config, "off", longest_num_frames=100) == (whole, whole)
@@ -189,7 +188,7 @@ def test_own_data_is_scored_as_it_is_asked_and_a_run_keeps_what_it_was_told() ->
     own = OWN_PRESET.train_config()
     fitting = WindowPlan(100, 1)
     assert plans(own, "auto", longest_num_frames=100) == (fitting, fitting)
-    for config in (own, preset("tvsum").train_config()):
+    for config in (own, find_preset("tvsum").train_config()):
         told = replace(config, windows=48)
         assert plans(told, "auto", longest_num_frames=100) == (WindowPlan(48), WindowPlan(48))
         assert plans(told, "off", longest_num_frames=100) == (WindowPlan(None), WindowPlan(None))
@@ -197,7 +196,7 @@ def test_own_data_is_scored_as_it_is_asked_and_a_run_keeps_what_it_was_told() ->
 
 @pytest.mark.parametrize("windows", [1, 0, -3, "on", True])
 def test_no_windows_that_are_none(windows: Any) -> None:
-    values = preset("tvsum").train_config().to_dict() | {"windows": windows}
+    values = find_preset("tvsum").train_config().to_dict() | {"windows": windows}
     with pytest.raises(ConfigError, match=f"windows = {windows!r}"):
         TrainConfig.from_dict(values)
 
@@ -229,7 +228,7 @@ def test_training_validates_as_the_run_is_evaluated_afterwards(
 ) -> None:
     store = make_store(tmp_path / "feats.zarr", lengths=LENGTHS)
     config = replace(tiny_config(store, epochs=1), preset=name)
-    folder = fit(config, store, split_annotations(store), tmp_path / "run")
+    folder = train_model(config, store, split_annotations(store), tmp_path / "run")
     grounder = Grounder.load(tmp_path / "run")
     rows = store.annotations("val")
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.datasets.datasets import read_annotations
 from r2t.store.errors import AnnotationError, ConfigError
-from r2t.train.metrics.bootstrap import bootstrap, paired_difference
-from r2t.train.metrics.metrics import Evaluator, evaluate, score_queries, summarise
+from r2t.train.metrics.bootstrap import bootstrap_intervals, paired_difference
+from r2t.train.metrics.metrics import Evaluator, evaluate_predictions, score_queries, summarise
 from r2t.train.metrics.moments import AP_THRESHOLDS, RANGES, moment_values
 from r2t.train.metrics.submission import SubmissionRow, read_submission
 
@@ -70,7 +69,7 @@ def _annotation(query: int, moments: list[list[float]], video: str = "") -> Anno
 def test_equals_the_official_table(tmp_path: Path, strict_official: bool) -> None:
     golden = json.loads((GOLDEN / "vtg_eval.json").read_text())
     rows, annotations = _read(tmp_path, golden["gt"], golden["sub"])
-    table = evaluate(rows[::-1], annotations, strict_official=strict_official)
+    table = evaluate_predictions(rows[::-1], annotations, strict_official=strict_official)
     assert json.dumps(table) == json.dumps(golden["result"])  # keys and their order too
 
 
@@ -106,7 +105,9 @@ def test_what_crashes_officially_is_an_annotation_error(
 ) -> None:
     case = EDGE_CASES[name]
     with pytest.raises(AnnotationError):
-        evaluate(*_read(tmp_path, [case["gt"]], [case["pred"]]), strict_official=strict_official)
+        evaluate_predictions(
+            *_read(tmp_path, [case["gt"]], [case["pred"]]), strict_official=strict_official
+        )
 
 
 def test_there_are_crashes_to_test() -> None:
@@ -133,18 +134,18 @@ def test_moments_without_length_never_overlap(
     predicted: list[list[float]], truth: list[list[float]]
 ) -> None:
     task = [_row(1, predicted)], [_annotation(1, truth)]
-    assert evaluate(*task)["brief"]["MR-full-mAP"] == 0
-    assert evaluate(*task, strict_official=True)["brief"]["MR-full-mAP"] == 100
+    assert evaluate_predictions(*task)["brief"]["MR-full-mAP"] == 0
+    assert evaluate_predictions(*task, strict_official=True)["brief"]["MR-full-mAP"] == 100
 
 
 def test_an_empty_range_is_none_unless_strict() -> None:
     task = [_row(1, [[0, 5, 1]])], [_annotation(1, [[0, 5]])]
-    table = evaluate(*task)
+    table = evaluate_predictions(*task)
     assert table["long"] is None
     assert table["brief"]["MR-long-mAP"] is None
     assert table["brief"]["MR-long-mIoU"] is None
     assert table["short"]["MR-mIoU"] == 100
-    strict = evaluate(*task, strict_official=True)
+    strict = evaluate_predictions(*task, strict_official=True)
     assert strict["long"] == strict["full"]
 
 
@@ -161,7 +162,7 @@ def test_equals_the_official_video_scores(golden: str) -> None:
         annotations.append(Annotation(name, name, "a title", np.zeros((0, 2)), human))
         rows.append(SubmissionRow(name, name, saliency=np.array(saliency)))
     evaluator: Evaluator = "youtube" if is_youtube else "tvsum"
-    table = evaluate(rows, annotations, evaluator=evaluator)
+    table = evaluate_predictions(rows, annotations, evaluator=evaluator)
     assert table == {"mAP": case["result"]["mAP"], "num_videos": len(rows)}
 
 
@@ -170,10 +171,10 @@ def test_tied_clips_keep_their_order() -> None:
     human = SaliencyLabels(scores, 2.0, -1.0, 1.0)
     annotation = Annotation("v", "v", "a title", np.zeros((0, 2)), human)
     row = SubmissionRow("v", "v", saliency=np.zeros(3))
-    assert evaluate([row], [annotation], evaluator="youtube")["mAP"] == 1
+    assert evaluate_predictions([row], [annotation], evaluator="youtube")["mAP"] == 1
     short = SubmissionRow("v", "v", saliency=np.zeros(2))
     with pytest.raises(AnnotationError, match="one per clip"):
-        evaluate([short], [annotation], evaluator="youtube")
+        evaluate_predictions([short], [annotation], evaluator="youtube")
 
 
 # A grid of half seconds, so that equal IoUs and exact thresholds occur.
@@ -252,7 +253,7 @@ def test_refuses_what_cannot_be_scored(
     rows: Sequence[SubmissionRow], annotations: Sequence[Annotation], message: str
 ) -> None:
     with pytest.raises(AnnotationError, match=message):
-        evaluate(rows, annotations)
+        evaluate_predictions(rows, annotations)
 
 
 def _coin_flips(seed: int, num_videos: int, per_video: int) -> tuple[np.ndarray, list[str]]:
@@ -263,26 +264,28 @@ def _coin_flips(seed: int, num_videos: int, per_video: int) -> tuple[np.ndarray,
 
 def test_bootstrap_resamples_videos_not_queries() -> None:
     values, ids = _coin_flips(seed=0, num_videos=400, per_video=1)
-    once = bootstrap({"x": values}, ids, num_samples=2000)["x"]
+    once = bootstrap_intervals({"x": values}, ids, num_samples=2000)["x"]
     error = 1.96 * values.std() / np.sqrt(len(values))
     assert once.value == values.mean()
     assert once.low == pytest.approx(once.value - error, abs=0.1 * error)
     assert once.high == pytest.approx(once.value + error, abs=0.1 * error)
     # Ten equal queries a video say no more than one.
     values, ids = _coin_flips(seed=0, num_videos=400, per_video=10)
-    assert bootstrap({"x": values}, ids, num_samples=2000)["x"] == once
-    assert bootstrap({"x": values}, ids, num_samples=2000, seed=1)["x"] != once
+    assert bootstrap_intervals({"x": values}, ids, num_samples=2000)["x"] == once
+    assert bootstrap_intervals({"x": values}, ids, num_samples=2000, seed=1)["x"] != once
 
 
 def test_bootstrap_leaves_out_what_does_not_count() -> None:
     values = np.array([100.0, np.nan, 0.0])
-    intervals = bootstrap({"x": values, "none": np.full(3, np.nan)}, ["a", "a", "a"], num_samples=9)
+    intervals = bootstrap_intervals(
+        {"x": values, "none": np.full(3, np.nan)}, ["a", "a", "a"], num_samples=9
+    )
     assert list(intervals) == ["x"]
     assert (intervals["x"].low, intervals["x"].value, intervals["x"].high) == (50, 50, 50)
     with pytest.raises(ConfigError, match="num_samples"):
-        bootstrap({"x": values}, ["a"] * 3, num_samples=0)
+        bootstrap_intervals({"x": values}, ["a"] * 3, num_samples=0)
     with pytest.raises(AnnotationError, match="no metric"):
-        bootstrap({"none": np.full(3, np.nan)}, ["a"] * 3)
+        bootstrap_intervals({"none": np.full(3, np.nan)}, ["a"] * 3)
 
 
 def test_paired_difference_is_of_the_same_queries() -> None:
@@ -319,7 +322,7 @@ def _reference(name: str) -> Path:
 )
 def test_equals_published_scores(predictions: str, annotations: str, evaluator: Evaluator) -> None:
     folder = _reference("predictions")
-    table = evaluate(
+    table = evaluate_predictions(
         read_submission(folder / f"{predictions}.jsonl"),
         read_annotations(_reference("annotations") / annotations),
         evaluator=evaluator,
@@ -340,4 +343,4 @@ def test_equals_published_video_scores() -> None:
         path = _reference("annotations") / dataset / f"{dataset}_anno.json"
         rows = [SubmissionRow(v, v, saliency=np.array(scores)) for v, scores in videos.items()]
         annotations = read_annotations(path, split=kept, domain=domain)
-        assert evaluate(rows, annotations, evaluator=dataset) == expected[key], key
+        assert evaluate_predictions(rows, annotations, evaluator=dataset) == expected[key], key

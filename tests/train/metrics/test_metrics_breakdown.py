@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from r2t.store import Annotation
-from r2t.train.metrics.breakdown import breakdown
+from r2t.train.metrics.breakdown import score_breakdown
 from r2t.train.metrics.metrics import score_queries
 from r2t.train.metrics.submission import SubmissionRow
 
@@ -25,7 +25,7 @@ def test_each_query_counts_in_the_groups_of_its_moments_and_words() -> None:
         for place, (query, _, found) in enumerate(truths)
     ]
     scores = score_queries(rows, annotations, evaluator="moments")
-    groups = {group.name: group for group in breakdown(scores, annotations, num_samples=20)}
+    groups = {group.name: group for group in score_breakdown(scores, annotations, num_samples=20)}
     found = {
         name: (group.num_queries, group.intervals["R1@0.5"].value) for name, group in groups.items()
     }

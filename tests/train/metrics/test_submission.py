@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from r2t.store.annotations import Annotation, SaliencyLabels
 from r2t.store.errors import AnnotationError

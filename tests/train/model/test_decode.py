@@ -11,7 +11,7 @@ import pytest
 
 from r2t.store.errors import ConfigError
 from r2t.train.data.batch import Sample, collate
-from r2t.train.model.decode import DecodeConfig, Grounding, decode, postprocess
+from r2t.train.model.decode import DecodeConfig, Grounding, decode_predictions, postprocess
 
 FLOAT32_SECONDS = 1e-5  # the official code post-processes in float32
 CASES = {
@@ -90,10 +90,10 @@ def test_a_batch_decodes_as_its_samples_alone(
     config = DecodeConfig(unit_seconds=None, suppression="none", cosine_saliency=moments)
     samples = [make_sample(frames, words) for frames, words in ((15, 4), (1, 9), (20, 3), (7, 5))]
     batch = collate(samples)
-    together = decode(model(batch), batch, config)
+    together = decode_predictions(model(batch), batch, config)
     for sample, ours in zip(samples, together, strict=True):
         single = collate([sample])
-        (expected,) = decode(model(single), single, config)
+        (expected,) = decode_predictions(model(single), single, config)
         assert len(ours.saliency) == sample.video.shape[1]
         np.testing.assert_allclose(ours.saliency, expected.saliency, rtol=0, atol=1e-6)
         np.testing.assert_allclose(ours.moments, expected.moments, rtol=0, atol=1e-3)
@@ -106,8 +106,10 @@ def test_no_more_moments_than_asked(
 ) -> None:
     batch = collate([make_sample(20, 4)])
     predictions = golden("qvh_tiny").model().eval()(batch)
-    (all_moments,) = decode(predictions, batch, DecodeConfig(suppression="none"))
-    (three,) = decode(predictions, batch, DecodeConfig(suppression="none", max_moments=3))
+    (all_moments,) = decode_predictions(predictions, batch, DecodeConfig(suppression="none"))
+    (three,) = decode_predictions(
+        predictions, batch, DecodeConfig(suppression="none", max_moments=3)
+    )
     assert len(all_moments.moments) == 37
     np.testing.assert_array_equal(three.moments, all_moments.moments[:3])
 

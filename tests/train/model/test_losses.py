@@ -17,7 +17,7 @@ from r2t.train.model.config import R2Config
 from r2t.train.model.losses import LossConfig, Losses, compute_losses, match_points
 from r2t.train.model.model import R2Model
 from r2t.train.model.pyramid import PyramidPoints
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 
 
 def losses_of(model: R2Model, batch: Batch, config: LossConfig) -> Losses:
@@ -46,7 +46,7 @@ def test_column_contrast_has_finite_gradients_where_the_official_has_none(
     arrays = dict(np.load(golden_folder / "edge" / "nan_quirk.npz"))
     model = golden("qvh_tiny").model(padding="official", dropout=0.0, drop_path=0.0).train()
     batch = collate([load_golden_sample(arrays, f"s{i}", 0.5) for i in range(3)])
-    losses = losses_of(model, batch, preset("qvhighlights").loss_config("official"))
+    losses = losses_of(model, batch, find_preset("qvhighlights").loss_config("official"))
     names = {
         "loss_cls": losses.classification,
         "loss_reg": losses.boundary,
@@ -111,7 +111,9 @@ def test_short_videos_train(
         boundary_head=not highlights,
     )
     model = R2Model(config)
-    losses = losses_of(model, collate([make_sample(frames, 3)]), preset(name).loss_config("paper"))
+    losses = losses_of(
+        model, collate([make_sample(frames, 3)]), find_preset(name).loss_config("paper")
+    )
     assert (losses.boundary is None) == highlights
     model.zero_grad()
     losses.total.backward()
@@ -141,8 +143,8 @@ def test_recipes_differ_where_paper_and_code_do(
     model: R2Model, make_sample: Callable[..., Sample]
 ) -> None:
     batch = collate([make_sample(9, 4), make_sample(16, 3)])
-    paper = losses_of(model, batch, preset("charades").loss_config("paper"))
-    official = losses_of(model, batch, preset("charades").loss_config("official"))
+    paper = losses_of(model, batch, find_preset("charades").loss_config("paper"))
+    official = losses_of(model, batch, find_preset("charades").loss_config("official"))
     assert paper.boundary is not None
     assert official.boundary is not None
     assert official.boundary.item() == pytest.approx(2 * paper.boundary.item(), rel=1e-6)
@@ -209,7 +211,9 @@ def test_a_padded_point_at_the_end_of_a_moment_is_in_the_official_boundary_loss(
     assert batch.targets is not None
     predictions = model(batch)
     assert predictions.offsets is not None
-    losses = compute_losses(predictions, batch.targets, preset("charades").loss_config("official"))
+    losses = compute_losses(
+        predictions, batch.targets, find_preset("charades").loss_config("official")
+    )
     distances: list[float] = []
     padded: list[float] = []
     points = predictions.points

@@ -11,7 +11,7 @@ import pytest
 from r2t.store.errors import ConfigError
 from r2t.train.model.losses import Recipe
 from r2t.train.run.config import TrainConfig
-from r2t.train.run.presets import PRESETS, preset
+from r2t.train.run.presets import PRESETS, find_preset
 
 # lr, epochs, steps, repeats, batch, warm-up, dropout, fps, unit, suppression, official saliency,
 # shortest video
@@ -27,7 +27,7 @@ OFFICIAL = {
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_the_official_settings(name: str) -> None:
-    config = preset(name).train_config(recipe="official")
+    config = find_preset(name).train_config(recipe="official")
     assert (
         config.schedule.learning_rate,
         config.epochs,
@@ -36,7 +36,7 @@ def test_presets_are_the_official_settings(name: str) -> None:
         config.batch_size,
         config.schedule.warmup_iterations,
         config.model.dropout,
-        preset(name).frame_rate,
+        find_preset(name).frame_rate,
         config.decoding.unit_seconds,
         config.decoding.suppression,
         config.losses.saliency_weight,
@@ -57,7 +57,7 @@ def test_presets_are_the_official_settings(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_paper_recipe_is_the_default(name: str) -> None:
-    config = preset(name).train_config()
+    config = find_preset(name).train_config()
     assert (config.model.padding, config.sampling) == ("independent", "uniform")
     losses = config.losses
     assert losses.recipe == "paper"
@@ -68,25 +68,25 @@ def test_the_paper_recipe_is_the_default(name: str) -> None:
 
 
 def test_an_official_epoch_of_qvhighlights_has_226_iterations() -> None:
-    config = preset("qvhighlights").train_config(recipe="official")
+    config = find_preset("qvhighlights").train_config(recipe="official")
     assert config.num_iterations(7218) == 226 * 30
-    assert preset("charades").train_config(recipe="official").num_iterations(12404) == 388 * 50
+    assert find_preset("charades").train_config(recipe="official").num_iterations(12404) == 388 * 50
 
 
 def test_unknown_presets_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"'qvh'.*qvhighlights, charades"):
-        preset("qvh")
+        find_preset("qvh")
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("recipe", ["paper", "official"])
 def test_configurations_survive_json(name: str, recipe: Recipe) -> None:
-    config = preset(name).train_config(recipe=recipe, num_layers=2, vision_width=1024, seed=7)
+    config = find_preset(name).train_config(recipe=recipe, num_layers=2, vision_width=1024, seed=7)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    values = preset("charades").train_config().to_dict()
+    values = find_preset("charades").train_config().to_dict()
     *parents, name = path.split(".")
     part = values
     for parent in parents:
@@ -126,7 +126,7 @@ def test_settings_that_do_not_fit_are_refused(path: str, value: Any, message: st
 
 
 def test_missing_settings_are_refused() -> None:
-    values = preset("tacos").train_config().to_dict()
+    values = find_preset("tacos").train_config().to_dict()
     del values["seed"], values["losses"]["temperature"]
     with pytest.raises(ConfigError, match="seed is missing"):
         TrainConfig.from_dict(values)
@@ -144,5 +144,5 @@ def test_runs_of_earlier_versions_read_as_what_they_did() -> None:
 
 
 def test_optional_settings_may_be_null_or_given() -> None:
-    config = replace(preset("tacos").train_config(), ema_decay=0.99, patience=3)
+    config = replace(find_preset("tacos").train_config(), ema_decay=0.99, patience=3)
     assert TrainConfig.from_dict(config.to_dict()) == config

@@ -15,7 +15,7 @@ from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.runs import exclusive
 from r2t.train.run.checkpoint import RunFolder, reserved
 from r2t.train.training.conduct import Conduct
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 
 RESUME = Conduct(resume=True)
 
@@ -24,7 +24,7 @@ RESUME = Conduct(resume=True)
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FeatureStore, Path]:
     folder = tmp_path_factory.mktemp("trained")
     store = make_store(folder / "feats.zarr", num_videos=4)
-    fit(tiny_config(store, epochs=1), store, split_annotations(store), folder / "run")
+    train_model(tiny_config(store, epochs=1), store, split_annotations(store), folder / "run")
     return store, folder / "run"
 
 
@@ -37,9 +37,9 @@ def test_a_second_training_in_one_folder_is_refused(
     with exclusive(tmp_path / "run") as locked:
         assert locked
         with pytest.raises(ConfigError, match=r"another training is writing into .*/run: wait"):
-            fit(config, store, splits, tmp_path / "run")
+            train_model(config, store, splits, tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())
-    fit(config, store, splits, tmp_path / "run")
+    train_model(config, store, splits, tmp_path / "run")
 
 
 def test_where_the_disk_has_no_locks_that_is_said(
@@ -65,14 +65,14 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(ConfigError, match=r"cannot write into .*; give another folder"):
-            fit(config, store, splits, place)
+            train_model(config, store, splits, place)
 
     def read_only(**_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
     with pytest.raises(ConfigError, match="Read-only file system"):
-        fit(config, store, splits, tmp_path / "new" / "run")
+        train_model(config, store, splits, tmp_path / "new" / "run")
     assert not (tmp_path / "new").exists()
 
 
@@ -99,12 +99,12 @@ def test_a_run_goes_on_wherever_its_store_is_now(
     monkeypatch.chdir(tmp_path)
     moved = FeatureStore.open("moved.zarr")
     config, splits = tiny_config(moved, epochs=2), split_annotations(moved)
-    folder = fit(config, moved, splits, Path("run"), conduct=RESUME)
+    folder = train_model(config, moved, splits, Path("run"), conduct=RESUME)
     assert [record["epoch"] for record in folder.metrics()] == [0, 1]
     assert folder.load_config()[1]["store"] == "moved.zarr"
     other = make_store(tmp_path / "other.zarr", num_videos=4, seed=1)
     with pytest.raises(ConfigError, match=r"trained_on\.content: 'sha256:"):
-        fit(config, other, split_annotations(other), Path("run"), conduct=RESUME)
+        train_model(config, other, split_annotations(other), Path("run"), conduct=RESUME)
 
 
 def test_a_run_does_not_go_on_with_other_queries(
@@ -117,7 +117,9 @@ def test_a_run_does_not_go_on_with_other_queries(
     fewer = type(splits)(splits.train[2:], splits.val, held_out=False)
     for changed in (swapped, fewer):
         with pytest.raises(ConfigError, match=r"trained_on\.queries"):
-            fit(tiny_config(store, epochs=2), store, changed, tmp_path / "run", conduct=RESUME)
+            train_model(
+                tiny_config(store, epochs=2), store, changed, tmp_path / "run", conduct=RESUME
+            )
 
 
 def test_a_fine_tuned_run_goes_on_without_the_run_it_began_with(
@@ -127,15 +129,15 @@ def test_a_fine_tuned_run_goes_on_without_the_run_it_began_with(
     shutil.copytree(run, tmp_path / "first")
     splits = split_annotations(store)
     tuned = tmp_path / "tuned"
-    fit(tiny_config(store, epochs=1), store, splits, tuned, initial=tmp_path / "first")
+    train_model(tiny_config(store, epochs=1), store, splits, tuned, initial=tmp_path / "first")
     (tmp_path / "first").rename(tmp_path / "renamed")
     for number, initial in enumerate((None, tmp_path / "renamed", tmp_path / "first"), start=2):
         config = tiny_config(store, epochs=number)
-        fit(config, store, splits, tuned, initial=initial, conduct=RESUME)
+        train_model(config, store, splits, tuned, initial=initial, conduct=RESUME)
     assert len(RunFolder(tuned).metrics()) == 4
     config = tiny_config(store, epochs=5)
     with pytest.raises(ConfigError, match=r"began with the weights of .*first, which are"):
-        fit(config, store, splits, tuned, initial=tuned, conduct=RESUME)
+        train_model(config, store, splits, tuned, initial=tuned, conduct=RESUME)
     plain = tmp_path / "renamed"
     with pytest.raises(ConfigError, match="began with random weights, which are not those of"):
-        fit(config, store, splits, plain, initial=tuned, conduct=RESUME)
+        train_model(config, store, splits, plain, initial=tuned, conduct=RESUME)

@@ -11,7 +11,7 @@ from tiny_store import undisturbed_config
 
 from r2t.store import FeatureStore
 from r2t.train.training.conduct import Conduct
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.processes import joined
 
 
@@ -29,7 +29,9 @@ def main(store: FeatureStore, folder: Path, stop_after: int) -> None:
 
         conduct = Conduct(device=torch.device(device), processes=processes, on_step=on_step)
         try:
-            fit(undisturbed_config(store), store, split_annotations(store), folder, conduct=conduct)
+            train_model(
+                undisturbed_config(store), store, split_annotations(store), folder, conduct=conduct
+            )
         except KeyboardInterrupt:
             assert stop_after
 

@@ -18,7 +18,7 @@ from r2t.train.grounding.ground_store import StoredQueries, ground_all
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.window_plan import WindowPlan
 from r2t.train.model.decode import Grounding
-from r2t.train.training.fit import Splits, evaluation_queries, fit, split_annotations
+from r2t.train.training.fit import Splits, evaluation_queries, split_annotations, train_model
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 @pytest.fixture(scope="module")
 def run(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fit") / "run"
-    fit(tiny_config(store, epochs=3), store, split_annotations(store), folder)
+    train_model(tiny_config(store, epochs=3), store, split_annotations(store), folder)
     return folder
 
 
@@ -61,7 +61,7 @@ def test_no_batching_changes_a_score_however_training_is_padded(tmp_path: Path) 
     config = replace(config, model=replace(config.model, padding="official"))
     rows = store.annotations()  # of ten lengths, in sentences of two
     splits = Splits(rows, rows, held_out=False)
-    folder = fit(config, store, splits, tmp_path / "run")
+    folder = train_model(config, store, splits, tmp_path / "run")
     grounder = Grounder.load(tmp_path / "run")
     alone = {
         row.query_id: grounder(store.read_video(row.video_id), store.read_query(row.query_id))
@@ -120,7 +120,7 @@ def test_impossible_requests_are_refused(tmp_path: Path, store: FeatureStore) ->
     config = tiny_config(store)
     wrong = replace(config, model=replace(config.model, vision_width=32))
     with pytest.raises(SpecMismatchError, match=r"\(2, 32, 16\), the store has \(2, 16, 16\)"):
-        fit(wrong, store, split_annotations(store), tmp_path / "run")
+        train_model(wrong, store, split_annotations(store), tmp_path / "run")
     unlabelled = replace(store.annotations("val")[0], moments=np.zeros((0, 2)), saliency=None)
     with pytest.raises(AnnotationError, match="neither moments nor saliency"):
         evaluate_groundings({}, [unlabelled], "moments")
@@ -142,7 +142,7 @@ def test_queries_without_labels_are_left_out_by_name(tmp_path: Path) -> None:
         splits = split_annotations(store)
     assert [row.query_id for row in splits.train] == ["v0-1", "v1-0", "v1-1"]
     assert [row.query_id for row in splits.val] == ["v2-0", "v2-1", "v3-1"]
-    folder = fit(tiny_config(store, epochs=1), store, splits, tmp_path / "run")
+    folder = train_model(tiny_config(store, epochs=1), store, splits, tmp_path / "run")
     assert len(folder.metrics()) == 1
     answer(*range(4))
     with pytest.raises(ConfigError, match="no query to train on has moments or saliency"):

@@ -15,9 +15,9 @@ from tiny_store import make_store, tiny_config
 from r2t.train.data.batch import Batch
 from r2t.train.model.losses import Recipe, compute_losses
 from r2t.train.run.checkpoint import INITIAL, RunFolder
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 from r2t.train.run.schedule import ScheduleConfig
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.trainer import train
 
 TOLERANCE = 1e-5
@@ -50,7 +50,7 @@ def trained(case: Any, recipe: Recipe, folder: Path) -> list[dict[str, float]]:
     """Train as the case was recorded; return each step's losses under their official names."""
     beginning = case.model()
     sizes = beginning.config
-    config = preset(PRESETS[case.name]).train_config(
+    config = find_preset(PRESETS[case.name]).train_config(
         recipe=recipe, vision_width=sizes.vision_width, text_width=sizes.text_width
     )
     config = replace(
@@ -90,7 +90,7 @@ def test_losses_alone_do_not_make_the_official_training(
     name: str, golden: Callable[..., Any], tmp_path: Path
 ) -> None:
     case = golden(name)
-    config = preset(PRESETS[name]).train_config(recipe="official")
+    config = find_preset(PRESETS[name]).train_config(recipe="official")
     assert config.losses == case.losses
     model = case.model(padding="independent", dropout=0.0, drop_path=0.0).train()
     column = case.meta["traj_cols"].index("loss_sal")
@@ -104,7 +104,7 @@ def test_an_epoch_has_as_many_iterations_as_in_the_official_code(
     recipe: Recipe, iterations: int, tmp_path: Path
 ) -> None:
     store = make_store(tmp_path / "feats.zarr")  # eight queries to train on
-    chosen = preset("qvhighlights").train_config(recipe=recipe, num_layers=2)
+    chosen = find_preset("qvhighlights").train_config(recipe=recipe, num_layers=2)
     tiny = tiny_config(store, epochs=1, batch_size=7, repeats=chosen.repeats)
     config = replace(
         tiny,
@@ -112,5 +112,5 @@ def test_an_epoch_has_as_many_iterations_as_in_the_official_code(
         losses=chosen.losses,
         sampling=chosen.sampling,
     )
-    folder = fit(config, store, split_annotations(store), tmp_path / "run")
+    folder = train_model(config, store, split_annotations(store), tmp_path / "run")
     assert folder.metrics()[0]["iteration"] == iterations == config.num_iterations(8)

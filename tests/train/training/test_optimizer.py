@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from r2t.train.run.config import TrainConfig
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import ALONE, Processes
 
@@ -20,7 +20,7 @@ RATE = 1e-2
 
 @pytest.fixture
 def config() -> TrainConfig:
-    return replace(preset("qvhighlights").train_config(), gradient_clip=0.5)
+    return replace(find_preset("qvhighlights").train_config(), gradient_clip=0.5)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tiny_store import make_store, undisturbed_config
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError
 from r2t.train.training.conduct import Conduct
-from r2t.train.training.fit import fit, split_annotations
+from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.processes import Processes, joined
 
 TESTS = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 @pytest.fixture(scope="module")
 def alone(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes") / "alone"
-    fit(undisturbed_config(store), store, split_annotations(store), folder)
+    train_model(undisturbed_config(store), store, split_annotations(store), folder)
     return folder
 
 
@@ -86,7 +86,7 @@ def test_one_process_goes_on_where_two_were_stopped(
     assert len(lines(run)) == 1
     assert {"random/0/cpu", "random/1/cpu"} <= load_file(run / "state.safetensors").keys()
     conduct = Conduct(resume=True)
-    fit(undisturbed_config(store), store, split_annotations(store), run, conduct=conduct)
+    train_model(undisturbed_config(store), store, split_annotations(store), run, conduct=conduct)
     assert_same(run, alone)
 
 

@@ -20,7 +20,7 @@ from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
-from r2t.train.run.presets import preset
+from r2t.train.run.presets import find_preset
 from r2t.train.run.records import EpochRecord, Evaluation, Tally, Timing
 from r2t.train.training.conduct import Conduct
 from r2t.train.training.optimizer import Optimizer
@@ -71,7 +71,7 @@ def samples(make_sample: Callable[..., Sample]) -> list[Sample]:
 
 @pytest.fixture
 def config(tiny_config: R2Config) -> TrainConfig:
-    settings = preset("qvhighlights").train_config()
+    settings = find_preset("qvhighlights").train_config()
     return replace(
         settings,
         model=replace(tiny_config, dropout=0.5, drop_path=0.1),
