@@ -39,7 +39,7 @@ lowest:
 # The packages of the environment that this is called in.
 constraints:
 	mkdir -p .cache
-	( sed '/^[^#]/,$$d' constraints.txt; pip freeze --exclude-editable ) > .cache/constraints.txt
+	( sed '/^[^#]/,$$d' constraints.txt; pip freeze --all --exclude pip --exclude-editable ) > .cache/constraints.txt
 	mv .cache/constraints.txt constraints.txt
 
 docs-check:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.train.grounding.grounder import Grounder as Grounder
-    from r2t.train.run.config import TrainConfig as TrainConfig
-    from r2t.train.run.own_data import OWN_PRESET as OWN_PRESET, follow_data as follow_data
-    from r2t.train.run.presets import find_preset as find_preset
-    from r2t.train.training.fit import (
+    from r2t.train.grounding import Grounder as Grounder
+    from r2t.train.run import (
+        OWN_PRESET as OWN_PRESET,
+        TrainConfig as TrainConfig,
+        find_preset as find_preset,
+        follow_data as follow_data,
+    )
+    from r2t.train.training import (
         split_annotations as split_annotations,
         train_model as train_model,
     )
