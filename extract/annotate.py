@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from r2t.extract.clip import FrozenClip
 from r2t.extract.queries import (
     Rewording,
-    add_queries,
     conflict,
     differing_fields,
     find_rewordings,
     require_sentences,
+    store_queries,
     stored_only,
     warn_of_late_moments,
     without_impossible,
@@ -86,7 +86,7 @@ def annotate_store(
         change_queries(store.location, _with_tokens(clip, store, stored, changed))
         store.refresh()
     with store.writer() as writer:
-        add_queries(clip, writer, new)
+        store_queries(clip, writer, new)
     if replace and rewordings:
         remove_videos(store.location, (), query_ids=[each.query_id for each in rewordings])
         store.refresh()

@@ -22,16 +22,16 @@ from r2t.extract.config import ExtractConfig
 from r2t.extract.quarantine import Quarantine
 from r2t.extract.queries import (
     Rewording,
-    add_queries,
     find_rewordings,
     require_sentences,
     require_unambiguous,
+    store_queries,
     stored_only,
     warn_of_late_moments,
     without_impossible,
 )
 from r2t.extract.replaced import find_replaced
-from r2t.extract.run import LocalRun, Progress, Stage, bottleneck
+from r2t.extract.run import ExtractProgress, LocalRun, Stage, busiest_stage
 from r2t.extract.video import VideoJob
 from r2t.store.annotations import Annotation
 from r2t.store.change import remove_videos
@@ -91,7 +91,7 @@ class ExtractReport:
     @property
     def bottleneck(self) -> Stage | None:
         """The stage that set the pace, if any frame was extracted."""
-        return bottleneck(self.stages)
+        return busiest_stage(self.stages)
 
 
 def extract_videos(
@@ -100,7 +100,7 @@ def extract_videos(
     store: FeatureStore,
     videos: Sequence[Path],
     annotations: Sequence[Annotation],
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[ExtractProgress], None] = lambda progress: None,
     *,
     cluster: Cluster | None = None,
     on_checked: Callable[[int], None] = lambda num_videos: None,
@@ -153,7 +153,7 @@ def extract_videos(
             unstored = [each for each in wanted if each.query_id not in stored]
             new, impossible = without_impossible(store, unstored)
             rewordings = find_rewordings(stored, annotations, new)
-            add_queries(clip, writer, new)
+            store_queries(clip, writer, new)
             warn_of_other_cuts(store, wanted)
             warn_of_late_moments(store, [e for e in wanted if e.query_id not in impossible])
         except KeyboardInterrupt:
@@ -211,7 +211,7 @@ def _run(
     config: ExtractConfig,
     clip: FrozenClip,
     store: FeatureStore,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[ExtractProgress], None],
     cluster: Cluster | None,
     num_videos: int,
 ) -> LocalRun | ClusterRun:

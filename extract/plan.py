@@ -38,7 +38,7 @@ class Tier:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExtractPlan:
     """What a run would do; `unreadable` names the videos that it would fail on, with the reason.
 
     `seconds` is the estimated time of the run, `decode_seconds` and `encode_seconds` what each
@@ -64,12 +64,12 @@ class Plan:
         return sum(length.duration_seconds for length in self.lengths.values())
 
 
-def plan(
+def plan_extraction(
     config: ExtractConfig,
     clip: FrozenClip,
     jobs: Sequence[VideoJob],
     on_progress: Callable[[int], None] = lambda num_measured: None,
-) -> Plan:
+) -> ExtractPlan:
     """Measure videos and estimate the run; `on_progress` hears how many have been measured."""
     lengths: dict[str, VideoLength] = {}
     unreadable: dict[str, str] = {}
@@ -100,7 +100,7 @@ def plan(
     totals = None
     if decode is not None and encode is not None:
         totals = _total_seconds(config, clip, sum(num_frames), decode, encode)
-    return Plan(
+    return ExtractPlan(
         lengths=lengths,
         unreadable=unreadable,
         tiers=tuple(_tiers(clip, num_frames)),

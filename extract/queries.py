@@ -157,7 +157,7 @@ def stored_only(
     return [each for each in annotations if stored[each.video_id]], dict(missing)
 
 
-def add_queries(clip: FrozenClip, writer: StoreWriter, annotations: Sequence[Annotation]) -> None:
+def store_queries(clip: FrozenClip, writer: StoreWriter, annotations: Sequence[Annotation]) -> None:
     """Encode and store queries, a part of the store at a time."""
     for start in range(0, len(annotations), _QUERIES_AT_A_TIME):
         part = annotations[start : start + _QUERIES_AT_A_TIME]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         open_cluster as open_cluster,
         require_cluster as require_cluster,
     )
-    from r2t.extract.run.local_run import LocalRun as LocalRun, Progress as Progress
-    from r2t.extract.run.stages import Stage as Stage, bottleneck as bottleneck
+    from r2t.extract.run.local_run import ExtractProgress as ExtractProgress, LocalRun as LocalRun
+    from r2t.extract.run.stages import Stage as Stage, busiest_stage as busiest_stage
 else:
     __getattr__ = lazy_exports(__name__)

@@ -35,7 +35,7 @@ from r2t.extract.run.cluster_worker import (
     num_encoding_lanes,
 )
 from r2t.extract.run.local_cluster import local_cluster, split_device, visible_devices
-from r2t.extract.run.local_run import Progress
+from r2t.extract.run.local_run import ExtractProgress
 from r2t.extract.run.stages import Stage, StageClock
 from r2t.extract.video import VideoJob
 from r2t.store.errors import ConfigError, R2TError, VideoWarning
@@ -189,7 +189,7 @@ class ClusterRun:
         cluster: Cluster,
         config: ExtractConfig,
         store: FeatureStore,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[ExtractProgress], None],
         *,
         num_videos: int,
     ) -> None:
@@ -304,7 +304,7 @@ class ClusterRun:
         future.release()
         num_finished = len(self.done) + len(self.failed)
         self._on_progress(
-            Progress(
+            ExtractProgress(
                 num_finished,
                 self._num_videos,
                 num_frames=self.num_frames,

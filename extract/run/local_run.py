@@ -17,7 +17,7 @@ from r2t.store.writer import StoreWriter
 
 
 @dataclass(frozen=True)
-class Progress:
+class ExtractProgress:
     """How far a run is.
 
     `num_finished` videos of `num_videos` have succeeded or failed, and `part_finished` is how much
@@ -39,7 +39,7 @@ class LocalRun:
         self,
         config: ExtractConfig,
         clip: FrozenClip,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[ExtractProgress], None],
         *,
         num_videos: int,
     ) -> None:
@@ -115,7 +115,7 @@ class LocalRun:
 
     def _tell(self, failure: tuple[str, str] | None = None) -> None:
         self._on_progress(
-            Progress(
+            ExtractProgress(
                 self._num_finished,
                 self._num_videos,
                 sum(self._under_way.values()),

@@ -28,7 +28,7 @@ class Stage:
         return self.busy_seconds / (self.num_lanes * seconds) if seconds else 0.0
 
 
-def bottleneck(stages: Sequence[Stage]) -> Stage | None:
+def busiest_stage(stages: Sequence[Stage]) -> Stage | None:
     """Return the stage that was busiest, and so set the pace; None if nothing was done."""
     worked = [stage for stage in stages if stage.num_frames]
     return max(worked, key=lambda stage: stage.busy_seconds / stage.num_lanes, default=None)

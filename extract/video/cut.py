@@ -38,7 +38,7 @@ _CLOCK = Fraction(1, 90_000)
 _SOUND_AHEAD_SECONDS = 1  # from which on sound is decoded, as its decoders need a few frames
 _QUALITY = {"crf": "20", "preset": "veryfast"}
 
-Span = tuple[float, float]
+TimeSpan = tuple[float, float]
 
 
 def require_clip_path(path: Path) -> None:
@@ -49,9 +49,9 @@ def require_clip_path(path: Path) -> None:
         raise ConfigError(f"{path}: the folder {path.parent} does not exist")
 
 
-def united(spans: Sequence[Span]) -> list[Span]:
+def united(spans: Sequence[TimeSpan]) -> list[TimeSpan]:
     """Return spans in time order, overlapping ones joined, empty ones left out."""
-    joined: list[Span] = []
+    joined: list[TimeSpan] = []
     for start, end in sorted(spans):
         if end <= start:
             continue
@@ -62,7 +62,7 @@ def united(spans: Sequence[Span]) -> list[Span]:
     return joined
 
 
-def clips(out: Path, spans: Sequence[Span]) -> list[tuple[Path, list[Span]]]:
+def clips(out: Path, spans: Sequence[TimeSpan]) -> list[tuple[Path, list[TimeSpan]]]:
     """Return the files that `cut` makes of spans, and what goes into each."""
     if NUMBER not in out.name:
         return [(out, united(spans))]
@@ -75,7 +75,7 @@ def clips(out: Path, spans: Sequence[Span]) -> list[tuple[Path, list[Span]]]:
 
 def cut(
     video: Path,
-    spans: Sequence[Span],
+    spans: Sequence[TimeSpan],
     out: Path,
     *,
     on_seconds: Callable[[float], None] = lambda done: None,
@@ -99,7 +99,7 @@ def cut(
 
 def _write(
     video: Path,
-    spans: Sequence[Span],
+    spans: Sequence[TimeSpan],
     path: Path,
     container_format: str,
     on_seconds: Callable[[float], None],

@@ -47,7 +47,7 @@ class DecordRefusal(Exception):
     """decord cannot, or should not, decode this video."""
 
 
-class Sampling(NamedTuple):
+class FrameSampling(NamedTuple):
     """Which pictures are wanted of a video: slots from `first_slot` on, square of `size` pixels."""
 
     rate: Fraction
@@ -65,7 +65,7 @@ def decord_name() -> str | None:
 
 
 def pyav_pictures(
-    video: VideoInfo, sampling: Sampling, tick: Callable[[], None]
+    video: VideoInfo, sampling: FrameSampling, tick: Callable[[], None]
 ) -> Iterator[Picture]:
     """Decode from the start with PyAV; `tick` is called once for every frame decoded."""
     rate, slot = sampling.rate, sampling.first_slot
@@ -146,7 +146,7 @@ def _require_sound(video: VideoInfo, frame: av.VideoFrame, ticks: int) -> None:
 
 
 def decord_pictures(
-    video: VideoInfo, sampling: Sampling, tick: Callable[[], None]
+    video: VideoInfo, sampling: FrameSampling, tick: Callable[[], None]
 ) -> Iterator[Picture]:
     """Decode the wanted frames alone with decord; raise `DecordRefusal` where it is not right."""
     _require_seekable(video)

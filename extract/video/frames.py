@@ -25,8 +25,8 @@ from r2t.extract.video.container import StreamChoice
 from r2t.extract.video.decoders import (
     PYAV,
     DecordRefusal,
+    FrameSampling,
     Picture,
-    Sampling,
     decord_name,
     decord_pictures,
     pyav_pictures,
@@ -196,7 +196,7 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
     name = None if decoder == "pyav" else decord_name()
     label = PYAV
     if name is not None:
-        sampling = Sampling(rate, size, first_frame, num_threads)
+        sampling = FrameSampling(rate, size, first_frame, num_threads)
         pictures = decord_pictures(video, sampling, lambda: on_progress(name))
         try:
             for batch in _windows(pictures, video, sampling, window, name):
@@ -207,7 +207,7 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
         except DecordRefusal as refusal:
             if decoder == "decord":
                 raise VideoError(f"{video.path}: not for decord: {refusal}") from refusal
-    sampling = Sampling(rate, size, first_frame, num_threads)
+    sampling = FrameSampling(rate, size, first_frame, num_threads)
     pictures = pyav_pictures(video, sampling, lambda: on_progress(PYAV))
     yield from _windows(pictures, video, sampling, window, label)
 
@@ -218,7 +218,11 @@ def handover_label(decoder: str, first_frame: int, failed: str, reason: str) -> 
 
 
 def _windows(
-    pictures: Iterator[Picture], video: VideoInfo, sampling: Sampling, window: int, decoder: str
+    pictures: Iterator[Picture],
+    video: VideoInfo,
+    sampling: FrameSampling,
+    window: int,
+    decoder: str,
 ) -> Iterator[FrameBatch]:
     first_frame = sampling.first_slot
     while taken := list(islice(pictures, window)):

@@ -23,7 +23,7 @@ from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.quarantine import Quarantine
-from r2t.extract.run.local_run import Progress
+from r2t.extract.run.local_run import ExtractProgress
 from r2t.store.annotations import Annotation, SaliencyLabels, make_query_id
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import (
@@ -82,7 +82,7 @@ def store(tmp_path: Path, clip: FrozenClip) -> FeatureStore:
 def test_a_run_stores_what_the_model_sees(
     clip: FrozenClip, store: FeatureStore, videos: list[Path]
 ) -> None:
-    seen: list[Progress] = []
+    seen: list[ExtractProgress] = []
     queries = [annotation("q1", "one"), annotation("q2", "two", "a cat"), annotation("q3", "one")]
     report = extract_videos(CONFIG, clip, store, videos, queries, seen.append)
     assert report.complete
@@ -310,7 +310,7 @@ def test_a_signal_stops_after_complete_videos(
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: ExtractProgress) -> None:
         if progress.num_finished:
             signal.raise_signal(number)
 

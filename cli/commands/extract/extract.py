@@ -17,7 +17,7 @@ from r2t.cli.commands.extract.inputs import (
     videos_in,
 )
 from r2t.cli.commands.extract.plan import show_plan
-from r2t.cli.commands.extract.report import as_json, tell
+from r2t.cli.commands.extract.report import extraction_json, show_extraction
 from r2t.cli.shared import (
     DEFAULT_MAX_HOURS,
     INTERRUPTED,
@@ -174,7 +174,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         from r2t.extract.clip import FrozenClip
         from r2t.extract.config import ExtractConfig, default_num_workers
         from r2t.extract.pipeline import extract_videos
-        from r2t.extract.run import Progress
+        from r2t.extract.run import ExtractProgress
         from r2t.store.feature_store import FeatureStore
 
         config = ExtractConfig(
@@ -222,7 +222,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             def show_checked(num_videos: int) -> None:
                 show_done(num_videos, "comparing files with what is stored")
 
-            def show(progress: Progress) -> None:
+            def show(progress: ExtractProgress) -> None:
                 num_before = len(paths) - progress.num_videos
                 done = progress.num_finished + progress.part_finished
                 show_done(num_before + done, _pace(progress.num_frames, progress.stages, began))
@@ -240,9 +240,9 @@ def extract(  # noqa: PLR0913 - a parameter for each option
                 cluster=cluster,
                 on_checked=show_checked,
             )
-        tell(report, store, note if json else say)
+        show_extraction(report, store, note if json else say)
         if json:
-            print_json(as_json(report, store))
+            print_json(extraction_json(report, store))
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
     if not report.complete:
@@ -274,9 +274,9 @@ def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[C
 
 
 def _pace(num_frames: int, stages: Sequence[Stage], began: float) -> str:
-    from r2t.extract.run import bottleneck
+    from r2t.extract.run import busiest_stage
 
-    slowest = bottleneck(stages)
+    slowest = busiest_stage(stages)
     if slowest is None:
         return ""
     return f"{num_frames / (time.monotonic() - began):.1f} frames/s, bound by {slowest.name}"

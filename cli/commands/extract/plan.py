@@ -20,7 +20,7 @@ from r2t.store.wording import counted
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
     from r2t.extract.config import ExtractConfig
-    from r2t.extract.plan import Plan
+    from r2t.extract.plan import ExtractPlan
     from r2t.store.feature_store import FeatureStore
 
 
@@ -38,7 +38,7 @@ def show_plan(
     `clip` may have random weights.
     """
     from r2t.extract.pipeline import frame_rates, name_videos
-    from r2t.extract.plan import plan, query_bytes
+    from r2t.extract.plan import plan_extraction, query_bytes
     from r2t.extract.video import VideoJob
 
     opened = _open(config, clip, store)
@@ -50,7 +50,7 @@ def show_plan(
     unlabelled = [name for name in paths if name not in rates]
     jobs = [VideoJob(name, paths[name], rate) for name, rate in rates.items()]
     with progress_bar("videos", len(jobs)) as show_done:
-        found = plan(config, clip, jobs, show_done)
+        found = plan_extraction(config, clip, jobs, show_done)
     unreadable = {**refused, **found.unreadable}
     free = shutil.disk_usage(_existing_parent(Path(store))).free
     num_query_bytes = query_bytes(clip, len(annotations))
@@ -118,7 +118,7 @@ def _existing_parent(path: Path) -> Path:
     raise StoreError(f"{path}: there is no such place")
 
 
-def _table(found: Plan, dtype: str, num_layers: int) -> Table:
+def _table(found: ExtractPlan, dtype: str, num_layers: int) -> Table:
     table = Table("layers", "tokens", "float16", "int8", title="bytes of features")
     for column in table.columns[2:]:
         column.justify = "right"
@@ -134,7 +134,7 @@ def _table(found: Plan, dtype: str, num_layers: int) -> Table:
     return table
 
 
-def _time_line(found: Plan, clip: FrozenClip, num_workers: int) -> str:
+def _time_line(found: ExtractPlan, clip: FrozenClip, num_workers: int) -> str:
     if found.seconds is None or found.decode_seconds is None or found.encode_seconds is None:
         return "no video could be decoded, so there is no estimate of the time"
     return (
@@ -144,6 +144,6 @@ def _time_line(found: Plan, clip: FrozenClip, num_workers: int) -> str:
     )
 
 
-def _times(found: Plan) -> dict[str, Any]:
+def _times(found: ExtractPlan) -> dict[str, Any]:
     names = ("seconds", "decode_seconds", "encode_seconds")
     return {name: getattr(found, name) for name in names}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MOST_CHANGED = 20  # videos that are named
 
 
-def tell(report: ExtractReport, store: str, show: Callable[[str], None]) -> None:
+def show_extraction(report: ExtractReport, store: str, show: Callable[[str], None]) -> None:
     """Print what was done with `show`, and everything that is wanting by name."""
     counts = {
         "skipped (stored already)": report.skipped,
@@ -89,7 +89,7 @@ def _tell_stages(report: ExtractReport) -> None:
         note(f"bound by {report.bottleneck.name}: {', '.join(paces)}")
 
 
-def as_json(report: ExtractReport, store: str) -> dict[str, Any]:
+def extraction_json(report: ExtractReport, store: str) -> dict[str, Any]:
     """Return all of a report as JSON values."""
     return {
         "store": store,

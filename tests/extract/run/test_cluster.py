@@ -28,7 +28,7 @@ from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.run import cluster as cluster_module
 from r2t.extract.run.cluster import Cluster, ClusterRun, open_cluster
 from r2t.extract.run.local_cluster import visible_devices
-from r2t.extract.run.local_run import Progress
+from r2t.extract.run.local_run import ExtractProgress
 from r2t.extract.video.decode_ahead import VideoJob
 from r2t.store.errors import ConfigError, VideoWarning
 from r2t.store.feature_store import FeatureStore
@@ -186,7 +186,7 @@ def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[
     arguments = {"name": str(clip_folder), "layers": 2, "device": "cpu"}
     clip = FrozenClip.load(**arguments)
     store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
-    seen: list[Progress] = []
+    seen: list[ExtractProgress] = []
     config = ExtractConfig(frame_rate=1.0)
     jumping = tuple(seconds + (20 if seconds >= 2 else 0) for seconds in Recipe().times)
     videos[7] = write_video(videos[7], Recipe(".ts", times=jumping))
@@ -223,7 +223,7 @@ def test_a_killed_worker_costs_no_video_that_another_may_have(
         open_cluster("local:2", arguments) as cluster,
     ):
 
-        def kill_one(progress: Progress) -> None:
+        def kill_one(progress: ExtractProgress) -> None:
             busy = [who for who, tasks in cluster.client.processing().items() if tasks]
             if not killed and busy:
                 [pid] = cluster.client.run(os.getpid, workers=busy[:1]).values()
