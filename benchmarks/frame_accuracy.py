@@ -30,15 +30,16 @@ import av
 import numpy as np
 from odd_videos import ODD_VIDEOS, OddVideo
 
+from r2t.extract.video.choices import DecoderChoice
 from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.frames import Decoder, find_videos
+from r2t.extract.video.frames import find_videos
 from r2t.extract.video.probe import exact_rate, probe
 from r2t.extract.video.resize import Orientation, resize_and_crop
 from r2t.store.errors import VideoError
 
 SIZE = 64
 BARE_SECONDS = 120.0
-CHOICES: tuple[Decoder, ...] = ("auto", "pyav", "decord")
+CHOICES: tuple[DecoderChoice, ...] = ("auto", "pyav", "decord")
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def header(path: Path) -> tuple[str, float]:
         return codec, float(stream.average_rate or 0)
 
 
-def row(truth: Truth, fps: float, pools: dict[Decoder, DecodePool]) -> list[str]:
+def row(truth: Truth, fps: float, pools: dict[DecoderChoice, DecodePool]) -> list[str]:
     """Return one line of the table."""
     path = truth.path
     codec, average = header(path)
@@ -173,7 +174,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.folder is None and not chosen.odd:
         parser.error("name a folder of videos, or give --odd")
-    pools: dict[Decoder, DecodePool] = {
+    pools: dict[DecoderChoice, DecodePool] = {
         choice: DecodePool(1, size=SIZE, decoder=choice) for choice in CHOICES
     }
     titles = ["file", "codec", "fps", "auto is", *CHOICES, "bare decord", "time x rate"]

@@ -9,7 +9,8 @@ from typing import Literal
 
 from r2t.extract.video import (
     DEFAULT_MAX_HOURS,
-    Decoder,
+    DEFAULT_MEMORY_BYTES,
+    DecoderChoice,
     StreamChoice,
     require_decoder,
     require_hours,
@@ -22,7 +23,6 @@ from r2t.store.schema import PER_VIDEO, StorageDtype
 DEFAULT_MODEL = "ViT-B-32-quickgelu"
 DEFAULT_NUM_LAYERS = 4  # R²-Tuning §4.2: K = 4
 DEFAULT_FRAME_RATE_FPS = 0.5  # one frame for each 2 s clip of QVHighlights
-DEFAULT_MEMORY_BYTES = 4_000_000_000  # of a decoder: 8K video with 16 frames of reference fits
 MIN_MEMORY_BYTES = 500_000_000
 _DECODING_BYTES = 500_000_000  # what one takes: 0.2 GB measured with 1080p, 0.5 GB with 4K
 _SHARE_OF_MEMORY = 0.5  # of what is free, for all of them
@@ -45,7 +45,7 @@ class ExtractConfig:
 
     frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS
     dtype: StorageDtype = "float16"
-    decoder: Decoder = "auto"
+    decoder: DecoderChoice = "auto"
     stream_choice: StreamChoice = "best"
     num_workers: int = 1
     timeout_seconds: float = 60.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from r2t.extract.demo import FRAME_RATE_FPS, SIDE, Painter, tell, write_video
-from r2t.extract.video import DecodePool, Decoder
+from r2t.extract.video import DecodePool, DecoderChoice
 from r2t.store.errors import VideoError
 
 MAX_MEAN_ERROR = 8.0  # of 255; H.264 and its half-size colours cost about 2
@@ -20,7 +20,7 @@ _TIMEOUT_SECONDS = 30.0
 _RATE_FPS = 1
 
 
-def check_decoder(decoder: Decoder) -> str:
+def check_decoder(decoder: DecoderChoice) -> str:
     """Decode a generated film in a worker; return the decoder's name and version.
 
     Raises `VideoError` where it crashes, hangs or returns other pictures than were painted, and

@@ -21,7 +21,6 @@ from r2t.cli.answers import (
     write_subtitles,
 )
 from r2t.cli.shared import (
-    DEFAULT_MAX_HOURS,
     Checkpoint,
     Device,
     Json,
@@ -44,6 +43,7 @@ from r2t.cli.shared import (
     print_json,
     span,
 )
+from r2t.extract.video import DEFAULT_MAX_HOURS
 from r2t.store.files import require_writable
 from r2t.store.json_lines import as_utf8
 

@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     )
     from r2t.cli.shared.options import (
         DEFAULT_CACHE_BYTES as DEFAULT_CACHE_BYTES,
-        DEFAULT_MAX_HOURS as DEFAULT_MAX_HOURS,
         Annotations as Annotations,
         AnnotationsBeside as AnnotationsBeside,
         Cache as Cache,
         Checkpoint as Checkpoint,
         Copy as Copy,
-        Decoder as Decoder,
         Device as Device,
         DiskCache as DiskCache,
         DiskCacheSize as DiskCacheSize,

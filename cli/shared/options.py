@@ -20,7 +20,6 @@ PresetName = Literal["qvhighlights", "charades", "ego4d", "tacos", "youtube", "t
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
 Recipe = Literal["paper", "official"]
 Sampling = Literal["uniform", "joint", "video"]
-Decoder = Literal["auto", "decord", "pyav"]
 TrainPrecision = Literal["float32", "tf32", "float16", "bfloat16"]
 ExtractPrecision = Literal["auto", TrainPrecision, "fp32", "fp16", "bf16"]
 Cache = Literal["none", "ram", "gpu"]
@@ -223,7 +222,6 @@ MaxHours = Annotated[
         "them say.",
     ),
 ]
-DEFAULT_MAX_HOURS = 12.0
 
 # How a training starts and what decides chance
 PresetOption = Annotated[

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.extract.video.container import (
+    from r2t.extract.video.choices import (
+        DEFAULT_MAX_HOURS as DEFAULT_MAX_HOURS,
+        DEFAULT_MEMORY_BYTES as DEFAULT_MEMORY_BYTES,
+        DecoderChoice as DecoderChoice,
         StreamChoice as StreamChoice,
+        decord_name as decord_name,
+        require_decoder as require_decoder,
+        require_hours as require_hours,
         require_stream_choice as require_stream_choice,
     )
     from r2t.extract.video.cut import require_clip_path as require_clip_path
@@ -19,18 +25,11 @@ if TYPE_CHECKING:
         decode_videos as decode_videos,
     )
     from r2t.extract.video.decode_pool import DecodePool as DecodePool
-    from r2t.extract.video.decoders import decord_name as decord_name
     from r2t.extract.video.frames import (
-        Decoder as Decoder,
         FrameBatch as FrameBatch,
         file_sha256 as file_sha256,
         find_videos as find_videos,
-        require_decoder as require_decoder,
     )
-    from r2t.extract.video.probe import (
-        DEFAULT_MAX_HOURS as DEFAULT_MAX_HOURS,
-        VideoLength as VideoLength,
-        require_hours as require_hours,
-    )
+    from r2t.extract.video.probe import VideoLength as VideoLength
 else:
     __getattr__ = lazy_exports(__name__)

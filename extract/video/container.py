@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
 
 import av
 from av.container import InputContainer
@@ -13,17 +12,8 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from r2t.store.errors import ConfigError, VideoError
-
-StreamChoice = Literal["best", "first"]
-"""Which picture stream of several: the best, as FFmpeg ranks them, or the first, of which the
-official features were made. A cover image is none."""
-
-
-def require_stream_choice(choice: str) -> None:
-    """Raise `ConfigError` unless `choice` is a known one."""
-    if choice not in get_args(StreamChoice):
-        raise ConfigError(f"stream = {choice!r}: legal are {', '.join(get_args(StreamChoice))}")
+from r2t.extract.video.choices import StreamChoice
+from r2t.store.errors import VideoError
 
 
 def picture_streams(container: InputContainer) -> list[VideoStream]:

@@ -18,13 +18,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from r2t.extract.config import DEFAULT_MEMORY_BYTES
-from r2t.extract.video.container import StreamChoice, require_stream_choice
+from r2t.extract.video.choices import (
+    DEFAULT_MAX_HOURS,
+    DEFAULT_MEMORY_BYTES,
+    DecoderChoice,
+    StreamChoice,
+    require_decoder,
+    require_hours,
+    require_stream_choice,
+)
 from r2t.extract.video.cut import clips, require_clip_path
 from r2t.extract.video.decode_process import DecodeProcess, DecoderDeathError
 from r2t.extract.video.decoders import PYAV
-from r2t.extract.video.frames import Decoder, FrameBatch, handover_label, require_decoder
-from r2t.extract.video.probe import DEFAULT_MAX_HOURS, VideoLength, exact_rate, require_hours
+from r2t.extract.video.frames import FrameBatch, handover_label
+from r2t.extract.video.probe import VideoLength, exact_rate
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
 
 _Answer = TypeVar("_Answer", FrameBatch, VideoLength, float)
@@ -51,7 +58,7 @@ class DecodePool:
         num_workers: int = 1,
         *,
         size: int = 224,
-        decoder: Decoder = "auto",
+        decoder: DecoderChoice = "auto",
         window: int = 64,
         threads_per_worker: int = 1,
         timeout_seconds: float = 60.0,

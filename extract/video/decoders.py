@@ -12,7 +12,6 @@ patch up inside a picture it does not tell: PyAV does both.
 
 from __future__ import annotations
 
-import importlib.metadata
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -54,14 +53,6 @@ class FrameSampling(NamedTuple):
     size: int
     first_slot: int
     num_threads: int
-
-
-def decord_name() -> str | None:
-    """Return decord's name and version, or None where it is not installed."""
-    try:
-        return f"decord {importlib.metadata.version('decord')}"
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def pyav_pictures(

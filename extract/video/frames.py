@@ -16,27 +16,29 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from r2t.extract.video.container import StreamChoice
+from r2t.extract.video.choices import (
+    DEFAULT_MAX_HOURS,
+    DecoderChoice,
+    StreamChoice,
+    decord_name,
+    require_decoder,
+)
 from r2t.extract.video.decoders import (
     PYAV,
     DecordRefusal,
     FrameSampling,
     Picture,
-    decord_name,
     decord_pictures,
     pyav_pictures,
 )
-from r2t.extract.video.probe import DEFAULT_MAX_HOURS, VideoInfo, exact_rate, probe
+from r2t.extract.video.probe import VideoInfo, exact_rate, probe
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
 from r2t.store.json_lines import printable
 from r2t.store.video_names import VIDEO_SUFFIXES
-
-Decoder = Literal["auto", "decord", "pyav"]
 
 _MOST_NAMED = 10
 
@@ -156,20 +158,12 @@ def file_sha256(path: str | Path) -> str:
         raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def require_decoder(decoder: str) -> None:
-    """Raise `ConfigError` unless `decoder` is a known one that is installed."""
-    if decoder not in get_args(Decoder):
-        raise ConfigError(f"decoder = {decoder!r}: legal are {', '.join(get_args(Decoder))}")
-    if decoder == "decord" and decord_name() is None:
-        raise ConfigError("decoder = 'decord': it is not installed here; use 'auto' or 'pyav'")
-
-
 def stream_frames(  # noqa: PLR0913 - a parameter for each choice
     path: str | Path,
     fps: float | Fraction,
     *,
     size: int = 224,
-    decoder: Decoder = "auto",
+    decoder: DecoderChoice = "auto",
     window: int = 64,
     first_frame: int = 0,
     num_threads: int = 1,

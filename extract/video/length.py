@@ -16,7 +16,8 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from r2t.extract.video.container import StreamChoice, open_video
+from r2t.extract.video.choices import StreamChoice
+from r2t.extract.video.container import open_video
 from r2t.extract.video.timeline import Ending, Timeline, read_ending, read_timeline
 
 _ENDS_TOGETHER_SECONDS = Fraction(1, 10)  # sound frames and pictures are of unlike lengths

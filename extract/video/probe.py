@@ -20,18 +20,17 @@ from pathlib import Path
 import av
 from av.stream import Stream
 
-from r2t.extract.video.container import (
+from r2t.extract.video.choices import (
+    DEFAULT_MAX_HOURS,
     StreamChoice,
-    open_video,
-    picture_streams,
+    require_hours,
     require_stream_choice,
 )
+from r2t.extract.video.container import open_video, picture_streams
 from r2t.extract.video.length import find_length
 from r2t.extract.video.resize import Orientation
 from r2t.extract.video.timeline import RARE, Timeline, starts_anew
 from r2t.store.errors import ConfigError, VideoError
-
-DEFAULT_MAX_HOURS = 12.0
 
 logger = logging.getLogger(__name__)
 
@@ -194,12 +193,6 @@ def exact_rate(fps: float | Fraction) -> Fraction:
         raise ConfigError(f"fps = {fps}: give frames per second above 0")
     rate = Fraction(fps).limit_denominator(_RATE_DENOMINATOR)
     return rate or Fraction(fps)
-
-
-def require_hours(max_hours: float) -> None:
-    """Raise `ConfigError` for a limit that is none."""
-    if not max_hours > 0:
-        raise ConfigError(f"{max_hours = }: give hours above 0")
 
 
 def probe(

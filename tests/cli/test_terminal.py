@@ -111,7 +111,6 @@ def test_no_help_lists_choices_that_are_not_refused() -> None:
         ("Sampling", "r2t.train.data.sampling", "Sampling"),
         ("Evaluator", "r2t.train.run.config", "Evaluator"),
         ("TrainPrecision", "r2t.train.run.config", "Precision"),
-        ("Decoder", "r2t.extract.video.frames", "Decoder"),
     ],
 )
 def test_choices_are_those_of_the_library(choice: str, module: str, name: str) -> None:
@@ -121,11 +120,9 @@ def test_choices_are_those_of_the_library(choice: str, module: str, name: str) -
 
 def test_choices_that_the_library_has_no_type_for() -> None:
     from r2t.extract.clip.hardware import pick_precision
-    from r2t.extract.video.probe import DEFAULT_MAX_HOURS
     from r2t.train.data.video_cache import CacheKind
     from r2t.train.run.presets import PRESETS
 
-    assert options.DEFAULT_MAX_HOURS == DEFAULT_MAX_HOURS
     assert get_args(options.PresetName) == tuple(PRESETS)
     assert get_args(options.Cache) == ("none", *get_args(CacheKind))
     for name in get_args(options.ExtractPrecision):

@@ -19,11 +19,9 @@ from r2t.cli.commands.extract.inputs import (
 from r2t.cli.commands.extract.plan import show_plan
 from r2t.cli.commands.extract.report import extraction_json, show_extraction
 from r2t.cli.shared import (
-    DEFAULT_MAX_HOURS,
     INTERRUPTED,
     SOME_FAILED,
     AnnotationsBeside,
-    Decoder,
     Device,
     ExtractPrecision,
     FollowLinks,
@@ -43,6 +41,7 @@ from r2t.cli.shared import (
     progress_bar,
     say,
 )
+from r2t.extract.video import DEFAULT_MAX_HOURS, DEFAULT_MEMORY_BYTES, DecoderChoice
 from r2t.store.schema import StorageDtype
 from r2t.store.wording import counted
 
@@ -58,8 +57,6 @@ EXAMPLES = examples(
     "r2t extract --videos ./qvh --dask local:4",
     "r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors",
 )
-
-DECODER_BYTES = 4 * 10**9
 
 
 def extract(  # noqa: PLR0913 - a parameter for each option
@@ -105,11 +102,11 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = "float16",
     decoder: Annotated[
-        Decoder,
+        DecoderChoice,
         typer.Option(
             help="auto: decord where its seeking is exact, else pyav. pyav reads all of a file, "
             "and so notices damage between the sampled frames.",
-            **one_of(Decoder),
+            **one_of(DecoderChoice),
         ),
     ] = "auto",
     workers: Annotated[
@@ -142,7 +139,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             metavar="SIZE",
             show_default=False,
         ),
-    ] = DECODER_BYTES,
+    ] = DEFAULT_MEMORY_BYTES,
     max_hours: MaxHours = DEFAULT_MAX_HOURS,
     offline: Offline = False,
     retry_failed: Annotated[

@@ -20,8 +20,8 @@ import pytest
 from barcode_videos import SIDE, Recipe, read_barcode, write_audio, write_video
 
 from r2t.extract.video import decode_process
+from r2t.extract.video.choices import decord_name
 from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.decoders import decord_name
 from r2t.extract.video.frames import FrameBatch, stream_frames
 from r2t.store.errors import ConfigError, R2TError, VideoError
 

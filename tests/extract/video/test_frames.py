@@ -24,9 +24,9 @@ from barcode_videos import (
 )
 from PIL import Image
 
-from r2t.extract.video import frames
-from r2t.extract.video.container import StreamChoice
-from r2t.extract.video.decoders import DecordRefusal, decord_name
+from r2t.extract.video import choices, frames
+from r2t.extract.video.choices import DecoderChoice, StreamChoice, decord_name
+from r2t.extract.video.decoders import DecordRefusal
 from r2t.extract.video.frames import FrameBatch, file_sha256, find_videos, stream_frames
 from r2t.extract.video.probe import exact_rate, probe
 from r2t.extract.video.resize import Orientation, resize_and_crop
@@ -104,7 +104,7 @@ def expected_frames(relative: list[Fraction], num_slots: int, fps: Fraction) -> 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_frame_is_the_one_the_rule_names(
-    video: dict[str, Path], name: str, decoder: frames.Decoder, fps: float
+    video: dict[str, Path], name: str, decoder: DecoderChoice, fps: float
 ) -> None:
     recipe, suits_decord = RECIPES[name]
     batches = list(stream_frames(video[name], fps, size=SIDE, decoder=decoder, window=4))
@@ -154,7 +154,7 @@ def test_decord_alone_refuses_what_it_would_get_wrong(video: dict[str, Path], na
 def test_of_two_streams_the_one_that_was_asked_for_is_taken(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    decoder: frames.Decoder,
+    decoder: DecoderChoice,
     suffix: str,
     default: int,
     choice: StreamChoice,
@@ -231,7 +231,7 @@ def test_rates_are_the_fractions_people_mean() -> None:
 
 
 class TestBadFiles:
-    def reason(self, path: Path, decoder: frames.Decoder = "auto") -> str:
+    def reason(self, path: Path, decoder: DecoderChoice = "auto") -> str:
         with pytest.raises(VideoError) as caught:
             list(stream_frames(path, 1, decoder=decoder))
         assert str(path) in str(caught.value)
@@ -250,7 +250,7 @@ class TestBadFiles:
         assert "no video stream" in self.reason(write_audio(tmp_path / "cover.mp4", cover=True))
 
     @pytest.mark.parametrize("decoder", ["auto", "pyav"])
-    def test_truncation(self, tmp_path: Path, decoder: frames.Decoder) -> None:
+    def test_truncation(self, tmp_path: Path, decoder: DecoderChoice) -> None:
         faststart = Recipe(container_options={"movflags": "faststart"})
         path = write_video(tmp_path / "cut", faststart)
         os.truncate(path, path.stat().st_size // 2)
@@ -267,7 +267,7 @@ class TestBadFiles:
 
     @pytest.mark.parametrize("decoder", ["auto", "pyav"])
     def test_corruption_never_means_fewer_frames(
-        self, tmp_path: Path, decoder: frames.Decoder
+        self, tmp_path: Path, decoder: DecoderChoice
     ) -> None:
         path = write_video(tmp_path / "noise", Recipe(suffix=".mkv"))
         content = bytearray(path.read_bytes())
@@ -392,10 +392,11 @@ def test_a_batch_is_checked() -> None:
 
 def test_settings_are_checked(video: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="legal are auto, decord, pyav"):
-        frames.require_decoder("ffmpeg")
+        choices.require_decoder("ffmpeg")
     with pytest.raises(ConfigError, match="at least 1"):
         next(stream_frames(video["constant"], 1, window=0))
-    monkeypatch.setattr(frames, "decord_name", lambda: None)
+    for module in (choices, frames):
+        monkeypatch.setattr(module, "decord_name", lambda: None)
     with pytest.raises(ConfigError, match="not installed"):
         next(stream_frames(video["constant"], 1, decoder="decord"))
     assert next(stream_frames(video["constant"], 1)).decoder.startswith("pyav")

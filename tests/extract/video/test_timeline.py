@@ -22,8 +22,9 @@ from barcode_videos import (
     write_video,
 )
 
+from r2t.extract.video.choices import DecoderChoice
 from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.frames import Decoder, stream_frames
+from r2t.extract.video.frames import stream_frames
 from r2t.extract.video.probe import measure, probe
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
 
@@ -35,7 +36,7 @@ MIDDLE_FIFTHS = [2, 7, 12, 17]
 JUMPING = tuple(seconds + (20_000 if seconds >= 2 else 0) for seconds in SECONDS)
 
 
-def sampled(path: Path, fps: float = 1, decoder: Decoder = "auto") -> list[int]:
+def sampled(path: Path, fps: float = 1, decoder: DecoderChoice = "auto") -> list[int]:
     """Return which frames are sampled, and hold `measure` to their number."""
     batches = list(stream_frames(path, fps, size=SIDE, decoder=decoder))
     frames = [read_barcode(picture) for batch in batches for picture in batch.pixels]
@@ -47,7 +48,7 @@ class TestDuration:
     @pytest.mark.parametrize("decoder", ["auto", "pyav"])
     @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".flv", ".ts"])
     def test_pictures_that_start_after_the_sound_are_all_read(
-        self, tmp_path: Path, suffix: str, decoder: Decoder
+        self, tmp_path: Path, suffix: str, decoder: DecoderChoice
     ) -> None:
         late = tuple(3 + seconds for seconds in FIFTHS)
         path = write_video(tmp_path / "late", Recipe(suffix, times=late, sound_seconds=7))
@@ -59,7 +60,7 @@ class TestDuration:
         assert sampled(path) == MIDDLE_FIFTHS
 
     @pytest.mark.parametrize("decoder", ["auto", "pyav"])
-    def test_a_table_that_states_too_little(self, tmp_path: Path, decoder: Decoder) -> None:
+    def test_a_table_that_states_too_little(self, tmp_path: Path, decoder: DecoderChoice) -> None:
         path = write_video(tmp_path / "brief", Recipe(times=SECONDS))
         patched(path, b"mdhd", 16, struct.pack(">I", CLOCK))
         assert sampled(path, decoder=decoder) == MIDDLES
@@ -140,7 +141,7 @@ class TestClock:
 
     @pytest.mark.parametrize("decoder", ["auto", "pyav"])
     def test_time_that_goes_back_elsewhere_is_refused(
-        self, tmp_path: Path, decoder: Decoder
+        self, tmp_path: Path, decoder: DecoderChoice
     ) -> None:
         path = twice(write_video(tmp_path / "a", Recipe(".mkv", times=SECONDS)))
         with pytest.raises(VideoError, match=r"back from 3\.9\d\d s to 0\.000 s: two recordings"):
@@ -315,7 +316,7 @@ SAMPLED = {
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize("name", SAMPLED)
 def test_uncommon_files_give_the_frames_that_the_rule_names(
-    tmp_path: Path, name: str, decoder: Decoder
+    tmp_path: Path, name: str, decoder: DecoderChoice
 ) -> None:
     make, expected = SAMPLED[name]
     assert sampled(make(tmp_path), decoder=decoder) == expected
