@@ -1,4 +1,4 @@
-"""Which processor a model runs on, and how exactly that computes."""
+"""Which processor the trained model runs on, and how exactly that computes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def pick_device(name: str) -> torch.device:
 
 
 def set_arithmetic(precision: str = "float32") -> None:
-    """Let GPUs compute in full what they are asked for, and the same bits every time.
+    """Make GPUs compute in the precision asked for, and the same bits every time.
 
-    Otherwise torch computes float32 convolutions in TF32, adds up products of half precision in
-    half precision, and may choose other algorithms in every process. It holds for all of this
-    process; a CPU does so by itself.
+    By default torch computes float32 convolutions in TF32, sums products of half precision in half
+    precision, and may choose other algorithms in every process. The setting holds for the whole
+    process; a CPU needs none.
     """
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = tf32

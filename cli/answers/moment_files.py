@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from r2t.extract.video import DecodePool
     from r2t.train.model import Grounding
 
-Span = tuple[float, float]
-
 
 def best_moments(grounding: Grounding, top: int) -> list[tuple[float, float, float]]:
     """Return start, end and score of the best moments, without those that have no length."""

@@ -42,7 +42,7 @@ from r2t.store.wording import counted
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.store.schema import QueryFeatures
-    from r2t.train.grounding import Answer, Grounder, PresenceRule, WindowPlan
+    from r2t.train.grounding import Grounder, PresenceRule, VideoAnswer, WindowPlan
 
 EXAMPLES = examples(
     'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"',
@@ -135,12 +135,12 @@ def _best_answers(
     top: int,
     batch_size: int,
     plan: WindowPlan,
-) -> tuple[list[Answer], list[Answer]]:
+) -> tuple[list[VideoAnswer], list[VideoAnswer]]:
     """Return the best answers, best first, and the failures; others are forgotten as they come."""
     from r2t.train.grounding import search_store
 
-    best: list[tuple[float, str, Answer]] = []
-    failed: list[Answer] = []
+    best: list[tuple[float, str, VideoAnswer]] = []
+    failed: list[VideoAnswer] = []
     with progress_bar("videos", len(store)) as show_done:
         found = search_store(grounder, store, query, batch_size=batch_size, plan=plan)
         for done, answer in enumerate(found, start=1):
@@ -154,7 +154,7 @@ def _best_answers(
     return [answer for _, _, answer in sorted(best, reverse=True)], failed
 
 
-def _json(answer: Answer, num_moments: int, rule: PresenceRule | None) -> dict[str, Any]:
+def _json(answer: VideoAnswer, num_moments: int, rule: PresenceRule | None) -> dict[str, Any]:
     assert answer.grounding is not None
     return {
         "video": answer.video_id,
@@ -169,14 +169,14 @@ def _json(answer: Answer, num_moments: int, rule: PresenceRule | None) -> dict[s
     }
 
 
-def peak_seconds(answer: Answer) -> float:
+def peak_seconds(answer: VideoAnswer) -> float:
     """Return where the saliency is highest: the middle of that frame's slot."""
     assert answer.grounding is not None
     return (int(answer.grounding.saliency.argmax()) + 0.5) / answer.grounding.frame_rate_fps
 
 
 def _table(
-    best: Sequence[Answer], query: str, num_moments: int, rule: PresenceRule | None
+    best: Sequence[VideoAnswer], query: str, num_moments: int, rule: PresenceRule | None
 ) -> Table:
     table = Table(title=Text(query, style="bold"), title_justify="left")
     for name in ("", "score"):

@@ -23,9 +23,9 @@ from r2t.extract.clip.hardware import (
     AUTO,
     autocast,
     fitting_batch_size,
-    pick_device,
+    pick_clip_device,
     pick_precision,
-    set_arithmetic,
+    set_clip_arithmetic,
     shrink_weights,
 )
 from r2t.extract.clip.one_pass import open_one_pass
@@ -135,9 +135,9 @@ class FrozenClip:
         """
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch size {batch_size}: must be at least 1")
-        target = pick_device(device)
+        target = pick_clip_device(device)
         precision = pick_precision(precision, target)
-        set_arithmetic(precision)
+        set_clip_arithmetic(precision)
         source = find_model(name)
         weights = find_weights(source, pretrained)
         towers = build_towers(source, weights.settings)

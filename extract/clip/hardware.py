@@ -1,4 +1,8 @@
-"""What the model runs on: the device, its arithmetic, and how many frames it takes at a time."""
+"""What CLIP runs on: the device, its arithmetic, and how many frames it takes at a time.
+
+The device and the arithmetic of the trained model are chosen in `r2t.train.devices`: extract and
+train share no module that knows torch, since neither may need the other.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +25,8 @@ _CPU_FRAMES, _GPU_FRAMES = 16, 128
 _SHARE = 0.5  # of the free memory that one batch may take
 
 
-def pick_device(device: str | torch.device | None) -> torch.device:
-    """Return a device that works here; None takes a GPU if there is one."""
+def pick_clip_device(device: str | torch.device | None) -> torch.device:
+    """Return a device that CLIP can run on here; None takes a GPU if there is one."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -51,11 +55,11 @@ def pick_precision(precision: str, device: torch.device) -> str:
     return chosen
 
 
-def set_arithmetic(precision: str) -> None:
-    """Let GPUs compute in full what they are asked for, and the same bits every time.
+def set_clip_arithmetic(precision: str) -> None:
+    """Make GPUs compute CLIP in the precision asked for, and the same bits every time.
 
-    Otherwise torch computes the patch embedding of float32 in TF32, and adds up products of half
-    precision in half precision. It holds for all of this process; a CPU does so by itself.
+    By default torch computes the patch embedding of float32 in TF32, and sums products of half
+    precision in half precision. The setting holds for the whole process; a CPU needs none.
     """
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

@@ -14,9 +14,9 @@ from jaxtyping import Float16
 from r2t.extract.clip.hardware import (
     AUTO,
     autocast,
-    pick_device,
+    pick_clip_device,
     pick_precision,
-    set_arithmetic,
+    set_clip_arithmetic,
     shrink_weights,
 )
 from r2t.extract.clip.towers import Towers, build_towers, text_states
@@ -84,9 +84,9 @@ class QueryEncoder:
 
         The vision tower is read to prove that the weights are the right ones, and let go.
         """
-        target = pick_device(device)
+        target = pick_clip_device(device)
         precision = pick_precision(AUTO, target)
-        set_arithmetic(precision)
+        set_clip_arithmetic(precision)
         source = find_model(name)
         weights = find_weights(source, pretrained)
         towers = build_towers(source, weights.settings)

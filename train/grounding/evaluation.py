@@ -18,7 +18,7 @@ from r2t.train.run import Evaluator
 
 
 @dataclass(frozen=True)
-class Result:
+class Evaluation:
     """Scores of a model.
 
     `metrics` is the official table; `summary` its figures that exist, flat; `score` the one that
@@ -33,7 +33,7 @@ class Result:
 
 def evaluate_groundings(
     groundings: Mapping[str, Grounding], annotations: Sequence[Annotation], evaluator: Evaluator
-) -> Result:
+) -> Evaluation:
     """Score groundings, given by query id."""
     unlabelled = [a for a in annotations if not len(a.moments) and a.saliency is None]
     if unlabelled:
@@ -49,7 +49,7 @@ def evaluate_groundings(
     leading = next(
         name for name in ("MR-full-mAP", "mAP", "HL-min-VeryGood-mAP") if name in summary
     )
-    return Result(metrics, summary, summary[leading], rows)
+    return Evaluation(metrics, summary, summary[leading], rows)
 
 
 def submission_rows(

@@ -33,7 +33,7 @@ from r2t.train.model import Grounding, decode_predictions
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class VideoAnswer:
     """What one video answers: a grounding and the score that ranks it, or why there is none."""
 
     video_id: str
@@ -49,7 +49,7 @@ def search_store(
     *,
     batch_size: int = 16,
     plan: WindowPlan | None = None,
-) -> Iterator[Answer]:
+) -> Iterator[VideoAnswer]:
     """Yield every video's answer as it is found; at most three batches are in memory.
 
     Videos of like length share a batch; those longer than the windows of `plan`, by default the
@@ -66,9 +66,9 @@ def search_store(
             source = stored_video(store, video_id)
             (grounding,) = ground_source(grounder, source, [query], plan=plan)
         except R2TError as error:
-            yield Answer(video_id, None, 0.0, error)
+            yield VideoAnswer(video_id, None, 0.0, error)
         else:
-            yield Answer(video_id, grounding, presence_score(grounding))
+            yield VideoAnswer(video_id, grounding, presence_score(grounding))
 
 
 def _ask_whole(
@@ -77,7 +77,7 @@ def _ask_whole(
     rows: Sequence[Row],
     query: QueryFeatures,
     batch_size: int,
-) -> Iterator[Answer]:
+) -> Iterator[VideoAnswer]:
     """Ask videos that are short enough in batches, which are read ahead."""
     reading, frame_bytes = Reading(device=grounder.device), store.spec.frame_bytes()
     most_frames = int(reading.buffer_gb * 1e9 / (reading.prefetch + 1) / frame_bytes)
@@ -94,9 +94,9 @@ def _ask_whole(
         groundings = decode_predictions(predictions, batch, grounder.config.decoding)
         for row, grounding in zip(load.rows, groundings, strict=True):
             if row.video_id in load.failures:
-                yield Answer(row.video_id, None, 0.0, load.failures[row.video_id])
+                yield VideoAnswer(row.video_id, None, 0.0, load.failures[row.video_id])
             else:
-                yield Answer(row.video_id, grounding, presence_score(grounding))
+                yield VideoAnswer(row.video_id, grounding, presence_score(grounding))
 
 
 def batches_of(rows: Sequence[Row], batch_size: int, most_frames: int) -> Iterator[list[Row]]:

@@ -148,7 +148,7 @@ def test_a_gpu_computes_in_full_what_it_is_asked_for(
     torch.backends.cudnn.allow_tf32 = True
     QueryEncoder.load(str(clip_folder), None, (1,), device="cpu")
     assert inexact() == exact
-    hardware.set_arithmetic("tf32")
+    hardware.set_clip_arithmetic("tf32")
     assert inexact() == [True, True, *exact[2:]]
     assert hardware.pick_precision("tf32", torch.device("cuda")) == "tf32"
     with pytest.raises(ConfigError, match="'tf32' needs an NVIDIA GPU, the device is cpu"):
