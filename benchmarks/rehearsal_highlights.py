@@ -13,7 +13,7 @@ from typing import Any
 from rehearsal_files import HALF, Held, Miniature, Query, choose, num_frames, read_json, seconds_of
 from rehearsal_samples import read_mat, write_json, write_mat
 
-from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS, Membership
+from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS, Membership, split_of
 
 UNLISTED = "in no split of the dataset (left out)"
 
@@ -44,18 +44,16 @@ def youtube(annotations: Path, out: Path, num_videos: int) -> Miniature:
         lambda video: records[video]["fps"] < 10,
         lambda video: len(records[video]["match"]) < 5,
     ]
-    listed = list(_listed(YOUTUBE_HIGHLIGHTS, records, num_videos, oddities))
+    listed = list(_listed(YOUTUBE_HIGHLIGHTS_SPLITS, records, num_videos, oddities))
     queries = [Query(video, video, split, domain) for domain, split, video in listed]
-    names = {
-        video for of_split in YOUTUBE_HIGHLIGHTS.values() for s in of_split.values() for video in s
-    }
+    names = split_of(YOUTUBE_HIGHLIGHTS_SPLITS)
     others = [video for video in records if video not in names][:2]
     queries += [Query(video, video, "", "", UNLISTED) for video in others]
     chosen = {each.video: records[each.video] for each in queries}
     for folder in (out, out / "data/youtube"):
         write_json(folder / "youtube_anno.json", chosen)
     held = Held({video: len(record["match"]) for video, record in chosen.items()}, queries)
-    domains = tuple(YOUTUBE_HIGHLIGHTS)
+    domains = tuple(YOUTUBE_HIGHLIGHTS_SPLITS)
     seconds = _highlight_seconds(chosen)
     return Miniature("youtube", ("youtube",), "youtube", seconds, held, held, domains)
 
@@ -74,7 +72,7 @@ def tvsum(annotations: Path, out: Path, num_videos: int) -> Miniature:
         lambda video: not records[video]["title"].isascii(),
         lambda video: "," in records[video]["title"],
     ]
-    listed = list(_listed(TVSUM, records, num_videos, oddities))
+    listed = list(_listed(TVSUM_SPLITS, records, num_videos, oddities))
     queries = [Query(video, video, split, domain) for domain, split, video in listed]
     chosen = {each.video: records[each.video] for each in queries}
     for folder in (out, out / "data/tvsum"):
@@ -86,5 +84,5 @@ def tvsum(annotations: Path, out: Path, num_videos: int) -> Miniature:
     seconds = _highlight_seconds(chosen)
     frames = {Path(name).stem: num_frames(each, HALF) for name, each in seconds.items()}
     held = Held(frames, queries)
-    domains = tuple(TVSUM)
+    domains = tuple(TVSUM_SPLITS)
     return Miniature("tvsum", ("tvsum",), "tvsum", seconds, held, held, domains)

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS, Membership
+from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS, Membership
 
 TACOS_FPS = 29.4
 TVSUM_FPS = 25.0
@@ -179,7 +179,7 @@ def _write_youtube(folder: Path) -> None:
     """A title is a blank, others have blanks around them; a video is in no list; rates differ."""
     titles = [" ", "Gymnastics ", "      GOPR0417.MP4", "What is that? — Skatepark"]
     found: dict[str, Any] = {}
-    for number, (domain, video_id) in enumerate(_listed(YOUTUBE_HIGHLIGHTS, 2)):
+    for number, (domain, video_id) in enumerate(_listed(YOUTUBE_HIGHLIGHTS_SPLITS, 2)):
         found[video_id] = _youtube_record(domain, titles[number % len(titles)], 4 + number % 5)
     found["VBynuRQspG4"] = _youtube_record("skiing", "in no list", 6)
     write_json(folder / "youtube_anno.json", found)
@@ -201,7 +201,7 @@ def _write_tvsum(folder: Path) -> None:
     random = np.random.default_rng(0)
     found: dict[str, Any] = {}
     videos: list[dict[str, Any]] = []
-    for number, (domain, video_id) in enumerate(_listed(TVSUM, 2)):
+    for number, (domain, video_id) in enumerate(_listed(TVSUM_SPLITS, 2)):
         num_frames = 500 + 37 * number
         scores = random.integers(1, 6, (20, num_frames)).astype(float)
         middle = ((2 * np.arange(int(num_frames / TVSUM_FPS / 2)) + 1) * TVSUM_FPS).astype(int)

@@ -22,8 +22,8 @@ import numpy as np
 
 from r2t.cli.commands.demo import steps as demo_steps
 from r2t.cli.commands.demo.first import shipped_run
-from r2t.cli.commands.demo.report import as_json
-from r2t.cli.commands.demo.scores import compare, score_model
+from r2t.cli.commands.demo.report import scores_as_json
+from r2t.cli.commands.demo.scores import compare_methods, score_model
 from r2t.extract.demo.world import read_kinds
 from r2t.store.files import write_whole
 from r2t.train.run.checkpoint import RunFolder
@@ -44,7 +44,7 @@ def main() -> None:
     run = demo_steps.run_folder(options.out, size, options.seed)
     grounder = demo_steps.train_model(store, run, epochs=size.epochs, seed=options.seed)
     scores = score_model(grounder, store, np.random.default_rng(options.seed))
-    found = as_json(compare([scores], read_kinds(folder / "test.jsonl")))
+    found = scores_as_json(compare_methods([scores], read_kinds(folder / "test.jsonl")))
     ship(run, options.to, {"seed": options.seed, "epochs": size.epochs, **found})
 
 

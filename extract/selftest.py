@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from r2t.extract.demo import FRAME_RATE_FPS, SIDE, Painter, tell, write_video
+from r2t.extract.demo import SIDE, VIDEO_FRAME_RATE_FPS, Painter, make_story, write_video
 from r2t.extract.video import DecodePool, DecoderChoice
 from r2t.store.errors import VideoError
 
@@ -26,7 +26,7 @@ def check_decoder(decoder: DecoderChoice) -> str:
     Raises `VideoError` where it crashes, hangs or returns other pictures than were painted, and
     `ConfigError` where it is not installed.
     """
-    scene = tell("test", 0, 0).scene
+    scene = make_story("test", 0, 0).scene
     paint = Painter(scene)
     with tempfile.TemporaryDirectory(prefix="r2t-selftest-") as folder:
         path = Path(folder) / "film.mp4"
@@ -39,8 +39,8 @@ def check_decoder(decoder: DecoderChoice) -> str:
             f"{decoder}: {len(pixels)} frames of {scene.duration_seconds} were decoded"
         )
     for slot, picture in enumerate(pixels):
-        source = math.ceil((slot + 0.5) / _RATE_FPS * FRAME_RATE_FPS) - 1
-        painted = paint(source / FRAME_RATE_FPS).transpose(2, 0, 1)
+        source = math.ceil((slot + 0.5) / _RATE_FPS * VIDEO_FRAME_RATE_FPS) - 1
+        painted = paint(source / VIDEO_FRAME_RATE_FPS).transpose(2, 0, 1)
         error = float(np.abs(picture.astype(np.float64) - painted).mean())
         if error > MAX_MEAN_ERROR:
             raise VideoError(f"{decoder}: frame {slot} is {error:.1f} of 255 off what was painted")

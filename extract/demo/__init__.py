@@ -8,6 +8,7 @@ from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from r2t.extract.demo.baselines import (
+        ScoredMoments as ScoredMoments,
         SimilarityRule as SimilarityRule,
         choose_similarity_rule as choose_similarity_rule,
         random_moments as random_moments,
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from r2t.extract.demo.render import Painter as Painter
     from r2t.extract.demo.scene import SIDE as SIDE
     from r2t.extract.demo.world import (
-        FRAME_RATE_FPS as FRAME_RATE_FPS,
+        VIDEO_FRAME_RATE_FPS as VIDEO_FRAME_RATE_FPS,
         Level as Level,
+        make_story as make_story,
         make_world as make_world,
         read_kinds as read_kinds,
-        tell as tell,
         write_video as write_video,
     )
 else:

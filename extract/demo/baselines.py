@@ -17,16 +17,18 @@ from numpy.random import Generator
 
 from r2t.store.errors import ConfigError
 
-Moments = Float[ndarray, "moments 3"]
+ScoredMoments = Float[ndarray, "moments 3"]
 Rank = Literal["mean", "peak"]
 
 
-def whole_video(duration_seconds: float) -> Moments:
+def whole_video(duration_seconds: float) -> ScoredMoments:
     """Answer every query with the whole video."""
     return np.array([[0.0, duration_seconds, 1.0]])
 
 
-def random_moments(rng: Generator, duration_seconds: float, *, num_moments: int = 10) -> Moments:
+def random_moments(
+    rng: Generator, duration_seconds: float, *, num_moments: int = 10
+) -> ScoredMoments:
     """Draw moments whose ends are uniform over the video."""
     ends = np.sort(rng.uniform(0, duration_seconds, (num_moments, 2)), axis=1)
     scores = np.sort(rng.random(num_moments))[::-1]
@@ -54,7 +56,7 @@ class SimilarityRule:
 
     def __call__(
         self, similarity: Float[ndarray, " frames"], frame_rate_fps: float, duration_seconds: float
-    ) -> Moments:
+    ) -> ScoredMoments:
         """Return moments; frame i covers the seconds [i, i + 1) / frame_rate_fps."""
         curve = _scaled(_smoothed(similarity.astype(np.float64), self.smooth))
         if self.level is not None:

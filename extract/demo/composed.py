@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from r2t.extract.demo.scene import COLOURS, SHAPES, Colour, Scene, Shape, Stream
 from r2t.extract.demo.sentences import (
     Description,
-    Kind,
-    Query,
+    MomentLimits,
+    SceneQuery,
+    SentenceKind,
     adds_something,
     candidates,
     draw_queries,
@@ -26,7 +27,7 @@ from r2t.extract.demo.sentences import (
 )
 
 # Actions and pairs lead: a single frame does not show the former, a single shape not the latter.
-KIND_SHARES: dict[Kind, float] = {
+COMPOSED_KIND_SHARES: dict[SentenceKind, float] = {
     "action": 0.38,
     "joint": 0.26,
     "place": 0.10,
@@ -35,9 +36,10 @@ KIND_SHARES: dict[Kind, float] = {
     "presence": 0.06,
     "attribute": 0.04,
 }
-QUERIES_PER_VIDEO = 6
-MOST_MOMENTS = 5
-SHORTEST_SECONDS, LONGEST_SECONDS, MOST_SECONDS = 2, 18, 24
+COMPOSED_QUERIES_PER_VIDEO = 6
+COMPOSED_LIMITS = MomentLimits(
+    most_moments=5, shortest_seconds=2, longest_seconds=18, total_seconds=24
+)
 PAIRS_TRIED = 60
 NUMBERS = {1: "is one shape", 2: "are two shapes", 3: "are three shapes", 4: "are four shapes"}
 
@@ -46,9 +48,9 @@ HELD_OUT: frozenset[tuple[Colour, Shape]] = frozenset(
 )
 
 
-def ask_composed(scene: Scene, rng: Generator, split: Stream) -> list[Query]:
+def ask_composed(scene: Scene, rng: Generator, split: Stream) -> list[SceneQuery]:
     """Draw the queries of a scene: as many kinds as it offers, each sentence once."""
-    pools: dict[Kind, list[Query]] = {kind: [] for kind in KIND_SHARES}
+    pools: dict[SentenceKind, list[SceneQuery]] = {kind: [] for kind in COMPOSED_KIND_SHARES}
     known: list[tuple[Description, NDArray[np.float64]]] = []
     for description in candidates(scene):
         if split != "test" and is_held_out(description):
@@ -60,7 +62,7 @@ def ask_composed(scene: Scene, rng: Generator, split: Stream) -> list[Query]:
         if adds_something(scene, description, seconds):
             sentence = description.sentence(variant=int(rng.integers(2)))
             novel = is_held_out(description)
-            _offer(pools, Query(sentence, description.kind, runs(seconds > 0), seconds, novel))
+            _offer(pools, SceneQuery(sentence, description.kind, runs(seconds > 0), seconds, novel))
     for _ in range(PAIRS_TRIED if len(known) > 1 else 0):
         first, second = (known[place] for place in rng.choice(len(known), 2, replace=False))
         query = _joint(first, second)
@@ -68,8 +70,8 @@ def ask_composed(scene: Scene, rng: Generator, split: Stream) -> list[Query]:
             _offer(pools, query)
     for number, phrase in NUMBERS.items():
         shown = np.array([len(second) == number for second in scene.seconds])
-        _offer(pools, Query(f"there {phrase}", "scene", runs(shown), shown.astype(np.float64)))
-    return draw_queries(pools, KIND_SHARES, QUERIES_PER_VIDEO, rng)
+        _offer(pools, SceneQuery(f"there {phrase}", "scene", runs(shown), shown.astype(np.float64)))
+    return draw_queries(pools, COMPOSED_KIND_SHARES, COMPOSED_QUERIES_PER_VIDEO, rng)
 
 
 def is_held_out(description: Description) -> bool:
@@ -79,7 +81,7 @@ def is_held_out(description: Description) -> bool:
 
 def _joint(
     first: tuple[Description, NDArray[np.float64]], second: tuple[Description, NDArray[np.float64]]
-) -> Query | None:
+) -> SceneQuery | None:
     """Return what two shapes do at once, unless one of the two tells it all."""
     (one, one_seconds), (other, other_seconds) = first, second
     looks = [replace(each, size=None, place=None, verb=None) for each in (one, other)]
@@ -90,18 +92,12 @@ def _joint(
         return None
     sentence = f"{one.sentence(variant=1)} as {other.sentence(variant=1)}"
     novel = is_held_out(one) or is_held_out(other)
-    return Query(sentence, "joint", runs(both > 0), both, novel)
+    return SceneQuery(sentence, "joint", runs(both > 0), both, novel)
 
 
-def _offer(pools: dict[Kind, list[Query]], query: Query) -> None:
+def _offer(pools: dict[SentenceKind, list[SceneQuery]], query: SceneQuery) -> None:
     """Add a query if its moments can be asked for and its sentence is new."""
-    lengths = query.moments[:, 1] - query.moments[:, 0]
-    askable = (
-        1 <= len(lengths) <= MOST_MOMENTS
-        and float(lengths.min()) >= SHORTEST_SECONDS
-        and float(lengths.max()) <= LONGEST_SECONDS
-        and float(lengths.sum()) <= MOST_SECONDS
-    )
     pool = pools[query.kind]
-    if askable and query.sentence not in {other.sentence for other in pool}:
+    known = {other.sentence for other in pool}
+    if COMPOSED_LIMITS.allow(query.moments) and query.sentence not in known:
         pool.append(query)

@@ -26,18 +26,46 @@ from r2t.extract.demo.scene import (
     Verb,
 )
 
-Kind = Literal["presence", "attribute", "size", "place", "action", "joint", "scene"]
+SentenceKind = Literal["presence", "attribute", "size", "place", "action", "joint", "scene"]
 
 # How often each kind is asked. Actions lead: a single frame does not show them.
-KIND_SHARES: dict[Kind, float] = {
+PLAIN_KIND_SHARES: dict[SentenceKind, float] = {
     "action": 0.60,
     "place": 0.16,
     "presence": 0.10,
     "size": 0.10,
     "attribute": 0.04,
 }
-QUERIES_PER_VIDEO = 5
-SHORTEST_SECONDS, LONGEST_SECONDS, MOST_SECONDS = 3, 18, 20
+PLAIN_QUERIES_PER_VIDEO = 5
+
+
+@dataclass(frozen=True)
+class MomentLimits:
+    """Which moments a sentence may have for it to be asked; each kind of world has its own.
+
+    A moment lasts from `shortest_seconds` to `longest_seconds`, all of a sentence's together at
+    most `total_seconds`.
+    """
+
+    most_moments: int
+    shortest_seconds: int
+    longest_seconds: int
+    total_seconds: int
+
+    def allow(self, moments: NDArray[np.float64]) -> bool:
+        """Whether a sentence that is true of these moments, float64 [n, 2], may be asked."""
+        lengths = moments[:, 1] - moments[:, 0]
+        return (
+            1 <= len(lengths) <= self.most_moments
+            and float(lengths.min()) >= self.shortest_seconds
+            and float(lengths.max()) <= self.longest_seconds
+            and float(lengths.sum()) <= self.total_seconds
+        )
+
+
+PLAIN_LIMITS = MomentLimits(
+    most_moments=3, shortest_seconds=3, longest_seconds=18, total_seconds=20
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +89,7 @@ class Description:
         )
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> SentenceKind:
         if self.verb:
             return "action"
         if self.place:
@@ -83,7 +111,7 @@ class Description:
 
 
 @dataclass(frozen=True, eq=False)
-class Query:
+class SceneQuery:
     """A sentence with its truth, second by second.
 
     `moments` is float64 [n, 2] in seconds. `prominence` float64 [seconds] is 0 outside the moments
@@ -91,7 +119,7 @@ class Query:
     """
 
     sentence: str
-    kind: Kind
+    kind: SentenceKind
     moments: NDArray[np.float64]
     prominence: NDArray[np.float64]
     novel: bool = False
@@ -127,25 +155,28 @@ def candidates(scene: Scene) -> list[Description]:
     return list(found)
 
 
-def ask(scene: Scene, rng: Generator) -> list[Query]:
+def ask(scene: Scene, rng: Generator) -> list[SceneQuery]:
     """Draw the queries of a scene: as many kinds as it offers, each sentence once."""
-    pools: dict[Kind, list[Query]] = {kind: [] for kind in KIND_SHARES}
+    pools: dict[SentenceKind, list[SceneQuery]] = {kind: [] for kind in PLAIN_KIND_SHARES}
     for description in candidates(scene):
         seconds = prominence(scene, description)
         moments = runs(seconds > 0)
-        if _askable(moments) and adds_something(scene, description, seconds):
+        if PLAIN_LIMITS.allow(moments) and adds_something(scene, description, seconds):
             sentence = description.sentence(variant=int(rng.integers(2)))
-            pools[description.kind].append(Query(sentence, description.kind, moments, seconds))
-    return draw_queries(pools, KIND_SHARES, QUERIES_PER_VIDEO, rng)
+            pools[description.kind].append(SceneQuery(sentence, description.kind, moments, seconds))
+    return draw_queries(pools, PLAIN_KIND_SHARES, PLAIN_QUERIES_PER_VIDEO, rng)
 
 
 def draw_queries(
-    pools: Mapping[Kind, list[Query]], kind_shares: Mapping[Kind, float], most: int, rng: Generator
-) -> list[Query]:
+    pools: Mapping[SentenceKind, list[SceneQuery]],
+    kind_shares: Mapping[SentenceKind, float],
+    most: int,
+    rng: Generator,
+) -> list[SceneQuery]:
     """Take queries out of the pools of their kinds, each kind as often as its share says."""
-    chosen: list[Query] = []
+    chosen: list[SceneQuery] = []
     while len(chosen) < most:
-        kinds: list[Kind] = [kind for kind in pools if pools[kind]]
+        kinds: list[SentenceKind] = [kind for kind in pools if pools[kind]]
         if not kinds:
             break
         shares = np.array([kind_shares[kind] for kind in kinds])
@@ -162,17 +193,7 @@ def adds_something(scene: Scene, description: Description, seconds: NDArray[np.f
     return not np.array_equal(seconds > 0, prominence(scene, look) > 0)
 
 
-def _askable(moments: NDArray[np.float64]) -> bool:
-    lengths = moments[:, 1] - moments[:, 0]
-    return (
-        1 <= len(lengths) <= 3
-        and float(lengths.min()) >= SHORTEST_SECONDS
-        and float(lengths.max()) <= LONGEST_SECONDS
-        and float(lengths.sum()) <= MOST_SECONDS
-    )
-
-
-def clip_scores(query: Query, clip_seconds: int) -> NDArray[np.int64]:
+def clip_scores(query: SceneQuery, clip_seconds: int) -> NDArray[np.int64]:
     """Return the saliency 0…4 of every clip: how much of it the moment fills, and how largely."""
     clips = query.prominence.reshape(-1, clip_seconds).mean(axis=1)
     return np.rint(4 * clips).astype(np.int64)

@@ -33,7 +33,7 @@ from r2t.extract.demo.scene import (
 )
 
 Cell = tuple[int, int]  # column from the left, row from the top
-Plan = list[tuple[Verb | None, int]]  # what a visit consists of, in order: verb or rest, seconds
+VisitPlan = list[tuple[Verb | None, int]]  # parts of a visit in order: verb or rest, seconds
 STEP: dict[Verb, Cell] = {
     "moves to the left": (-1, 0),
     "moves to the right": (1, 0),
@@ -150,7 +150,7 @@ class _Stage:
         self.staging = staging
         self._free = {cell: np.ones(DURATION_SECONDS, dtype=bool) for cell in staging.cells}
 
-    def book(self, plan: Plan, start: int, cell: Cell) -> bool:
+    def book(self, plan: VisitPlan, start: int, cell: Cell) -> bool:
         """Take the cells a plan needs, unless one of them is not free."""
         wanted: list[tuple[Cell, int, int]] = []
         time, (column, row) = start, cell
@@ -173,7 +173,7 @@ class _Stage:
 
 def _sample_visits(rng: Generator, shape: Shape, stage: _Stage) -> tuple[Visit, ...]:
     """Draw the visits of one actor where cells are still free, and book them."""
-    plans: list[Plan]
+    plans: list[VisitPlan]
     stays = stage.staging.share_staying > 0 and rng.random() < stage.staging.share_staying
     if stays:
         plans = [_stretch(_sample_plan(rng, shape, stage.staging), rng)]
@@ -185,7 +185,7 @@ def _sample_visits(rng: Generator, shape: Shape, stage: _Stage) -> tuple[Visit, 
     return tuple(sorted(visits, key=lambda visit: visit.start_seconds))
 
 
-def _sample_plan(rng: Generator, shape: Shape, staging: Staging) -> Plan:
+def _sample_plan(rng: Generator, shape: Shape, staging: Staging) -> VisitPlan:
     """Draw what a visit consists of."""
 
     def act() -> int:
@@ -200,13 +200,13 @@ def _sample_plan(rng: Generator, shape: Shape, staging: Staging) -> Plan:
         return [(None, int(rng.integers(5, 11)))]
     if kind == "spin" and shape not in ("circle", "ring"):
         twice = rng.random() < 0.4
-        again: Plan = [(None, 3), ("spins", 4)] if twice else []
+        again: VisitPlan = [(None, 3), ("spins", 4)] if twice else []
         return [(None, before), ("spins", act()), *again, (None, after)]
     verbs = VERBS[4:6] if kind == "resize" else VERBS[:4]
     return [(None, before), (verbs[rng.integers(len(verbs))], act()), (None, after)]
 
 
-def _stretch(plan: Plan, rng: Generator) -> Plan:
+def _stretch(plan: VisitPlan, rng: Generator) -> VisitPlan:
     """Lengthen the first and last rest of a plan until it lasts as long as the video."""
     missing = DURATION_SECONDS - sum(seconds for _, seconds in plan)
     earlier = int(rng.integers(missing + 1))
@@ -216,7 +216,7 @@ def _stretch(plan: Plan, rng: Generator) -> Plan:
     return [*plan[:-1], (verb, last + missing - earlier)]
 
 
-def _place(rng: Generator, shape: Shape, plan: Plan, stage: _Stage) -> Visit | None:
+def _place(rng: Generator, shape: Shape, plan: VisitPlan, stage: _Stage) -> Visit | None:
     """Find a start and a cell for a plan and book them; None when no try fits."""
     length = sum(seconds for _, seconds in plan)
     cells = stage.staging.cells
@@ -229,7 +229,7 @@ def _place(rng: Generator, shape: Shape, plan: Plan, stage: _Stage) -> Visit | N
 
 
 def _perform(
-    rng: Generator, shape: Shape, plan: Plan, start: int, cell: Cell, staging: Staging
+    rng: Generator, shape: Shape, plan: VisitPlan, start: int, cell: Cell, staging: Staging
 ) -> Visit:
     """Turn a plan into poses and acts; moves and growth cross the middle exactly halfway."""
     side, jitter = staging.cell_side, staging.jitter

@@ -22,15 +22,15 @@ import numpy as np
 from r2t.extract.demo.composed import ask_composed
 from r2t.extract.demo.render import Painter
 from r2t.extract.demo.scene import SIDE, Scene, scene_generator
-from r2t.extract.demo.sentences import Kind, Query, ask, clip_scores
+from r2t.extract.demo.sentences import SceneQuery, SentenceKind, ask, clip_scores
 from r2t.extract.demo.staging import CROWDED, sample_scene
+from r2t.store.annotations import Split
 from r2t.store.errors import ConfigError
 from r2t.store.files import appearing, write_whole
 
-Split = Literal["train", "val", "test"]
 Level = Literal["plain", "composed", "crowded"]
 
-FRAME_RATE_FPS = 8
+VIDEO_FRAME_RATE_FPS = 8
 CLIP_SECONDS = 2  # QVHighlights' unit of saliency
 ANNOTATORS = 3
 
@@ -41,13 +41,13 @@ class Story:
 
     video_id: str
     scene: Scene
-    queries: tuple[Query, ...]
+    queries: tuple[SceneQuery, ...]
 
     def rows(self) -> list[dict[str, object]]:
         """Return its annotations, one QVHighlights row a query."""
         return [self._row(number, query) for number, query in enumerate(self.queries)]
 
-    def _row(self, number: int, query: Query) -> dict[str, object]:
+    def _row(self, number: int, query: SceneQuery) -> dict[str, object]:
         scores = clip_scores(query, CLIP_SECONDS)
         touched = query.prominence.reshape(-1, CLIP_SECONDS).any(axis=1)
         clips: list[int] = np.flatnonzero(touched).tolist()
@@ -64,7 +64,7 @@ class Story:
         }
 
 
-def tell(split: Split, seed: int, index: int, level: Level = "plain") -> Story:
+def make_story(split: Split, seed: int, index: int, level: Level = "plain") -> Story:
     """Make up one video; the same arguments always tell the same story.
 
     "plain" and "composed" ask of one scene, so their videos have one name.
@@ -114,7 +114,7 @@ def make_world(
     return annotations
 
 
-def read_kinds(annotations: Path) -> dict[str, Kind]:
+def read_kinds(annotations: Path) -> dict[str, SentenceKind]:
     """Return the kind of every query of an annotation file that `make_world` wrote, by its id."""
     rows = map(json.loads, annotations.read_text(encoding="utf-8").splitlines())
     return {row["qid"]: row["kind"] for row in rows}
@@ -136,7 +136,7 @@ def _film_all(
 def _film_one(
     folder: Path, split: Split, seed: int, level: Level, index: int
 ) -> list[dict[str, object]]:
-    story = tell(split, seed, index, level)
+    story = make_story(split, seed, index, level)
     video = folder / f"{story.video_id}.mp4"
     if not video.exists():
         write_video(video, story.scene)
@@ -149,12 +149,12 @@ def write_video(path: Path, scene: Scene) -> None:
     with appearing(path) as unfinished, av.open(unfinished, "w", format="mp4") as container:
         # libx264's macroblock tree differs from run to run now and then, even with one thread.
         options = {"crf": "18", "preset": "veryfast", "x264-params": "mbtree=0"}
-        stream = container.add_stream("libx264", rate=FRAME_RATE_FPS, options=options)
+        stream = container.add_stream("libx264", rate=VIDEO_FRAME_RATE_FPS, options=options)
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the number of threads would change the bytes
-        for number in range(scene.duration_seconds * FRAME_RATE_FPS):
-            frame = av.VideoFrame.from_ndarray(paint(number / FRAME_RATE_FPS), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, FRAME_RATE_FPS)
+        for number in range(scene.duration_seconds * VIDEO_FRAME_RATE_FPS):
+            frame = av.VideoFrame.from_ndarray(paint(number / VIDEO_FRAME_RATE_FPS), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, VIDEO_FRAME_RATE_FPS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
         Finding as Finding,
         Rows as Rows,
     )
-    from r2t.store.datasets.annotation_reading import Reading as Reading, json_rows as json_rows
+    from r2t.store.datasets.annotation_reading import (
+        ReadReport as ReadReport,
+        json_rows as json_rows,
+    )
     from r2t.store.datasets.annotation_text import read_text as read_text
     from r2t.store.datasets.datasets import read_annotations as read_annotations
     from r2t.store.datasets.moments import LABELLED_CLIP_SECONDS as LABELLED_CLIP_SECONDS

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from r2t.store.annotations import Annotation, Split
 from r2t.store.datasets.annotation_findings import Finding, Rows
-from r2t.store.datasets.annotation_reading import Reading
+from r2t.store.datasets.annotation_reading import ReadReport
 from r2t.store.datasets.annotation_text import marked_encoding, read_content
 from r2t.store.datasets.datasets import MAT_MAGIC, open_annotations, split_of_stem
 from r2t.store.errors import AnnotationError
@@ -35,9 +35,9 @@ def read_leniently(
     path = Path(path)
     rows = Rows()
     content = _readable(path, read_content(path), rows)
-    reading = Reading(on_bad_row=rows.complain, on_rows=on_rows)
+    report = ReadReport(on_bad_row=rows.complain, on_rows=on_rows)
     try:
-        located, listed = _open(path, content, split, reading, rows)
+        located, listed = _open(path, content, split, report, rows)
         for where, row in located:
             if listed or split in (None, row.split):
                 rows.located.append((where, row))
@@ -45,15 +45,15 @@ def read_leniently(
                 rows.located.append((where, replace(row, split=split)))
     except AnnotationError as error:
         rows.complain(str(path), error)
-    rows.findings.extend(Finding("changed_on_reading", str(path), told) for told in reading.told())
+    rows.findings.extend(Finding("changed_on_reading", str(path), told) for told in report.told())
     return rows
 
 
 def _open(
-    path: Path, content: bytes, split: Split | None, reading: Reading, rows: Rows
+    path: Path, content: bytes, split: Split | None, report: ReadReport, rows: Rows
 ) -> tuple[Iterator[tuple[str, Annotation]], bool]:
     try:
-        return open_annotations(path, content, split, reading)
+        return open_annotations(path, content, split, report)
     except AnnotationError:
         if split is not None:
             raise
@@ -61,7 +61,7 @@ def _open(
             split_of_stem(path)
         except AnnotationError as error:  # its name says two splits; its rows can be read
             rows.complain(str(path), error)
-            return open_annotations(path, content, "train", reading)
+            return open_annotations(path, content, "train", report)
         raise
 
 

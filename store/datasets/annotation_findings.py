@@ -9,7 +9,7 @@ from typing import Literal
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 
-Kind = Literal[
+FindingKind = Literal[
     "passed_over",
     "other_file",
     "encoding",
@@ -35,7 +35,7 @@ Kind = Literal[
     "out_of_range",
 ]
 
-ADVICE: dict[Kind, str] = {
+ADVICE: dict[FindingKind, str] = {
     "passed_over": "put it right as its message says, or move it elsewhere if it is no annotation",
     "other_file": "nothing to do, unless it holds annotations: then save them as CSV or JSON lines",
     "encoding": "save the file as UTF-8, such as: iconv -f WINDOWS-1252 -t UTF-8 FILE > FIXED",
@@ -63,7 +63,7 @@ ADVICE: dict[Kind, str] = {
 }
 """How to put each kind right."""
 
-NOTES: frozenset[Kind] = frozenset(
+NOTES: frozenset[FindingKind] = frozenset(
     {
         "other_file",
         "byte_order_mark",
@@ -76,7 +76,7 @@ NOTES: frozenset[Kind] = frozenset(
 )
 """Kinds that are worth knowing, where nothing need be wrong."""
 
-_REASONS: Mapping[str, Kind] = {
+_REASONS: Mapping[str, FindingKind] = {
     "ends before it starts": "reversed",
     "is empty; expected a text": "empty_query",
 }
@@ -86,7 +86,7 @@ _REASONS: Mapping[str, Kind] = {
 class Finding:
     """One thing found: its kind, the row or video, and what was seen there."""
 
-    kind: Kind
+    kind: FindingKind
     where: str
     message: str
 
@@ -101,5 +101,5 @@ class Rows:
     def complain(self, where: str, error: AnnotationError) -> None:
         """Add what a reader said of one row."""
         message = str(error)
-        kinds: list[Kind] = [kind for text, kind in _REASONS.items() if text in message]
+        kinds: list[FindingKind] = [kind for text, kind in _REASONS.items() if text in message]
         self.findings.append(Finding(kinds[0] if kinds else "unreadable", where, message))

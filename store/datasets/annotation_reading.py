@@ -19,7 +19,7 @@ Located = Iterator[tuple[str, Annotation]]
 
 
 @dataclass
-class Reading:
+class ReadReport:
     """What happens while a file is read.
 
     `counts` is how often a reader met what deserves a warning. A row that cannot be read ends the
@@ -68,43 +68,43 @@ class Reading:
                 yield row.where, annotation
 
 
-def lines_of(path: Path, text: str, reading: Reading) -> Iterator[tuple[str, str]]:
+def lines_of(path: Path, text: str, report: ReadReport) -> Iterator[tuple[str, str]]:
     """Yield (where, line) of every line that is not blank; only newlines end a line."""
-    reading.begin(text.count("\n") + 1)
+    report.begin(text.count("\n") + 1)
     for number, line in numbered_lines(text):
         yield f"{path}, line {number}", line
-        reading.advance()
+        report.advance()
 
 
-def json_rows(path: Path, text: str, reading: Reading) -> Iterator[Fields]:
+def json_rows(path: Path, text: str, report: ReadReport) -> Iterator[Fields]:
     """Yield the objects of a file: one a line, in one array, or pretty-printed in a sequence."""
-    for where, value in _json_values(path, text, reading):
+    for where, value in _json_values(path, text, report):
         try:
             yield Fields(parse_json(value, where) if isinstance(value, str) else value, where)
         except AnnotationError as error:
-            reading.refuse(where, error)
+            report.refuse(where, error)
 
 
-def _json_values(path: Path, text: str, reading: Reading) -> Iterator[tuple[str, object]]:
+def _json_values(path: Path, text: str, report: ReadReport) -> Iterator[tuple[str, object]]:
     """Yield each value with its place; a line as its text, not yet parsed."""
     start = text.lstrip()
     try:
         if start.startswith("["):
             values = check_list(parse_json(text, str(path)), str(path))
-            reading.begin(len(values))
+            report.begin(len(values))
             for number, value in enumerate(values, start=1):
                 yield f"{path}, item {number}", None if isinstance(value, str) else value
-                reading.advance()
+                report.advance()
         elif start.partition("\n")[0].strip() == "{":
-            yield from _pretty_printed(path, text, reading)
+            yield from _pretty_printed(path, text, report)
         else:
-            yield from lines_of(path, text, reading)
+            yield from lines_of(path, text, report)
     except AnnotationError as error:
-        reading.refuse(str(path), error)
+        report.refuse(str(path), error)
 
 
-def _pretty_printed(path: Path, text: str, reading: Reading) -> Iterator[tuple[str, object]]:
-    reading.begin(text.count("\n{") + 1)
+def _pretty_printed(path: Path, text: str, report: ReadReport) -> Iterator[tuple[str, object]]:
+    report.begin(text.count("\n{") + 1)
     place, line = 0, 1
     while True:
         start = place
@@ -117,4 +117,4 @@ def _pretty_printed(path: Path, text: str, reading: Reading) -> Iterator[tuple[s
         value, place = parse_json_at(text, start, where)
         yield where, value
         line += text.count("\n", start, place)
-        reading.advance()
+        report.advance()

@@ -13,7 +13,7 @@ import numpy as np
 
 from r2t.store.annotations import Annotation, Split, make_query_id
 from r2t.store.datasets.annotation_fields import check_text, parse_number
-from r2t.store.datasets.annotation_reading import Located, Reading
+from r2t.store.datasets.annotation_reading import Located, ReadReport
 from r2t.store.datasets.moments import parse_split
 from r2t.store.errors import AnnotationError
 from r2t.store.video_names import video_id_of
@@ -57,7 +57,7 @@ def header_cells(text: str, delimiter: str) -> list[str]:
     return [cell.strip().lower() for cells in rows for cell in cells]
 
 
-def read_csv(path: Path, text: str, default: Split, reading: Reading) -> Located:
+def read_csv(path: Path, text: str, default: Split, report: ReadReport) -> Located:
     """Read `video,query,start,end` rows; rows of one (video, query) are one query.
 
     Cells are divided by commas, semicolons or tabs, as the header shows; where commas do not
@@ -66,7 +66,7 @@ def read_csv(path: Path, text: str, default: Split, reading: Reading) -> Located
     domain.
     """
     queries: dict[tuple[str, str], _Query] = {}
-    for where, row in _rows(path, text, reading):
+    for where, row in _rows(path, text, report):
         try:
             video_id = video_id_of(check_text(row["video"], f"{where}, video"), where)
             key = video_id, check_text(row["query"], f"{where}, query")
@@ -77,7 +77,7 @@ def read_csv(path: Path, text: str, default: Split, reading: Reading) -> Located
                 query = queries[key] = _Query(where, facts)
             _require_same_facts(query, facts, where)
         except AnnotationError as error:
-            reading.refuse(where, error)
+            report.refuse(where, error)
             continue
         if moment is not None:
             query.moments.append(moment)
@@ -105,12 +105,12 @@ def _require_same_facts(query: _Query, facts: _Facts, where: str) -> None:
         )
 
 
-def _rows(path: Path, text: str, reading: Reading) -> Iterator[tuple[str, dict[str, str]]]:
+def _rows(path: Path, text: str, report: ReadReport) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield each row's cells by column, and all columns that there may be."""
     text = _without_hint(text)
     found = table_columns(text)
     delimiter = found[0] if found else ","
-    reading.begin(text.count("\n"))
+    report.begin(text.count("\n"))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     columns: list[str] = []
     blank = dict.fromkeys(OPTIONAL_COLUMNS, "")
@@ -119,24 +119,24 @@ def _rows(path: Path, text: str, reading: Reading) -> Iterator[tuple[str, dict[s
             where = f"{path}, line {reader.line_num}"
             if not any(map(str.strip, cells)):
                 continue
-            reading.advance()
+            report.advance()
             try:
                 if not columns:
                     columns = _header(cells, where)
                     continue
                 _require_cells(cells, columns, delimiter, where)
             except AnnotationError as error:
-                reading.refuse(where, error)
+                report.refuse(where, error)
                 if not columns:
                     return
                 continue
             row = blank | dict(zip(columns, cells, strict=True))
             if delimiter != ",":
-                _read_decimal_commas(row, reading)
+                _read_decimal_commas(row, report)
             yield where, row
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
-        reading.refuse(where, AnnotationError(f"{where}: {error}; what follows was not read"))
+        report.refuse(where, AnnotationError(f"{where}: {error}; what follows was not read"))
 
 
 def _header(cells: list[str], where: str) -> list[str]:
@@ -159,11 +159,11 @@ def _require_cells(cells: list[str], columns: list[str], delimiter: str, where: 
         )
 
 
-def _read_decimal_commas(row: dict[str, str], reading: Reading) -> None:
+def _read_decimal_commas(row: dict[str, str], report: ReadReport) -> None:
     for name in ("start", "end", "duration"):
         if _DECIMAL_COMMA.fullmatch(row[name]):
             row[name] = row[name].replace(",", ".")
-            reading.add("number", _DECIMAL_COMMAS)
+            report.add("number", _DECIMAL_COMMAS)
 
 
 def _without_hint(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from r2t.store.annotations import Annotation, Split
-from r2t.store.datasets.annotation_reading import Located, Reading
+from r2t.store.datasets.annotation_reading import Located, ReadReport
 from r2t.store.datasets.annotation_text import decode, marked_encoding, read_content
 from r2t.store.datasets.csv import read_csv, table_columns
 from r2t.store.datasets.jsonl import read_own_jsonl
@@ -28,7 +28,7 @@ from r2t.store.errors import AnnotationError, AnnotationWarning
 HEAD_BYTES = 1 << 16
 MAT_MAGIC = b"MATLAB "
 
-Reader = Callable[[Path, str, Split, Reading], Located]
+Reader = Callable[[Path, str, Split, ReadReport], Located]
 
 # Keys that must all occur in the first object of JSON rows, or near the start of one document.
 _ROW_KEYS: dict[tuple[str, ...], Reader] = {
@@ -68,19 +68,19 @@ def read_annotations(
     path = Path(path)
     if split is not None:
         split = parse_split(split, "split")
-    reading = Reading(on_rows=on_rows)
+    report = ReadReport(on_rows=on_rows)
     by_query: dict[str, tuple[str, Annotation]] = {}
-    located, listed = open_annotations(path, read_content(path), split, reading)
+    located, listed = open_annotations(path, read_content(path), split, report)
     for where, annotation in located:
         if annotation.query_id in by_query:
             raise AnnotationError(
                 f"{where}: {annotation.name} was given already at "
                 f"{by_query[annotation.query_id][0]}; ids must be unique in a file"
             )
-        _note_moments(annotation, reading)
+        _note_moments(annotation, report)
         by_query[annotation.query_id] = where, annotation
-    if reading.counts:
-        warnings.warn(f"{path}: {'; '.join(reading.told())}", AnnotationWarning, stacklevel=2)
+    if report.counts:
+        warnings.warn(f"{path}: {'; '.join(report.told())}", AnnotationWarning, stacklevel=2)
     annotations = [annotation for _, annotation in by_query.values()]
     if split is not None and not listed:
         annotations = [
@@ -91,18 +91,18 @@ def read_annotations(
 
 
 def open_annotations(
-    path: Path, content: bytes, split: Split | None, reading: Reading
+    path: Path, content: bytes, split: Split | None, report: ReadReport
 ) -> tuple[Located, bool]:
     """Return the rows of a file, and whether published lists decide their splits."""
     if content.startswith(MAT_MAGIC):
-        return read_tvsum_mat(path, reading), True
+        return read_tvsum_mat(path, report), True
     text = decode(path, content).text
     reader = find_reader(text[:HEAD_BYTES])
     if reader is None:
         raise AnnotationError(f"{path}: {why_unknown(text)}; known are {_KNOWN}")
     listed = reader in (read_youtube_highlights, read_tvsum_json)
     default = split or ("train" if listed else split_of_stem(path))
-    return reader(path, text, default, reading), listed
+    return reader(path, text, default, report), listed
 
 
 def why_unread(path: Path) -> str | None:
@@ -177,13 +177,13 @@ def split_of_stem(path: Path) -> Split:
     return parse_split(words.pop(), str(path)) if words else "train"
 
 
-def _note_moments(annotation: Annotation, reading: Reading) -> None:
+def _note_moments(annotation: Annotation, report: ReadReport) -> None:
     duration = annotation.duration_seconds
     for start, end in annotation.moments.tolist():
         if duration is not None and end > duration:
-            reading.add("moment", "past the end of the video (kept as given)")
+            report.add("moment", "past the end of the video (kept as given)")
         if start == end:
-            reading.add("moment", "without length (kept as given)")
+            report.add("moment", "without length (kept as given)")
 
 
 def _select(

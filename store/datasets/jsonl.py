@@ -17,7 +17,7 @@ import numpy as np
 
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.datasets.annotation_fields import MAX_CLIPS, MAX_SECONDS, Fields
-from r2t.store.datasets.annotation_reading import Located, Reading, json_rows
+from r2t.store.datasets.annotation_reading import Located, ReadReport, json_rows
 from r2t.store.datasets.moments import parse_split
 from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
@@ -40,7 +40,7 @@ _MAX_SCORE = 1e6
 _Built = TypeVar("_Built")
 
 
-def read_own_jsonl(path: Path, text: str, default: Split, reading: Reading) -> Located:
+def read_own_jsonl(path: Path, text: str, default: Split, report: ReadReport) -> Located:
     """Read what `write_annotations` wrote, or rows written by hand in its form.
 
     Video ids are taken as they are, so that what was written is read again.
@@ -49,7 +49,7 @@ def read_own_jsonl(path: Path, text: str, default: Split, reading: Reading) -> L
     def build(row: Fields) -> Annotation:
         return _annotation(row, default)
 
-    return reading.each(json_rows(path, text, reading), build)
+    return report.each(json_rows(path, text, report), build)
 
 
 def _annotation(row: Fields, default: Split) -> Annotation:

@@ -1,7 +1,7 @@
 """Readers of the moment retrieval datasets' own files and of CSV.
 
 Each takes a file's text and yields (where, annotation) in file order; nothing is clamped to the
-video. What a reader had to change or leave out is counted in the Reading it is
+video. What a reader had to change or leave out is counted in the ReadReport it is
 given.
 """
 
@@ -23,7 +23,7 @@ from r2t.store.datasets.annotation_fields import (
     parse_number,
     shown,
 )
-from r2t.store.datasets.annotation_reading import Located, Reading, json_rows, lines_of
+from r2t.store.datasets.annotation_reading import Located, ReadReport, json_rows, lines_of
 from r2t.store.errors import AnnotationError
 from r2t.store.video_names import video_id_of, without_suffix
 from r2t.store.wording import counted
@@ -41,7 +41,7 @@ def parse_split(value: object, where: str) -> Split:
     return _SPLITS[text]
 
 
-def read_released_jsonl(path: Path, text: str, default: Split, reading: Reading) -> Located:
+def read_released_jsonl(path: Path, text: str, default: Split, report: ReadReport) -> Located:
     """Read the JSON lines that QVHighlights introduced and others adopted.
 
     Rows are `qid`, `query`, `vid`, `duration` and, if labelled, `relevant_windows`, and for
@@ -52,7 +52,7 @@ def read_released_jsonl(path: Path, text: str, default: Split, reading: Reading)
     def build(row: Fields) -> Annotation:
         return _released(row, default)
 
-    return reading.each(json_rows(path, text, reading), build)
+    return report.each(json_rows(path, text, report), build)
 
 
 def _released(row: Fields, default: Split) -> Annotation:
@@ -113,7 +113,7 @@ def _clip_saliency(row: Fields, duration: float) -> SaliencyLabels | None:
     return SaliencyLabels(scores, LABELLED_CLIP_SECONDS, lowest=0.0, highest=4.0)
 
 
-def read_charades(path: Path, text: str, default: Split, reading: Reading) -> Located:
+def read_charades(path: Path, text: str, default: Split, report: ReadReport) -> Located:
     """Read Charades-STA's text lines `video start end##sentence`.
 
     Query ids count a video's queries, as in `AO8RW_0`. Reversed ends, of which the released
@@ -121,15 +121,15 @@ def read_charades(path: Path, text: str, default: Split, reading: Reading) -> Lo
     are in the JSON lines that others derived from these files.
     """
     num_queries: dict[str, int] = {}
-    for where, line in lines_of(path, text, reading):
+    for where, line in lines_of(path, text, report):
         try:
             video_id, moment, sentence = _charades_row(line, where)
         except AnnotationError as error:
-            reading.refuse(where, error)
+            report.refuse(where, error)
             continue
         if moment[0] > moment[1]:
             moment.reverse()
-            reading.add("moment", "with its end before its start (swapped)")
+            report.add("moment", "with its end before its start (swapped)")
         index = num_queries.get(video_id, 0)
         num_queries[video_id] = index + 1
         yield (
@@ -156,7 +156,7 @@ def _charades_row(line: str, where: str) -> tuple[str, list[float], str]:
     )
 
 
-def read_timed_sentences(path: Path, text: str, default: Split, reading: Reading) -> Located:
+def read_timed_sentences(path: Path, text: str, default: Split, report: ReadReport) -> Located:
     """Read TACoS: file name → `timestamps` in frames, `sentences`, `fps`, `num_frames`.
 
     Without `fps`, `timestamps` and `duration` are in seconds, as in ActivityNet Captions, whose
@@ -191,7 +191,7 @@ def read_timed_sentences(path: Path, text: str, default: Split, reading: Reading
             )
 
 
-def read_ego4d(path: Path, text: str, default: Split, reading: Reading) -> Located:
+def read_ego4d(path: Path, text: str, default: Split, report: ReadReport) -> Located:
     """Read Ego4D's nested NLQ file; a video here is a clip of Ego4D (`clip_uid`).
 
     Query ids are `annotation_uid` and the query's index. Language queries without text, of which
@@ -210,7 +210,7 @@ def read_ego4d(path: Path, text: str, default: Split, reading: Reading) -> Locat
             for index, query in enumerate(annotation.children("language_queries")):
                 sentence = query.sentence("query", empty=True) if "query" in query else ""
                 if not sentence.strip():
-                    reading.add("language query", "without text (left out)")
+                    report.add("language query", "without text (left out)")
                     continue
                 moments = _NO_MOMENTS
                 if "clip_start_sec" in query:

@@ -1,7 +1,7 @@
 """Readers of YouTube Highlights and TVSum: whole videos scored clip by clip.
 
 The query is the video's title as it stands and the query id its video id; there are no moments. A
-title may be empty, which is counted in the Reading: CLIP is then given its start and end token
+title may be empty, which is counted in the ReadReport: CLIP is then given its start and end token
 alone, as the official features were made.
 """
 
@@ -24,9 +24,9 @@ from r2t.store.datasets.annotation_fields import (
     check_text,
     parse_json,
 )
-from r2t.store.datasets.annotation_reading import Located, Reading
+from r2t.store.datasets.annotation_reading import Located, ReadReport
 from r2t.store.datasets.moments import LABELLED_CLIP_SECONDS, parse_split
-from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS, split_of
+from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS, split_of
 from r2t.store.errors import AnnotationError
 from r2t.store.wording import counted
 
@@ -34,15 +34,15 @@ _MAX_FRAMES = 10_000_000
 _TVSUM_FIELDS = ("video", "category", "title", "length", "nframes", "user_anno")
 
 
-def read_youtube_highlights(path: Path, text: str, default: Split, reading: Reading) -> Located:
+def read_youtube_highlights(path: Path, text: str, default: Split, report: ReadReport) -> Located:
     """Read youtube_anno.json: video id → `match` (-1, 0 borderline, 1) of equally spaced clips.
 
     One released title is a blank. The clips overlap by half, yet count as duration / clips seconds
     each, the rate at which published models sample these videos.
     """
-    listed = split_of(YOUTUBE_HIGHLIGHTS)
+    listed = split_of(YOUTUBE_HIGHLIGHTS_SPLITS)
     for video_id, record in _records(path, text):
-        split = _split(record, video_id, listed, reading)
+        split = _split(record, video_id, listed, report)
         if split is None:
             continue
         duration = _duration(record)
@@ -55,16 +55,16 @@ def read_youtube_highlights(path: Path, text: str, default: Split, reading: Read
                 f"{record.at('info')} has {counted(len(info), 'entry')}; [5] is the title"
             )
         saliency = SaliencyLabels(match, duration / len(match), lowest=-1.0, highest=1.0)
-        title = _title(info[5], f"{record.at('info')}[5]", reading)
+        title = _title(info[5], f"{record.at('info')}[5]", report)
         domain = record.text("domain")
         yield record.where, _whole_video(video_id, title, saliency, split, domain, duration)
 
 
-def read_tvsum_json(path: Path, text: str, default: Split, reading: Reading) -> Located:
+def read_tvsum_json(path: Path, text: str, default: Split, report: ReadReport) -> Located:
     """Read tvsum_anno.json: video id → `anno` [clips][annotators] of 1 to 5, clips of 2 s."""
-    listed = split_of(TVSUM)
+    listed = split_of(TVSUM_SPLITS)
     for video_id, record in _records(path, text):
-        split = _split(record, video_id, listed, reading)
+        split = _split(record, video_id, listed, report)
         if split is None:
             continue
         scores = record.matrix("anno", low=1, high=5).astype(np.float32)
@@ -72,29 +72,29 @@ def read_tvsum_json(path: Path, text: str, default: Split, reading: Reading) -> 
             raise AnnotationError(f"{record.at('anno')} has {counted(len(scores), 'clip')}")
         saliency = SaliencyLabels(scores, LABELLED_CLIP_SECONDS, lowest=1.0, highest=5.0)
         domain = record.text("domain")
-        title = _title(record.value("title"), record.at("title"), reading)
+        title = _title(record.value("title"), record.at("title"), report)
         duration = _duration(record)
         yield record.where, _whole_video(video_id, title, saliency, split, domain, duration)
 
 
-def read_tvsum_mat(path: Path, reading: Reading) -> Located:
+def read_tvsum_mat(path: Path, report: ReadReport) -> Located:
     """Read TVSum's ydata-tvsum50.mat, whose scores are per frame.
 
     A clip takes the score of its middle frame, as in tvsum_anno.json. The file gives seconds and
     frames but no rate, so a video whose two durations disagree may get one clip more than there.
     """
-    listed = split_of(TVSUM)
+    listed = split_of(TVSUM_SPLITS)
     try:
         with h5py.File(path, "r") as file:
             for where, struct in _mat_structs(path, file):
                 video_id = check_text(_mat_text(struct["video"]), f"{where}, video")
                 split = listed.get(video_id)
                 if split is None:
-                    reading.add("video", "in no split of the dataset (left out)")
+                    report.add("video", "in no split of the dataset (left out)")
                     continue
                 duration = float(_mat_array(struct["length"], where).item())
                 saliency = _mat_saliency(struct, duration, where)
-                title = _title(_mat_text(struct["title"]), f"{where}, title", reading)
+                title = _title(_mat_text(struct["title"]), f"{where}, title", report)
                 domain = check_text(_mat_text(struct["category"]), f"{where}, category")
                 yield where, _whole_video(video_id, title, saliency, split, domain, duration)
     except AnnotationError:
@@ -147,19 +147,19 @@ def _records(path: Path, text: str) -> Iterator[tuple[str, Fields]]:
 
 
 def _split(
-    record: Fields, video_id: str, listed: dict[str, Split], reading: Reading
+    record: Fields, video_id: str, listed: dict[str, Split], report: ReadReport
 ) -> Split | None:
     if "split" in record:
         return parse_split(record.value("split"), record.at("split"))
     if video_id not in listed:
-        reading.add("video", "in no split of the dataset (left out)")
+        report.add("video", "in no split of the dataset (left out)")
     return listed.get(video_id)
 
 
-def _title(value: object, where: str, reading: Reading) -> str:
+def _title(value: object, where: str, report: ReadReport) -> str:
     title = check_sentence(value, where, empty=True)
     if not title.strip():
-        reading.add("title", "without a word (kept: CLIP is given its start and end token alone)")
+        report.add("title", "without a word (kept: CLIP is given its start and end token alone)")
     return title
 
 

@@ -19,7 +19,7 @@ def _ids(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-YOUTUBE_HIGHLIGHTS: Membership = {
+YOUTUBE_HIGHLIGHTS_SPLITS: Membership = {
     "dog": {
         "train": _ids(
             "BsjTtq337mM eGCD1F74iy8 x2Za-t1yHtI iyYiqa0QZXM azy9ijU6f9I NNtSZ6cPiwA U9CBalvFfbM "
@@ -122,7 +122,7 @@ YOUTUBE_HIGHLIGHTS: Membership = {
     },
 }
 
-TVSUM: Membership = {
+TVSUM_SPLITS: Membership = {
     "BK": {
         "train": _ids("WxtbjNsCQ8A EE-bNr36nyA oDXZc0tZe04 uGu_10sucQo"),
         "val": _ids("Se3oxnaPsz0"),

@@ -13,7 +13,7 @@ from r2t.store.annotations import Annotation, SaliencyLabels
 from r2t.store.datasets.annotation_files import survey_folder
 from r2t.store.datasets.datasets import read_annotations
 from r2t.store.datasets.jsonl import write_annotations
-from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS, split_of
+from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS, split_of
 from r2t.store.errors import AnnotationError, AnnotationWarning
 
 RELEASED: dict[str, Any] = {
@@ -181,7 +181,7 @@ def test_an_ambiguous_stem_needs_a_split(save: Save) -> None:
 
 
 def test_published_splits_are_disjoint() -> None:
-    for table, listed in ((YOUTUBE_HIGHLIGHTS, 419), (TVSUM, 50)):
+    for table, listed in ((YOUTUBE_HIGHLIGHTS_SPLITS, 419), (TVSUM_SPLITS, 50)):
         assert len(split_of(table)) == listed
         assert sum(len(ids) for splits in table.values() for ids in splits.values()) == listed
 

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from r2t.store.annotations import query_name
-from r2t.store.datasets import Fields, Reading, json_rows, read_text
+from r2t.store.datasets import Fields, ReadReport, json_rows, read_text
 from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
 from r2t.store.json_lines import to_json_lines
@@ -62,7 +62,7 @@ class SubmissionRow:
 def read_submission(path: str | Path) -> list[SubmissionRow]:
     """Read predictions, in file order; extra fields are ignored."""
     path = Path(path)
-    rows = [_parse(row) for row in json_rows(path, read_text(path), Reading())]
+    rows = [_parse(row) for row in json_rows(path, read_text(path), ReadReport())]
     if not rows:
         raise AnnotationError(f"{path} holds no predictions")
     return rows

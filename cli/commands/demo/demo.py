@@ -15,11 +15,11 @@ from r2t.cli.commands.demo.steps import (
     FULL,
     QUICK,
     USUAL,
-    Size,
+    DemoSize,
     extract_features,
     make_videos,
     run_folder,
-    train_model,
+    train_demo_model,
 )
 from r2t.cli.shared import (
     Json,
@@ -119,7 +119,7 @@ def _size(
     videos: int | None,
     test_videos: int | None,
     epochs: int | None,
-) -> Size:
+) -> DemoSize:
     """Return the size of a choice; a number that is given counts instead of its own."""
     if quick and full:
         raise ConfigError("--quick and --full: give one of them, or neither")
@@ -144,11 +144,11 @@ def _show_first(out: Path, json: bool) -> dict[str, Any]:
     return first.as_json()
 
 
-def _from_scratch(out: Path, size: Size, seed: int, json: bool) -> dict[str, Any]:
+def _from_scratch(out: Path, size: DemoSize, seed: int, json: bool) -> dict[str, Any]:
     """Make, train and evaluate; show the tables unless JSON is wanted, and return it all."""
     from r2t.cli.commands.demo.first import ask_and_draw
-    from r2t.cli.commands.demo.report import as_json, tables
-    from r2t.cli.commands.demo.scores import compare
+    from r2t.cli.commands.demo.report import score_tables, scores_as_json
+    from r2t.cli.commands.demo.scores import compare_methods
     from r2t.extract.demo import read_kinds
 
     folder = out / "videos"
@@ -163,17 +163,17 @@ def _from_scratch(out: Path, size: Size, seed: int, json: bool) -> dict[str, Any
     for place, run in enumerate(runs):
         which = f" (seed {seed + place})" if len(runs) > 1 else ""
         with _stage(f"3/5 training{which}"):
-            grounders.append(train_model(store, run, epochs=size.epochs, seed=seed + place))
+            grounders.append(train_demo_model(store, run, epochs=size.epochs, seed=seed + place))
         with _stage(f"4/5 evaluation{which}"):
             scores.append(_score(grounders[-1], clip, store, seed + place))
     with _stage("5/5 picture"):
         question = store.annotations("test")[0]
         drawn = ask_and_draw(grounders[0], clip, folder, question, out / "example.png")
     kinds = read_kinds(folder / "test.jsonl")
-    trainings = [compare([each], kinds) for each in scores]
-    contenders = trainings[0] if len(scores) == 1 else compare(scores, kinds)
+    trainings = [compare_methods([each], kinds) for each in scores]
+    methods = trainings[0] if len(scores) == 1 else compare_methods(scores, kinds)
     if not json:
-        for table in tables(contenders, size.test_videos):
+        for table in score_tables(methods, size.test_videos):
             answers().print(table)
         if len(runs) > 1:
             answers().print(f"mean of {len(runs)} trainings")
@@ -183,8 +183,8 @@ def _from_scratch(out: Path, size: Size, seed: int, json: bool) -> dict[str, Any
         "run": str(runs[0]),
         "runs": [str(run) for run in runs],
         "picture": str(drawn.picture),
-        **as_json(contenders),
-        "trainings": [as_json(each) for each in trainings],
+        **scores_as_json(methods),
+        "trainings": [scores_as_json(each) for each in trainings],
     }
 
 
@@ -196,7 +196,7 @@ def _stage(name: str) -> Generator[None]:
     note(f"{name}: {time.monotonic() - began:.0f} s")
 
 
-def _require_size(store: FeatureStore, size: Size, out: Path) -> None:
+def _require_size(store: FeatureStore, size: DemoSize, out: Path) -> None:
     """Refuse what an earlier demo with more videos has left: all of them would be trained on."""
     wanted = (size.videos, size.val_videos, size.test_videos)
     splits: tuple[Split, ...] = ("train", "val", "test")

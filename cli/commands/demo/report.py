@@ -10,20 +10,20 @@ from rich.table import Table
 from r2t.cli.shared import cell
 
 if TYPE_CHECKING:
-    from r2t.cli.commands.demo.scores import Contender
+    from r2t.cli.commands.demo.scores import ScoredMethod
     from r2t.train.metrics import Interval
 
 METRIC_TITLES = {"MR-full-R1@0.5": "R1@0.5", "MR-full-R1@0.7": "R1@0.7", "MR-full-mAP": "mAP"}
 
 
-def as_json(contenders: Sequence[Contender]) -> dict[str, Any]:
+def scores_as_json(methods: Sequence[ScoredMethod]) -> dict[str, Any]:
     """Return scores, R²-Tuning's lead and mAP by kind of query."""
     return {
-        "scores": {each.name: _intervals(each.scores) for each in contenders},
-        "lead": {each.name: _intervals(each.lead) for each in contenders if each.lead},
+        "scores": {each.name: _intervals(each.scores) for each in methods},
+        "lead": {each.name: _intervals(each.lead) for each in methods if each.lead},
         "mAP_by_kind": {
             each.name: {kind: round(value, 2) for kind, value in each.by_kind.items()}
-            for each in contenders
+            for each in methods
         },
     }
 
@@ -38,12 +38,12 @@ def _intervals(intervals: Mapping[str, Interval]) -> dict[str, Any]:
     }
 
 
-def tables(contenders: Sequence[Contender], num_videos: int) -> list[Table]:
-    """Return what `as_json` does as tables that fit a terminal of 80 columns."""
+def score_tables(methods: Sequence[ScoredMethod], num_videos: int) -> list[Table]:
+    """Return what `scores_as_json` does as tables that fit a terminal of 80 columns."""
     scores = _table(f"{num_videos} unseen videos, percent", list(METRIC_TITLES.values()))
     lead = _table("lead of R²-Tuning", ["", "lead", "95 % interval"])
-    kinds = _table("mAP by what the sentence is about", list(contenders[0].by_kind))
-    for each in contenders:
+    kinds = _table("mAP by what the sentence is about", list(methods[0].by_kind))
+    for each in methods:
         scores.add_row(*map(cell, [each.name, *(f"{i.value:.1f}" for i in each.scores.values())]))
         kinds.add_row(*map(cell, [each.name, *(f"{v:.1f}" for v in each.by_kind.values())]))
         name = each.name

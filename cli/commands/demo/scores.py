@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from r2t.extract.clip import frame_similarity
 from r2t.extract.demo import (
+    ScoredMoments,
     SimilarityRule,
     choose_similarity_rule,
     random_moments,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.train.grounding import Grounder
 
-Moments = NDArray[np.float64]
 Values = NDArray[np.float64]  # one for each query
 OURS = "R²-Tuning"
 SHUFFLED = "… asked others' sentences"
@@ -47,7 +47,7 @@ Scores = Mapping[str, QueryScores]  # by the name of who answered
 
 
 @dataclass(frozen=True)
-class Contender:
+class ScoredMethod:
     """One way to answer, and how well it did: percent with 95 % intervals.
 
     `lead` is by how much R²-Tuning is better on the same queries, None for itself. `by_kind` is the
@@ -60,7 +60,7 @@ class Contender:
     by_kind: Mapping[str, float]
 
 
-def compare(runs: Sequence[Scores], kinds: Mapping[str, str]) -> list[Contender]:
+def compare_methods(runs: Sequence[Scores], kinds: Mapping[str, str]) -> list[ScoredMethod]:
     """Set intervals on what `score_answers` found in one or more trainings; `kinds` is by query id.
 
     A query's scores are averaged over the trainings. Intervals resample whole videos.
@@ -82,7 +82,7 @@ def compare(runs: Sequence[Scores], kinds: Mapping[str, str]) -> list[Contender]
         return interval({metric: means[OURS][metric] - theirs[metric] for metric in theirs})
 
     return [
-        Contender(
+        ScoredMethod(
             name,
             interval(values),
             None if name == OURS else lead(values),
@@ -172,9 +172,9 @@ def _ask(
     videos: Sequence[Annotation],
     sentences: Sequence[Annotation],
     on_queries: Callable[[int], None],
-) -> list[Moments]:
+) -> list[ScoredMoments]:
     """Ask each video the sentence at the same place of the other list."""
-    moments: list[Moments] = []
+    moments: list[ScoredMoments] = []
     for video_id, places in _by_video(videos):
         queries = [store.read_query(sentences[place].query_id) for place in places]
         found = grounder.ground(store.read_video(video_id), queries)
@@ -196,7 +196,7 @@ def _similarity_answers(
     store: FeatureStore,
     test: Sequence[Annotation],
     on_queries: Callable[[int], None],
-) -> list[Moments]:
+) -> list[ScoredMoments]:
     tuning = store.annotations("train")
     known = _curves(clip, store, tuning, on_queries)
 
@@ -235,7 +235,7 @@ def _curves(
     return curves
 
 
-def _score(annotations: Sequence[Annotation], moments: Sequence[Moments]) -> QueryScores:
+def _score(annotations: Sequence[Annotation], moments: Sequence[ScoredMoments]) -> QueryScores:
     rows = [
         SubmissionRow(annotation.query_id, annotation.video_id, annotation.query, found)
         for annotation, found in zip(annotations, moments, strict=True)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from r2t.train.grounding import Grounder
     from r2t.train.run import TrainConfig
 
-FRAME_RATE_FPS = 1.0
+SAMPLING_RATE_FPS = 1.0
 
 
 @dataclass(frozen=True)
-class Size:
+class DemoSize:
     """How much the demo makes and trains."""
 
     videos: int
@@ -32,12 +32,12 @@ class Size:
     seeds: int = 1
 
 
-USUAL = Size(videos=300, test_videos=100, epochs=36)
-QUICK = Size(videos=60, test_videos=20, epochs=12, val_videos=10)
+USUAL = DemoSize(videos=300, test_videos=100, epochs=36)
+QUICK = DemoSize(videos=60, test_videos=20, epochs=12, val_videos=10)
 FULL = replace(USUAL, seeds=3)
 
 
-def run_folder(out: Path, size: Size, seed: int) -> Path:
+def run_folder(out: Path, size: DemoSize, seed: int) -> Path:
     """Return where a training is kept, so that the same one is not done twice."""
     return out / "runs" / f"{size.videos}-videos-{size.epochs}-epochs-seed-{seed}"
 
@@ -81,7 +81,7 @@ def extract_features(
     from r2t.store.feature_store import FeatureStore
 
     clip = FrozenClip.load("r2t-demo", layers=layers)
-    config = ExtractConfig(frame_rate=FRAME_RATE_FPS, num_workers=default_num_workers())
+    config = ExtractConfig(frame_rate=SAMPLING_RATE_FPS, num_workers=default_num_workers())
     spec = clip.spec(config.frame_rate, config.dtype)
     store = FeatureStore.create(location, spec, clip.provenance())
     videos = find_videos(folder)
@@ -102,7 +102,7 @@ def extract_features(
     return clip, store
 
 
-def train_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
+def train_demo_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
     from r2t.cli.commands.train.progress import epoch_line
     from r2t.train.grounding import Grounder
     from r2t.train.run import RunFolder

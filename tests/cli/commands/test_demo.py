@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from r2t.cli.commands.demo import demo
 from r2t.cli.commands.demo.first import PICTURE, first_answer, shipped_run
-from r2t.cli.commands.demo.steps import FULL, QUICK, USUAL, Size
+from r2t.cli.commands.demo.steps import FULL, QUICK, USUAL, DemoSize
 from r2t.cli.main import app
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.demo.world import make_world
@@ -75,12 +75,12 @@ def test_the_first_answer_is_of_an_unseen_video_and_drawn(tmp_path: Path) -> Non
         ({}, USUAL),
         ({"quick": True}, QUICK),
         ({"full": True}, FULL),
-        ({"quick": True, "epochs": 3}, Size(60, 20, 3, val_videos=10)),
-        ({"full": True, "videos": 9, "test_videos": 4}, Size(9, 4, 36, seeds=3)),
+        ({"quick": True, "epochs": 3}, DemoSize(60, 20, 3, val_videos=10)),
+        ({"full": True, "videos": 9, "test_videos": 4}, DemoSize(9, 4, 36, seeds=3)),
     ],
 )
 def test_numbers_that_are_given_count_instead_of_a_sizes_own(
-    arguments: dict[str, int], size: Size
+    arguments: dict[str, int], size: DemoSize
 ) -> None:
     given = {"quick": False, "full": False, "videos": None, "test_videos": None, "epochs": None}
     assert demo._size(**(given | arguments)) == size  # type: ignore[arg-type]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r2t.cli.commands.demo.report import as_json
-from r2t.cli.commands.demo.scores import OURS, compare
+from r2t.cli.commands.demo.report import scores_as_json
+from r2t.cli.commands.demo.scores import OURS, compare_methods
 from r2t.store import Annotation
 from r2t.train.metrics.metrics import QueryScores, score_queries
 from r2t.train.metrics.submission import SubmissionRow
@@ -40,11 +40,11 @@ def test_scores_are_averaged_over_trainings_before_videos_are_resampled() -> Non
         {OURS: answered(rightly=everything), "other": answered(rightly=even)},
         {OURS: answered(rightly=even), "other": answered(rightly=even)},
     ]
-    ours, other = compare(runs, KINDS)
+    ours, other = compare_methods(runs, KINDS)
     assert ours.lead is None
     assert ours.by_kind == {"even": 100, "odd": 50}
     assert other.by_kind == {"even": 100, "odd": 0}
-    report = as_json([ours, other])
+    report = scores_as_json([ours, other])
     # Every video has one query of each kind, so it does not matter which videos are drawn.
     assert report["scores"][OURS]["R1@0.7"] == {"value": 75, "interval": [75, 75]}
     assert report["lead"] == {
@@ -55,7 +55,7 @@ def test_scores_are_averaged_over_trainings_before_videos_are_resampled() -> Non
 
 
 def test_a_lead_that_hangs_on_one_video_is_not_sure() -> None:
-    _, other = compare(
+    _, other = compare_methods(
         [{OURS: answered(rightly={"v0-0", "v0-1"}), "other": answered(rightly={"v1-0"})}], KINDS
     )
     assert other.lead is not None

@@ -11,7 +11,7 @@ from typer.testing import Result
 
 from r2t.cli.commands.doctor import doctor
 from r2t.extract import selftest
-from r2t.extract.demo.world import tell, write_video
+from r2t.extract.demo.world import make_story, write_video
 from r2t.store.errors import VideoError
 
 
@@ -40,7 +40,7 @@ def test_a_broken_decoder_is_a_problem_with_advice(
 
 def test_a_decoder_that_shows_other_pictures_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def write_another(path: Path, _: object) -> None:
-        write_video(path, tell("test", 0, 1).scene)
+        write_video(path, make_story("test", 0, 1).scene)
 
     monkeypatch.setattr(selftest, "write_video", write_another)
     with pytest.raises(VideoError, match="off what was painted"):

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from r2t.extract.demo.composed import HELD_OUT, MOST_MOMENTS, NUMBERS
+from r2t.extract.demo.composed import COMPOSED_LIMITS, HELD_OUT, NUMBERS
 from r2t.extract.demo.render import RGB, Painter
 from r2t.extract.demo.scene import (
     DURATION_SECONDS,
@@ -29,14 +29,14 @@ from r2t.extract.demo.scene import (
 )
 from r2t.extract.demo.sentences import (
     Description,
-    Query,
+    SceneQuery,
     clip_scores,
     every_description,
     prominence,
     runs,
 )
 from r2t.extract.demo.staging import CROWDED, ROOMY, Staging, sample_scene
-from r2t.extract.demo.world import CLIP_SECONDS, Level, make_world, tell, write_video
+from r2t.extract.demo.world import CLIP_SECONDS, Level, make_story, make_world, write_video
 from r2t.store.errors import ConfigError
 
 BACKGROUND = Background("plain", (60.0, 60.0, 60.0), (70.0, 70.0, 70.0), 16.0, 30.0, 1.0, seed=5)
@@ -88,7 +88,7 @@ def test_pixels_show_what_the_scene_says(crossing: Scene) -> None:
 @pytest.mark.parametrize("level", ["plain", "crowded"])
 @pytest.mark.parametrize("index", range(3))
 def test_every_presence_can_be_seen_in_the_pixels(index: int, level: Level) -> None:
-    story = tell("test", 1, index, level)
+    story = make_story("test", 1, index, level)
     paint = Painter(story.scene)
     for colour, rgb in RGB.items():
         present = prominence(story.scene, Description(colour)) > 0
@@ -111,12 +111,12 @@ def test_shapes_never_overlap_and_stay_in_the_picture(staging: Staging) -> None:
 
 
 def test_the_same_seed_tells_the_same_story_and_any_other_another() -> None:
-    told = tell("test", 0, 4)
-    assert tell("test", 0, 4).rows() == told.rows()
-    assert tell("test", 0, 4).scene == told.scene
-    assert tell("val", 0, 4).scene != told.scene
-    assert tell("test", 1, 4).scene != told.scene
-    assert tell("test", 0, 5).scene != told.scene
+    told = make_story("test", 0, 4)
+    assert make_story("test", 0, 4).rows() == told.rows()
+    assert make_story("test", 0, 4).scene == told.scene
+    assert make_story("val", 0, 4).scene != told.scene
+    assert make_story("test", 1, 4).scene != told.scene
+    assert make_story("test", 0, 5).scene != told.scene
 
 
 def test_streams_share_no_scene() -> None:
@@ -127,13 +127,13 @@ def test_streams_share_no_scene() -> None:
 def test_a_language_blind_answer_is_rarely_right() -> None:
     best: list[float] = []
     for index in range(12):
-        queries = tell("train", 0, index).queries
+        queries = make_story("train", 0, index).queries
         answers = {(a, b) for query in queries for a, b in query.moments}
         best.append(max(mean(_hit(answer, query) for query in queries) for answer in answers))
     assert np.mean(best) < 0.55  # even for who knows every moment of the video
 
 
-def _hit(answer: tuple[float, float], query: Query) -> bool:
+def _hit(answer: tuple[float, float], query: SceneQuery) -> bool:
     start, end = answer
     overlap = (np.minimum(end, query.moments[:, 1]) - np.maximum(start, query.moments[:, 0])).clip(
         0
@@ -143,7 +143,7 @@ def _hit(answer: tuple[float, float], query: Query) -> bool:
 
 
 def test_queries_are_distinct_answerable_and_of_every_kind() -> None:
-    stories = [tell("train", 0, index) for index in range(12)]
+    stories = [make_story("train", 0, index) for index in range(12)]
     for story in stories:
         sentences = [query.sentence for query in story.queries]
         assert len(sentences) == len(set(sentences)) >= 4
@@ -166,7 +166,7 @@ def test_queries_are_distinct_answerable_and_of_every_kind() -> None:
 def test_saliency_counts_the_seconds_and_the_size() -> None:
     seconds = np.zeros(DURATION_SECONDS)
     seconds[5:8] = [1.0, 1.0, 0.5]
-    scores = clip_scores(Query("", "presence", runs(seconds > 0), seconds), CLIP_SECONDS)
+    scores = clip_scores(SceneQuery("", "presence", runs(seconds > 0), seconds), CLIP_SECONDS)
     assert scores[:5].tolist() == [0, 0, 2, 3, 0]
 
 
@@ -182,7 +182,7 @@ def test_files(tmp_path: Path) -> None:
     assert heard == [(1, 2), (2, 2)]
     assert annotations == tmp_path / "val.jsonl"
     rows = [json.loads(line) for line in annotations.read_text().splitlines()]
-    assert rows == [row for index in range(2) for row in tell("val", 7, index).rows()]
+    assert rows == [row for index in range(2) for row in make_story("val", 7, index).rows()]
     for row in rows:
         scores = np.array(row["saliency_scores"])
         assert scores.shape == (len(row["relevant_clip_ids"]), 3)
@@ -198,7 +198,7 @@ def test_files(tmp_path: Path) -> None:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         assert float(container.streams.video[0].average_rate or 0) == 8
     assert len(frames) == 8 * DURATION_SECONDS
-    painted = Painter(tell("val", 7, 1).scene)(100 / 8)
+    painted = Painter(make_story("val", 7, 1).scene)(100 / 8)
     assert np.abs(frames[100].astype(int) - painted).mean() < 6
 
 
@@ -215,7 +215,7 @@ def test_files_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
 
 def test_a_scene_is_filmed_to_the_same_bytes_each_time(tmp_path: Path) -> None:
     """This one differed every few times while libx264 weighed macroblocks by their future."""
-    scene = tell("train", 0, 223).scene
+    scene = make_story("train", 0, 223).scene
     files = [tmp_path / f"{number}.mp4" for number in range(8)]
     for file in files:
         write_video(file, scene)
@@ -260,7 +260,7 @@ def test_a_crowd_is_one_of_small_shapes_some_of_which_never_leave() -> None:
         assert 2 <= sum(stays) < len(stays)
         acting = [act for actor in scene.actors for visit in actor.visits for act in visit.acts]
         assert sum(act.verb.startswith("moves") for act in acting) >= 3
-    assert tell("test", 0, 0, "crowded").video_id != tell("test", 0, 0).video_id
+    assert make_story("test", 0, 0, "crowded").video_id != make_story("test", 0, 0).video_id
 
 
 def test_a_move_crosses_the_border_between_its_cells_halfway() -> None:
@@ -284,8 +284,8 @@ def test_composed_questions_are_exact_hold_out_pairs_and_are_hard(level: Level) 
     assert len(looks) == 6
     for split in ("train", "val", "test"):
         for index in range(30):
-            story = tell(split, 0, index, level)
-            assert (story.scene == tell(split, 0, index).scene) == (level == "composed")
+            story = make_story(split, 0, index, level)
+            assert (story.scene == make_story(split, 0, index).scene) == (level == "composed")
             assert len({query.sentence for query in story.queries}) == len(story.queries) <= 6
             for query in story.queries:
                 np.testing.assert_array_equal(
@@ -303,7 +303,7 @@ def test_composed_questions_are_exact_hold_out_pairs_and_are_hard(level: Level) 
         assert kinds == everywhere | {"size", "scene"}
     else:  # of one size, and seldom as few as sentences count
         assert kinds - {"scene"} == everywhere
-    assert (3 if level == "composed" else 2) <= most <= MOST_MOMENTS
+    assert (3 if level == "composed" else 2) <= most <= COMPOSED_LIMITS.most_moments
     assert longest >= 14
     assert novel >= 20
 
@@ -311,7 +311,9 @@ def test_composed_questions_are_exact_hold_out_pairs_and_are_hard(level: Level) 
 def test_a_composed_world_is_marked_as_such(tmp_path: Path) -> None:
     path = make_world(tmp_path, num_videos=2, seed=0, split="test", level="composed")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    told = [query for index in range(2) for query in tell("test", 0, index, "composed").queries]
+    told = [
+        query for index in range(2) for query in make_story("test", 0, index, "composed").queries
+    ]
     assert [(row["query"], row["kind"], row["novel"]) for row in rows] == [
         (query.sentence, query.kind, query.novel) for query in told
     ]

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from r2t.store.annotations import Annotation
 from r2t.store.datasets.datasets import read_annotations
-from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS
+from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS
 from r2t.store.errors import AnnotationError
 
 _quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -48,7 +48,7 @@ _SEEDS: list[dict[str, Any]] = [
     },
     {"s1.avi": {"timestamps": [[1, 2]], "sentences": ["x"], "fps": 10, "num_frames": 50}},
     {
-        YOUTUBE_HIGHLIGHTS["dog"]["val"][0]: {
+        YOUTUBE_HIGHLIGHTS_SPLITS["dog"]["val"][0]: {
             "fps": 10.0,
             "frames": "150",
             "domain": "dog",
@@ -57,7 +57,7 @@ _SEEDS: list[dict[str, Any]] = [
         }
     },
     {
-        TVSUM["BK"]["val"][0]: {
+        TVSUM_SPLITS["BK"]["val"][0]: {
             "fps": 25,
             "frames": "160",
             "domain": "BK",

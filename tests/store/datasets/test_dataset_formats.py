@@ -16,11 +16,11 @@ from r2t.store.datasets.annotation_checks import check_annotations, read_lenient
 from r2t.store.datasets.annotation_files import survey_folder
 from r2t.store.datasets.datasets import read_annotations
 from r2t.store.datasets.jsonl import write_annotations
-from r2t.store.datasets.splits import TVSUM, YOUTUBE_HIGHLIGHTS
+from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS
 from r2t.store.errors import AnnotationError, AnnotationWarning
 
-TVSUM_TRAIN, TVSUM_VAL = TVSUM["BK"]["train"][0], TVSUM["BK"]["val"][0]
-DOG_TRAIN, DOG_VAL = (YOUTUBE_HIGHLIGHTS["dog"][split][0] for split in ("train", "val"))
+TVSUM_TRAIN, TVSUM_VAL = TVSUM_SPLITS["BK"]["train"][0], TVSUM_SPLITS["BK"]["val"][0]
+DOG_TRAIN, DOG_VAL = (YOUTUBE_HIGHLIGHTS_SPLITS["dog"][split][0] for split in ("train", "val"))
 
 
 Save = Callable[[str, object], Path]
