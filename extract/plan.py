@@ -18,7 +18,7 @@ from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.video import DecodePool, VideoJob, VideoLength
 from r2t.store.errors import VideoError
-from r2t.store.format import frame_runs
+from r2t.store.format import split_into_shards
 from r2t.store.machine import allowed_cores
 from r2t.store.schema import StorageDtype
 
@@ -186,7 +186,7 @@ def _bytes(
     item, affine = (2, 0) if dtype == "float16" else (1, 2 * 4 * num_layers * clip.vision_width)
     padded = 0
     for count in num_frames:
-        num_runs, run_frames = frame_runs(count)
-        padded += num_runs * run_frames
+        num_shards, shard_frames = split_into_shards(count)
+        padded += num_shards * shard_frames
     frame = num_layers * num_tokens * clip.vision_width * item
     return padded * frame + len(num_frames) * affine

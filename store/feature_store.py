@@ -35,11 +35,11 @@ from r2t.store.format import (
     storage_errors,
 )
 from r2t.store.html import html_table
-from r2t.store.runs import RunFolder
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
 from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, is_url, open_root
 from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
 from r2t.store.wording import counted
+from r2t.store.work_folders import WorkFolder
 from r2t.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -348,8 +348,8 @@ def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
     }
     with storage_errors(root):
         root.parent.mkdir(parents=True, exist_ok=True)
-        with RunFolder(root) as run:
-            unfinished = run.path / root.name
+        with WorkFolder(root) as work:
+            unfinished = work.path / root.name
             for name in ("", "videos", "index", "queries"):
                 open_group(str(unfinished / name), "a", None if name else {"r2t": header})
             try:

@@ -13,20 +13,20 @@ from dask.callbacks import Callback
 
 from r2t.store.machine import allowed_cores
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _delayed = cast("Callable[..., Any]", cast("Any", dask).delayed)
 _compute = cast("Callable[..., Any]", cast("Any", dask).compute)
 
 
 def map_threads(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
     *,
     num_threads: int | None = None,
     on_done: Callable[[int], None] | None = None,
-) -> list[Result]:
+) -> list[_Result]:
     """Return the results in order of the items; `on_done` is told how many there are.
 
     As many items are in memory as there are threads: by default, one a core.

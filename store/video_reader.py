@@ -128,9 +128,9 @@ def locate_video_node(
         wanted_layers, wanted_frames = _select(layout, layers, frames, video_id)
         if folder is None:
             shards = _remote_shards(group, layout, str(attributes["digest"]))
-            spans = shards.find(wanted_layers, wanted_frames)
-            ranges = shards.ranges(spans)
-            fetch = partial(shards.read_into, spans)
+            found = shards.find(wanted_layers, wanted_frames)
+            ranges = shards.ranges(found)
+            fetch = partial(shards.read_into, found)
         else:
             ranges = locate_tokens(folder / "tokens", layout, wanted_layers, wanted_frames)
             fetch = partial(read_ranges, ranges)

@@ -26,7 +26,7 @@ from r2t.store.schema import FeatureSpec, VideoSource
 class VideoWriter:
     """Takes one video's tokens window by window and writes whole shards.
 
-    Holds one run of frames of all layers, and at the end one layer of all frames.
+    Holds one shard, and at the end one layer of all frames.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class VideoWriter:
         self._layout = TokenLayout(
             spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, dtype
         )
-        # int8 needs the whole video's range first, so its float16 tokens are staged beside the run.
+        # int8 needs the whole video's range first, so its float16 tokens are staged first.
         self._staged = spec.dtype == "int8" and affine is None
         self._name = "staged" if self._staged else "tokens"
         with storage_errors(folder):
             self._group = open_group(str(folder), "w-")
             self._array = self._create(self._name, self._layout)
-        self._run = np.zeros(self._layout.shard_shape, dtype)
+        self._shard = np.zeros(self._layout.shard_shape, dtype)
         self._written = 0
         affine_shape = (spec.num_layers, spec.vision_width)
         self._lowest = np.full(affine_shape, np.inf, np.float32)
@@ -83,13 +83,13 @@ class VideoWriter:
             raise ConfigError(f"{self._video_id}: more frames than the {layout.frames} announced")
         taken = 0
         while taken < tokens.shape[1]:
-            at = self._written % layout.run_frames
-            count = min(layout.run_frames - at, tokens.shape[1] - taken)
-            self._run[:, at : at + count] = tokens[:, taken : taken + count]
+            at = self._written % layout.shard_frames
+            count = min(layout.shard_frames - at, tokens.shape[1] - taken)
+            self._shard[:, at : at + count] = tokens[:, taken : taken + count]
             taken += count
             self._written += count
-            if at + count == layout.run_frames or self._written == layout.frames:
-                self._write_run()
+            if at + count == layout.shard_frames or self._written == layout.frames:
+                self._write_shard()
 
     def finish(self, attributes: dict[str, Any]) -> str:
         """Write the attributes, digest among them, and return the digest."""
@@ -105,15 +105,15 @@ class VideoWriter:
             self._group.attrs.update({**attributes, **errors, "digest": digest})
         return digest
 
-    def _write_run(self) -> None:
+    def _write_shard(self) -> None:
         stop = self._written
-        start = (stop - 1) // self._layout.run_frames * self._layout.run_frames
-        run = self._run[:, : stop - start]
+        start = (stop - 1) // self._layout.shard_frames * self._layout.shard_frames
+        frames = self._shard[:, : stop - start]
         if self._staged:
-            self._lowest = np.minimum(self._lowest, run.min(axis=(1, 2)))
-            self._highest = np.maximum(self._highest, run.max(axis=(1, 2)))
+            self._lowest = np.minimum(self._lowest, frames.min(axis=(1, 2)))
+            self._highest = np.maximum(self._highest, frames.max(axis=(1, 2)))
         with storage_errors(self._folder):
-            self._array[:, start:stop] = run
+            self._array[:, start:stop] = frames
 
     def _finish_int8(self) -> dict[str, Any]:
         """Code what was staged and return what that cost, as an attribute."""
@@ -122,17 +122,17 @@ class VideoWriter:
         self._layout = TokenLayout(*staged_layout.shape, dtype=np.dtype(np.int8))
         self._array = self._create("tokens", self._layout)
         errors = ErrorSummary(self._layout.layers)
-        for start in range(0, staged_layout.frames, staged_layout.run_frames):
-            frames = range(start, min(start + staged_layout.run_frames, staged_layout.frames))
+        for start in range(0, staged_layout.frames, staged_layout.shard_frames):
+            frames = range(start, min(start + staged_layout.shard_frames, staged_layout.frames))
             all_layers = range(staged_layout.layers)
-            run = np.empty((staged_layout.layers, len(frames), *staged_layout.shape[2:]), "<f2")
-            read_tokens(self._folder / self._name, staged_layout, all_layers, frames, run)
-            codes = quantize(run, scale, offset)
+            tokens = np.empty((staged_layout.layers, len(frames), *staged_layout.shape[2:]), "<f2")
+            read_tokens(self._folder / self._name, staged_layout, all_layers, frames, tokens)
+            codes = quantize(tokens, scale, offset)
             self._array[:, frames.start : frames.stop] = codes
             for layer in all_layers:  # one at a time, since this takes twelve times the codes' room
                 one = slice(layer, layer + 1)
                 decoded = dequantize(codes[one], scale[one], offset[one])
-                errors.add(layer, run[layer], decoded[0])
+                errors.add(layer, tokens[layer], decoded[0])
         shutil.rmtree(self._folder / self._name)
         self._name, self._affine = "tokens", (scale, offset)
         return {"quantization_error": errors.to_dict()}

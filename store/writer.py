@@ -32,7 +32,6 @@ from r2t.store.format import (
     write_part,
 )
 from r2t.store.quantize import Affine
-from r2t.store.runs import RunFolder
 from r2t.store.schema import (
     MAX_COUNT,
     PER_VIDEO,
@@ -43,6 +42,7 @@ from r2t.store.schema import (
     is_positive,
 )
 from r2t.store.video_writer import VideoWriter
+from r2t.store.work_folders import WorkFolder
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -60,14 +60,14 @@ class StoreWriter:
     def __init__(self, store: FeatureStore, root: Path) -> None:
         self._store = store
         self._root = root
-        self._run = RunFolder(root)
+        self._work = WorkFolder(root)
         self._rows: list[dict[str, Any]] = []
         self._indexed_at = time.monotonic()
         self._lock = threading.Lock()
 
     def __enter__(self) -> StoreWriter:
         with storage_errors(self._root):
-            self._run.__enter__()
+            self._work.__enter__()
         return self
 
     def __exit__(
@@ -79,7 +79,7 @@ class StoreWriter:
         try:
             self.flush()
         finally:
-            self._run.__exit__()
+            self._work.__exit__()
             self._store.refresh()
 
     @contextlib.contextmanager
@@ -104,7 +104,7 @@ class StoreWriter:
         )
         node = node_name(video_id)
         folder = (
-            self._run.path / f"{node}-{uuid.uuid4().hex[:12]}"
+            self._work.path / f"{node}-{uuid.uuid4().hex[:12]}"
         )  # threads may write the same video
         try:
             writer = VideoWriter(folder, self._store.spec, video_id, num_frames, affine=affine)
@@ -131,7 +131,7 @@ class StoreWriter:
     @contextlib.contextmanager
     def stage(self) -> Generator[Path]:
         """Yield an empty folder on the store's disk, to prepare what `adopt` commits."""
-        folder = self._run.path / uuid.uuid4().hex[:12]
+        folder = self._work.path / uuid.uuid4().hex[:12]
         with storage_errors(self._root):
             folder.mkdir()
             try:
@@ -215,7 +215,7 @@ class StoreWriter:
 
     def _commit_part(self, kind: str, columns: dict[str, NDArray[Any]]) -> None:
         name = new_part_name()
-        folder = self._run.path / f"{kind}-{name}"
+        folder = self._work.path / f"{kind}-{name}"
         with storage_errors(self._root):
             write_part(folder, columns)
             sync_tree(folder)

@@ -14,8 +14,8 @@ from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
 from r2t.store.format import damage, node_name, storage_errors
 from r2t.store.parallel import map_threads
-from r2t.store.runs import RunFolder, maintenance
 from r2t.store.sources import StoreRoot, open_root
+from r2t.store.work_folders import WorkFolder, maintenance
 
 
 def video_attributes(root: StoreRoot, video_id: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def set_licence(
         raise FeatureNotFoundError(
             f"{location} has no videos {', '.join(map(repr, unknown))}; nothing was changed"
         )
-    with storage_errors(path), maintenance(path), RunFolder(path) as run:
+    with storage_errors(path), maintenance(path), WorkFolder(path) as work:
         for video_id in wanted:
             file = path / "videos" / node_name(video_id) / "zarr.json"
             with damage(str(file)):
@@ -65,5 +65,5 @@ def set_licence(
                     "source", {"name": "", "bytes": 0, "sha256": ""}
                 )
                 source["licence"] = licence
-            write_whole(file, json.dumps(metadata, indent=2), beside=run.path)
+            write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
     return len(wanted)

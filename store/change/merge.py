@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from r2t.store.change.bring import bring_video
-from r2t.store.change.rewrite import Query
+from r2t.store.change.rewrite import QueryRow
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError, StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format import row_digest
+from r2t.store.format import query_row_digest
 from r2t.store.parallel import map_threads
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.writer import StoreWriter
@@ -41,7 +41,7 @@ class MergeReport:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class StoreSelection:
     """A store to take from, and the rows of the videos that are wanted of it."""
 
     root: StoreRoot
@@ -49,7 +49,7 @@ class Source:
     rows: list[dict[str, Any]]
 
     @classmethod
-    def open(cls, location: str | Path, video_ids: Collection[str] | None = None) -> Source:
+    def open(cls, location: str | Path, video_ids: Collection[str] | None = None) -> StoreSelection:
         """Open a store; `video_ids` None wants all of its indexed videos."""
         root = open_root(location)
         store = FeatureStore(root)
@@ -75,7 +75,7 @@ def merge_stores(
     were made with other settings or one id means two things, and `ServerError` if a server fails
     meanwhile: the same merge again goes on from there.
     """
-    opened = [Source.open(location) for location in sources]
+    opened = [StoreSelection.open(location) for location in sources]
     for other in opened[1:]:
         opened[0].store.spec.require_equal(
             other.store.spec,
@@ -107,7 +107,7 @@ def merge_stores(
         failures = dict(report.failures)
         num_queries = 0
         for source in opened:
-            num_queries += add_queries(writer, read_queries(source.store, failures))
+            num_queries += add_query_rows(writer, read_queries(source.store, failures))
     return MergeReport(
         report.num_videos, report.num_linked, report.num_present, num_queries, failures
     )
@@ -138,7 +138,7 @@ def require_agreement(stores: Iterable[FeatureStore]) -> None:
 def bring_all(
     target: FeatureStore,
     writer: StoreWriter,
-    sources: Sequence[Source],
+    sources: Sequence[StoreSelection],
     *,
     link: bool,
     quick: bool,
@@ -176,7 +176,7 @@ def bring_all(
 
 def read_queries(
     store: FeatureStore, failures: dict[str, str], wanted: Callable[[str], bool] | None = None
-) -> Iterable[Query]:
+) -> Iterable[QueryRow]:
     """Yield a store's queries, proved; `wanted` tells by video id. Damaged ones are reported."""
     digests = store.query_digests()
     for annotation in store.annotations():
@@ -184,7 +184,7 @@ def read_queries(
             continue
         try:
             features = store.read_query(annotation.query_id)
-            sound = row_digest(annotation, features) == digests[annotation.query_id]
+            sound = query_row_digest(annotation, features) == digests[annotation.query_id]
             if not sound:
                 raise CorruptFeatureError("its content is not what its digest says")
         except ServerError:
@@ -195,10 +195,10 @@ def read_queries(
             yield annotation, features
 
 
-def add_queries(writer: StoreWriter, queries: Iterable[Query]) -> int:
+def add_query_rows(writer: StoreWriter, queries: Iterable[QueryRow]) -> int:
     """Add queries, a part at a time, and return how many were new."""
     num_new = 0
-    batch: list[Query] = []
+    batch: list[QueryRow] = []
     for query in queries:
         batch.append(query)
         if len(batch) == _QUERIES_AT_A_TIME:
@@ -207,5 +207,5 @@ def add_queries(writer: StoreWriter, queries: Iterable[Query]) -> int:
     return num_new + _add(writer, batch)
 
 
-def _add(writer: StoreWriter, batch: Sequence[Query]) -> int:
+def _add(writer: StoreWriter, batch: Sequence[QueryRow]) -> int:
     return writer.add_queries([each for each, _ in batch], [features for _, features in batch])

@@ -18,9 +18,9 @@ from r2t.store.check import KINDS, live_parts
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import node_name, storage_errors
-from r2t.store.runs import RunFolder, maintenance
 from r2t.store.sources import open_root
 from r2t.store.video_names import VideoNames
+from r2t.store.work_folders import WorkFolder, maintenance
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def remove_videos(
     root = open_root(location)
     path = root.require_path("remove videos from it")
     wanted = set(video_ids)
-    with storage_errors(path), maintenance(path), RunFolder(path) as run:
+    with storage_errors(path), maintenance(path), WorkFolder(path) as work:
         # Listed before the rows are read: a part that another run adds meanwhile stays in force.
         parts = {kind: [*live, *old] for kind in KINDS for live, old in [live_parts(root, kind)]}
         store = FeatureStore.open(location)
@@ -58,22 +58,22 @@ def remove_videos(
         doomed = set(asked[of_videos]["query_id"].tolist()) | set(query_ids)
         num_videos = 0
         for number, video_id in enumerate(sorted(wanted), start=1):
-            num_videos += _remove_node(path, run, video_id)
+            num_videos += _remove_node(path, work, video_id)
             if on_video is not None:
                 on_video(number)
         table = cast("list[dict[str, Any]]", store.videos.to_dict("records"))
         rows = [row for row in table if row["video_id"] not in wanted]
         if len(rows) < len(table):
-            replace_index(path, run, rows, parts["index"])
-            drop_parts(path, run, "index", parts["index"])
+            replace_index(path, work, rows, parts["index"])
+            drop_parts(path, work, "index", parts["index"])
         if doomed:
             kept = (
                 (each, store.read_query(each.query_id))
                 for each in store.annotations()
                 if each.query_id not in doomed
             )
-            replace_queries(path, run, kept, (), parts["queries"])
-            drop_parts(path, run, "queries", parts["queries"])
+            replace_queries(path, work, kept, (), parts["queries"])
+            drop_parts(path, work, "queries", parts["queries"])
     return RemoveReport(num_videos, len(doomed))
 
 
@@ -131,8 +131,8 @@ def _require_known_queries(path: Path, wanted: Collection[str], known: Collectio
         )
 
 
-def _remove_node(path: Path, run: RunFolder, video_id: str) -> bool:
-    doomed = run.path / "doomed"
+def _remove_node(path: Path, work: WorkFolder, video_id: str) -> bool:
+    doomed = work.path / "doomed"
     try:
         os.rename(path / "videos" / node_name(video_id), doomed)
     except FileNotFoundError:  # only its rows were there

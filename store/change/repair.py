@@ -19,9 +19,9 @@ from urllib.parse import unquote
 from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
 from r2t.store.check import KINDS, Checked, Fault, check_store, index_rows, names_in
 from r2t.store.files import write_whole
-from r2t.store.format import Part, PartKind, open_group, read_rows, storage_errors
-from r2t.store.runs import RunFolder, maintenance, remove_stale_runs
+from r2t.store.format import Part, PartKind, open_group, read_query_rows, storage_errors
 from r2t.store.sources import open_root
+from r2t.store.work_folders import WorkFolder, maintenance, remove_dead_work
 
 _IN_PLACE = ("group", "attributes", "not-indexed", "gone", "stale-index")
 """Faults that are mended without moving what they name."""
@@ -63,21 +63,21 @@ def repair_store(
     with storage_errors(path), maintenance(path):
         checked = check_store(root, quick=quick, num_threads=num_threads, on_video=on_video)
         faults = checked.faults()
-        removed = remove_stale_runs(path)
+        removed = remove_dead_work(path)
         aside = path.with_name(f"{path.name}.damaged") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        with RunFolder(path) as run:
-            damaged = _mend_groups(path, run, aside, faults)
-            _mend_attributes(path, run, checked, faults)
+        with WorkFolder(path) as work:
+            damaged = _mend_groups(path, work, aside, faults)
+            _mend_attributes(path, work, checked, faults)
             superseded = {kind: list(checked.replaced[kind]) for kind in KINDS}
-            superseded["index"] += _rewrite_index(path, run, checked)
-            lost, names = _rewrite_queries(path, run, checked)
+            superseded["index"] += _rewrite_index(path, work, checked)
+            lost, names = _rewrite_queries(path, work, checked)
             superseded["queries"] += names
             places = _places_to_move(faults)
             for place in places:
                 _move(path / place, aside / place)
             for kind in KINDS:
                 left = [name for name in superseded[kind] if f"{kind}/{name}" not in places]
-                drop_parts(path, run, kind, left)
+                drop_parts(path, work, kind, left)
     return RepairReport(
         faults=tuple(faults),
         aside=aside,
@@ -90,7 +90,7 @@ def repair_store(
     )
 
 
-def _mend_groups(path: Path, run: RunFolder, aside: Path, faults: list[Fault]) -> list[str]:
+def _mend_groups(path: Path, work: WorkFolder, aside: Path, faults: list[Fault]) -> list[str]:
     """Make the metadata of groups anew; return where damaged ones were, which are set aside."""
     moved: list[str] = []
     for fault in faults:
@@ -99,20 +99,20 @@ def _mend_groups(path: Path, run: RunFolder, aside: Path, faults: list[Fault]) -
             if (path / place).is_symlink() or (path / place).exists():
                 _move(path / place, aside / place)
                 moved.append(place)
-            open_group(str(run.path / fault.place), "a")
+            open_group(str(work.path / fault.place), "a")
             (path / fault.place).mkdir(exist_ok=True)
-            os.rename(run.path / place, path / place)
+            os.rename(work.path / place, path / place)
     return moved
 
 
-def _mend_attributes(path: Path, run: RunFolder, checked: Checked, faults: list[Fault]) -> None:
+def _mend_attributes(path: Path, work: WorkFolder, checked: Checked, faults: list[Fault]) -> None:
     """Take back into the attributes of videos what an index part recorded of them."""
     for fault in faults:
         if fault.kind == "attributes" and fault.video_id is not None:
             file = path / fault.place / "zarr.json"
             metadata = json.loads(file.read_bytes())
             _restore(metadata["attributes"], checked.rows[fault.video_id])
-            write_whole(file, json.dumps(metadata, indent=2), beside=run.path)
+            write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
 
 
 def _restore(attributes: dict[str, Any], row: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ def _restore(attributes: dict[str, Any], row: dict[str, Any]) -> None:
         attributes["source"] = {"licence": None, **(attributes.get("source") or {}), **source}
 
 
-def _rewrite_index(path: Path, run: RunFolder, checked: Checked) -> list[str]:
+def _rewrite_index(path: Path, work: WorkFolder, checked: Checked) -> list[str]:
     """Make the index say what videos are there; return the names of live parts it replaced."""
     rows = checked.rows
     names = _part_names(checked, "index")
@@ -132,11 +132,11 @@ def _rewrite_index(path: Path, run: RunFolder, checked: Checked) -> list[str]:
     stale = any(fault.kind == "stale-index" for fault in checked.faults())
     if len(names) < 2 and sound and not stale and sorted(indexed) == sorted(rows):
         return []
-    replace_index(path, run, list(rows.values()), names)
+    replace_index(path, work, list(rows.values()), names)
     return [part.name for part in checked.parts["index"]]
 
 
-def _rewrite_queries(path: Path, run: RunFolder, checked: Checked) -> tuple[list[str], list[str]]:
+def _rewrite_queries(path: Path, work: WorkFolder, checked: Checked) -> tuple[list[str], list[str]]:
     """Bring all sound rows into new parts; return the ids of the others, and the parts replaced."""
     parts = checked.parts["queries"]
     kept: list[tuple[Part, list[int]]] = []
@@ -157,8 +157,8 @@ def _rewrite_queries(path: Path, run: RunFolder, checked: Checked) -> tuple[list
     names = _part_names(checked, "queries")
     if not digests or (len(names) < 2 and not lost and not any(part.faults for part in parts)):
         return lost, []
-    rows = (query for part, rows in kept for query in read_rows(part, rows))
-    replace_queries(path, run, rows, (), names)
+    rows = (query for part, rows in kept for query in read_query_rows(part, rows))
+    replace_queries(path, work, rows, (), names)
     return lost, [part.name for part in parts]
 
 

@@ -24,44 +24,44 @@ from r2t.store.format import (
     PartKind,
     new_part_name,
     query_columns,
-    read_rows,
+    read_query_rows,
     storage_errors,
     write_part,
 )
-from r2t.store.runs import RunFolder, maintenance
 from r2t.store.schema import QueryFeatures
 from r2t.store.sources import open_root
+from r2t.store.work_folders import WorkFolder, maintenance
 from r2t.store.writer import index_columns, move_part
 
-Query = tuple[Annotation, QueryFeatures]
+QueryRow = tuple[Annotation, QueryFeatures]
 
 QUERIES_PER_PART = 2000
 """Most queries in a rewritten part: about 100 MB of tokens."""
 
 
 def commit_part(
-    root: Path, run: RunFolder, kind: PartKind, columns: Columns, replaces: Collection[str] = ()
+    root: Path, work: WorkFolder, kind: PartKind, columns: Columns, replaces: Collection[str] = ()
 ) -> None:
     """Write a part and rename it into place, where it stands in for those it replaces."""
     name = new_part_name(replaces)
-    folder = run.path / f"{kind}-{name}"
+    folder = work.path / f"{kind}-{name}"
     write_part(folder, columns, replaces)
     sync_tree(folder)
     move_part(folder, root / kind / name)
 
 
 def replace_index(
-    root: Path, run: RunFolder, rows: Sequence[dict[str, Any]], replaces: Collection[str]
+    root: Path, work: WorkFolder, rows: Sequence[dict[str, Any]], replaces: Collection[str]
 ) -> None:
     """Put one index part in the place of others."""
-    commit_part(root, run, "index", index_columns(rows), replaces)
+    commit_part(root, work, "index", index_columns(rows), replaces)
 
 
 def replace_queries(
     root: Path,
-    run: RunFolder,
-    kept: Iterable[Query],
-    changed: Sequence[Query],
+    work: WorkFolder,
+    kept: Iterable[QueryRow],
+    changed: Sequence[QueryRow],
     replaces: Collection[str],
 ) -> None:
     """Put new parts in the place of others: rows that are `kept` as they were, and `changed` ones.
@@ -75,16 +75,16 @@ def replace_queries(
         following = list(islice(rows, QUERIES_PER_PART))
         if not following:
             break
-        commit_part(root, run, "queries", _columns(batch))
+        commit_part(root, work, "queries", _columns(batch))
         batch = following
     batch += changed
     if batch:
-        commit_part(root, run, "queries", _columns(batch), replaces)
+        commit_part(root, work, "queries", _columns(batch), replaces)
     else:
-        drop_parts(root, run, "queries", replaces)
+        drop_parts(root, work, "queries", replaces)
 
 
-def change_queries(location: str | Path, changed: Sequence[Query]) -> None:
+def change_queries(location: str | Path, changed: Sequence[QueryRow]) -> None:
     """Put other content in the place of stored queries, in one rename.
 
     The parts that held them stay on the disk, so that readers who opened the store before keep
@@ -93,7 +93,7 @@ def change_queries(location: str | Path, changed: Sequence[Query]) -> None:
     root = open_root(location)
     path = root.require_path("change it")
     ids = {annotation.query_id for annotation, _ in changed}
-    with storage_errors(path), maintenance(path), RunFolder(path) as run:
+    with storage_errors(path), maintenance(path), WorkFolder(path) as work:
         live, replaced = live_parts(root, "queries")
         affected: list[tuple[Part, list[int]]] = []
         for part in (open_part(root, "queries", name) for name in live):
@@ -101,19 +101,19 @@ def change_queries(location: str | Path, changed: Sequence[Query]) -> None:
             kept = [row for row, query_id in enumerate(query_ids) if query_id not in ids]
             if len(kept) < len(query_ids):
                 affected.append((part, kept))
-        rows = (query for part, kept in affected for query in read_rows(part, kept))
+        rows = (query for part, kept in affected for query in read_query_rows(part, kept))
         names = [part.name for part, _ in affected]
-        replace_queries(path, run, rows, changed, [*names, *replaced])
+        replace_queries(path, work, rows, changed, [*names, *replaced])
 
 
-def drop_parts(root: Path, run: RunFolder, kind: PartKind, names: Iterable[str]) -> None:
+def drop_parts(root: Path, work: WorkFolder, kind: PartKind, names: Iterable[str]) -> None:
     """Take parts out of a store, each by a rename, and remove them."""
     for name in names:
-        folder = run.path / f"dropped-{name}"
+        folder = work.path / f"dropped-{name}"
         with contextlib.suppress(FileNotFoundError):  # one that was dropped already
             os.rename(root / kind / name, folder)
             shutil.rmtree(folder)
 
 
-def _columns(rows: Sequence[Query]) -> Columns:
+def _columns(rows: Sequence[QueryRow]) -> Columns:
     return query_columns([annotation for annotation, _ in rows], [each for _, each in rows])

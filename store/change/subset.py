@@ -15,8 +15,14 @@ from typing import Any
 import numpy as np
 
 from r2t.store.annotations import Split
-from r2t.store.change.merge import MergeReport, Source, add_queries, bring_all, read_queries
-from r2t.store.change.rewrite import Query
+from r2t.store.change.merge import (
+    MergeReport,
+    StoreSelection,
+    add_query_rows,
+    bring_all,
+    read_queries,
+)
+from r2t.store.change.rewrite import QueryRow
 from r2t.store.check import check_stored_video
 from r2t.store.errors import ConfigError, FeatureNotFoundError
 from r2t.store.exchange import windows
@@ -44,7 +50,7 @@ def subset_store(
     layers, ascending: (2, 3) are the last two of four. Only what is stored can be taken: raises
     `FeatureNotFoundError` if a wanted video is not.
     """
-    source = Source.open(location)
+    source = StoreSelection.open(location)
     rows = _wanted_rows(source, video_ids, split)
     spec = source.store.spec
     places = tuple(range(spec.num_layers)) if layers is None else tuple(layers)
@@ -78,7 +84,7 @@ def subset_store(
             )
             report = MergeReport(done.count("cut"), 0, done.count("present"), 0, failures)
         queries = read_queries(source.store, failures, wanted)
-        num_queries = add_queries(writer, _cut_queries(queries, places, split))
+        num_queries = add_query_rows(writer, _cut_queries(queries, places, split))
     return replace(report, num_queries=num_queries, failures=failures)
 
 
@@ -98,7 +104,7 @@ def smaller_spec(spec: FeatureSpec, places: Sequence[int], *, cls_only: bool) ->
 
 
 def _wanted_rows(
-    source: Source, video_ids: Collection[str] | None, split: Split | None
+    source: StoreSelection, video_ids: Collection[str] | None, split: Split | None
 ) -> list[dict[str, Any]]:
     rows = source.rows
     if video_ids is not None:
@@ -121,7 +127,7 @@ class _Cut:
 
     def __init__(
         self,
-        source: Source,
+        source: StoreSelection,
         target: FeatureStore,
         writer: StoreWriter,
         places: Sequence[int],
@@ -171,8 +177,8 @@ class _Cut:
 
 
 def _cut_queries(
-    queries: Iterable[Query], places: Sequence[int], split: Split | None
-) -> Iterable[Query]:
+    queries: Iterable[QueryRow], places: Sequence[int], split: Split | None
+) -> Iterable[QueryRow]:
     for annotation, features in queries:
         if split in (None, annotation.split):
             tokens = np.ascontiguousarray(features.tokens[list(places)])

@@ -27,8 +27,8 @@ from r2t.store.format import (
     damage,
     has_only_finite,
     part_replaces,
+    query_row_digest,
     read_part,
-    row_digest,
 )
 from r2t.store.schema import FeatureSpec, QueryFeatures
 from r2t.store.sources import StoreRoot
@@ -173,7 +173,7 @@ def _row_problem(part: Part, row: int, words: Any) -> str | None:
         return str(error)
     if not has_only_finite(features.tokens):
         return "tokens hold NaN or infinity"
-    computed, recorded = row_digest(annotation, features), str(part.columns["digest"][row])
+    computed, recorded = query_row_digest(annotation, features), str(part.columns["digest"][row])
     if computed != recorded:
         return f"its content has the digest {computed}, it was written with {recorded}"
     return None

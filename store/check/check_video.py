@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from r2t.store.check.faults import Fault
 from r2t.store.check.inventory import files_in
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
-from r2t.store.format import FeatureDigest, TokenLayout, damage, frame_runs, node_name
+from r2t.store.format import (
+    FeatureDigest,
+    TokenLayout,
+    damage,
+    node_name,
+    shard_key,
+    split_into_shards,
+)
 from r2t.store.schema import FeatureSpec
 from r2t.store.sources import StoreRoot
 from r2t.store.video_reader import index_row, locate_video_node, recorded_errors
@@ -33,7 +40,7 @@ class CheckedVideo:
 def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> CheckedVideo:
     """Check one node; `quick` trusts the tokens' bytes if there are as many as there should be.
 
-    Holds one run of frames, of one layer if there are several runs.
+    Holds one shard, or one layer of it if there are several.
     """
     place = f"videos/{node}"
     files = list(files_in(root, place))
@@ -118,7 +125,7 @@ def _require_whole(root: StoreRoot, group: zarr.Group) -> None:
 
 
 def _require_digest(root: StoreRoot, group: zarr.Group, row: dict[str, Any]) -> None:
-    """Compute the digest anew from all that is stored, run by run within each layer."""
+    """Compute the digest anew from all that is stored, shard by shard within each layer."""
     folder = None if root.path is None else root.path / group.path
     layout = token_layout(root.spec, row["num_frames"])
     digest = FeatureDigest(layout.dtype, layout.shape)
@@ -144,20 +151,20 @@ def _require_digest(root: StoreRoot, group: zarr.Group, row: dict[str, Any]) -> 
 
 def _pieces(layout: TokenLayout) -> Iterator[tuple[slice, slice]]:
     """Yield layers and frames that follow one another in C order."""
-    num_runs, run_frames = frame_runs(layout.frames)
-    if num_runs == 1:
+    num_shards, shard_frames = split_into_shards(layout.frames)
+    if num_shards == 1:
         yield slice(None), slice(0, layout.frames)
         return
     for layer in range(layout.layers):
-        for start in range(0, layout.frames, run_frames):
-            yield slice(layer, layer + 1), slice(start, min(start + run_frames, layout.frames))
+        for start in range(0, layout.frames, shard_frames):
+            yield slice(layer, layer + 1), slice(start, min(start + shard_frames, layout.frames))
 
 
 def expected_files(spec: FeatureSpec, layout: TokenLayout) -> Iterator[tuple[str, int | None]]:
     """Yield the files of a video, named from its node, and their sizes where those are fixed."""
     yield from (("zarr.json", None), ("tokens/zarr.json", None))
-    for run in range(frame_runs(layout.frames)[0]):
-        yield f"tokens/c/0/{run}/0/0", layout.shard_bytes
+    for shard in range(split_into_shards(layout.frames)[0]):
+        yield shard_key("tokens", shard), layout.shard_bytes
     for name in ("scale", "offset") if spec.dtype == "int8" else ():
         yield f"{name}/zarr.json", None
         yield f"{name}/c/0/0", spec.num_layers * spec.vision_width * 4

@@ -23,8 +23,8 @@ from r2t.store.check.inventory import TOP_NAMES, names_in
 from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
 from r2t.store.format import INDEX_COLUMNS, PartKind, damage
 from r2t.store.parallel import map_threads
-from r2t.store.runs import run_folders
 from r2t.store.sources import StoreRoot, open_root
+from r2t.store.work_folders import work_folders
 from r2t.store.writer import require_legal_video
 
 KINDS: tuple[PartKind, ...] = ("index", "queries")
@@ -131,8 +131,8 @@ def check_store(
     on_video: Callable[[int, int], None] | None = None,
 ) -> Checked:
     """Look at every node, part and file of a store."""
-    # Runs first: one that ends while its videos are looked at has indexed them all by then.
-    runs = {} if root.path is None else run_folders(root.path)
+    # Folders first: a run that ends while its videos are looked at has indexed them all by then.
+    runs = {} if root.path is None else work_folders(root.path)
     try:
         nodes = names_in(root, "videos")
         videos = map_threads(

@@ -14,16 +14,16 @@ import numpy as np
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
-from r2t.store.exchange.r2_npy import Progress, TransferReport, windows
+from r2t.store.exchange.r2_npy import OnVideo, TransferReport, windows
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
-from r2t.store.format import MAX_RUN_FRAMES, node_name, storage_errors
+from r2t.store.format import MAX_SHARD_FRAMES, node_name, storage_errors
 
 _open = cast("Any", h5py).File
 
 
 def export_hdf5(
-    store: FeatureStore, path: Path, *, on_video: Progress | None = None
+    store: FeatureStore, path: Path, *, on_video: OnVideo | None = None
 ) -> TransferReport:
     """Write a store into one HDF5 file, as it is stored.
 
@@ -109,7 +109,7 @@ def _writing(path: Path) -> Generator[tuple[Any, _Sink]]:
 def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: Any) -> None:
     spec = store.spec
     shape = (spec.num_layers, num_frames, spec.num_tokens, spec.vision_width)
-    chunks = (1, min(num_frames, MAX_RUN_FRAMES), *shape[2:])
+    chunks = (1, min(num_frames, MAX_SHARD_FRAMES), *shape[2:])
     tokens = group.create_dataset("tokens", shape, np.dtype(spec.dtype), chunks=chunks)
     for frames in windows(num_frames):
         video = store.read_video(video_id, frames=frames)

@@ -27,7 +27,7 @@ from r2t.store.check import warn_of_other_cuts
 from r2t.store.errors import AnnotationWarning, ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
-from r2t.store.format import MAX_RUN_FRAMES, storage_errors
+from r2t.store.format import MAX_SHARD_FRAMES, storage_errors
 from r2t.store.quantize import dequantize
 from r2t.store.schema import (
     PER_VIDEO,
@@ -40,7 +40,7 @@ from r2t.store.video_names import VideoNames, match_videos, name_of_features
 from r2t.store.wording import counted
 from r2t.store.writer import StoreWriter
 
-Progress = Callable[[int], None]
+OnVideo = Callable[[int], None]
 """Told how many videos are done."""
 
 _QUERIES_PER_PART = 1000
@@ -103,7 +103,7 @@ def import_r2_npy(
     queries: Path,
     annotations: Sequence[Annotation],
     *,
-    on_video: Progress | None = None,
+    on_video: OnVideo | None = None,
 ) -> TransferReport:
     """Add released features to a store: all files of `videos`, and the annotated ones of `queries`.
 
@@ -160,7 +160,7 @@ def import_r2_npy(
 
 
 def export_r2_npy(
-    store: FeatureStore, videos: Path, queries: Path, *, on_video: Progress | None = None
+    store: FeatureStore, videos: Path, queries: Path, *, on_video: OnVideo | None = None
 ) -> TransferReport:
     """Write a store's features as the released files are; eight-bit tokens become float16.
 
@@ -301,6 +301,6 @@ def _noting_odd_durations() -> Generator[list[str]]:
 
 
 def windows(num_frames: int) -> Iterator[slice]:
-    """Yield the runs of frames to copy one after another."""
-    for start in range(0, num_frames, MAX_RUN_FRAMES):
-        yield slice(start, min(start + MAX_RUN_FRAMES, num_frames))
+    """Yield the frames to copy one after another."""
+    for start in range(0, num_frames, MAX_SHARD_FRAMES):
+        yield slice(start, min(start + MAX_SHARD_FRAMES, num_frames))

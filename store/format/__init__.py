@@ -12,12 +12,12 @@ if TYPE_CHECKING:
         read_metadata as read_metadata,
     )
     from r2t.store.format.layout import (
-        MAX_RUN_FRAMES as MAX_RUN_FRAMES,
+        MAX_SHARD_FRAMES as MAX_SHARD_FRAMES,
         ColumnsDigest as ColumnsDigest,
         FeatureDigest as FeatureDigest,
-        frame_runs as frame_runs,
         has_only_finite as has_only_finite,
         node_name as node_name,
+        split_into_shards as split_into_shards,
     )
     from r2t.store.format.nodes import (
         FolderStore as FolderStore,
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from r2t.store.format.query_rows import (
         annotation_at as annotation_at,
         query_columns as query_columns,
+        query_row_digest as query_row_digest,
         ragged_row as ragged_row,
-        read_rows as read_rows,
-        row_digest as row_digest,
+        read_query_rows as read_query_rows,
     )
     from r2t.store.format.shards import (
         ByteRange as ByteRange,
-        Span as Span,
+        ShardRange as ShardRange,
         TokenLayout as TokenLayout,
-        find_spans as find_spans,
+        find_shard_ranges as find_shard_ranges,
         locate_tokens as locate_tokens,
         parse_index as parse_index,
         read_ranges as read_ranges,

@@ -128,7 +128,7 @@ def read_columns(store: Store, columns: Iterable[Column]) -> list[NDArray[Any]]:
     return arrays
 
 
-def read_rows(store: Store, column: Column, start: int, stop: int) -> NDArray[Any]:
+def read_column_rows(store: Store, column: Column, start: int, stop: int) -> NDArray[Any]:
     """Read some rows of a column of numbers; moves only their bytes."""
     pieces: list[tuple[str, RangeByteRequest]] = []
     for number in range(start // column.chunk_rows, -(-stop // column.chunk_rows)):

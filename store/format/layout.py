@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_RUN_FRAMES = 150
+MAX_SHARD_FRAMES = 150
 """Most frames in one shard file: bounds a reader's buffer and keeps usual videos in one file."""
 
 _MAX_NODE_BYTES = 200
@@ -43,13 +43,13 @@ def node_name(identifier: str) -> str:
     return name
 
 
-def frame_runs(num_frames: int) -> tuple[int, int]:
-    """Return how many runs a video's frames are split into, and frames per run.
+def split_into_shards(num_frames: int) -> tuple[int, int]:
+    """Return how many shards a video's frames are split into, and the frames of each.
 
-    Runs are equal up to rounding, so the padding of the last one stays below the number of runs.
+    Shards are equal up to rounding: the padding of the last stays below the number of shards.
     """
-    num_runs = math.ceil(num_frames / MAX_RUN_FRAMES)
-    return num_runs, math.ceil(num_frames / num_runs)
+    num_shards = math.ceil(num_frames / MAX_SHARD_FRAMES)
+    return num_shards, math.ceil(num_frames / num_shards)
 
 
 class FeatureDigest:

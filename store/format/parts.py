@@ -18,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format.columns import Column, read_columns, read_metadata, read_rows
+from r2t.store.format.columns import Column, read_column_rows, read_columns, read_metadata
 from r2t.store.format.layout import columns_digest
 from r2t.store.format.nodes import create_array, open_group
 from r2t.store.schema import MAX_COUNT
@@ -77,7 +77,7 @@ class Part:
         """Read some rows of `tokens`, and only those."""
         assert self.tokens is not None
         assert self.token_column is not None
-        return read_rows(self.tokens.store, self.token_column, start, stop)
+        return read_column_rows(self.tokens.store, self.token_column, start, stop)
 
 
 def new_part_name(replaces: Collection[str] = ()) -> str:

@@ -53,7 +53,9 @@ def query_columns(
         "saliency_annotators": np.array(
             [0 if s is None else s.scores.shape[1] for s in labels], np.int64
         ),
-        "digest": text([row_digest(a, f) for a, f in zip(annotations, features, strict=True)]),
+        "digest": text(
+            [query_row_digest(a, f) for a, f in zip(annotations, features, strict=True)]
+        ),
         "tokens": np.concatenate(tokens),
         "tokens_offsets": _offsets(tokens),
         "moments": np.concatenate(moments),
@@ -88,7 +90,7 @@ def annotation_at(part: Part, row: int) -> Annotation:
     )
 
 
-def read_rows(part: Part, rows: Iterable[int]) -> Iterator[tuple[Annotation, QueryFeatures]]:
+def read_query_rows(part: Part, rows: Iterable[int]) -> Iterator[tuple[Annotation, QueryFeatures]]:
     """Yield some rows of a queries part as what they were written from."""
     for row in rows:
         annotation = annotation_at(part, row)
@@ -109,7 +111,7 @@ def _offsets(rows: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
 
 
-def row_digest(annotation: Annotation, feature: QueryFeatures) -> str:
+def query_row_digest(annotation: Annotation, feature: QueryFeatures) -> str:
     """Return the digest of all that is stored of one query."""
     saliency = annotation.saliency
     columns: list[tuple[str, NDArray[Any]]] = [

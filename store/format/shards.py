@@ -21,7 +21,7 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format.layout import frame_runs
+from r2t.store.format.layout import split_into_shards
 from r2t.store.format.nodes import require_inside
 
 _MISSING = 2**64 - 1
@@ -43,24 +43,24 @@ class TokenLayout:
         return (self.layers, self.frames, self.tokens, self.width)
 
     @property
-    def run_frames(self) -> int:
+    def shard_frames(self) -> int:
         """Frames per shard file, padding included."""
-        return frame_runs(self.frames)[1]
+        return split_into_shards(self.frames)[1]
 
     @property
     def chunk_shape(self) -> tuple[int, int, int, int]:
-        """Shape of an inner chunk: one layer of one run."""
-        return (1, self.run_frames, self.tokens, self.width)
+        """Shape of an inner chunk: one layer of a shard's frames."""
+        return (1, self.shard_frames, self.tokens, self.width)
 
     @property
     def shard_shape(self) -> tuple[int, int, int, int]:
-        """Shape of a shard: all layers of one run."""
-        return (self.layers, self.run_frames, self.tokens, self.width)
+        """Shape of a shard: all layers of its frames."""
+        return (self.layers, self.shard_frames, self.tokens, self.width)
 
     @property
     def chunk_bytes(self) -> int:
         """Bytes of one inner chunk."""
-        return self.run_frames * self.tokens * self.width * self.dtype.itemsize
+        return self.shard_frames * self.tokens * self.width * self.dtype.itemsize
 
     @property
     def index_bytes(self) -> int:
@@ -114,37 +114,37 @@ class ByteRange:
 
 
 @dataclass(frozen=True)
-class Span:
-    """Consecutive bytes of the shard that holds a run of frames."""
+class ShardRange:
+    """Consecutive bytes of one of an array's shards, which are numbered from 0."""
 
-    run: int
+    shard: int
     offset: int
     num_bytes: int
 
 
-def find_spans(
+def find_shard_ranges(
     layout: TokenLayout,
     layers: range,
     frames: range,
     read_indexes: Callable[[range], Iterable[list[int]]],
-) -> list[Span]:
+) -> list[ShardRange]:
     """Return where tokens lie, in C order of [layers, frames, …].
 
-    `read_indexes` yields each run's chunk offsets. It fails at the first shard that is not there,
+    `read_indexes` yields each shard's chunk offsets. It fails at the first shard that is not there,
     since a foreign store may claim more of them than any memory holds.
     """
-    step = layout.run_frames
+    step = layout.shard_frames
     frame_bytes = layout.chunk_bytes // step
-    runs = range(frames.start // step, (frames.stop - 1) // step + 1)
-    indexes = list(read_indexes(runs))
-    spans: list[Span] = []
+    shards = range(frames.start // step, (frames.stop - 1) // step + 1)
+    indexes = list(read_indexes(shards))
+    ranges: list[ShardRange] = []
     for layer in layers:
-        for run, offsets in zip(runs, indexes, strict=True):
-            first = max(frames.start - run * step, 0)
-            stop = min(frames.stop - run * step, step)
+        for shard, offsets in zip(shards, indexes, strict=True):
+            first = max(frames.start - shard * step, 0)
+            stop = min(frames.stop - shard * step, step)
             start = offsets[layer] + first * frame_bytes
-            spans.append(Span(run, start, (stop - first) * frame_bytes))
-    return spans
+            ranges.append(ShardRange(shard, start, (stop - first) * frame_bytes))
+    return ranges
 
 
 def locate_tokens(
@@ -159,13 +159,16 @@ def locate_tokens(
     chunk, and on an index whose checksum is wrong.
     """
 
-    def path(run: int) -> Path:
-        return folder / shard_key("", run)
+    def path(shard: int) -> Path:
+        return folder / shard_key("", shard)
 
-    spans = find_spans(
-        layout, layers, frames, lambda runs: (_shard_index(path(run), layout) for run in runs)
+    ranges = find_shard_ranges(
+        layout,
+        layers,
+        frames,
+        lambda shards: (_shard_index(path(shard), layout) for shard in shards),
     )
-    return [ByteRange(path(span.run), span.offset, span.num_bytes) for span in spans]
+    return [ByteRange(path(part.shard), part.offset, part.num_bytes) for part in ranges]
 
 
 def read_ranges(ranges: Iterable[ByteRange], out: memoryview) -> None:
@@ -252,6 +255,6 @@ def read_tokens(
     read_ranges(locate_tokens(folder, layout, layers, frames), out.data.cast("B"))
 
 
-def shard_key(folder: str, run: int) -> str:
-    """Return the key of a run's shard below that of its array."""
-    return f"{folder}/c/0/{run}/0/0".lstrip("/")
+def shard_key(folder: str, shard: int) -> str:
+    """Return the key of a shard below that of its array."""
+    return f"{folder}/c/0/{shard}/0/0".lstrip("/")

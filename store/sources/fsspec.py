@@ -23,7 +23,7 @@ from r2t.store.sources.http import CONNECT_SECONDS, IDLE_SECONDS, HttpClient, Tr
 from r2t.store.sources.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
 from r2t.store.wording import how_to_install
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _url_to_fs = cast(
     "Callable[[str], tuple[Any, str]]",
@@ -132,7 +132,7 @@ class RemoteFolder:
     def _name(self, key: str) -> str:
         return f"{self.location}/{key}" if key else self.location
 
-    def _try(self, key: str, request: Callable[[], T]) -> T | None:
+    def _try(self, key: str, request: Callable[[], _T]) -> _T | None:
         """Make a request, again after a pause if it may then succeed; None if nothing is there."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:

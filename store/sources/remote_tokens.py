@@ -13,12 +13,19 @@ from itertools import islice
 from typing import TypeVar
 
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format import ByteRange, Span, TokenLayout, find_spans, parse_index, shard_key
+from r2t.store.format import (
+    ByteRange,
+    ShardRange,
+    TokenLayout,
+    find_shard_ranges,
+    parse_index,
+    shard_key,
+)
 from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.sources import Source
 
-T = TypeVar("T")
-R = TypeVar("R")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _REQUEST_BYTES = 16 * 2**20
 _AT_ONCE = 8
@@ -38,32 +45,34 @@ class RemoteShards:
     digest: str
     cache: ByteCache | None = None
 
-    def find(self, layers: range, frames: range) -> list[Span]:
+    def find(self, layers: range, frames: range) -> list[ShardRange]:
         """Return where tokens lie, in C order of [layers, frames, …]; one request per shard."""
-        return find_spans(self.layout, layers, frames, lambda runs: _at_once(self._index, runs))
+        return find_shard_ranges(
+            self.layout, layers, frames, lambda shards: _at_once(self._index, shards)
+        )
 
-    def ranges(self, spans: Iterable[Span]) -> list[ByteRange] | None:
-        """Return the spans as ranges of a file on this machine, None if they are elsewhere."""
+    def ranges(self, wanted: Iterable[ShardRange]) -> list[ByteRange] | None:
+        """Return the same bytes as ranges of files on this machine, None if they are elsewhere."""
         ranges: list[ByteRange] = []
-        for span in spans:
-            place = self.source.place(shard_key(self.folder, span.run))
+        for piece in wanted:
+            place = self.source.place(shard_key(self.folder, piece.shard))
             if place is None:
                 return None
-            ranges.append(ByteRange(place[0], place[1] + span.offset, span.num_bytes))
+            ranges.append(ByteRange(place[0], place[1] + piece.offset, piece.num_bytes))
         return ranges
 
-    def read_into(self, spans: Sequence[Span], out: memoryview) -> None:
-        """Fill `out`, bytes, with the spans one after another."""
-        targets: list[tuple[Span, memoryview]] = []
+    def read_into(self, wanted: Sequence[ShardRange], out: memoryview) -> None:
+        """Fill `out`, bytes, with the ranges one after another."""
+        targets: list[tuple[ShardRange, memoryview]] = []
         done = 0
-        for span in spans:
-            targets += _pieces(span, out[done : done + span.num_bytes])
-            done += span.num_bytes
+        for piece in wanted:
+            targets += _pieces(piece, out[done : done + piece.num_bytes])
+            done += piece.num_bytes
         for _ in _at_once(self._fetch, _touching(targets)):
             pass
 
-    def _index(self, run: int) -> list[int]:
-        layout, key = self.layout, shard_key(self.folder, run)
+    def _index(self, shard: int) -> list[int]:
+        layout, key = self.layout, shard_key(self.folder, shard)
         name = f"{self.source.location}/{key}"
         at = layout.layers * layout.chunk_bytes
         # One byte more than there should be: a shard of the usual size then tells its size too.
@@ -77,9 +86,9 @@ class RemoteShards:
             raw = self._read(key, start, size, layout.index_bytes) or b""
         return parse_index(raw, size, layout, name)
 
-    def _fetch(self, group: list[tuple[Span, memoryview]]) -> None:
+    def _fetch(self, group: list[tuple[ShardRange, memoryview]]) -> None:
         first, last = group[0][0], group[-1][0]
-        key = shard_key(self.folder, first.run)
+        key = shard_key(self.folder, first.shard)
         start, stop = first.offset, last.offset + last.num_bytes
         content = self._read(key, start, stop, stop - start)
         if content is None or len(content) != stop - start:
@@ -87,9 +96,9 @@ class RemoteShards:
                 f"{self.source.location}/{key} ends too early; extract this video again"
             )
         view = memoryview(content)
-        for span, target in group:
-            begin = span.offset - start
-            target[:] = view[begin : begin + span.num_bytes]
+        for piece, target in group:
+            begin = piece.offset - start
+            target[:] = view[begin : begin + piece.num_bytes]
 
     def _read(self, key: str, start: int, stop: int, expected: int) -> bytes | None:
         if self.cache is None:
@@ -103,29 +112,33 @@ class RemoteShards:
         return content
 
 
-def _pieces(span: Span, out: memoryview) -> list[tuple[Span, memoryview]]:
-    pieces: list[tuple[Span, memoryview]] = []
-    for start in range(0, span.num_bytes, _REQUEST_BYTES):
-        stop = min(start + _REQUEST_BYTES, span.num_bytes)
-        pieces.append((Span(span.run, span.offset + start, stop - start), out[start:stop]))
+def _pieces(piece: ShardRange, out: memoryview) -> list[tuple[ShardRange, memoryview]]:
+    pieces: list[tuple[ShardRange, memoryview]] = []
+    for start in range(0, piece.num_bytes, _REQUEST_BYTES):
+        stop = min(start + _REQUEST_BYTES, piece.num_bytes)
+        pieces.append(
+            (ShardRange(piece.shard, piece.offset + start, stop - start), out[start:stop])
+        )
     return pieces
 
 
-def _touching(targets: list[tuple[Span, memoryview]]) -> list[list[tuple[Span, memoryview]]]:
-    """Group spans that follow one another in a shard, into requests of bounded size."""
-    groups: list[list[tuple[Span, memoryview]]] = []
-    for span, out in sorted(targets, key=lambda target: (target[0].run, target[0].offset)):
+def _touching(
+    targets: list[tuple[ShardRange, memoryview]],
+) -> list[list[tuple[ShardRange, memoryview]]]:
+    """Group ranges that follow one another in a shard, into requests of bounded size."""
+    groups: list[list[tuple[ShardRange, memoryview]]] = []
+    for piece, out in sorted(targets, key=lambda target: (target[0].shard, target[0].offset)):
         if groups:
             first, last = groups[-1][0][0], groups[-1][-1][0]
-            touches = (last.run, last.offset + last.num_bytes) == (span.run, span.offset)
-            if touches and span.offset + span.num_bytes - first.offset <= _REQUEST_BYTES:
-                groups[-1].append((span, out))
+            touches = (last.shard, last.offset + last.num_bytes) == (piece.shard, piece.offset)
+            if touches and piece.offset + piece.num_bytes - first.offset <= _REQUEST_BYTES:
+                groups[-1].append((piece, out))
                 continue
-        groups.append([(span, out)])
+        groups.append([(piece, out)])
     return groups
 
 
-def _at_once(work: Callable[[T], R], items: Iterable[T]) -> Iterable[R]:
+def _at_once(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterable[_Result]:
     """Work on items in threads, a few at a time, and yield the results in order."""
     waiting = iter(items)
     while batch := list(islice(waiting, _AT_ONCE)):

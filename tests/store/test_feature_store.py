@@ -68,20 +68,20 @@ def test_the_layout_on_disk_is_what_plain_zarr_sees(full: FeatureStore) -> None:
     assert header["provenance"].keys() == {"by", "created"}
     assert set(root.group_keys()) == {"videos", "index", "queries"}
     itemsize = 2 if full.spec.dtype == "float16" else 1
-    for video_id, runs, run_frames in (("dog", 1, 5), ("-x y", 3, 101)):
+    for video_id, runs, shard_frames in (("dog", 1, 5), ("-x y", 3, 101)):
         num_frames = TOKENS[video_id].shape[1]
         node: Any = root[f"videos/{node_name(video_id)}"]
         array = node["tokens"]
         assert array.shape == (3, num_frames, 3, 8)
         assert array.dtype == full.spec.dtype
-        assert array.chunks == (1, run_frames, 3, 8)
-        assert array.shards == (3, run_frames, 3, 8)
+        assert array.chunks == (1, shard_frames, 3, 8)
+        assert array.shards == (3, shard_frames, 3, 8)
         assert array.compressors == ()
         assert array.metadata.dimension_names == ("layers", "frames", "tokens", "width")
         files = [file for file in Path(full.location, array.path, "c").rglob("*") if file.is_file()]
         assert len(files) == runs
         assert {file.stat().st_size for file in files} == {
-            3 * run_frames * 3 * 8 * itemsize + 16 * 3 + 4
+            3 * shard_frames * 3 * 8 * itemsize + 16 * 3 + 4
         }
         attributes = node.attrs.asdict()
         assert attributes.pop("digest").startswith("sha256:")

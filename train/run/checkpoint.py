@@ -29,8 +29,8 @@ from torch import Tensor
 
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.files import explain, read_plain, require_plain, require_writable, write_whole
-from r2t.store.runs import exclusive
 from r2t.store.schema import FeatureSpec
+from r2t.store.work_folders import exclusive
 from r2t.train.model import R2Model, shape_problems
 from r2t.train.run.config import TrainConfig
 

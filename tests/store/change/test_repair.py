@@ -21,7 +21,7 @@ from r2t.store.change.remove import remove_videos
 from r2t.store.change.repair import repair_store
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
-from r2t.store.runs import maintenance
+from r2t.store.work_folders import maintenance
 
 
 @pytest.fixture(scope="module")

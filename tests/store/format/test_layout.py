@@ -1,4 +1,4 @@
-"""Names, runs of frames and digests: what another reader would have to agree with."""
+"""Names, shards and digests: what another reader would have to agree with."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from r2t.store.format.layout import (
-    MAX_RUN_FRAMES,
+    MAX_SHARD_FRAMES,
     FeatureDigest,
     columns_digest,
-    frame_runs,
     node_name,
+    split_into_shards,
 )
 
 WINDOWS_NAMES = {
@@ -86,18 +86,18 @@ def test_node_names_by_example(identifier: str, name: str) -> None:
 
 
 @given(st.integers(1, 10**7))
-def test_runs_cover_all_frames_and_none_is_empty(num_frames: int) -> None:
-    num_runs, run_frames = frame_runs(num_frames)
-    assert run_frames <= MAX_RUN_FRAMES
-    assert math.ceil(num_frames / run_frames) == num_runs  # what zarr makes of the shard shape
-    assert 0 <= num_runs * run_frames - num_frames < num_runs
+def test_shards_cover_all_frames_and_none_is_empty(num_frames: int) -> None:
+    num_shards, shard_frames = split_into_shards(num_frames)
+    assert shard_frames <= MAX_SHARD_FRAMES
+    assert math.ceil(num_frames / shard_frames) == num_shards  # what zarr makes of the shard shape
+    assert 0 <= num_shards * shard_frames - num_frames < num_shards
 
 
 @pytest.mark.parametrize(
-    ("num_frames", "runs"), [(1, (1, 1)), (150, (1, 150)), (151, (2, 76)), (1800, (12, 150))]
+    ("num_frames", "shards"), [(1, (1, 1)), (150, (1, 150)), (151, (2, 76)), (1800, (12, 150))]
 )
-def test_runs_by_example(num_frames: int, runs: tuple[int, int]) -> None:
-    assert frame_runs(num_frames) == runs
+def test_shards_by_example(num_frames: int, shards: tuple[int, int]) -> None:
+    assert split_into_shards(num_frames) == shards
 
 
 @given(st.lists(st.integers(0, 12), max_size=5))

@@ -12,7 +12,7 @@ from tiny_store import make_store, tiny_config
 
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError, RunWarning
-from r2t.store.runs import exclusive
+from r2t.store.work_folders import exclusive
 from r2t.train.run.checkpoint import RunFolder, reserved
 from r2t.train.training.conduct import Conduct
 from r2t.train.training.fit import split_annotations, train_model

@@ -1,9 +1,8 @@
 """Folders of unfinished things beside a store, and the locks that tell who is at work.
 
-A run holds an advisory lock on its own folder for as long as it lives, however it ends, so that
-`repair` and the next run can tell what a killed run left from what another run is writing now.
-Commands that
-replace parts hold one on the store's folder, so that there is one of them at a time.
+A process that writes holds an advisory lock on its own folder for as long as it lives, however it
+ends. So `repair` and the next process can tell what a killed one left from what is being written
+now. Commands that replace parts hold a lock on the store's folder: there is one of them at a time.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from pathlib import Path
 from r2t.store.errors import StoreError
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
-_SILENT_SECONDS = 24 * 3600.0  # where locks do not tell, a run this long without a write is dead
+_SILENT_SECONDS = 24 * 3600.0  # where locks do not tell, one without a write for this long is dead
 
 
-class RunFolder:
-    """A folder for one run, locked until it is removed: `<store>.partial/<random>-<machine>`.
+class WorkFolder:
+    """A folder for one process, locked until it is removed: `<store>.partial/<random>-<machine>`.
 
-    Entering it clears what dead runs left beside the store.
+    Entering it clears what dead processes left beside the store.
     """
 
     def __init__(self, root: Path) -> None:
@@ -37,15 +36,15 @@ class RunFolder:
         self.path = partial_folder(root) / f"{uuid.uuid4().hex[:12]}-{_machine()}"
         self._lock = -1
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> WorkFolder:
         with contextlib.suppress(OSError):  # what cannot be cleared stays, as it did so far
-            remove_stale_runs(self._root, unasked=True)
+            remove_dead_work(self._root, unasked=True)
         while not self._make():
             pass
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the folder, and its parent unless that holds another run."""
+        """Remove the folder, and its parent unless that holds another one."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
@@ -54,7 +53,7 @@ class RunFolder:
             self.path.parent.rmdir()
 
     def _make(self) -> bool:
-        """Make and lock the folder; another run or `repair` may remove it in between."""
+        """Make and lock the folder; another process may remove it in between."""
         try:
             self.path.mkdir(parents=True)
             self._lock = os.open(self.path, os.O_RDONLY)
@@ -71,17 +70,17 @@ class RunFolder:
 
 
 def partial_folder(root: Path) -> Path:
-    """Return where runs keep what is unfinished: beside the store, so that a rename reaches it."""
+    """Return where unfinished things are kept: beside the store, so that a rename reaches it."""
     return root.with_name(f"{root.name}.partial")
 
 
-def run_folders(root: Path) -> dict[Path, bool]:
-    """Return the folders of unfinished things beside a store, and whether their run is alive."""
+def work_folders(root: Path) -> dict[Path, bool]:
+    """Return the folders of unfinished things beside a store: is someone at work in each?"""
     return {folder: _is_alive(folder) for folder in _listed(root)}
 
 
-def remove_stale_runs(root: Path, *, unasked: bool = False) -> list[Path]:
-    """Remove what killed runs left unfinished and return their folders.
+def remove_dead_work(root: Path, *, unasked: bool = False) -> list[Path]:
+    """Remove what killed processes left unfinished and return their folders.
 
     Some network disks keep locks to one machine. So what another machine left is removed `unasked`
     only when nothing was written to it for a day.
@@ -138,11 +137,11 @@ def exclusive(folder: Path) -> Generator[bool]:
 
 @contextlib.contextmanager
 def _claimed(folder: Path) -> Generator[bool]:
-    """Yield whether the folder's run is dead, and keep one from making use of it meanwhile."""
+    """Yield whether nobody is at work in a folder, and keep others from using it meanwhile."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
-        yield True  # gone, or no folder that a run could have made
+        yield True  # gone, or no folder that `WorkFolder` could have made
         return
     try:
         try:
