@@ -1,4 +1,4 @@
-.PHONY: check lint types layers test stress gpu-check lowest constraints docs-check demo clean
+.PHONY: check lint types layers test stress gpu-check lowest constraints reference docs-check demo clean
 
 check: lint types layers test
 
@@ -42,7 +42,11 @@ constraints:
 	( sed '/^[^#]/,$$d' constraints.txt; pip freeze --all --exclude pip --exclude-editable ) > .cache/constraints.txt
 	mv .cache/constraints.txt constraints.txt
 
-docs-check:
+# README, docs/ and the Python API as pages: .cache/reference/site/index.html.
+reference:
+	python tests/reference.py
+
+docs-check: reference
 	python tests/documents.py
 
 demo:

@@ -1,4 +1,4 @@
-"""The commands and programs of README and docs/: found, held against the command line, and run.
+"""The commands and programs of the documents: found, held against the command line, and run.
 
     python tests/documents.py [FILE…]        # as `make docs-check` does
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -19,17 +20,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
+TOP_FOLDERS = "store|extract|train|cli|tests|benchmarks|docs|\\.github|\\.ci"
 WORLD = "videos/ with 12 small videos and moments.csv; dog.mp4, one of them under another name"
 STAND_INS = {
     "extract": "--model r2t-demo --fps 1 --offline",
     "train": "--epochs 1 --batch-size 8 --hidden-width 16",
 }
+_PATH = re.compile(rf"(?:{TOP_FOLDERS})/[\w./-]*|[\w.-]+\.(?:py|toml|cff|yml)")
+_NAME = re.compile(r"(r2t(?:\.\w+)+)(?:\(.*\))?")
 _NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\s*$")
 
 
@@ -84,6 +92,45 @@ def commands_of(text: str) -> Iterator[list[str]]:
                 words = []
             else:
                 words.append(word)
+
+
+def broken_references(path: Path) -> list[str]:
+    """Return what a document or program names in backticks that does not exist.
+
+    Checked are paths within the repository, names of its files, and names of the form `r2t.a.b`.
+    """
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    wrong: list[str] = []
+    for text in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose):
+        if found := _NAME.fullmatch(text):
+            known = exists(found[1])
+        elif path.suffix == ".md" and _PATH.fullmatch(text):
+            known = (ROOT / text).exists() if "/" in text else text in file_names()
+        else:
+            continue
+        wrong += [] if known else [text]
+    return wrong
+
+
+@cache
+def file_names() -> set[str]:
+    """Return the names of the repository's files, without their folders."""
+    folders = [ROOT / name for name in TOP_FOLDERS.replace("\\", "").split("|")]
+    return {each.name for folder in folders for each in folder.rglob("*")} | set(os.listdir(ROOT))
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or something that one has."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        owner, _, field = name.rpartition(".")  # a field without a default
+        return owner.count(".") > 1 and exists(owner) and field in _fields(owner)
+    return True
+
+
+def _fields(name: str) -> Collection[str]:
+    return getattr(pkgutil.resolve_name(name), "__dataclass_fields__", ())
 
 
 def prepare(folder: Path) -> None:
@@ -152,8 +199,13 @@ def main(paths: list[Path]) -> int:
     print(f"in each folder: {WORLD}")
     for name, options in STAND_INS.items():
         print(f"stand-in: r2t {name} … {options}")
-    failures = [place for path in paths for place in run_document(path.resolve())]
-    print(f"{len(failures)} blocks failed{': ' if failures else ''}{', '.join(failures)}")
+    failures = [
+        f"{path.name}: `{each}` does not exist"
+        for path in paths
+        for each in broken_references(path)
+    ]
+    failures += [place for path in paths for place in run_document(path.resolve())]
+    print(f"{len(failures)} failed{': ' if failures else ''}{', '.join(failures)}")
     return bool(failures)
 
 

@@ -40,7 +40,8 @@ DOORS = (
     "r2t.train.metrics",
 )
 _PLACE_OR_NAME = re.compile(
-    r'<h\d id="(?P<place>r2t\.[\w.]+)"|(?<!<pre>)<code>(?P<name>[A-Za-z_][\w.]*)(?:\(\))?</code>(?!</a>)'
+    r'<h\d id="(?P<place>r2t\.[\w.]+)"'
+    r"|(?<!<pre>)<code>(?P<name>[A-Za-z_][\w.]*)(?:\(\))?</code>(?!</a>)"
 )
 
 
@@ -71,7 +72,7 @@ def lay_out(work: Path) -> None:
         (pages / "reference" / f"{door}.md").write_text(page, encoding="utf-8")
     menu = [
         "README.md",
-        {"Documents": [f"docs/{path.name}" for path in DOCUMENTS[1:]]},
+        {"Documents": [str(path.relative_to(ROOT)) for path in DOCUMENTS[1:]]},
         {"Python API": [f"reference/{door}.md" for door in DOORS]},
     ]
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")

@@ -1,14 +1,16 @@
-"""What the documents and `--help` tell people to type exists: commands, options, files, Python."""
+"""What the documents and `--help` name exists: commands, options, files, Python."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import house
 import pytest
-from documents import DOCUMENTS, ROOT, blocks_of, commands_of
+from documents import DOCUMENTS, ROOT, blocks_of, broken_references, commands_of
 from typer.main import get_command
 
 from r2t.cli.main import app
@@ -61,6 +63,70 @@ def test_every_command_and_program_of_a_document_is_legal(path: Path) -> None:
 def test_links_to_files_lead_somewhere(path: Path) -> None:
     for target in LINK.findall(path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+SOURCES = [path for part in house.PARTS for path in sorted((ROOT / part).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_and_names_in_backticks_exist(path: Path) -> None:
+    assert broken_references(path) == []
+
+
+def test_names_in_docstrings_exist() -> None:
+    broken = {str(path.relative_to(ROOT)): broken_references(path) for path in SOURCES}
+    assert {path: names for path, names in broken.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_broken"),
+    [
+        (
+            "`store/files.py` `r2t.store.FeatureStore.open` `r2t.train` `losses.py` `tests/train/`",
+            False,
+        ),
+        ("`r2t.train.run.TrainConfig.preset`, `r2t.store.errors.R2TError(...)`", False),
+        ("`store/absent.py`", True),
+        ("`absent.py`", True),
+        ("`r2t.store.absent`", True),
+        ("`r2t.store.FeatureStore.absent`", True),
+        ("```\n`store/absent.py`\n```", False),
+    ],
+)
+def test_what_a_document_names_wrongly_is_found(text: str, is_broken: bool, tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text(text, encoding="utf-8")
+    assert bool(broken_references(document)) == is_broken
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "block"),
+    [(house.TREE, "tree", house.tree()), (house.GRAPH, "mermaid", house.graph())],
+    ids=["tree", "graph"],
+)
+def test_rooms_are_drawn_as_they_are(path: Path, kind: str, block: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert house.with_block(text, kind, block) == text, "run python tests/house.py"
+
+
+def test_where_is_what_names_what_is_there() -> None:
+    """Each row names a file, and then things that are in it."""
+    num_names = 0
+    for row in house.TREE.read_text(encoding="utf-8").splitlines():
+        cells = row.split("|")
+        if len(cells) < 4:
+            continue
+        file, *names = re.findall(r"`([^`]+)`", cells[2]) or ["."]
+        for name in filter(str.isidentifier, names):
+            assert re.search(rf"\b{re.escape(name)}\b", (ROOT / file).read_text("utf-8")), row
+            num_names += 1
+    assert num_names > 20
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    assert f"\n## {project['version']} - " in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 
 def test_every_example_in_help_is_legal() -> None:
