@@ -28,6 +28,7 @@ from r2t.train.grounding.search import search_store
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
 from r2t.train.run.presets import find_preset
+from r2t.train.run.trained_on import TrainedOn
 
 SPEC = FeatureSpec(
     model="random",
@@ -82,7 +83,7 @@ def main() -> None:
     config = find_preset("qvhighlights").train_config(num_layers=SPEC.num_layers)
     torch.manual_seed(0)
     model = R2Model(R2Config(num_layers=SPEC.num_layers)).to(options.device)
-    grounder = Grounder(model, config, SPEC, {})
+    grounder = Grounder(model, config, SPEC, TrainedOn())
     tokens = np.random.default_rng(1).standard_normal((SPEC.num_layers, 12, SPEC.text_width))
     query = QueryFeatures("q", tokens.astype(np.float16))
     seconds: dict[str, list[float]] = {"batched": [], "one by one": []}

@@ -26,6 +26,7 @@ from r2t.store.machine import allowed_cores
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.presets import find_preset
+from r2t.train.run.trained_on import TrainedOn
 
 BASELINE = "import open_clip"
 
@@ -39,7 +40,7 @@ def make_run(folder: Path) -> None:
         num_layers=spec.num_layers, vision_width=spec.vision_width, text_width=spec.text_width
     )
     run = RunFolder(folder / "run")
-    trained_on = {"identity": spec.to_dict(), "provenance": clip.provenance()}
+    trained_on = TrainedOn(identity=spec, provenance=clip.provenance())
     run.claim(config, trained_on, resume=False)
     run.save_weights("best", R2Model(config.model))
 

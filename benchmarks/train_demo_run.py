@@ -14,6 +14,7 @@ import argparse
 import datetime
 import json
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def main() -> None:
 def ship(run: Path, place: Path, about: dict[str, Any]) -> None:
     """Copy a run's best weights and its configuration, and write down where they come from."""
     config, trained_on = RunFolder(run).load_config()
-    trained_on = {**trained_on, "store": Path(trained_on["store"]).name}  # no folder of ours
+    assert trained_on.store is not None
+    trained_on = replace(trained_on, store=Path(trained_on.store).name)  # no folder of ours
     RunFolder(place).save_config(config, trained_on)
     shutil.copyfile(run / "best.safetensors", place / "best.safetensors")
     provenance = {
@@ -59,7 +61,7 @@ def ship(run: Path, place: Path, about: dict[str, Any]) -> None:
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "r2t": version("r2-tuning"),
         "torch": version("torch"),
-        "clip_weights_sha256": trained_on["identity"]["weights_sha256"],
+        "clip_weights_sha256": RunFolder(run).load_spec().weights_sha256,
         **about,
     }
     write_whole(

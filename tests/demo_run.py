@@ -12,6 +12,7 @@ from r2t.train.grounding.presence import PresenceRule
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.trained_on import TrainedOn
 
 
 def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:
@@ -26,7 +27,7 @@ def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:
     config = replace(tiny_config(make_store(folder / "feats.zarr")), model=sizes)
     run = RunFolder(folder / "run")
     provenance = {"model": "r2t-demo", "pretrained": "demo"}
-    run.claim(config, {"identity": spec.to_dict(), "provenance": provenance}, resume=False)
+    run.claim(config, TrainedOn(identity=spec, provenance=provenance), resume=False)
     run.save_weights("best", R2Model(config.model))
     return run.path
 

@@ -26,6 +26,7 @@ from r2t.train.grounding.search import search_store
 from r2t.train.grounding.window_plan import WindowPlan
 from r2t.train.grounding.windows import ground_source
 from r2t.train.model.decode import Grounding
+from r2t.train.run.trained_on import TrainedOn
 
 SALIENCY_LIMIT = 1e-3  # of cosines
 MOMENT_LIMIT = 1e-3  # of scores, and of times in lengths of the video
@@ -56,7 +57,7 @@ def run(setting: Setting, report: Report) -> None:
     with torch.no_grad():  # an untrained model, whose scores are not all the same
         for weight in model.class_head.parameters():
             weight.mul_(4)
-    on_cpu = Grounder(model, replace(config, decoding=undecided), store.spec, {})
+    on_cpu = Grounder(model, replace(config, decoding=undecided), store.spec, TrainedOn())
     on_device = copy.copy(on_cpu)
     on_device.model = copy.deepcopy(model).to(setting.device)
     in_use = copy.copy(on_device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from r2t.store.wording import counted
 if TYPE_CHECKING:
     from r2t.store.schema import FeatureSpec
     from r2t.train.model import R2Model
-    from r2t.train.run import Preset
+    from r2t.train.run import Preset, TrainedOn
 
 EXAMPLES = examples(
     "r2t import-checkpoint r2_tuning_qvhighlights.pth runs/official",
@@ -76,14 +76,16 @@ def _spec(network: R2Model, preset: Preset, model: str, num_tokens: int) -> Feat
     )
 
 
-def _trained_on(checkpoint: Path, spec: FeatureSpec) -> dict[str, Any]:
+def _trained_on(checkpoint: Path, spec: FeatureSpec) -> TrainedOn:
+    from r2t.train.run import ImportedWeights, TrainedOn
+
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "identity": spec.to_dict(),
-        "provenance": {"model": spec.model, "pretrained": "openai"},
-        "imported": {"name": checkpoint.name, "sha256": digest},
-    }
+    return TrainedOn(
+        identity=spec,
+        provenance={"model": spec.model, "pretrained": "openai"},
+        imported=ImportedWeights(checkpoint.name, digest),
+    )
 
 
 def _count(network: R2Model) -> int:

@@ -29,6 +29,7 @@ from r2t.store import Annotation, FeatureStore, VideoSource
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.trained_on import TrainedOn
 
 EVIL = "\x1b]0;owned\x07[red]:smile:\u202etxt.\x9b31m\x7f\r\nno faults"
 SHOWN = r"\x1b]0;owned\x07[red]:smile:\u202etxt.\x9b31m\x7f\x0d"
@@ -76,7 +77,7 @@ def place(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = RunFolder(folder / "run")
     run.claim(
         replace(tiny_config(store), model=sizes),
-        {"identity": spec.to_dict(), "provenance": clip.provenance()},
+        TrainedOn(identity=spec, provenance=clip.provenance()),
         resume=False,
     )
     run.save_weights("best", R2Model(sizes))

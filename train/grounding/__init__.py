@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from r2t.train.grounding.presence_choice import choose_presence_rule as choose_presence_rule
     from r2t.train.grounding.search import VideoAnswer as VideoAnswer, search_store as search_store
     from r2t.train.grounding.window_plan import (
-        LONGEST_TRAINED as LONGEST_TRAINED,
-        LONGEST_WHOLE as LONGEST_WHOLE,
         WindowPlan as WindowPlan,
         asking_plan as asking_plan,
         scoring_plan as scoring_plan,

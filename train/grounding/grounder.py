@@ -22,7 +22,7 @@ from r2t.train.devices import set_arithmetic
 from r2t.train.grounding.window_plan import asking_plan
 from r2t.train.grounding.windows import ground_source
 from r2t.train.model import Grounding, R2Model, decode_rows
-from r2t.train.run import RunFolder, TrainConfig, Windows
+from r2t.train.run import RunFolder, TrainConfig, TrainedOn, Windows
 
 _QUERIES_AT_ONCE = 16  # bounds memory
 
@@ -78,7 +78,7 @@ class Grounder:
     """
 
     def __init__(
-        self, model: R2Model, config: TrainConfig, spec: FeatureSpec, trained_on: dict[str, Any]
+        self, model: R2Model, config: TrainConfig, spec: FeatureSpec, trained_on: TrainedOn
     ) -> None:
         self.model = model.eval()
         self.config = config
@@ -88,7 +88,7 @@ class Grounder:
     @property
     def provenance(self) -> dict[str, Any]:
         """What the store recorded of its features, "model" and "pretrained" among it."""
-        return self.trained_on.get("provenance", {})
+        return dict(self.trained_on.provenance or {})
 
     @classmethod
     def load(

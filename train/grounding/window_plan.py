@@ -7,15 +7,11 @@ in training and afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from r2t.store.errors import ConfigError
-from r2t.train.run import PRESETS, TrainConfig, Windows
+from r2t.train.run import PRESETS, TrainConfig, TrainedOn, Windows
 
-LONGEST_TRAINED = "longest_num_frames"  # in a run's record of its features
-LONGEST_WHOLE = "longest_whole_num_frames"  # there, too: what it was validated on, if whole
 _UNKNOWN_WINDOW_FRAMES = 512  # for runs that do not say: 17 minutes at 0.5 fps
 _MIN_WINDOW_FRAMES = 32
 
@@ -35,11 +31,10 @@ class WindowPlan:
             raise ConfigError(f"windows of {self.num_frames} frames: they need at least 2")
 
     @classmethod
-    def of_run(cls, trained_on: Mapping[str, Any]) -> WindowPlan:
+    def of_run(cls, trained_on: TrainedOn) -> WindowPlan:
         """Return the windows that fit a run: the longest video that it was trained on."""
-        longest = _count(trained_on, LONGEST_TRAINED, _UNKNOWN_WINDOW_FRAMES)
-        whole = _count(trained_on, LONGEST_WHOLE, 1)
-        return cls(max(longest, _MIN_WINDOW_FRAMES), whole)
+        longest = trained_on.longest_num_frames or _UNKNOWN_WINDOW_FRAMES
+        return cls(max(longest, _MIN_WINDOW_FRAMES), trained_on.longest_whole_num_frames or 1)
 
     @property
     def limit_frames(self) -> int | None:
@@ -62,7 +57,7 @@ class WindowPlan:
 
 
 def asking_plan(
-    config: TrainConfig, trained_on: Mapping[str, Any], windows: Windows = "auto"
+    config: TrainConfig, trained_on: TrainedOn, windows: Windows = "auto"
 ) -> WindowPlan:
     """Return how a run is asked about any video.
 
@@ -75,7 +70,7 @@ def asking_plan(
 
 
 def scoring_plan(
-    config: TrainConfig, trained_on: Mapping[str, Any], windows: Windows = "auto"
+    config: TrainConfig, trained_on: TrainedOn, windows: Windows = "auto"
 ) -> WindowPlan:
     """Return how a run is asked annotated queries, to be scored: in training and afterwards.
 
@@ -85,10 +80,3 @@ def scoring_plan(
     if windows == config.windows == "auto" and config.preset in PRESETS:
         return WindowPlan(None)
     return asking_plan(config, trained_on, windows)
-
-
-def _count(trained_on: Mapping[str, Any], name: str, default: int) -> int:
-    count = trained_on.get(name, default)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ConfigError(f"the run says {name} = {count!r}: not a count")
-    return count

@@ -9,7 +9,6 @@ from r2t.store.lazy import lazy_exports
 if TYPE_CHECKING:
     from r2t.train.run.checkpoint import (
         CONFIG as CONFIG,
-        INITIAL as INITIAL,
         STATE as STATE,
         WEIGHTS as WEIGHTS,
         RunFolder as RunFolder,
@@ -40,5 +39,9 @@ if TYPE_CHECKING:
         Timing as Timing,
     )
     from r2t.train.run.schedule import ScheduleConfig as ScheduleConfig
+    from r2t.train.run.trained_on import (
+        ImportedWeights as ImportedWeights,
+        TrainedOn as TrainedOn,
+    )
 else:
     __getattr__ = lazy_exports(__name__)

@@ -33,14 +33,13 @@ from r2t.store.schema import FeatureSpec
 from r2t.store.work_folders import exclusive
 from r2t.train.model import R2Model, shape_problems
 from r2t.train.run.config import TrainConfig
+from r2t.train.run.trained_on import TrainedOn
 
-INITIAL = "initial"  # weights to begin with: a file, and its origin in the record of the features
+INITIAL = "initial.safetensors"  # weights that a fine-tuned run begins with
 WEIGHTS = "best.safetensors"  # those that a run is asked with
 CONFIG, STATE, METRICS = "config.json", "state.safetensors", "metrics.jsonl"
 COUNTERS = "counters"  # key of the JSON text in the metadata of STATE
 _MAX_RECORD_BYTES = 1 << 28  # of the configuration, or of the metrics
-# Of what a run was trained on: where it lay and how it came to be, not what it was.
-_CIRCUMSTANCES = ("store", "provenance")
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,13 @@ class RunFolder:
 
     path: Path
 
-    def save_config(self, config: TrainConfig, trained_on: Mapping[str, Any]) -> None:
-        """Write the resolved configuration; `trained_on` describes the features, as JSON values."""
+    def save_config(self, config: TrainConfig, trained_on: TrainedOn) -> None:
+        """Write the resolved configuration, and what the run is trained on."""
         self.path.mkdir(parents=True, exist_ok=True)
         content = {
             "r2t_version": version("r2-tuning"),
             "config": config.to_dict(),
-            "trained_on": dict(trained_on),
+            "trained_on": trained_on.to_dict(),
         }
         write_whole(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
 
@@ -93,7 +92,7 @@ class RunFolder:
                 f"cannot write into {self.path}: {error.strerror or error}; give another folder"
             ) from error
 
-    def claim(self, config: TrainConfig, trained_on: Mapping[str, Any], *, resume: bool) -> None:
+    def claim(self, config: TrainConfig, trained_on: TrainedOn, *, resume: bool) -> None:
         """Save the configuration, after making sure that no other run is overwritten.
 
         A run that is resumed must learn the same from the same features, wherever these lie.
@@ -104,8 +103,8 @@ class RunFolder:
                     f"{self.path} already holds a training run: resume it or choose another folder"
                 )
             earlier, earlier_trained_on = self.load_config()
-            before = {**earlier.to_dict(), **_content(earlier_trained_on)}
-            now = {**config.to_dict(), **_content(trained_on)}
+            before = {**earlier.to_dict(), **_named(earlier_trained_on)}
+            now = {**config.to_dict(), **_named(trained_on)}
             differing = [
                 f"{name}: {reprlib.repr(before[name])} before, {reprlib.repr(now[name])} now"
                 for name in now
@@ -131,8 +130,8 @@ class RunFolder:
             "leave out resuming to begin one"
         )
 
-    def load_config(self) -> tuple[TrainConfig, dict[str, Any]]:
-        """Return the configuration and the description of the features trained on."""
+    def load_config(self) -> tuple[TrainConfig, TrainedOn]:
+        """Return the configuration, and what the run was trained on."""
         path = self.path / CONFIG
         try:
             content = json.loads(read_plain(path, _MAX_RECORD_BYTES))
@@ -143,16 +142,16 @@ class RunFolder:
             ) from error
         if not isinstance(content, dict) or not {"config", "trained_on"} <= set(content):
             raise ConfigError(f"{path} was not written by r2t train: it lacks config or trained_on")
-        return TrainConfig.from_dict(content["config"]), content["trained_on"]
+        if not isinstance(content["trained_on"], dict):
+            raise ConfigError(f"{path}: trained_on is no record; give another run's folder")
+        return TrainConfig.from_dict(content["config"]), TrainedOn.from_dict(content["trained_on"])
 
     def load_spec(self) -> FeatureSpec:
         """Return the identity of the features trained on."""
-        try:
-            return FeatureSpec.from_dict(self.load_config()[1]["identity"])
-        except (KeyError, TypeError) as error:
-            raise ConfigError(
-                f"{self.path} does not say which features it was trained on"
-            ) from error
+        _, trained_on = self.load_config()
+        if trained_on.identity is None:
+            raise ConfigError(f"{self.path} does not say which features it was trained on")
+        return trained_on.identity
 
     def save_weights(self, name: Literal["best", "last"], model: R2Model) -> None:
         """Write weights for evaluation."""
@@ -171,7 +170,7 @@ class RunFolder:
 
     def load_initial(self) -> dict[str, Tensor]:
         """Return the weights that a fine-tuned run begins with."""
-        return _tensors(self.path / f"{INITIAL}.safetensors")
+        return _tensors(self.path / INITIAL)
 
     def has_state(self) -> bool:
         """Return whether a state was saved, from which the run can go on."""
@@ -267,14 +266,8 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(number, int) and number >= 0 else None
 
 
-def _content(trained_on: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run was trained on, as it is read from JSON, without where that lay."""
-    content: dict[str, Any] = json.loads(json.dumps(dict(trained_on)))
-    if isinstance(content.get(INITIAL), dict):
-        content[INITIAL] = content[INITIAL].get("sha256")
-    return {
-        f"trained_on.{name}": value for name, value in content.items() if name not in _CIRCUMSTANCES
-    }
+def _named(trained_on: TrainedOn) -> dict[str, Any]:
+    return {f"trained_on.{name}": value for name, value in trained_on.lasting().items()}
 
 
 @contextlib.contextmanager

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -21,8 +20,6 @@ from r2t.store.feature_store import FeatureStore
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.data import EpochOrder, FeatureReader, Reading
 from r2t.train.grounding import (
-    LONGEST_TRAINED,
-    LONGEST_WHOLE,
     Grounder,
     StoredQueries,
     evaluate_groundings,
@@ -30,7 +27,7 @@ from r2t.train.grounding import (
     scoring_plan,
 )
 from r2t.train.model import Grounding, R2Model
-from r2t.train.run import Evaluation, RunFolder, TrainConfig, take_initial
+from r2t.train.run import Evaluation, RunFolder, TrainConfig, TrainedOn, take_initial
 from r2t.train.training.conduct import Conduct
 from r2t.train.training.processes import Processes
 from r2t.train.training.trainer import train
@@ -94,11 +91,11 @@ def split_annotations(
 
 
 def evaluation_queries(
-    store: FeatureStore, split: str, domain: str | None, trained_on: Mapping[str, Any]
+    store: FeatureStore, split: str, domain: str | None, trained_on: TrainedOn
 ) -> list[Annotation]:
     """Return the queries of a split; val is what the run held out if the store has none."""
     rows = store.annotations(split, domain)
-    held_out = set(trained_on.get("held_out_videos", []))
+    held_out = set(trained_on.held_out_videos or ())
     if split != "val" or (rows and not held_out):
         return rows
     return [row for row in store.annotations("train", domain) if row.video_id in held_out]
@@ -136,7 +133,7 @@ def _fit(
     conduct: Conduct,
     reading: Reading | None,
 ) -> RunFolder:
-    beginning = take_initial(RunFolder(run_folder), initial, resume=conduct.resume)
+    initial_weights = take_initial(RunFolder(run_folder), initial, resume=conduct.resume)
     processes = conduct.processes
     reading = replace(
         reading or Reading(),
@@ -153,18 +150,18 @@ def _fit(
         order=EpochOrder(seed=config.seed, sampling=config.sampling, repeats=config.repeats),
         reading=reading,
     )
-    trained_on = {
-        "store": store.location,
-        "content": store.content_digest(),
-        "identity": store.spec.to_dict(),
-        "provenance": store.provenance,
-        "num_train_queries": len(batches.annotations),
-        "num_val_queries": len(splits.val),
-        "queries": _digest([*batches.annotations, *splits.val]),
-        LONGEST_TRAINED: longest_video(store, batches.annotations),
-        "held_out_videos": sorted(splits.held_out_videos),
-        **beginning,
-    }
+    trained_on = TrainedOn(
+        store=store.location,
+        content=store.content_digest(),
+        identity=store.spec,
+        provenance=store.provenance,
+        num_train_queries=len(batches.annotations),
+        num_val_queries=len(splits.val),
+        queries=_digest([*batches.annotations, *splits.val]),
+        longest_num_frames=longest_video(store, batches.annotations),
+        held_out_videos=tuple(sorted(splits.held_out_videos)),
+        initial=initial_weights,
+    )
     evaluate = None
     if splits.val:
         plan = scoring_plan(config, trained_on)
@@ -172,7 +169,8 @@ def _fit(
             store, splits.val, plan, batch_size=EVALUATION_BATCH_SIZE, reading=reading
         )
         if plan.num_frames is None:
-            trained_on[LONGEST_WHOLE] = longest_video(store, queries.annotations)
+            longest = longest_video(store, queries.annotations)
+            trained_on = replace(trained_on, longest_whole_num_frames=longest)
         evaluate = _validation(config, store, queries, trained_on, processes)
     width = config.model.width
     with threads_for(linear_work(batches.most_frames, width, width)):
@@ -196,7 +194,7 @@ def _validation(
     config: TrainConfig,
     store: FeatureStore,
     queries: StoredQueries,
-    trained_on: dict[str, Any],
+    trained_on: TrainedOn,
     processes: Processes,
 ) -> Callable[[R2Model], Evaluation]:
     if not queries.annotations:

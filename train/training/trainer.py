@@ -24,7 +24,6 @@ from r2t.train.data import Batch, Targets
 from r2t.train.devices import set_arithmetic
 from r2t.train.model import Losses, R2Model, compute_losses
 from r2t.train.run import (
-    INITIAL,
     STATE,
     EpochRecord,
     Evaluation,
@@ -33,6 +32,7 @@ from r2t.train.run import (
     Tally,
     Timing,
     TrainConfig,
+    TrainedOn,
 )
 from r2t.train.training.conduct import BatchSource, Conduct
 from r2t.train.training.interruption import Interruption
@@ -56,27 +56,27 @@ def train(
     run_folder: Path,
     *,
     evaluate: Callable[[R2Model], Evaluation] | None = None,
-    trained_on: Mapping[str, Any] | None = None,
+    trained_on: TrainedOn | None = None,
     conduct: Conduct | None = None,
 ) -> RunFolder:
     """Train a model and leave everything about the run in its folder.
 
     `evaluate` is called after each epoch with the model to be saved, in evaluation mode; without it
-    the latest weights count as the best. `trained_on` describes the features, such as the store's
-    digest, and must be the same when the run is resumed. Seeds torch's global generator. Raises
+    the latest weights count as the best. `trained_on` describes the features and must be
+    the same when the run is resumed. Seeds torch's global generator. Raises
     KeyboardInterrupt, with the state saved, when it was asked to stop.
     """
     if len(batches) == 0:
         raise ConfigError("there is nothing to train on: the training split has no samples")
-    conduct = conduct or Conduct()
+    conduct, trained_on = conduct or Conduct(), trained_on or TrainedOn()
     folder = RunFolder(run_folder)
     if conduct.processes.leads:
-        folder.claim(config, trained_on or {}, resume=conduct.resume)
+        folder.claim(config, trained_on, resume=conduct.resume)
     conduct.processes.wait()
     run = _Run(config, conduct, folder)
     if conduct.resume and folder.has_state():
         run.load()
-    elif INITIAL in (trained_on or {}):
+    elif trained_on.initial is not None:
         run.begin_with(folder.load_initial())
     with run.interruption.heard(), tracing(conduct.trace) as traced:
         if not conduct.processes.leads:

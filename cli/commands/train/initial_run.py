@@ -19,11 +19,12 @@ FREE_FIELDS = ("dropout", "drop_path", "padding")  # no weight depends on them
 
 def begun_with(run: Path, folder: Path) -> Path:
     """Return where to learn what `run` is: an interrupted run that began with it has it all."""
-    from r2t.train.run import CONFIG, INITIAL, RunFolder
+    from r2t.train.run import CONFIG, RunFolder
 
-    if (folder / CONFIG).exists() and INITIAL in RunFolder(folder).load_config()[1]:
-        return folder
-    return run
+    if not (folder / CONFIG).exists():
+        return run
+    _, trained_on = RunFolder(folder).load_config()
+    return run if trained_on.initial is None else folder
 
 
 def continue_from(

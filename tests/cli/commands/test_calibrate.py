@@ -19,6 +19,7 @@ from r2t.train.grounding import presence_choice
 from r2t.train.grounding.presence import save_rule
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.trained_on import TrainedOn
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def run(tmp_path: Path) -> Path:
     store = make_store(tmp_path / "feats.zarr")
     config = tiny_config(store)
     folder = RunFolder(tmp_path / "run")
-    folder.claim(config, {"identity": store.spec.to_dict()}, resume=False)
+    folder.claim(config, TrainedOn(identity=store.spec), resume=False)
     folder.save_weights("best", R2Model(config.model))
     return folder.path
 

@@ -24,6 +24,7 @@ from r2t.train.grounding.presence import save_rule
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.trained_on import TrainedOn
 
 RunCommand = Callable[..., Result]
 
@@ -57,11 +58,7 @@ def searchable(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         num_heads=2,
     )
     run = RunFolder(folder / "run")
-    trained_on = {
-        "identity": spec.to_dict(),
-        "provenance": clip.provenance(),
-        "longest_num_frames": 40,
-    }
+    trained_on = TrainedOn(identity=spec, provenance=clip.provenance(), longest_num_frames=40)
     run.claim(replace(tiny_config(store), model=sizes), trained_on, resume=False)
     run.save_weights("best", R2Model(sizes))
     return {"store": folder / "feats.zarr", "run": run.path, "query": clip.encode_query("a ball")}

@@ -17,6 +17,7 @@ from r2t.train.data.batch import Sample, collate
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.model.decode import Grounding, decode_predictions
 from r2t.train.run.presets import find_preset
+from r2t.train.run.trained_on import TrainedOn
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def grounder(golden: Callable[..., Any]) -> Grounder:
         vision_layers=layers, text_layers=layers, num_tokens=5, vision_width=48, text_width=32
     )
     config = find_preset("qvhighlights").train_config()
-    return Grounder(model, replace(config, model=model.config), spec, {})
+    return Grounder(model, replace(config, model=model.config), spec, TrainedOn())
 
 
 def features(sample: Sample) -> tuple[VideoFeatures, QueryFeatures]:

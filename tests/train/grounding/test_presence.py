@@ -24,6 +24,7 @@ from r2t.train.grounding.presence_choice import choose_presence_rule
 from r2t.train.grounding.presence_scores import PresenceScores
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.trained_on import TrainedOn
 
 
 def scored(present: list[float], absent: list[float], num_videos: int) -> PresenceScores:
@@ -97,7 +98,7 @@ def test_few_videos_prove_nothing_even_in_perfect_order(num_videos: int, beats: 
 def test_a_sentence_of_the_video_is_never_taken_as_absent(tmp_path: Path) -> None:
     store = make_store(tmp_path / "feats.zarr")
     config = tiny_config(store)
-    grounder = Grounder(R2Model(config.model), config, store.spec, {})
+    grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn())
     rows = store.annotations()
     # All videos of the tiny store share their two sentences; only v5 gets one of its own.
     with pytest.raises(ConfigError, match="some that are not"):
@@ -120,7 +121,7 @@ def test_a_rule_belongs_to_the_weights_it_was_chosen_for(tmp_path: Path) -> None
     store = make_store(tmp_path / "feats.zarr", num_videos=2)
     config = tiny_config(store)
     run = RunFolder(tmp_path / "run")
-    run.claim(config, {}, resume=False)
+    run.claim(config, TrainedOn(), resume=False)
     run.save_weights("best", R2Model(config.model))
     assert load_rule(run.path) is None
     rule = presence_rule(0.5)

@@ -15,6 +15,7 @@ from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
 from r2t.train.grounding.search import batches_of, search_store
 from r2t.train.model.model import R2Model
+from r2t.train.run.trained_on import TrainedOn
 
 
 def test_codes_are_decoded_where_the_model_is(
@@ -22,7 +23,7 @@ def test_codes_are_decoded_where_the_model_is(
 ) -> None:
     store = make_store(tmp_path / "feats.zarr", dtype="int8")
     config = tiny_config(store)
-    grounder = Grounder(R2Model(config.model), config, store.spec, {"longest_num_frames": 32})
+    grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn(longest_num_frames=32))
     query = store.read_query("v0-0")
     alone = {
         video_id: presence_score(grounder(store.read_video(video_id), query)) for video_id in store

@@ -18,6 +18,7 @@ from r2t.train.grounding.stored_windows import ground_stored
 from r2t.train.grounding.window_plan import WindowPlan
 from r2t.train.grounding.windows import ground_source
 from r2t.train.model.model import R2Model
+from r2t.train.run.trained_on import TrainedOn
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
@@ -26,7 +27,7 @@ def test_windows_read_ahead_answer_as_those_that_are_not(
 ) -> None:
     store = make_store(tmp_path / "feats.zarr", num_videos=5, min_frames=14, dtype=dtype)
     config = tiny_config(store)
-    grounder = Grounder(R2Model(config.model), config, store.spec, {})
+    grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn())
     plan = WindowPlan(8)  # up to 16 frames are asked whole
     asked = {f"v{video}": [f"v{video}-0", "v0-1"] for video in (1, 4, 0, 3)}
     expected = [
@@ -52,6 +53,6 @@ def test_windows_read_ahead_answer_as_those_that_are_not(
 def test_a_video_that_is_not_there_is_named(tmp_path: Path) -> None:
     store = make_store(tmp_path / "feats.zarr", num_videos=3)
     config = tiny_config(store)
-    grounder = Grounder(R2Model(config.model), config, store.spec, {})
+    grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn())
     with pytest.raises(FeatureNotFoundError, match="elsewhere"):
         list(ground_stored(grounder, store, {"elsewhere": ["v0-0"]}, WindowPlan(8), Reading()))

@@ -27,6 +27,7 @@ from r2t.train.model.model import R2Model
 from r2t.train.run.config import TrainConfig, Windows
 from r2t.train.run.own_data import OWN_DATA, OWN_PRESET
 from r2t.train.run.presets import PRESETS, find_preset
+from r2t.train.run.trained_on import TrainedOn
 from r2t.train.training.fit import split_annotations, train_model
 
 EXTENTS = np.array([[0.0, 100.0], [50.0, 150.0], [100.0, 200.0]])
@@ -115,7 +116,8 @@ def test_a_long_video_is_read_in_windows_and_answered_in_its_own_time(
     store = make_store(tmp_path / "feats.zarr", num_videos=3)
     config = tiny_config(store)
     Spotter.asked = []
-    grounder = Spotter(R2Model(config.model), config, store.spec, {"longest_num_frames": 120})
+    trained_on = TrainedOn(longest_num_frames=120)
+    grounder = Spotter(R2Model(config.model), config, store.spec, trained_on)
     tokens = np.full((2, 1440, 1, 1), -1, np.float16)
     tokens[:, start : start + 45] = 1
     held: list[int] = []
@@ -142,7 +144,7 @@ def test_short_videos_are_asked_as_one_and_long_ones_of_a_store_in_windows(
 ) -> None:
     store = make_store(tmp_path / "feats.zarr", num_videos=3, min_frames=63)
     config = tiny_config(store)
-    trained_on = {"longest_num_frames": 32}
+    trained_on = TrainedOn(longest_num_frames=32)
     grounder = Grounder(R2Model(config.model), config, store.spec, trained_on)
     rows = store.annotations()
     counts: list[int] = []
@@ -160,13 +162,16 @@ def test_short_videos_are_asked_as_one_and_long_ones_of_a_store_in_windows(
         assert same == (number < 2)  # 64 frames are the limit
 
 
-@pytest.mark.parametrize("longest", [0, 1.5, True, "many"])
-def test_a_run_that_states_no_count_is_refused(longest: Any) -> None:
-    with pytest.raises(ConfigError, match="not a count"):
-        WindowPlan.of_run({"longest_num_frames": longest})
-
-
-def plans(config: TrainConfig, windows: Windows, **trained_on: int) -> tuple[WindowPlan, ...]:
+def plans(
+    config: TrainConfig,
+    windows: Windows,
+    *,
+    longest_num_frames: int,
+    longest_whole_num_frames: int | None = None,
+) -> tuple[WindowPlan, ...]:
+    trained_on = TrainedOn(
+        longest_num_frames=longest_num_frames, longest_whole_num_frames=longest_whole_num_frames
+    )
     return scoring_plan(config, trained_on, windows), asking_plan(config, trained_on, windows)
 
 
@@ -204,7 +209,7 @@ def test_no_windows_that_are_none(windows: Any) -> None:
 def test_a_prepared_video_answers_as_one_that_is_read_meanwhile(tmp_path: Path) -> None:
     store = make_store(tmp_path / "feats.zarr", lengths=[70, 30])
     config = tiny_config(store)
-    grounder = Grounder(R2Model(config.model), config, store.spec, {})
+    grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn())
     queries = [store.read_query("v0-0"), store.read_query("v0-1")]
     for plan in (WindowPlan(32), WindowPlan(None)):
         source = stored_video(store, "v0")

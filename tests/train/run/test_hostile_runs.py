@@ -19,6 +19,7 @@ from r2t.train.model.model import R2Model, expected_shapes
 from r2t.train.model.official import from_official, load_official, to_official
 from r2t.train.run import checkpoint
 from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.trained_on import TrainedOn
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def run(tmp_path: Path) -> RunFolder:
     store = make_store(tmp_path / "feats.zarr", num_videos=2)
     config = tiny_config(store)
     folder = RunFolder(tmp_path / "run")
-    folder.claim(config, {"identity": store.spec.to_dict()}, resume=False)
+    folder.claim(config, TrainedOn(identity=store.spec), resume=False)
     folder.save_weights("best", R2Model(config.model))
     return folder
 

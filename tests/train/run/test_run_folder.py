@@ -101,7 +101,7 @@ def test_a_run_goes_on_wherever_its_store_is_now(
     config, splits = tiny_config(moved, epochs=2), split_annotations(moved)
     folder = train_model(config, moved, splits, Path("run"), conduct=RESUME)
     assert [record["epoch"] for record in folder.metrics()] == [0, 1]
-    assert folder.load_config()[1]["store"] == "moved.zarr"
+    assert folder.load_config()[1].store == "moved.zarr"
     other = make_store(tmp_path / "other.zarr", num_videos=4, seed=1)
     with pytest.raises(ConfigError, match=r"trained_on\.content: 'sha256:"):
         train_model(config, other, split_annotations(other), Path("run"), conduct=RESUME)

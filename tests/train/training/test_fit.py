@@ -18,6 +18,7 @@ from r2t.train.grounding.ground_store import StoredQueries, ground_all
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.window_plan import WindowPlan
 from r2t.train.model.decode import Grounding
+from r2t.train.run.trained_on import TrainedOn
 from r2t.train.training.fit import Splits, evaluation_queries, split_annotations, train_model
 
 
@@ -107,7 +108,7 @@ def test_without_val_some_videos_are_held_out(tmp_path: Path, store: FeatureStor
     assert len(val_videos) == 1
     assert not train_videos & val_videos
     assert len(split.train) + len(split.val) == len(rows)
-    recorded = {"held_out_videos": sorted(split.held_out_videos)}
+    recorded = TrainedOn(held_out_videos=tuple(sorted(split.held_out_videos)))
     later = evaluation_queries(only_train, "val", None, recorded)
     assert [a.query_id for a in later] == [a.query_id for a in split.val]
     again = split_annotations(only_train, val_fraction=0.25, seed=3)

@@ -17,6 +17,7 @@ from r2t.train.model.losses import Recipe, compute_losses
 from r2t.train.run.checkpoint import INITIAL, RunFolder
 from r2t.train.run.presets import find_preset
 from r2t.train.run.schedule import ScheduleConfig
+from r2t.train.run.trained_on import InitialWeights, TrainedOn
 from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.trainer import train
 
@@ -62,9 +63,9 @@ def trained(case: Any, recipe: Recipe, folder: Path) -> list[dict[str, float]]:
         repeats=1,
     )
     folder.mkdir()
-    safetensors.torch.save_file(beginning.state_dict(), folder / f"{INITIAL}.safetensors")
+    safetensors.torch.save_file(beginning.state_dict(), folder / INITIAL)
     batches = InTurn([case.batch(index) for index in range(case.num_batches)])
-    train(config, batches, folder, trained_on={INITIAL: {}})
+    train(config, batches, folder, trained_on=TrainedOn(initial=InitialWeights("official", "0")))
     return [
         {OFFICIAL_LOSSES[name]: value for name, value in record["losses"].items()}
         | {"grad_norm": record["gradient_norm"]}

@@ -22,6 +22,7 @@ from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import find_preset
 from r2t.train.run.records import EpochRecord, Evaluation, Tally, Timing
+from r2t.train.run.trained_on import TrainedOn
 from r2t.train.training.conduct import Conduct
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import Processes
@@ -344,12 +345,13 @@ def test_what_a_run_folder_holds(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
     config = replace(config, epochs=1)
-    folder = train(config, Shuffled(samples), tmp_path / "run", trained_on={"digest": "sha256:0"})
+    trained_on = TrainedOn(content="sha256:0")
+    folder = train(config, Shuffled(samples), tmp_path / "run", trained_on=trained_on)
     names = {path.name for path in folder.path.iterdir()}
     files = {"best.safetensors", "last.safetensors", "state.safetensors"}
     assert names == {*files, "config.json", "metrics.jsonl", "tensorboard"}
     assert any((folder.path / "tensorboard").iterdir())
-    assert RunFolder(folder.path).load_config() == (config, {"digest": "sha256:0"})
+    assert RunFolder(folder.path).load_config() == (config, trained_on)
     assert set(json.loads((folder.path / "config.json").read_text())) == {
         "r2t_version",
         "config",
@@ -362,14 +364,14 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(
 ) -> None:
     config = replace(config, epochs=1)
     source = Shuffled(samples)
-    train(config, source, tmp_path / "run", trained_on={"digest": "a"})
+    train(config, source, tmp_path / "run", trained_on=TrainedOn(content="a"))
     with pytest.raises(ConfigError, match="already holds a training run"):
-        train(config, source, tmp_path / "run", trained_on={"digest": "a"})
+        train(config, source, tmp_path / "run", trained_on=TrainedOn(content="a"))
     other = replace(config, seed=4)
     with pytest.raises(ConfigError, match="seed: 3 before, 4 now"):
-        train(other, source, tmp_path / "run", trained_on={"digest": "a"}, conduct=RESUME)
-    with pytest.raises(ConfigError, match=r"trained_on.digest: 'a' before, 'b' now"):
-        train(config, source, tmp_path / "run", trained_on={"digest": "b"}, conduct=RESUME)
+        train(other, source, tmp_path / "run", trained_on=TrainedOn(content="a"), conduct=RESUME)
+    with pytest.raises(ConfigError, match=r"trained_on.content: 'a' before, 'b' now"):
+        train(config, source, tmp_path / "run", trained_on=TrainedOn(content="b"), conduct=RESUME)
     assert source.starts == [(0, 0)]
 
 
