@@ -35,7 +35,13 @@ from r2t.store.format import (
     storage_errors,
 )
 from r2t.store.html import html_table
-from r2t.store.schema import FORMAT_VERSION, FeatureSpec, QueryFeatures, VideoFeatures
+from r2t.store.schema import (
+    FORMAT_VERSION,
+    FeatureSpec,
+    FrameSource,
+    QueryFeatures,
+    VideoFeatures,
+)
 from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, is_url, open_root
 from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
 from r2t.store.wording import counted
@@ -191,6 +197,17 @@ class FeatureStore:
         does. Raises `CorruptFeatureError` on NaN or infinity, which no writer of ours stores.
         """
         return self.locate_video(video_id, layers=layers, frames=frames).read()
+
+    def open_video(self, video_id: str) -> FrameSource:
+        """Open a video to be read a piece at a time; only the frames asked for are moved."""
+        row = self.index_row(video_id)
+        return FrameSource(
+            video_id,
+            row["num_frames"],
+            row["duration_seconds"],
+            row["frame_rate_fps"],
+            lambda frames: self.read_video(video_id, frames=frames),
+        )
 
     def locate_video(
         self, video_id: str, *, layers: slice = _ALL, frames: slice = _ALL

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -239,6 +240,25 @@ class VideoFeatures:
         if self.scale is None or self.offset is None:
             return self.tokens
         return dequantize(self.tokens, self.scale, self.offset)
+
+
+OnFrames = Callable[[int, int], None]
+"""Called with how many frames of how many are there so far."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSource:
+    """A video whose features are read a piece at a time, whether stored or made meanwhile.
+
+    `read` returns the features of consecutive frames; it is called with slices whose starts ascend,
+    so that a decoder can serve it in one pass.
+    """
+
+    video_id: str
+    num_frames: int
+    duration_seconds: float
+    frame_rate_fps: float
+    read: Callable[[slice], VideoFeatures]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,13 +18,11 @@ from gpu_check.measuring import seconds_of, set_precision
 from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.store import FeatureStore
-from r2t.store.frame_source import stored_video
 from r2t.train.data.reader import Reading
 from r2t.train.grounding.ground_store import StoredQueries
 from r2t.train.grounding.grounder import Grounder, PreparedVideo
 from r2t.train.grounding.search import search_store
-from r2t.train.grounding.window_plan import WindowPlan
-from r2t.train.grounding.windows import ground_source
+from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.decode import Grounding
 from r2t.train.run.trained_on import TrainedOn
 
@@ -95,8 +93,7 @@ def _ways(setting: Setting, store: FeatureStore) -> list[Way]:
         return _numbered(grounder.ground(known[id(grounder)], queries))
 
     def windows(grounder: Grounder) -> Answers:
-        source = stored_video(store, LONG_VIDEO)
-        return _numbered(ground_source(grounder, source, queries[:1], plan=plan))
+        return _numbered(grounder.ground(store.open_video(LONG_VIDEO), queries[:1], plan))
 
     def ask_all(grounder: Grounder) -> Answers:
         found = search_store(grounder, store, queries[0], plan=plan)

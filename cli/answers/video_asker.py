@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2t.store.errors import AnnotationError, AnnotationWarning, VideoError
-from r2t.store.frame_source import OnFrames
+from r2t.store.schema import OnFrames
 
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
-    from r2t.train.grounding import Grounder, PreparedWindows
+    from r2t.train.grounding import Grounder, PreparedVideo
     from r2t.train.model import Grounding
     from r2t.train.run import Windows
 
@@ -44,12 +44,10 @@ class VideoAsker:
         self._max_videos = max_videos
         self._max_seconds = max_seconds
         self._windows: Windows = windows
-        self._prepared: OrderedDict[Path, PreparedWindows] = OrderedDict()
+        self._prepared: OrderedDict[Path, PreparedVideo] = OrderedDict()
         self._lock = threading.Lock()
 
-    def prepare(
-        self, path: Path, on_frames: OnFrames = lambda done, total: None
-    ) -> PreparedWindows:
+    def prepare(self, path: Path, on_frames: OnFrames = lambda done, total: None) -> PreparedVideo:
         """Encode a video, or return what is kept of it; raise `VideoError` where that fails."""
         with self._lock:
             prepared = self._prepared.get(path)
@@ -65,13 +63,10 @@ class VideoAsker:
         """Find a sentence in a video, quick once it is prepared; also return any warnings."""
         if not query.strip():
             raise AnnotationError("the sentence is empty: type what to look for")
-        from r2t.train.grounding import ground_prepared
-
         prepared = self.prepare(path)
         with self._lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", AnnotationWarning)
-            asked = [self._clip.encode_query(query)]
-            (grounding,) = ground_prepared(self._grounder, prepared, asked)
+            grounding = self._grounder(prepared, self._clip.encode_query(query))
         return grounding, [str(each.message) for each in caught]
 
     def forget(self, path: Path) -> None:
@@ -79,14 +74,11 @@ class VideoAsker:
         with self._lock:
             self._prepared.pop(path, None)
 
-    def _encode(self, path: Path, on_frames: OnFrames) -> PreparedWindows:
-        from r2t.train.grounding import asking_plan, prepare_source
-
+    def _encode(self, path: Path, on_frames: OnFrames) -> PreparedVideo:
         with self._clip.open_video(path, self._frame_rate_fps, on_frames=on_frames) as source:
             if source.duration_seconds > self._max_seconds:
                 raise VideoError(
                     f"{path}: lasts {source.duration_seconds / 60:.1f} minutes; the limit here is "
                     f"{self._max_seconds / 60:g}"
                 )
-            plan = asking_plan(self._grounder.config, self._grounder.trained_on, self._windows)
-            return prepare_source(self._grounder, source, plan)
+            return self._grounder.prepare(source, self._grounder.plan(self._windows))

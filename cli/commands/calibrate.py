@@ -60,7 +60,6 @@ def calibrate(
         from r2t.train.grounding import (
             PRESENCE,
             Grounder,
-            asking_plan,
             choose_presence_rule,
             load_rule,
             save_rule,
@@ -101,7 +100,7 @@ def calibrate(
                 rows,
                 absent_per_query=absent,
                 seed=seed,
-                plan=asking_plan(grounder.config, grounder.trained_on, as_windows(windows)),
+                plan=grounder.plan(as_windows(windows)),
                 on_queries=on_queries,
             )
         facts = {"store": store, "content": features.content_digest(), "split": split, "seed": seed}

@@ -235,35 +235,20 @@ def ask_file(
 
     Also returns in how many windows it was asked; more than one are noted.
     """
-    from r2t.train.grounding import asking_plan
-
-    chosen = as_windows(windows)
-    plan = asking_plan(grounder.config, grounder.trained_on, chosen)
-    num_windows = 0
-    with growing_bar("frames") as show_done:
-
-        def on_frames(done: int, total: int) -> None:
-            nonlocal num_windows
-            if not num_windows:
-                num_windows = len(plan.windows(total))
-                if num_windows > 1 and plan.num_frames and plan.limit_frames:
-                    length, limit = (
-                        minutes(frames / frame_rate_fps)
-                        for frames in (plan.num_frames, plan.limit_frames)
-                    )
-                    note(
-                        f"note: {as_utf8(video.name)} is longer than {limit}, so it is asked in "
-                        f"{num_windows} overlapping windows of {length} and their answers are "
-                        "merged"
-                    )
-            show_done(done, total)
-
-        grounding = grounder.ask(
-            clip,
-            video,
-            query,
-            frame_rate_fps=frame_rate_fps,
-            windows=chosen,
-            on_frames=on_frames,
-        )
+    asked = clip.encode_query(query)
+    plan = grounder.plan(as_windows(windows))
+    with (
+        growing_bar("frames") as show_done,
+        clip.open_video(video, frame_rate_fps, on_frames=show_done) as source,
+    ):
+        num_windows = len(plan.windows(source.num_frames))
+        if num_windows > 1 and plan.num_frames and plan.limit_frames:
+            length, limit = (
+                minutes(frames / frame_rate_fps) for frames in (plan.num_frames, plan.limit_frames)
+            )
+            note(
+                f"note: {as_utf8(video.name)} is longer than {limit}, so it is asked in "
+                f"{num_windows} overlapping windows of {length} and their answers are merged"
+            )
+        (grounding,) = grounder.ground(source, [asked], plan)
     return grounding, num_windows

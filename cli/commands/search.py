@@ -74,7 +74,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
         from r2t.extract.clip import QueryEncoder
         from r2t.store.feature_store import FeatureStore
         from r2t.train.devices import pick_device
-        from r2t.train.grounding import Grounder, asking_plan, load_rule
+        from r2t.train.grounding import Grounder, load_rule
 
         features = FeatureStore.open(store)
         processor = pick_device(device)
@@ -85,7 +85,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
         )
         if not len(features):
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
-        plan = asking_plan(grounder.config, grounder.trained_on, as_windows(windows))
+        plan = grounder.plan(as_windows(windows))
         note_long_videos(features, plan, set(features))
         encoder = QueryEncoder.matching(
             grounder,

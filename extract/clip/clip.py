@@ -51,8 +51,14 @@ from r2t.extract.matching import ClipOrigin, MadeFeatures
 from r2t.extract.video import DecodePool
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError, is_gpu_fault
-from r2t.store.frame_source import FrameSource, OnFrames
-from r2t.store.schema import FeatureSpec, QueryFeatures, StorageDtype, VideoFeatures
+from r2t.store.schema import (
+    FeatureSpec,
+    FrameSource,
+    OnFrames,
+    QueryFeatures,
+    StorageDtype,
+    VideoFeatures,
+)
 
 
 class FrozenClip:

@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import Float16, UInt8
 
 from r2t.extract.video import DecodePool, FrameBatch
-from r2t.store.frame_source import FrameSource, OnFrames
 from r2t.store.json_lines import as_utf8
-from r2t.store.schema import VideoFeatures
+from r2t.store.schema import FrameSource, OnFrames, VideoFeatures
 
 Encode = Callable[
     [UInt8[np.ndarray, "frames 3 rows columns"]],

@@ -12,7 +12,7 @@ from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.data import FeatureReader, Reading, share_of
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.stored_windows import ground_stored
-from r2t.train.grounding.window_plan import WindowPlan
+from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model import DecodeConfig, Grounding, R2Model, decode_predictions
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -14,42 +14,65 @@ from jaxtyping import Float
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.store.frame_source import FrameSource, OnFrames
-from r2t.store.schema import PER_VIDEO, FeatureSpec, QueryFeatures, VideoFeatures
+from r2t.store.schema import (
+    PER_VIDEO,
+    FeatureSpec,
+    FrameSource,
+    OnFrames,
+    QueryFeatures,
+    VideoFeatures,
+)
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.data import pad_second_axis
 from r2t.train.devices import set_arithmetic
-from r2t.train.grounding.window_plan import asking_plan
-from r2t.train.grounding.windows import ground_source
-from r2t.train.model import Grounding, R2Model, decode_rows
+from r2t.train.grounding.windows import WindowedVideo, WindowPlan, asking_plan
+from r2t.train.model import DecodeConfig, Grounding, R2Model, decode_rows
 from r2t.train.run import RunFolder, TrainConfig, TrainedOn, Windows
 
 _QUERIES_AT_ONCE = 16  # bounds memory
 
 
 @dataclass(frozen=True, eq=False)
-class PreparedVideo:
-    """What a model makes of a video before it hears any query, on the model's device.
+class PreparedWindow:
+    """What a model makes of some frames before it sees any query, on the model's device.
 
     At the default width of 256 it takes two thirds of the memory of ViT-B's float16 features: 15 MB
     for 150 seconds at 0.5 fps.
     """
 
-    video_id: str
     patches: Float[Tensor, "layers frames tokens hidden"]
     duration_seconds: float
     frame_rate_fps: float
-
-    def __repr__(self) -> str:
-        return (
-            f"PreparedVideo({self.video_id!r}, patches={list(self.patches.shape)}, "
-            f"{self.duration_seconds:g} s at {self.frame_rate_fps:g} fps)"
-        )
 
     @property
     def num_frames(self) -> int:
         """Number of sampled frames."""
         return self.patches.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedVideo:
+    """A video of any length, prepared for queries in every window that it is asked in."""
+
+    video_id: str
+    windowed: WindowedVideo
+    parts: list[PreparedWindow]
+
+    @property
+    def num_frames(self) -> int:
+        """Number of sampled frames."""
+        return self.windowed.num_frames
+
+    @property
+    def duration_seconds(self) -> float:
+        """How long the video is."""
+        return self.windowed.duration_seconds
+
+    def __repr__(self) -> str:
+        return (
+            f"PreparedVideo({self.video_id!r}, {self.num_frames} frames, windows={len(self.parts)},"
+            f" {self.duration_seconds:g} s at {self.windowed.frame_rate_fps:g} fps)"
+        )
 
 
 @runtime_checkable
@@ -149,12 +172,84 @@ class Grounder:
         query = clip.encode_query(sentence)
         rate = self.frame_rate(frame_rate_fps)
         with clip.open_video(video, rate, on_frames=on_frames) as source:
-            plan = asking_plan(self.config, self.trained_on, windows)
-            (grounding,) = ground_source(self, source, [query], plan=plan)
+            (grounding,) = self.ground(source, [query], self.plan(windows))
         return grounding
 
-    def prepare(self, video: VideoFeatures) -> PreparedVideo:
-        """Compute the part of a video that depends on no query; every query after costs less."""
+    def plan(self, windows: Windows = "auto") -> WindowPlan:
+        """Return which videos are asked in windows; "auto" is what the run says or what fits it."""
+        return asking_plan(self.config, self.trained_on, windows)
+
+    def prepare(
+        self, video: VideoFeatures | FrameSource, plan: WindowPlan | None = None
+    ) -> PreparedVideo:
+        """Compute the part of a video that depends on no query; every query after costs less.
+
+        A source is prepared in the windows of `plan`, by default the run's; features are one.
+        """
+        windowed, parts = self._divide(video, plan)
+        return PreparedVideo(video.video_id, windowed, list(parts))
+
+    def __call__(
+        self, video: VideoFeatures | FrameSource | PreparedVideo, query: QueryFeatures
+    ) -> Grounding:
+        """Find a query in a video; its moments come best first."""
+        return self.ground(video, [query])[0]
+
+    def ground(
+        self,
+        video: VideoFeatures | FrameSource | PreparedVideo,
+        queries: Sequence[QueryFeatures],
+        plan: WindowPlan | None = None,
+    ) -> list[Grounding]:
+        """Find several queries in one video; each answer is the one that the query has alone.
+
+        A source may be of any length: it is read in the windows of `plan`, by default the run's,
+        and one of them is in memory at a time. Features are asked whole, a prepared video in the
+        windows that it has.
+        """
+        if isinstance(video, PreparedVideo):
+            return self.ground_windows(video.windowed, video.parts, queries)
+        return self.ground_windows(*self._divide(video, plan), queries)
+
+    def ground_windows(
+        self,
+        windowed: WindowedVideo,
+        parts: Iterable[PreparedWindow],
+        queries: Sequence[QueryFeatures],
+    ) -> list[Grounding]:
+        """Find queries in the windows of a video, given one after another, and join the answers."""
+        for query in queries:
+            self._require_fit(query)
+        decoding = self.config.decoding
+        if len(windowed.windows) == 1:
+            return [found for part in parts for found in self._answer(part, queries, decoding)]
+        # Suppression and rounding wait until all windows have answered.
+        undecided = replace(decoding, suppression="none", unit_seconds=None)
+        answers = [self._answer(part, queries, undecided) for part in parts]
+        return [windowed.stitch(found, decoding) for found in zip(*answers, strict=True)]
+
+    def prepare_tokens(
+        self,
+        tokens: Tensor,
+        affine: Tensor | None,
+        duration_seconds: float,
+        frame_rate_fps: float,
+    ) -> PreparedWindow:
+        """Prepare tokens that are on the model's device; eight-bit codes have affines."""
+        work = linear_work(tokens.shape[1] * tokens.shape[2], tokens.shape[3], self._width)
+        with torch.inference_mode(), threads_for(work):
+            patches = self.model.prepare(tokens, affine)
+        return PreparedWindow(patches, duration_seconds, frame_rate_fps)
+
+    def _divide(
+        self, video: VideoFeatures | FrameSource, plan: WindowPlan | None
+    ) -> tuple[WindowedVideo, Iterator[PreparedWindow]]:
+        if isinstance(video, VideoFeatures):
+            return WindowedVideo.whole(video), iter([self._prepare_features(video)])
+        windowed = WindowedVideo.of(video, plan or self.plan())
+        return windowed, map(self._prepare_features, windowed.read(video))
+
+    def _prepare_features(self, video: VideoFeatures) -> PreparedWindow:
         layers, _, tokens, width = video.tokens.shape
         legal = (self.spec.num_layers, self.spec.num_tokens, self.spec.vision_width)
         if (layers, tokens, width) != legal:
@@ -166,55 +261,29 @@ class Grounder:
         affine = None
         if video.scale is not None and video.offset is not None:
             affine = torch.from_numpy(np.stack([video.scale, video.offset])).to(self.device)
-        return self.prepare_tokens(
-            video.video_id, tokens, affine, video.duration_seconds, video.frame_rate_fps
-        )
+        return self.prepare_tokens(tokens, affine, video.duration_seconds, video.frame_rate_fps)
 
-    def prepare_tokens(
-        self,
-        video_id: str,
-        tokens: Tensor,
-        affine: Tensor | None,
-        duration_seconds: float,
-        frame_rate_fps: float,
-    ) -> PreparedVideo:
-        """Do the same for tokens that are on the model's device; eight-bit codes have affines."""
-        work = linear_work(tokens.shape[1] * tokens.shape[2], tokens.shape[3], self._width)
-        with torch.inference_mode(), threads_for(work):
-            patches = self.model.prepare(tokens, affine)
-        return PreparedVideo(video_id, patches, duration_seconds, frame_rate_fps)
-
-    def __call__(self, video: VideoFeatures | PreparedVideo, query: QueryFeatures) -> Grounding:
-        """Find a query in a video; its moments come best first."""
-        return self.ground(video, [query])[0]
-
-    def ground(
-        self, video: VideoFeatures | PreparedVideo, queries: Sequence[QueryFeatures]
+    def _answer(
+        self, window: PreparedWindow, queries: Sequence[QueryFeatures], decoding: DecodeConfig
     ) -> list[Grounding]:
-        """Find several queries in one video; each answer is the one that the query has alone."""
-        for query in queries:
-            self._require_fit(query)
-        prepared = self.prepare(video) if isinstance(video, VideoFeatures) else video
         groundings: list[Grounding] = []
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            groundings += self._ground(prepared, queries[start : start + _QUERIES_AT_ONCE])
-        return groundings
-
-    def _ground(self, video: PreparedVideo, queries: Sequence[QueryFeatures]) -> list[Grounding]:
-        tokens = pad_second_axis([torch.from_numpy(query.tokens) for query in queries])
-        num_words = torch.tensor([query.tokens.shape[1] for query in queries])
-        work = linear_work(len(queries) * video.num_frames, self._width, self._width)
-        with torch.inference_mode(), threads_for(work):
-            predictions = self.model.answer(
-                video.patches, tokens.to(self.device), num_words.to(self.device)
+            chosen = queries[start : start + _QUERIES_AT_ONCE]
+            tokens = pad_second_axis([torch.from_numpy(query.tokens) for query in chosen])
+            num_words = torch.tensor([query.tokens.shape[1] for query in chosen])
+            work = linear_work(len(chosen) * window.num_frames, self._width, self._width)
+            with torch.inference_mode(), threads_for(work):
+                predictions = self.model.answer(
+                    window.patches, tokens.to(self.device), num_words.to(self.device)
+                )
+            groundings += decode_rows(
+                predictions,
+                [window.num_frames] * len(chosen),
+                [window.frame_rate_fps] * len(chosen),
+                [window.duration_seconds] * len(chosen),
+                decoding,
             )
-        return decode_rows(
-            predictions,
-            [video.num_frames] * len(queries),
-            [video.frame_rate_fps] * len(queries),
-            [video.duration_seconds] * len(queries),
-            self.config.decoding,
-        )
+        return groundings
 
     def _require_fit(self, query: QueryFeatures) -> None:
         layers, _, width = query.tokens.shape

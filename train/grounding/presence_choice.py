@@ -14,7 +14,7 @@ from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import PresenceRule, presence_score
 from r2t.train.grounding.presence_scores import PresenceScores
 from r2t.train.grounding.stored_windows import ground_stored
-from r2t.train.grounding.window_plan import WindowPlan, asking_plan
+from r2t.train.grounding.windows import WindowPlan
 
 
 def choose_presence_rule(
@@ -36,7 +36,7 @@ def choose_presence_rule(
     present: list[float] = []
     absent: list[float] = []
     asked: list[tuple[int, int]] = []
-    plan = plan or asking_plan(grounder.config, grounder.trained_on)
+    plan = plan or grounder.plan()
     questions = list(_questions(annotations, absent_per_query, seed))
     ids = {video_id: [*own, *others] for video_id, own, others in questions}
     answers = ground_stored(grounder, store, ids, plan, Reading(device=grounder.device))

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.frame_source import stored_video
 from r2t.store.schema import QueryFeatures
 from r2t.train.data import (
     Arena,
@@ -27,8 +26,7 @@ from r2t.train.data import (
 )
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
-from r2t.train.grounding.window_plan import WindowPlan, asking_plan
-from r2t.train.grounding.windows import ground_source
+from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model import Grounding, decode_predictions
 
 
@@ -55,7 +53,7 @@ def search_store(
     Videos of like length share a batch; those longer than the windows of `plan`, by default the
     run's, allow are asked in windows, one at a time. Answers are the ones that a video gives alone.
     """
-    plan = plan or asking_plan(grounder.config, grounder.trained_on)
+    plan = plan or grounder.plan()
     lengths = store.lengths()
     ordered = sorted(lengths, key=lambda video_id: (lengths[video_id], video_id))
     whole = [Row(video_id, lengths[video_id]) for video_id in ordered]
@@ -63,8 +61,7 @@ def search_store(
     yield from _ask_whole(grounder, store, whole, query, batch_size)
     for video_id in ordered[len(whole) :]:
         try:
-            source = stored_video(store, video_id)
-            (grounding,) = ground_source(grounder, source, [query], plan=plan)
+            (grounding,) = grounder.ground(store.open_video(video_id), [query], plan)
         except R2TError as error:
             yield VideoAnswer(video_id, None, 0.0, error)
         else:

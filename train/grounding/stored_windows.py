@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from r2t.store.feature_store import FeatureStore
-from r2t.store.frame_source import FrameSource, stored_video
 from r2t.store.schema import FeatureSpec
 from r2t.train.data import (
     Arena,
@@ -27,9 +26,8 @@ from r2t.train.data import (
     pad_queries,
     rest_bytes,
 )
-from r2t.train.grounding.grounder import Grounder, PreparedVideo
-from r2t.train.grounding.window_plan import WindowPlan
-from r2t.train.grounding.windows import ask_windows, seconds_of
+from r2t.train.grounding.grounder import Grounder, PreparedWindow
+from r2t.train.grounding.windows import WindowedVideo, WindowPlan
 from r2t.train.model import Grounding
 
 
@@ -40,7 +38,7 @@ def ground_stored(
     plan: WindowPlan,
     reading: Reading,
 ) -> Iterator[list[Grounding]]:
-    """Yield what each video of a store answers to its queries, by id, as `ground_source` finds it.
+    """Yield what each video of a store answers to its queries, as `Grounder.ground` finds it.
 
     The next windows are read while the model works on one, whichever videos they are of.
     """
@@ -49,13 +47,14 @@ def ground_stored(
     windows = [plan.windows(count) for count in counts]
 
     @cache
-    def source_of(place: int, video_id: str) -> FrameSource:
-        return replace(stored_video(store, video_id), num_frames=counts[place])
+    def windowed(place: int, video_id: str) -> WindowedVideo:
+        return WindowedVideo.of(replace(store.open_video(video_id), num_frames=counts[place]), plan)
 
     def loads() -> Iterator[_Load]:
-        for place, (video_id, cut) in enumerate(zip(asked, windows, strict=True)):
-            for window in cut:
-                yield _Load.of(store.spec, source_of(place, video_id), window)
+        for place, video_id in enumerate(asked):
+            video = windowed(place, video_id)
+            for window in video.windows:
+                yield _Load.of(store.spec, video_id, video, window)
 
     flat = [window.stop - window.start for cut in windows for window in cut]
     size = SlotSize(
@@ -66,13 +65,12 @@ def ground_stored(
     for place, ((video_id, query_ids), cut) in enumerate(zip(asked.items(), windows, strict=True)):
         queries = [store.read_query(query_id) for query_id in query_ids]
         own = itertools.islice(parts, len(cut))
-        yield ask_windows(grounder, own, cut, source_of(place, video_id), queries)
+        yield grounder.ground_windows(windowed(place, video_id), own, queries)
 
 
-def _prepared(grounder: Grounder, batches: Iterator[Batch]) -> Iterator[PreparedVideo]:
+def _prepared(grounder: Grounder, batches: Iterator[Batch]) -> Iterator[PreparedWindow]:
     for batch in batches:
         yield grounder.prepare_tokens(
-            batch.query_ids[0],
             batch.videos[0],
             None if batch.affine is None else batch.affine[0],
             batch.durations_seconds.item(),
@@ -90,10 +88,10 @@ class _Load:
     frame_rate_fps: float
 
     @classmethod
-    def of(cls, spec: FeatureSpec, source: FrameSource, window: slice) -> _Load:
+    def of(cls, spec: FeatureSpec, video_id: str, video: WindowedVideo, window: slice) -> _Load:
         """Describe a window of a video."""
-        row = Row(source.video_id, window.stop - window.start, window.start)
-        return cls(spec, row, seconds_of(window, source), source.frame_rate_fps)
+        row = Row(video_id, window.stop - window.start, window.start)
+        return cls(spec, row, video.window_seconds(window), video.frame_rate_fps)
 
     @property
     def rows(self) -> list[Row]:

@@ -1,162 +1,153 @@
 """Videos longer than any a model was trained on: asked in overlapping windows, answered as one.
 
-Memory holds one window's features, whatever the length of the video. Neighbours share half of a
-window, so a moment of up to half of one lies whole in at least one. `window_plan` says which videos
-are asked so, `window_merge` joins the answers.
+A window is as long as the longest video of the training, so the model sees nothing it does not
+know. Memory holds one window's features, whatever the length of the video. Neighbours share half of
+a window, so a moment of up to half of one lies whole in at least one.
+
+The benchmarks ask every video whole, so that is how a run with a dataset's preset is scored, in
+training and afterwards.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
-from r2t.store.frame_source import FrameSource
-from r2t.store.schema import QueryFeatures, VideoFeatures
+from r2t.store.errors import ConfigError
+from r2t.store.schema import FrameSource, VideoFeatures
 from r2t.train.grounding.window_merge import merge_moments
-from r2t.train.grounding.window_plan import WindowPlan, asking_plan
 from r2t.train.model import DecodeConfig, Grounding, postprocess
+from r2t.train.run import PRESETS, TrainConfig, TrainedOn, Windows
 
-if TYPE_CHECKING:
-    from r2t.train.grounding.grounder import Grounder, PreparedVideo
+_UNKNOWN_WINDOW_FRAMES = 512  # for runs that do not say: 17 minutes at 0.5 fps
+_MIN_WINDOW_FRAMES = 32
 
 
-@runtime_checkable
-class Timeline(Protocol):
-    """How long a video is."""
+@dataclass(frozen=True)
+class WindowPlan:
+    """Windows of `num_frames`; None asks every video whole.
+
+    So are videos of up to twice as many frames, and those of up to `whole_frames`.
+    """
+
+    num_frames: int | None
+    whole_frames: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_frames is not None and self.num_frames < 2:
+            raise ConfigError(f"windows of {self.num_frames} frames: they need at least 2")
+
+    @classmethod
+    def of_run(cls, trained_on: TrainedOn) -> WindowPlan:
+        """Return the windows that fit a run: the longest video that it was trained on."""
+        longest = trained_on.longest_num_frames or _UNKNOWN_WINDOW_FRAMES
+        return cls(max(longest, _MIN_WINDOW_FRAMES), trained_on.longest_whole_num_frames or 1)
 
     @property
-    def num_frames(self) -> int: ...
-    @property
-    def duration_seconds(self) -> float: ...
-    @property
-    def frame_rate_fps(self) -> float: ...
+    def limit_frames(self) -> int | None:
+        """The longest video that is asked as one; None if that is any."""
+        return None if self.num_frames is None else max(2 * self.num_frames, self.whole_frames)
+
+    def divides(self, num_frames: int) -> bool:
+        """Return whether a video of so many frames is asked in windows."""
+        return self.limit_frames is not None and num_frames > self.limit_frames
+
+    def windows(self, num_frames: int) -> list[slice]:
+        """Return the frames of each window, in order; neighbours share half of them or more."""
+        if self.num_frames is None or not self.divides(num_frames):
+            return [slice(0, num_frames)]
+        step = self.num_frames // 2
+        last = num_frames - self.num_frames
+        count = -(-last // step)
+        starts = [round(place * last / count) for place in range(count + 1)]
+        return [slice(start, start + self.num_frames) for start in starts]
 
 
-@dataclass(frozen=True, eq=False)
-class PreparedWindows:
-    """A video of any length, prepared for queries in all the windows that it is asked in."""
+def asking_plan(
+    config: TrainConfig, trained_on: TrainedOn, windows: Windows = "auto"
+) -> WindowPlan:
+    """Return how a run is asked about any video.
 
-    parts: list[PreparedVideo]
-    windows: list[slice]
+    "auto" is what the run's own settings say, and where they say "auto" as well, what fits it.
+    """
+    choice = config.windows if windows == "auto" else windows
+    if choice == "auto":
+        return WindowPlan.of_run(trained_on)
+    return WindowPlan(None if choice == "off" else choice)
+
+
+def scoring_plan(
+    config: TrainConfig, trained_on: TrainedOn, windows: Windows = "auto"
+) -> WindowPlan:
+    """Return how a run is asked annotated queries, to be scored: in training and afterwards.
+
+    It is `asking_plan`, but that "auto" is the protocol of a dataset for a run with its preset:
+    every video whole.
+    """
+    if windows == config.windows == "auto" and config.preset in PRESETS:
+        return WindowPlan(None)
+    return asking_plan(config, trained_on, windows)
+
+
+@dataclass(frozen=True)
+class WindowedVideo:
+    """How long a video is, and the frames of each window that it is asked in."""
+
     num_frames: int
     duration_seconds: float
     frame_rate_fps: float
+    windows: tuple[slice, ...]
 
+    @classmethod
+    def whole(cls, video: VideoFeatures) -> WindowedVideo:
+        """Take a video as one window."""
+        every = (slice(0, video.num_frames),)
+        return cls(video.num_frames, video.duration_seconds, video.frame_rate_fps, every)
 
-def ground_source(
-    grounder: Grounder,
-    source: FrameSource,
-    queries: Sequence[QueryFeatures],
-    *,
-    plan: WindowPlan | None = None,
-    on_window: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Grounding]:
-    """Find queries in a video of any length, one window in memory at a time.
+    @classmethod
+    def of(cls, source: FrameSource, plan: WindowPlan) -> WindowedVideo:
+        """Divide a video as a plan says."""
+        windows = tuple(plan.windows(source.num_frames))
+        return cls(source.num_frames, source.duration_seconds, source.frame_rate_fps, windows)
 
-    `plan` defaults to what fits the run. `on_window` hears how many windows of how many are done.
-    """
-    plan = plan or asking_plan(grounder.config, grounder.trained_on)
-    windows = plan.windows(source.num_frames)
-    return ask_windows(grounder, _read(source, windows), windows, source, queries, on_window)
+    def window_seconds(self, window: slice) -> float:
+        """Return how long a window is: the last one ends with the video."""
+        end = min(window.stop / self.frame_rate_fps, self.duration_seconds)
+        if window.stop == self.num_frames:
+            end = self.duration_seconds
+        return end - window.start / self.frame_rate_fps
 
+    def read(self, source: FrameSource) -> Iterator[VideoFeatures]:
+        """Yield the features of each window, which is as long as its part of the video."""
+        for window in self.windows:
+            yield replace(source.read(window), duration_seconds=self.window_seconds(window))
 
-def prepare_source(grounder: Grounder, source: FrameSource, plan: WindowPlan) -> PreparedWindows:
-    """Compute the part of a video that depends on no query; windows share half of their frames."""
-    windows = plan.windows(source.num_frames)
-    return PreparedWindows(
-        [grounder.prepare(features) for features in _read(source, windows)],
-        windows,
-        source.num_frames,
-        source.duration_seconds,
-        source.frame_rate_fps,
-    )
+    def stitch(self, answers: Sequence[Grounding], decoding: DecodeConfig) -> Grounding:
+        """Join what the windows answered to one query, their moments not yet suppressed."""
+        rate, duration = self.frame_rate_fps, self.duration_seconds
+        extents = np.array([[window.start / rate, window.stop / rate] for window in self.windows])
+        extents[-1, 1] = duration
+        shifted = [
+            answer.moments + np.array([start, start, 0.0])
+            for answer, (start, _) in zip(answers, extents.tolist(), strict=True)
+        ]
+        moments = merge_moments(shifted, extents, edge_seconds=0.5 / rate)[: decoding.max_moments]
+        return Grounding(
+            postprocess(moments, duration, decoding),
+            self._blend([answer.saliency for answer in answers]),
+            rate,
+            duration,
+        )
 
-
-def ground_prepared(
-    grounder: Grounder, video: PreparedWindows, queries: Sequence[QueryFeatures]
-) -> list[Grounding]:
-    """Find queries in a prepared video: what `ground_source` finds."""
-    return ask_windows(grounder, video.parts, video.windows, video, queries)
-
-
-def _read(source: FrameSource, windows: Sequence[slice]) -> Iterator[VideoFeatures]:
-    """Yield the features of each window, which is as long as its part of the video."""
-    for window in windows:
-        yield replace(source.read(window), duration_seconds=seconds_of(window, source))
-
-
-def seconds_of(window: slice, video: Timeline) -> float:
-    """Return how long a window is: the last one ends with the video."""
-    end = min(window.stop / video.frame_rate_fps, video.duration_seconds)
-    if window.stop == video.num_frames:
-        end = video.duration_seconds
-    return end - window.start / video.frame_rate_fps
-
-
-def ask_windows(
-    grounder: Grounder,
-    parts: Iterable[VideoFeatures | PreparedVideo],
-    windows: Sequence[slice],
-    video: Timeline,
-    queries: Sequence[QueryFeatures],
-    on_window: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Grounding]:
-    """Find queries in the windows of a video, given one after another, and join the answers."""
-    decoding = grounder.config.decoding
-    asked = grounder
-    if len(windows) > 1:
-        # The same model; suppression and rounding wait until all windows have answered.
-        undecided = replace(decoding, suppression="none", unit_seconds=None)
-        asked = copy.copy(grounder)
-        asked.config = replace(grounder.config, decoding=undecided)
-    answers: list[list[Grounding]] = []
-    for part in parts:
-        answers.append(asked.ground(part, queries))
-        on_window(len(answers), len(windows))
-    if len(answers) == 1:
-        return answers[0]
-    return [
-        stitch([answer[place] for answer in answers], windows, video, decoding)
-        for place in range(len(queries))
-    ]
-
-
-def stitch(
-    answers: Sequence[Grounding],
-    windows: Sequence[slice],
-    video: Timeline,
-    decoding: DecodeConfig,
-) -> Grounding:
-    """Join what the windows of a video answered to one query, their moments not yet suppressed."""
-    rate, duration = video.frame_rate_fps, video.duration_seconds
-    extents = np.array([[window.start / rate, window.stop / rate] for window in windows])
-    extents[-1, 1] = duration
-    shifted = [
-        answer.moments + np.array([start, start, 0.0])
-        for answer, (start, _) in zip(answers, extents.tolist(), strict=True)
-    ]
-    moments = merge_moments(shifted, extents, edge_seconds=0.5 / rate)[: decoding.max_moments]
-    return Grounding(
-        postprocess(moments, duration, decoding),
-        _blend([answer.saliency for answer in answers], windows, video.num_frames),
-        rate,
-        duration,
-    )
-
-
-def _blend(
-    scores: Sequence[Float32[np.ndarray, " _"]], windows: Sequence[slice], num_frames: int
-) -> Float32[np.ndarray, " frames"]:
-    """Average what windows say about a frame, each the more the farther it is from its edges."""
-    total, weight = np.zeros((2, num_frames))
-    for window, values in zip(windows, scores, strict=True):
-        places = np.arange(len(values))
-        trust = 1.0 + np.minimum(places, places[::-1])
-        total[window] += trust * values
-        weight[window] += trust
-    return (total / weight).astype(np.float32)
+    def _blend(self, scores: Sequence[Float32[np.ndarray, " _"]]) -> Float32[np.ndarray, " frames"]:
+        """Average the windows' scores of each frame, weighted by its distance from their edges."""
+        total, weight = np.zeros((2, self.num_frames))
+        for window, values in zip(self.windows, scores, strict=True):
+            places = np.arange(len(values))
+            trust = 1.0 + np.minimum(places, places[::-1])
+            total[window] += trust * values
+            weight[window] += trust
+        return (total / weight).astype(np.float32)

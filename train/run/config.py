@@ -39,7 +39,7 @@ class TrainConfig:
     validation score. Training drops videos shorter than `min_duration_seconds`. `sampling` is the
     order of the samples; see `r2t.train.data.sampling`. `windows` says how long videos are asked:
     "off" whole, a number in windows of so many frames, "auto" as
-    `r2t.train.grounding.window_plan` has it.
+    `r2t.train.grounding.windows` has it.
     """
 
     preset: str

@@ -20,13 +20,13 @@ from r2t.extract.pipeline import extract_videos
 from r2t.extract.video.frames import find_videos
 from r2t.store import FeatureStore, QueryFeatures
 from r2t.store.datasets.datasets import read_annotations
-from r2t.store.frame_source import FrameSource, stored_video
+from r2t.store.schema import FrameSource
 from r2t.train.grounding import presence_choice
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import PresenceRule
 from r2t.train.grounding.presence_choice import choose_presence_rule
 from r2t.train.grounding.presence_scores import PresenceScores
-from r2t.train.grounding.window_plan import WindowPlan
+from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.decode import Grounding
 
 
@@ -76,7 +76,7 @@ def chosen(
     ) -> Iterator[list[Grounding]]:
         for video_id, query_ids in asked.items():
             queries = [store.read_query(query_id) for query_id in query_ids]
-            yield grounder.asked(stored_video(store, video_id), queries)
+            yield grounder.asked(store.open_video(video_id), queries)
 
     monkeypatch.setattr(presence_choice, "ground_stored", ground_stored)
     return choose_presence_rule(model, store, store.annotations(split), plan=WindowPlan(None))

@@ -10,13 +10,11 @@ from stub_gpu import StubGpu
 from tiny_store import make_store, tiny_config
 
 from r2t.store.errors import FeatureNotFoundError
-from r2t.store.frame_source import stored_video
 from r2t.store.schema import StorageDtype
 from r2t.train.data.reader import Reading
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.stored_windows import ground_stored
-from r2t.train.grounding.window_plan import WindowPlan
-from r2t.train.grounding.windows import ground_source
+from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.model import R2Model
 from r2t.train.run.trained_on import TrainedOn
 
@@ -31,9 +29,7 @@ def test_windows_read_ahead_answer_as_those_that_are_not(
     plan = WindowPlan(8)  # up to 16 frames are asked whole
     asked = {f"v{video}": [f"v{video}-0", "v0-1"] for video in (1, 4, 0, 3)}
     expected = [
-        ground_source(
-            grounder, stored_video(store, video_id), list(map(store.read_query, ids)), plan=plan
-        )
+        grounder.ground(store.open_video(video_id), list(map(store.read_query, ids)), plan)
         for video_id, ids in asked.items()
     ]
     gpu = StubGpu()

@@ -14,14 +14,17 @@ from hypothesis import given, strategies as st
 from tiny_store import make_store, tiny_config
 
 from r2t.store.errors import ConfigError
-from r2t.store.frame_source import FrameSource, stored_video
-from r2t.store.schema import QueryFeatures, VideoFeatures
+from r2t.store.schema import FrameSource, QueryFeatures, VideoFeatures
 from r2t.train.grounding.evaluation import evaluate_groundings
 from r2t.train.grounding.ground_store import StoredQueries
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.window_merge import merge_moments
-from r2t.train.grounding.window_plan import WindowPlan, asking_plan, scoring_plan
-from r2t.train.grounding.windows import ground_prepared, ground_source, prepare_source, stitch
+from r2t.train.grounding.windows import (
+    WindowedVideo,
+    WindowPlan,
+    asking_plan,
+    scoring_plan,
+)
 from r2t.train.model.decode import DecodeConfig, Grounding
 from r2t.train.model.model import R2Model
 from r2t.train.run.config import TrainConfig, Windows
@@ -83,11 +86,10 @@ def test_a_moment_across_an_edge_is_found_once(
 
 
 def test_stitched_saliency_trusts_the_middle_of_a_window() -> None:
-    windows = [slice(0, 4), slice(2, 6)]
     none = np.zeros((0, 3))
     answers = [Grounding(none, np.full(4, value, np.float32), 1.0, 4.0) for value in (0.0, 1.0)]
-    source = FrameSource("v", 6, 6.0, 1.0, lambda frames: pytest.fail("not read"))
-    found = stitch(answers, windows, source, DecodeConfig())
+    windowed = WindowedVideo(6, 6.0, 1.0, (slice(0, 4), slice(2, 6)))
+    found = windowed.stitch(answers, DecodeConfig())
     np.testing.assert_allclose(found.saliency, [0, 0, 1 / 3, 2 / 3, 1, 1])
     assert found.duration_seconds == 6
 
@@ -97,15 +99,20 @@ class Spotter(Grounder):
 
     asked: list[int]
 
-    def ground(self, video: Any, queries: Sequence[QueryFeatures]) -> list[Grounding]:
-        Spotter.asked.append(video.num_frames)
-        bright = np.flatnonzero(video.tokens[0, :, 0, 0] > 0)
+    def _prepare_features(self, video: VideoFeatures) -> Any:
+        return video
+
+    def _answer(
+        self, window: Any, queries: Sequence[QueryFeatures], decoding: DecodeConfig
+    ) -> list[Grounding]:
+        Spotter.asked.append(window.num_frames)
+        bright = np.flatnonzero(window.tokens[0, :, 0, 0] > 0)
         moments = np.zeros((0, 3))
         if len(bright):
-            ends = [bright[0] / video.frame_rate_fps, (bright[-1] + 1) / video.frame_rate_fps]
+            ends = [bright[0] / window.frame_rate_fps, (bright[-1] + 1) / window.frame_rate_fps]
             moments = np.array([[*ends, 0.9]])
-        saliency = (video.tokens[0, :, 0, 0] > 0).astype(np.float32)
-        found = Grounding(moments, saliency, video.frame_rate_fps, video.duration_seconds)
+        saliency = (window.tokens[0, :, 0, 0] > 0).astype(np.float32)
+        found = Grounding(moments, saliency, window.frame_rate_fps, window.duration_seconds)
         return [found] * len(queries)
 
 
@@ -128,7 +135,7 @@ def test_a_long_video_is_read_in_windows_and_answered_in_its_own_time(
 
     source = FrameSource("film", 1440, 2880.0, 0.5, read)
     query = store.read_query("v0-0")
-    first, second = ground_source(grounder, source, [query, query])
+    first, second = grounder.ground(source, [query, query])
     kept = first.moments[first.moments[:, 2] > 0]
     np.testing.assert_allclose(kept, [[2 * start, 2 * start + 90, 0.9]])
     assert np.array_equal(first.moments, second.moments)
@@ -212,13 +219,11 @@ def test_a_prepared_video_answers_as_one_that_is_read_meanwhile(tmp_path: Path) 
     grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn())
     queries = [store.read_query("v0-0"), store.read_query("v0-1")]
     for plan in (WindowPlan(32), WindowPlan(None)):
-        source = stored_video(store, "v0")
-        expected = ground_source(grounder, source, queries, plan=plan)
-        prepared = prepare_source(grounder, source, plan)
+        source = store.open_video("v0")
+        expected = grounder.ground(source, queries, plan)
+        prepared = grounder.prepare(source, plan)
         assert len(prepared.parts) == len(plan.windows(70))
-        for found, wanted in zip(
-            ground_prepared(grounder, prepared, queries), expected, strict=True
-        ):
+        for found, wanted in zip(grounder.ground(prepared, queries), expected, strict=True):
             np.testing.assert_array_equal(found.saliency, wanted.saliency)
             np.testing.assert_array_equal(found.moments, wanted.moments)
 

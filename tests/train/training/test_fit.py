@@ -16,7 +16,7 @@ from r2t.train.data.reader import FeatureReader
 from r2t.train.grounding.evaluation import clip_saliency, evaluate_groundings
 from r2t.train.grounding.ground_store import StoredQueries, ground_all
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.grounding.window_plan import WindowPlan
+from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.decode import Grounding
 from r2t.train.run.trained_on import TrainedOn
 from r2t.train.training.fit import Splits, evaluation_queries, split_annotations, train_model
