@@ -47,7 +47,7 @@ from r2t.train.grounding.grounder import Grounder
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import find_preset
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 
 DEMO, DEMO_CLIP = "demo", "r2t-demo"
@@ -188,8 +188,8 @@ def run(job: Job) -> tuple[float, float]:
     began = time.monotonic()
     store = FeatureStore.open(job.store)
     folder = job.out / "runs" / f"{job.variant.key}-seed-{job.seed}"
-    conduct = Conduct(resume=RunFolder(folder).has_state())
-    train_model(job.config(store), store, split_annotations(store), folder, conduct=conduct)
+    execution = Execution(resume=RunFolder(folder).has_state())
+    train_model(job.config(store), store, split_annotations(store), folder, execution=execution)
     found = score(Grounder.load(folder), store)
     job.scores.parent.mkdir(exist_ok=True)
     seconds = time.monotonic() - began

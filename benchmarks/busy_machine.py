@@ -26,7 +26,7 @@ import torch
 from r2t.cli.commands.demo import steps as demo_steps
 from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 
 SETTINGS = {
@@ -91,7 +91,7 @@ def one_epoch(location: Path) -> list[float]:
     config = demo_steps.demo_config(store, epochs=1, seed=0)
     with tempfile.TemporaryDirectory() as folder:
         began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-        train_model(config, store, splits, Path(folder) / "run", conduct=Conduct())
+        train_model(config, store, splits, Path(folder) / "run", execution=Execution())
         after = resource.getrusage(resource.RUSAGE_SELF)
         seconds = time.perf_counter() - began
     return [

@@ -41,7 +41,7 @@ from r2t.store.machine import allowed_cores
 from r2t.store.video_reader import StoredVideo
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader
-from r2t.train.data.sampling import EpochOrder, Sampling
+from r2t.train.data.sampling import EpochOrder, SampleOrder
 
 LAYERS, TOKENS, WIDTH, TEXT_WIDTH, WORDS = 4, 50, 768, 512, 14
 NUM_VIDEOS, BATCH_SIZE, REPEATS = 64, 16, 4
@@ -152,7 +152,7 @@ def require_same(ours: Batch, theirs: dict[str, torch.Tensor]) -> None:
             raise SystemExit("the batches differ")
 
 
-def make_reader(store: FeatureStore, sampling: Sampling) -> FeatureReader:
+def make_reader(store: FeatureStore, sampling: SampleOrder) -> FeatureReader:
     """Make the product's reader."""
     return FeatureReader(
         store,

@@ -16,8 +16,8 @@ from r2t.train.model.model import R2Model
 from r2t.train.run.config import Precision, TrainConfig
 from r2t.train.run.presets import find_preset
 from r2t.train.run.records import EpochRecord
-from r2t.train.training.conduct import Conduct
-from r2t.train.training.trainer import train
+from r2t.train.training.execution import Execution
+from r2t.train.training.trainer import train_on_batches
 
 HUGE = 1e38  # a weight of the loss, which stays finite; its gradients do not
 STEPS = 2
@@ -62,9 +62,11 @@ def _skips(setting: Setting, report: Report, name: str, precision: Precision) ->
     )
     batch = random_batch(setting.sizes, 2)
     records: list[EpochRecord] = []
-    conduct = Conduct(device=setting.device, on_epoch=records.append)
+    execution = Execution(device=setting.device, on_epoch=records.append)
     folder = setting.folder / f"infinite-{precision}"
-    found = train(config, Repeated(batch, STEPS), folder, conduct=conduct).load_model("last")
+    found = train_on_batches(
+        config, Repeated(batch, STEPS), folder, execution=execution
+    ).load_model("last")
     torch.manual_seed(config.seed)
     initial = R2Model(config.model).state_dict()
     weights = found.state_dict()

@@ -21,7 +21,7 @@ from gpu_check.setting import Setting
 from r2t.store import FeatureStore
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import Precision
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.fit import Splits, train_model
 
 EPOCHS = 2
@@ -71,13 +71,15 @@ def _fit(
     )
     splits = Splits(store.annotations("train"), store.annotations("val"), held_out=False)
     epochs_done: list[object] = []
-    conduct = Conduct(
+    execution = Execution(
         device=setting.device,
         resume=resume,
         on_step=_stop(at, epochs_done),
         on_epoch=epochs_done.append,
     )
-    return train_model(config, store, splits, _folder(setting, precision, name), conduct=conduct)
+    return train_model(
+        config, store, splits, _folder(setting, precision, name), execution=execution
+    )
 
 
 def _stop(at: tuple[int, int] | None, epochs_done: list[object]) -> Callable[[int, int], None]:

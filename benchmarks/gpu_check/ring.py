@@ -23,7 +23,7 @@ from r2t.store import FeatureStore
 from r2t.store.schema import StorageDtype
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader, Reading
-from r2t.train.data.sampling import EpochOrder, Sampling
+from r2t.train.data.sampling import EpochOrder, SampleOrder
 from r2t.train.data.video_cache import CacheKind, VideoCache
 
 EPOCHS = 4
@@ -38,7 +38,7 @@ class Way:
 
     cache: CacheKind | None
     dtype: StorageDtype
-    sampling: Sampling
+    sampling: SampleOrder
 
     def __str__(self) -> str:
         return way_name(self.cache, self.dtype, self.sampling)
@@ -60,7 +60,7 @@ class Way:
 def run(setting: Setting, report: Report) -> None:
     """Compare every way with reading on the CPU."""
     dtypes: tuple[StorageDtype, ...] = get_args(StorageDtype)
-    samplings: tuple[Sampling, ...] = get_args(Sampling)
+    samplings: tuple[SampleOrder, ...] = get_args(SampleOrder)
     for dtype in dtypes:
         for sampling in samplings:
             plain = Way(None, dtype, sampling).reader(setting, torch.device("cpu"))

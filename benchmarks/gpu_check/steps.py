@@ -34,10 +34,10 @@ from r2t.train.model.losses import compute_losses
 from r2t.train.model.model import R2Model
 from r2t.train.run.config import Precision
 from r2t.train.run.records import EpochRecord
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import ALONE
-from r2t.train.training.trainer import train
+from r2t.train.training.trainer import train_on_batches
 
 POOLED_FIRST = "+ pooled first"
 LEARNING_RATE = 1e-4
@@ -171,9 +171,9 @@ def _loop(setting: Setting, report: Report, precision: Precision, batch: Batch) 
     def measure() -> None:
         records: list[EpochRecord] = []
         config = replace(train_config(setting, precision), epochs=2)
-        conduct = Conduct(device=setting.device, on_epoch=records.append)
+        execution = Execution(device=setting.device, on_epoch=records.append)
         folder = setting.folder / f"loop-{precision}-{len(batch)}"
-        train(config, Repeated(batch, LOOP_STEPS), folder, conduct=conduct)
+        train_on_batches(config, Repeated(batch, LOOP_STEPS), folder, execution=execution)
         report.measure(name, 1000 * records[-1].timing.step_seconds / LOOP_STEPS, "ms")
 
     report.verify(name, measure, seconds=4)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
     from r2t.train.grounding import Grounder, PreparedVideo
     from r2t.train.model import Grounding
-    from r2t.train.run import Windows
+    from r2t.train.run import WindowChoice
 
 
 class VideoAsker:
@@ -36,14 +36,14 @@ class VideoAsker:
         frame_rate_fps: float,
         max_videos: int,
         max_seconds: float,
-        windows: Windows = "auto",
+        windows: WindowChoice = "auto",
     ) -> None:
         self._grounder = grounder
         self._clip = clip
         self._frame_rate_fps = frame_rate_fps
         self._max_videos = max_videos
         self._max_seconds = max_seconds
-        self._windows: Windows = windows
+        self._windows: WindowChoice = windows
         self._prepared: OrderedDict[Path, PreparedVideo] = OrderedDict()
         self._lock = threading.Lock()
 

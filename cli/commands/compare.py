@@ -39,7 +39,7 @@ EXAMPLES = examples(
     "r2t compare runs/a runs/b runs/c --store feats.zarr --split test --latex",
     "r2t compare mine.jsonl theirs.jsonl --annotations highlight_val_release.jsonl --json",
 )
-METRICS = {
+COMPARED_METRICS = {
     "MR-full-R1@0.5": "R1@0.5",
     "MR-full-R1@0.7": "R1@0.7",
     "MR-full-mAP": "mAP",
@@ -184,7 +184,7 @@ def _contenders(
         score_queries(each.rows, each.truth, evaluator=cast("Any", answered[0].evaluator))
         for each in answered
     ]
-    shared = [name for name in METRICS if all(name in each.metrics() for each in scores)]
+    shared = [name for name in COMPARED_METRICS if all(name in each.metrics() for each in scores)]
     if not shared:
         raise AnnotationError("the models predict different things: no metric scores them all")
     return [
@@ -206,7 +206,7 @@ def _contenders(
 def latex_rows(contenders: Sequence[Contender]) -> list[str]:
     """Write a row for each model; a star marks what differs significantly from the first."""
     first = contenders[0]
-    heads = " & ".join(METRICS[name] for name in first.scores)
+    heads = " & ".join(COMPARED_METRICS[name] for name in first.scores)
     rows = [
         f"% {heads}; * differs from {first.name.splitlines()[0]}, p < {SIGNIFICANT} "
         "(swapping answers video by video)"
@@ -249,7 +249,7 @@ def _tables(contenders: Sequence[Contender], names: Sequence[str]) -> list[Table
     for table in (scores, lead):
         table.add_column("", overflow="fold")
         for name in metrics:
-            table.add_column(METRICS[name], justify="right")
+            table.add_column(COMPARED_METRICS[name], justify="right")
     for name, each in zip(names, contenders, strict=True):
         cells = [
             f"{found.value:.1f}\n{found.low:.1f} to {found.high:.1f}"

@@ -287,7 +287,7 @@ def score(
     Highlight datasets are scored a domain at a time: of several, `domains` has each and `mAP` is
     their mean.
     """
-    from r2t.train.metrics import bootstrap_intervals, score_queries, summarise
+    from r2t.train.metrics import bootstrap_intervals, official_table, score_queries
 
     answered = answered.with_labels()
 
@@ -301,7 +301,7 @@ def score(
         evaluator=cast("Any", answered.evaluator),
         strict_official=strict_official,
     )
-    table = summarise(scores, strict_official=strict_official)
+    table = official_table(scores, strict_official=strict_official)
     if num_resamples:
         intervals = bootstrap_intervals(
             scores.metrics(), scores.video_ids, num_samples=num_resamples

@@ -13,7 +13,7 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from r2t.cli.commands.compare import METRICS, Contender, print_comparison, short_names
+from r2t.cli.commands.compare import COMPARED_METRICS, Contender, print_comparison, short_names
 from r2t.cli.commands.train.train import with_settings
 from r2t.cli.main import app
 from r2t.cli.shared import options
@@ -108,7 +108,7 @@ def test_no_help_lists_choices_that_are_not_refused() -> None:
     ("choice", "module", "name"),
     [
         ("Recipe", "r2t.train.model.losses", "Recipe"),
-        ("Sampling", "r2t.train.data.sampling", "Sampling"),
+        ("Sampling", "r2t.train.data.sampling", "SampleOrder"),
         ("Evaluator", "r2t.train.run.config", "Evaluator"),
         ("TrainPrecision", "r2t.train.run.config", "Precision"),
     ],
@@ -208,8 +208,8 @@ def test_a_comparison_of_long_paths_wraps_no_path(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     interval = Interval(50.1, 45.0, 55.2)
-    scores = dict.fromkeys(METRICS, interval)
-    difference = dict.fromkeys(METRICS, Difference(interval, 0.03))
+    scores = dict.fromkeys(COMPARED_METRICS, interval)
+    difference = dict.fromkeys(COMPARED_METRICS, Difference(interval, 0.03))
     paths = [f"/home/somebody/experiments/{name}-of-the-long-name/run" for name in ("one", "two")]
     print_comparison([Contender(paths[0], scores, None), Contender(paths[1], scores, difference)])
     lines = capsys.readouterr().out.splitlines()

@@ -20,7 +20,7 @@ from r2t.train.model.losses import LossConfig, compute_losses
 from r2t.train.model.model import R2Model
 from r2t.train.run.config import Precision
 from r2t.train.run.presets import find_preset
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import ALONE
@@ -67,8 +67,8 @@ def test_float32_is_float32_unless_tf32_is_asked_for(precision: Any, tmp_path: P
     store = make_store(tmp_path / "feats.zarr")
     config = replace(undisturbed_config(store), epochs=1, precision=precision)
     seen: set[tuple[bool, ...]] = set()
-    conduct = Conduct(on_step=lambda done, total: seen.add(arithmetic()))
-    train_model(config, store, split_annotations(store), tmp_path / "run", conduct=conduct)
+    execution = Execution(on_step=lambda done, total: seen.add(arithmetic()))
+    train_model(config, store, split_annotations(store), tmp_path / "run", execution=execution)
     assert seen == {TF32 if precision == "tf32" else EXACT}
     assert Grounder.load(tmp_path / "run").config.precision == precision
     assert arithmetic() == EXACT

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
         rest_bytes as rest_bytes,
     )
     from r2t.train.data.reader import FeatureReader as FeatureReader, Reading as Reading
-    from r2t.train.data.ring import Arena as Arena, SlotSize as SlotSize, aligned as aligned
+    from r2t.train.data.ring import Arena as Arena, BufferSize as BufferSize, aligned as aligned
     from r2t.train.data.row_reader import RowReader as RowReader
     from r2t.train.data.sampling import (
         EpochOrder as EpochOrder,
         Row as Row,
-        Sampling as Sampling,
+        SampleOrder as SampleOrder,
         share_of as share_of,
     )
     from r2t.train.data.selection import count_trained as count_trained

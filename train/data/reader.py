@@ -26,10 +26,10 @@ from r2t.train.data.batch import (
     float64_seconds,
 )
 from r2t.train.data.load import Loaded, pad_queries, rest_bytes
-from r2t.train.data.ring import Arena, SlotSize, aligned
+from r2t.train.data.ring import Arena, BufferSize, aligned
 from r2t.train.data.row_reader import Reading, RowReader
 from r2t.train.data.sampling import EpochOrder, Row, Step, share_of, share_sizes
-from r2t.train.data.selection import Item, select_items
+from r2t.train.data.selection import BoundQuery, select_items
 
 __all__ = ["FeatureReader", "Reading"]
 
@@ -89,7 +89,7 @@ class FeatureReader:
         """Yield an epoch, or the rest of it from batch `start`; it depends on seed and number."""
         passes = list(self._order.passes(number, self._rows, self._batch_size))
         num_loads = sum(len(steps) for steps, _ in passes)
-        size = SlotSize(aligned(self._most_videos_bytes(passes)), self._rest_bytes)
+        size = BufferSize(aligned(self._most_videos_bytes(passes)), self._rest_bytes)
         return self._reader.read(self._labelled(passes, start), num_loads, size)
 
     def in_order(self) -> Iterator[Batch]:
@@ -104,7 +104,7 @@ class FeatureReader:
             loads.append(_Load(self._store, items, max(item.row.num_frames for item in items)))
         largest = max((self._videos_bytes(load) for load in loads), default=0)
         return self._reader.read(
-            iter(loads), len(loads), SlotSize(aligned(largest), self._rest_bytes)
+            iter(loads), len(loads), BufferSize(aligned(largest), self._rest_bytes)
         )
 
     def _labelled(
@@ -181,7 +181,7 @@ class _Load:
     """One batch to read; each of `labels` makes a batch of it, without labels one does."""
 
     store: FeatureStore
-    items: list[Item]
+    items: list[BoundQuery]
     num_frames: int
     labels: list[list[Labels]] = field(default_factory=list)
     rank_counts: tuple[int, ...] = ()

@@ -36,7 +36,7 @@ def aligned(num_bytes: int) -> int:
     return -(-num_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
 
-class SlotSize(NamedTuple):
+class BufferSize(NamedTuple):
     """How much a slot has room for; the parts are multiples of the alignment."""
 
     videos_bytes: int
@@ -47,7 +47,7 @@ class SlotSize(NamedTuple):
         """What the slot takes."""
         return self.videos_bytes + self.rest_bytes
 
-    def holds(self, other: SlotSize) -> bool:
+    def holds(self, other: BufferSize) -> bool:
         """Whether what fits into `other` fits into this."""
         return self.videos_bytes >= other.videos_bytes and self.rest_bytes >= other.rest_bytes
 
@@ -76,10 +76,10 @@ class Arena:
         return self.memory[: self.taken_bytes]
 
 
-class Slot:
+class BatchBuffer:
     """Memory of one batch: an arena for its videos, and one for the rest behind it."""
 
-    def __init__(self, memory: Tensor, size: SlotSize) -> None:
+    def __init__(self, memory: Tensor, size: BufferSize) -> None:
         self._memory = memory
         self.videos = Arena(memory[: size.videos_bytes])
         self.rest = Arena(memory[size.videos_bytes : size.num_bytes])
@@ -95,7 +95,7 @@ class Slot:
             return tensor
         return self.rest.take(tensor.shape, tensor.dtype).copy_(tensor)
 
-    def twin(self, tensor: Tensor, other: Slot) -> Tensor:
+    def twin(self, tensor: Tensor, other: BatchBuffer) -> Tensor:
         """Return what lies in this slot as `tensor` lies in the other."""
         return _view(self._memory, other._start(tensor), tensor.shape, tensor.dtype)
 
@@ -103,13 +103,13 @@ class Slot:
         return tensor.data_ptr() - self._memory.data_ptr()
 
 
-class Full(NamedTuple):
+class FilledBuffer(NamedTuple):
     """A slot with all that a batch consists of; one of `batches` for each of its labels.
 
     `lay` puts the videos into their place on the device, where it is not a copy of the slot's.
     """
 
-    slot: Slot
+    slot: BatchBuffer
     batches: list[Batch]
     lay: Callable[[Tensor], None] | None = None
 
@@ -118,7 +118,7 @@ class Full(NamedTuple):
 class _Turn:
     """One of the slots on the device; `used` is behind all work on what it held last."""
 
-    slot: Slot
+    slot: BatchBuffer
     used: Mark
     copied: Mark | None = None
 
@@ -126,20 +126,20 @@ class _Turn:
 class Ring:
     """Slots on the host and, with a `transfer`, on its device: all that reading allocates."""
 
-    def __init__(self, length: int, size: SlotSize, transfer: Transfer | None) -> None:
+    def __init__(self, length: int, size: BufferSize, transfer: Transfer | None) -> None:
         self.size = size
         self._transfer = transfer
         # Else threads could not write to memory that was made while only inference is allowed.
         with torch.inference_mode(False):
             host = _pageable if transfer is None else transfer.host_memory
-            self.slots = [Slot(host(size.num_bytes), size) for _ in range(length)]
+            self.slots = [BatchBuffer(host(size.num_bytes), size) for _ in range(length)]
             self._turns: list[_Turn] = []
             if transfer is not None:
                 memory = [transfer.device_memory(size.num_bytes) for _ in range(_DEVICE_SLOTS)]
                 used = transfer.mark_model()
-                self._turns = [_Turn(Slot(each, size), used) for each in memory]
+                self._turns = [_Turn(BatchBuffer(each, size), used) for each in memory]
 
-    def deliver(self, filled: Generator[Full]) -> Generator[Batch]:
+    def deliver(self, filled: Generator[FilledBuffer]) -> Generator[Batch]:
         """Yield batches where they are wanted, each valid until the next is asked for.
 
         A slot of `filled` may be used again once the next is asked for. On a device the next batch
@@ -152,7 +152,7 @@ class Ring:
             else:
                 yield from self._cross(filled, self._transfer)
 
-    def _cross(self, filled: Iterator[Full], transfer: Transfer) -> Generator[Batch]:
+    def _cross(self, filled: Iterator[FilledBuffer], transfer: Transfer) -> Generator[Batch]:
         turns = itertools.cycle(self._turns)
         ahead: tuple[_Turn, list[Batch]] | None = None
         try:
@@ -171,7 +171,7 @@ class Ring:
                     turn.copied.synchronize()
 
 
-def _copy(full: Full, turn: _Turn, transfer: Transfer) -> tuple[Mark, list[Batch]]:
+def _copy(full: FilledBuffer, turn: _Turn, transfer: Transfer) -> tuple[Mark, list[Batch]]:
     """Put a batch's copies into their stream; return the mark behind them, and what they make."""
     batches = [
         batch.map(lambda tensor: turn.slot.twin(tensor, full.slot)) for batch in full.batches

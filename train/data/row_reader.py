@@ -26,7 +26,7 @@ from r2t.store.machine import allowed_cores
 from r2t.store.video_reader import StoredVideo
 from r2t.train.data.batch import Batch
 from r2t.train.data.load import Load, Loaded
-from r2t.train.data.ring import Full, Ring, Slot, SlotSize
+from r2t.train.data.ring import BatchBuffer, BufferSize, FilledBuffer, Ring
 from r2t.train.data.sampling import Row
 from r2t.train.data.transfer import CudaTransfer, Transfer
 from r2t.train.data.video_cache import VideoCache
@@ -79,17 +79,17 @@ class RowReader:
         self._told = False
         self._ring: Ring | None = None  # where no pass is using it
 
-    def read(self, loads: Iterator[Load], num_loads: int, size: SlotSize) -> Generator[Batch]:
+    def read(self, loads: Iterator[Load], num_loads: int, size: BufferSize) -> Generator[Batch]:
         """Yield the batches of so many loads; the largest takes `size`."""
         return self._read(loads, self._ring_length(num_loads, size), size)
 
-    def _read(self, loads: Iterator[Load], length: int, size: SlotSize) -> Generator[Batch]:
+    def _read(self, loads: Iterator[Load], length: int, size: BufferSize) -> Generator[Batch]:
         if length:
             with self._lent(length, size) as ring:
                 yield from ring.deliver(self._filled(loads, ring.slots[:length]))
 
     @contextmanager
-    def _lent(self, length: int, size: SlotSize) -> Generator[Ring]:
+    def _lent(self, length: int, size: BufferSize) -> Generator[Ring]:
         """Lend the ring to a pass; another pass at the same time gets one of its own."""
         ring, self._ring = self._ring, None
         if ring is None or len(ring.slots) < length or not ring.size.holds(size):
@@ -103,7 +103,7 @@ class RowReader:
         finally:
             self._ring = ring
 
-    def _ring_length(self, num_loads: int, size: SlotSize) -> int:
+    def _ring_length(self, num_loads: int, size: BufferSize) -> int:
         """Return how many batches of up to this size to hold, as far as memory allows."""
         if not num_loads:
             return 0
@@ -125,7 +125,9 @@ class RowReader:
             )
         return min(affordable, wanted)
 
-    def _filled(self, loads: Iterator[Load], slots: Sequence[Slot]) -> Generator[Full]:
+    def _filled(
+        self, loads: Iterator[Load], slots: Sequence[BatchBuffer]
+    ) -> Generator[FilledBuffer]:
         free, pending = deque(slots), deque[_Filling]()
         pool = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="r2t-read")
         try:
@@ -141,7 +143,7 @@ class RowReader:
             pool.shutdown(cancel_futures=True)
 
     def _begin(
-        self, load: Load, slot: Slot, coming: set[Row], pool: ThreadPoolExecutor
+        self, load: Load, slot: BatchBuffer, coming: set[Row], pool: ThreadPoolExecutor
     ) -> _Filling:
         spec = self._store.spec
         rows, layers, width = load.rows, spec.num_layers, spec.vision_width
@@ -231,7 +233,7 @@ class RowReader:
         stored.read_into(target, trusted=trusted)
         return stored.num_bytes
 
-    def _finish(self, filling: _Filling) -> Full:
+    def _finish(self, filling: _Filling) -> FilledBuffer:
         """Wait until all of a batch is read."""
         found = [future.result() for future in filling.found]
         stored = [video for video, _ in found]
@@ -251,7 +253,7 @@ class RowReader:
         lay = None
         if self._device_cache is not None:
             lay = self._device_cache.lay(filling.load.rows, filling.staged)
-        return Full(filling.slot, filling.load.finish(loaded), lay)
+        return FilledBuffer(filling.slot, filling.load.finish(loaded), lay)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,7 +261,7 @@ class _Filling:
     """A batch while threads fill it; `staged` is what is read for a cache on the device."""
 
     load: Load
-    slot: Slot
+    slot: BatchBuffer
     videos: Tensor
     affine: Tensor | None
     staged: dict[Row, Tensor]

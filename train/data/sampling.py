@@ -27,7 +27,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 _Item = TypeVar("_Item")
-Sampling = Literal["uniform", "joint", "video"]
+SampleOrder = Literal["uniform", "joint", "video"]
 
 SHARING_QUERIES = 4
 _WINDOW_BATCHES = 16  # videos are sorted by length among so many batches' worth, no further
@@ -55,7 +55,7 @@ class EpochOrder:
     """What decides an epoch's order: `repeats` passes over the samples, drawn from `seed`."""
 
     seed: int = 0
-    sampling: Sampling = "uniform"
+    sampling: SampleOrder = "uniform"
     repeats: int = 1
 
     def num_steps(self, num_samples: int, batch_size: int) -> int:

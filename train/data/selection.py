@@ -14,7 +14,7 @@ from r2t.train.data.sampling import Row
 
 
 @dataclass(frozen=True)
-class Item:
+class BoundQuery:
     """A query, what it is trained on if it is, and the row of features that it reads."""
 
     annotation: Annotation
@@ -43,15 +43,15 @@ def select_items(
     annotations: Sequence[Annotation],
     positive: PositiveRule | None,
     min_duration_seconds: float,
-) -> list[Item]:
+) -> list[BoundQuery]:
     found = _sort(store, annotations, min_duration_seconds)
-    items: list[Item] = []
+    items: list[BoundQuery] = []
     for annotation, num_frames, frame_rate_fps in found.kept:
         binding = None
         if positive is not None:
             binding = bind(annotation, num_frames, frame_rate_fps, positive)
             num_frames = len(binding.saliency)
-        items.append(Item(annotation, binding, Row(annotation.video_id, num_frames)))
+        items.append(BoundQuery(annotation, binding, Row(annotation.video_id, num_frames)))
     adjusted = sum(item.binding.num_adjusted for item in items if item.binding)
     for count, what in (
         (

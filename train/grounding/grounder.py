@@ -27,7 +27,7 @@ from r2t.train.data import pad_second_axis
 from r2t.train.devices import set_arithmetic
 from r2t.train.grounding.windows import WindowedVideo, WindowPlan, asking_plan
 from r2t.train.model import DecodeConfig, Grounding, R2Model, decode_rows
-from r2t.train.run import RunFolder, TrainConfig, TrainedOn, Windows
+from r2t.train.run import RunFolder, TrainConfig, TrainedOn, WindowChoice
 
 _QUERIES_AT_ONCE = 16  # bounds memory
 
@@ -156,7 +156,7 @@ class Grounder:
         sentence: str,
         *,
         frame_rate_fps: float | None = None,
-        windows: Windows = "auto",
+        windows: WindowChoice = "auto",
         on_frames: OnFrames = lambda done, total: None,
     ) -> Grounding:
         """Find a sentence in a video file of any length; moments come best first.
@@ -175,7 +175,7 @@ class Grounder:
             (grounding,) = self.ground(source, [query], self.plan(windows))
         return grounding
 
-    def plan(self, windows: Windows = "auto") -> WindowPlan:
+    def plan(self, windows: WindowChoice = "auto") -> WindowPlan:
         """Return which videos are asked in windows; "auto" is what the run says or what fits it."""
         return asking_plan(self.config, self.trained_on, windows)
 

@@ -14,11 +14,11 @@ from r2t.store.schema import QueryFeatures
 from r2t.train.data import (
     Arena,
     Batch,
+    BufferSize,
     Loaded,
     Reading,
     Row,
     RowReader,
-    SlotSize,
     aligned,
     float64_seconds,
     pad_queries,
@@ -80,7 +80,7 @@ def _ask_whole(
     most_frames = int(reading.buffer_gb * 1e9 / (reading.prefetch + 1) / frame_bytes)
     loads = [_Load(chosen, query) for chosen in batches_of(rows, batch_size, most_frames)]
     num_frames = max((len(load.rows) * load.num_frames for load in loads), default=0)
-    size = SlotSize(
+    size = BufferSize(
         aligned(num_frames * frame_bytes),
         rest_bytes(store.spec, min(batch_size, len(rows)), query.tokens.shape[1]),
     )

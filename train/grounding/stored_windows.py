@@ -16,11 +16,11 @@ from r2t.store.schema import FeatureSpec
 from r2t.train.data import (
     Arena,
     Batch,
+    BufferSize,
     Loaded,
     Reading,
     Row,
     RowReader,
-    SlotSize,
     aligned,
     float64_seconds,
     pad_queries,
@@ -57,7 +57,7 @@ def ground_stored(
                 yield _Load.of(store.spec, video_id, video, window)
 
     flat = [window.stop - window.start for cut in windows for window in cut]
-    size = SlotSize(
+    size = BufferSize(
         aligned(max(flat, default=0) * store.spec.frame_bytes()), rest_bytes(store.spec, 1, 1)
     )
     reader = RowReader(store, replace(reading, cache=None))

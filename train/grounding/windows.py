@@ -20,7 +20,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.schema import FrameSource, VideoFeatures
 from r2t.train.grounding.window_merge import merge_moments
 from r2t.train.model import DecodeConfig, Grounding, postprocess
-from r2t.train.run import PRESETS, TrainConfig, TrainedOn, Windows
+from r2t.train.run import PRESETS, TrainConfig, TrainedOn, WindowChoice
 
 _UNKNOWN_WINDOW_FRAMES = 512  # for runs that do not say: 17 minutes at 0.5 fps
 _MIN_WINDOW_FRAMES = 32
@@ -67,7 +67,7 @@ class WindowPlan:
 
 
 def asking_plan(
-    config: TrainConfig, trained_on: TrainedOn, windows: Windows = "auto"
+    config: TrainConfig, trained_on: TrainedOn, windows: WindowChoice = "auto"
 ) -> WindowPlan:
     """Return how a run is asked about any video.
 
@@ -80,7 +80,7 @@ def asking_plan(
 
 
 def scoring_plan(
-    config: TrainConfig, trained_on: TrainedOn, windows: Windows = "auto"
+    config: TrainConfig, trained_on: TrainedOn, windows: WindowChoice = "auto"
 ) -> WindowPlan:
     """Return how a run is asked annotated queries, to be scored: in training and afterwards.
 

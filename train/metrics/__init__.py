@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         Evaluator as Evaluator,
         QueryScores as QueryScores,
         evaluate_predictions as evaluate_predictions,
+        official_table as official_table,
         score_queries as score_queries,
-        summarise as summarise,
     )
     from r2t.train.metrics.paired import Difference as Difference, compare_scores as compare_scores
     from r2t.train.metrics.submission import (

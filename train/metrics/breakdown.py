@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 from r2t.store.annotations import Annotation
 from r2t.train.metrics.bootstrap import Interval, bootstrap_intervals
 from r2t.train.metrics.metrics import QueryScores
-from r2t.train.metrics.moments import RANGES, MomentValues
+from r2t.train.metrics.moments import LENGTH_RANGES, MomentValues
 
 Kind = Literal["all", "moment length", "sentence length"]
 COLUMNS = ("R1@0.5", "R1@0.7", "mAP", "mIoU")
@@ -75,7 +75,7 @@ def _words_name(low: int, high: int | None) -> str:
 
 
 def _columns(values: MomentValues, name: str) -> dict[str, Float64[np.ndarray, " queries"]]:
-    index = list(RANGES).index(name)
+    index = list(LENGTH_RANGES).index(name)
     iou = values.first_iou[index]
     counted = np.isfinite(iou)
     recalls = [np.where(counted, 100.0 * (iou >= bar), np.nan) for bar in (0.5, 0.7)]

@@ -32,7 +32,7 @@ from r2t.train.metrics.highlights import (
 )
 from r2t.train.metrics.moments import (
     AP_THRESHOLDS,
-    RANGES,
+    LENGTH_RANGES,
     RECALL_THRESHOLDS,
     MomentValues,
     moment_values,
@@ -65,7 +65,7 @@ class QueryScores:
         """
         values: dict[str, Float64[np.ndarray, " queries"]] = {}
         if self.moments is not None:
-            for index, name in enumerate(RANGES):
+            for index, name in enumerate(LENGTH_RANGES):
                 values |= _brief_moments(self.moments, index, name)
         if self.highlights is not None:
             for index, level in enumerate(HIGHLIGHT_LEVELS):
@@ -94,7 +94,7 @@ def evaluate_predictions(
     scores = score_queries(
         submission, annotations, evaluator=evaluator, strict_official=strict_official
     )
-    return summarise(scores, strict_official=strict_official)
+    return official_table(scores, strict_official=strict_official)
 
 
 def score_queries(
@@ -104,7 +104,7 @@ def score_queries(
     evaluator: Literal["qvhighlights", "moments"] = "qvhighlights",
     strict_official: bool = False,
 ) -> QueryScores:
-    """Score every query by itself; `summarise` makes the table of the means."""
+    """Score every query by itself; `official_table` makes the table of the means."""
     rows = _align(submission, annotations)
     moments = highlights = None
     if _predicted("moments", [row.moments is not None for row in rows]):
@@ -130,13 +130,13 @@ def score_queries(
     )
 
 
-def summarise(scores: QueryScores, *, strict_official: bool = False) -> dict[str, Any]:
+def official_table(scores: QueryScores, *, strict_official: bool = False) -> dict[str, Any]:
     """Average per-query scores into the official table."""
     brief: dict[str, float | None] = {}
     levels: dict[str, Any] = {}
     ranges: dict[str, Any] = {}
     if scores.moments is not None:
-        for index, name in enumerate(RANGES):
+        for index, name in enumerate(LENGTH_RANGES):
             counted = np.isfinite(scores.moments.first_iou[index])
             source = 0 if strict_official and not counted.any() else index
             names = _brief_moments(scores.moments, source, name)

@@ -16,7 +16,12 @@ AP_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 RECALL_THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))
 
 # Lengths of ground truth in seconds, above the first and up to the second.
-RANGES = {"full": (-np.inf, np.inf), "long": (30, np.inf), "middle": (10, 30), "short": (0, 10)}
+LENGTH_RANGES = {
+    "full": (-np.inf, np.inf),
+    "long": (30, np.inf),
+    "middle": (10, 30),
+    "short": (0, 10),
+}
 
 _MAX_PREDICTIONS = 10
 
@@ -47,7 +52,7 @@ def moment_values(
     too, otherwise that IoU is 0.
     """
     assert len(predictions) == len(truths), "one list of predictions per query"
-    shape = (len(RANGES), len(truths))
+    shape = (len(LENGTH_RANGES), len(truths))
     values = MomentValues(
         np.full((*shape, len(AP_THRESHOLDS)), np.nan),
         np.full(shape, np.nan),
@@ -124,7 +129,7 @@ def _in_range(
     truth: Float64[np.ndarray, "queries truths 2"],
 ) -> Bool[np.ndarray, "ranges queries truths"]:
     lengths = truth[..., 1] - truth[..., 0]
-    return np.stack([(low < lengths) & (lengths <= high) for low, high in RANGES.values()])
+    return np.stack([(low < lengths) & (lengths <= high) for low, high in LENGTH_RANGES.values()])
 
 
 def _match(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from r2t.train.run.config import (
         Evaluator as Evaluator,
         TrainConfig as TrainConfig,
-        Windows as Windows,
+        WindowChoice as WindowChoice,
     )
     from r2t.train.run.initial import take_initial as take_initial
     from r2t.train.run.own_data import (
@@ -33,15 +33,12 @@ if TYPE_CHECKING:
     )
     from r2t.train.run.records import (
         EpochRecord as EpochRecord,
-        Evaluation as Evaluation,
-        Progress as Progress,
-        Tally as Tally,
+        EpochTally as EpochTally,
+        RunProgress as RunProgress,
         Timing as Timing,
+        ValidationScore as ValidationScore,
     )
     from r2t.train.run.schedule import ScheduleConfig as ScheduleConfig
-    from r2t.train.run.trained_on import (
-        ImportedWeights as ImportedWeights,
-        TrainedOn as TrainedOn,
-    )
+    from r2t.train.run.trained_on import ImportedWeights as ImportedWeights, TrainedOn as TrainedOn
 else:
     __getattr__ = lazy_exports(__name__)

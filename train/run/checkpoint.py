@@ -37,7 +37,7 @@ from r2t.train.run.trained_on import TrainedOn
 
 INITIAL = "initial.safetensors"  # weights that a fine-tuned run begins with
 WEIGHTS = "best.safetensors"  # those that a run is asked with
-CONFIG, STATE, METRICS = "config.json", "state.safetensors", "metrics.jsonl"
+CONFIG, STATE, METRICS_FILE = "config.json", "state.safetensors", "metrics.jsonl"
 COUNTERS = "counters"  # key of the JSON text in the metadata of STATE
 _MAX_RECORD_BYTES = 1 << 28  # of the configuration, or of the metrics
 
@@ -205,7 +205,7 @@ class RunFolder:
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a line to the metrics."""
-        with (self.path / METRICS).open("a") as file:
+        with (self.path / METRICS_FILE).open("a") as file:
             file.write(json.dumps(dict(record)) + "\n")
 
     def cut_metrics(self, num_epochs: int) -> None:
@@ -214,7 +214,7 @@ class RunFolder:
         A line that cannot be read is left out, with a `RunWarning`: its figures are lost, but
         nothing that the run goes on from.
         """
-        path = self.path / METRICS
+        path = self.path / METRICS_FILE
         lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
         kept = {
             record["epoch"]: line
@@ -233,7 +233,7 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records of the finished epochs that can be read."""
-        path = self.path / METRICS
+        path = self.path / METRICS_FILE
         lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
         return [record for line in lines if (record := _record(line)) is not None]
 

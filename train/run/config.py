@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from r2t.store.errors import ConfigError
-from r2t.train.data import EpochOrder, PositiveRule, Sampling
+from r2t.train.data import EpochOrder, PositiveRule, SampleOrder
 from r2t.train.model import DecodeConfig, LossConfig, R2Config
 from r2t.train.run.schedule import ScheduleConfig
 
 Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
-Windows = Literal["auto", "off"] | int
+WindowChoice = Literal["auto", "off"] | int
 # Settings that came later, and what runs that know nothing of them did.
 _SINCE_ADDED = {
     "sampling": "uniform",
@@ -58,8 +58,8 @@ class TrainConfig:
     precision: Precision = "float16"
     ema_decay: float | None = None
     patience: int | None = None
-    sampling: Sampling = "uniform"
-    windows: Windows = "auto"
+    sampling: SampleOrder = "uniform"
+    windows: WindowChoice = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class TrainConfig:
             ("evaluator", *_one_of(self.evaluator, Evaluator)),
             ("precision", *_one_of(self.precision, Precision)),
             ("positive", *_one_of(self.positive, PositiveRule)),
-            ("sampling", *_one_of(self.sampling, Sampling)),
+            ("sampling", *_one_of(self.sampling, SampleOrder)),
             (
                 "windows",
                 self.windows >= 2

@@ -10,7 +10,7 @@ Bottleneck = Literal["reading", "model", "validation"]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ValidationScore:
     """Scores of a model on validation data; the best checkpoint has the highest `score`."""
 
     score: float
@@ -18,7 +18,7 @@ class Evaluation:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """Counters that a resumed run continues."""
 
     epoch: int = 0
@@ -28,7 +28,7 @@ class Progress:
 
 
 @dataclass
-class Tally:
+class EpochTally:
     """What has happened in an epoch so far; `steps` is where a resumed one goes on.
 
     `wait_seconds` is how long the model had no batch to work on, `step_seconds` the rest.
@@ -58,7 +58,7 @@ class Timing:
     bottleneck: Bottleneck
 
     @classmethod
-    def of(cls, tally: Tally, validation_seconds: float) -> Timing:
+    def of(cls, tally: EpochTally, validation_seconds: float) -> Timing:
         """Summarise an epoch."""
         training = max(tally.wait_seconds + tally.step_seconds, 1e-9)
         parts: dict[Bottleneck, float] = {

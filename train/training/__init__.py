@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.train.training.conduct import Conduct as Conduct
+    from r2t.train.training.execution import Execution as Execution
     from r2t.train.training.fit import (
         Splits as Splits,
         evaluation_queries as evaluation_queries,

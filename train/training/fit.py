@@ -27,10 +27,10 @@ from r2t.train.grounding import (
     scoring_plan,
 )
 from r2t.train.model import Grounding, R2Model
-from r2t.train.run import Evaluation, RunFolder, TrainConfig, TrainedOn, take_initial
-from r2t.train.training.conduct import Conduct
+from r2t.train.run import RunFolder, TrainConfig, TrainedOn, ValidationScore, take_initial
+from r2t.train.training.execution import Execution
 from r2t.train.training.processes import Processes
-from r2t.train.training.trainer import train
+from r2t.train.training.trainer import train_on_batches
 
 EVALUATION_BATCH_SIZE = 8
 
@@ -39,7 +39,7 @@ EVALUATION_BATCH_SIZE = 8
 class Splits:
     """Annotations to train on and to validate on; `held_out` says that we made the split."""
 
-    train: list[Annotation]
+    train_on_batches: list[Annotation]
     val: list[Annotation]
     held_out: bool
 
@@ -108,20 +108,20 @@ def train_model(
     run_folder: Path,
     *,
     initial: Path | None = None,
-    conduct: Conduct | None = None,
+    execution: Execution | None = None,
     reading: Reading | None = None,
 ) -> RunFolder:
-    """Train on a store's features, validating after each epoch; see `trainer.train`.
+    """Train on a store's features, validating after each epoch; see `train_on_batches`.
 
     `initial` is a run whose best weights this one begins with; a resumed run keeps its own. The
-    features are read for the device and the processes of `conduct`. The folder is held meanwhile:
+    features are read for the device and the processes of `execution`. The folder is held meanwhile:
     raises `ConfigError` if it cannot be written to, or if another training is writing there.
     """
     _require_fit(config, store)
-    conduct = conduct or Conduct()
+    execution = execution or Execution()
     folder = RunFolder(run_folder)
-    with folder.held() if conduct.processes.leads else nullcontext():
-        return _fit(config, store, splits, run_folder, initial, conduct, reading)
+    with folder.held() if execution.processes.leads else nullcontext():
+        return _fit(config, store, splits, run_folder, initial, execution, reading)
 
 
 def _fit(
@@ -130,14 +130,14 @@ def _fit(
     splits: Splits,
     run_folder: Path,
     initial: Path | None,
-    conduct: Conduct,
+    execution: Execution,
     reading: Reading | None,
 ) -> RunFolder:
-    initial_weights = take_initial(RunFolder(run_folder), initial, resume=conduct.resume)
-    processes = conduct.processes
+    initial_weights = take_initial(RunFolder(run_folder), initial, resume=execution.resume)
+    processes = execution.processes
     reading = replace(
         reading or Reading(),
-        device=conduct.device,
+        device=execution.device,
         rank=processes.rank,
         num_ranks=processes.size,
     )
@@ -174,13 +174,13 @@ def _fit(
         evaluate = _validation(config, store, queries, trained_on, processes)
     width = config.model.width
     with threads_for(linear_work(batches.most_frames, width, width)):
-        return train(
+        return train_on_batches(
             config,
             batches,
             run_folder,
             evaluate=evaluate,
             trained_on=trained_on,
-            conduct=conduct,
+            execution=execution,
         )
 
 
@@ -196,15 +196,15 @@ def _validation(
     queries: StoredQueries,
     trained_on: TrainedOn,
     processes: Processes,
-) -> Callable[[R2Model], Evaluation]:
+) -> Callable[[R2Model], ValidationScore]:
     if not queries.annotations:
         raise ConfigError("the store has features of none of the validation videos")
 
-    def evaluate(model: R2Model) -> Evaluation:
+    def evaluate(model: R2Model) -> ValidationScore:
         own = queries.ground(Grounder(model, config, store.spec, trained_on))
         groundings = gather_groundings(own, processes)
         result = evaluate_groundings(groundings, queries.annotations, config.evaluator)
-        return Evaluation(result.score, result.summary)
+        return ValidationScore(result.score, result.summary)
 
     return evaluate
 

@@ -26,15 +26,15 @@ from r2t.train.model import Losses, R2Model, compute_losses
 from r2t.train.run import (
     STATE,
     EpochRecord,
-    Evaluation,
-    Progress,
+    EpochTally,
     RunFolder,
-    Tally,
+    RunProgress,
     Timing,
     TrainConfig,
     TrainedOn,
+    ValidationScore,
 )
-from r2t.train.training.conduct import BatchSource, Conduct
+from r2t.train.training.execution import BatchSource, Execution
 from r2t.train.training.interruption import Interruption
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.random_state import load_random_state, save_random_state
@@ -50,14 +50,14 @@ class TrainingError(R2TError, ArithmeticError):
     """Training left the numbers that floating point can hold."""
 
 
-def train(
+def train_on_batches(
     config: TrainConfig,
     batches: BatchSource,
     run_folder: Path,
     *,
-    evaluate: Callable[[R2Model], Evaluation] | None = None,
+    evaluate: Callable[[R2Model], ValidationScore] | None = None,
     trained_on: TrainedOn | None = None,
-    conduct: Conduct | None = None,
+    execution: Execution | None = None,
 ) -> RunFolder:
     """Train a model and leave everything about the run in its folder.
 
@@ -68,18 +68,18 @@ def train(
     """
     if len(batches) == 0:
         raise ConfigError("there is nothing to train on: the training split has no samples")
-    conduct, trained_on = conduct or Conduct(), trained_on or TrainedOn()
+    execution, trained_on = execution or Execution(), trained_on or TrainedOn()
     folder = RunFolder(run_folder)
-    if conduct.processes.leads:
-        folder.claim(config, trained_on, resume=conduct.resume)
-    conduct.processes.wait()
-    run = _Run(config, conduct, folder)
-    if conduct.resume and folder.has_state():
+    if execution.processes.leads:
+        folder.claim(config, trained_on, resume=execution.resume)
+    execution.processes.wait()
+    run = _Run(config, execution, folder)
+    if execution.resume and folder.has_state():
         run.load()
     elif trained_on.initial is not None:
         run.begin_with(folder.load_initial())
-    with run.interruption.heard(), tracing(conduct.trace) as traced:
-        if not conduct.processes.leads:
+    with run.interruption.heard(), tracing(execution.trace) as traced:
+        if not execution.processes.leads:
             run.train(batches, evaluate, traced, None)
             return folder
         from torch.utils.tensorboard import SummaryWriter  # which all else here does without
@@ -94,24 +94,24 @@ def train(
 class _Run:
     """All that changes while a run goes on."""
 
-    def __init__(self, config: TrainConfig, conduct: Conduct, folder: RunFolder) -> None:
+    def __init__(self, config: TrainConfig, execution: Execution, folder: RunFolder) -> None:
         set_arithmetic(config.precision)
         torch.manual_seed(config.seed)
-        device = conduct.device
+        device = execution.device
         self.config = config
-        self.conduct = conduct
+        self.execution = execution
         self.folder = folder
         self.device = device
         self.model = R2Model(config.model).to(device)
-        if not conduct.processes.leads:  # the same weights, but other dropout
-            torch.manual_seed(config.seed + conduct.processes.rank)
+        if not execution.processes.leads:  # the same weights, but other dropout
+            torch.manual_seed(config.seed + execution.processes.rank)
         self.autocast_dtype = AUTOCAST_DTYPES.get(config.precision)
         self.mixed = device.type == "cuda" and self.autocast_dtype is not None
         scaled = self.mixed and config.precision == "float16"
         self.optimizer = Optimizer(self.model, config, scaled_on=device.type if scaled else None)
         self.averaged = copy.deepcopy(self.model).eval() if config.ema_decay is not None else None
-        self.progress = Progress()
-        self.tally = Tally()
+        self.progress = RunProgress()
+        self.tally = EpochTally()
         self.sums: dict[str, Tensor] = {}
         self.interruption = Interruption()
         self.saved_at = time.perf_counter()
@@ -135,7 +135,7 @@ class _Run:
     def train(
         self,
         batches: BatchSource,
-        evaluate: Callable[[R2Model], Evaluation] | None,
+        evaluate: Callable[[R2Model], ValidationScore] | None,
         traced: Callable[[], None],
         writer: SummaryWriter | None,
     ) -> None:
@@ -150,13 +150,13 @@ class _Run:
             self.save()
             if writer is not None:
                 _log(writer, record)
-            if self.conduct.on_epoch is not None:
-                self.conduct.on_epoch(record)
+            if self.execution.on_epoch is not None:
+                self.execution.on_epoch(record)
 
     def train_epoch(
         self,
         batches: BatchSource,
-        evaluate: Callable[[R2Model], Evaluation] | None,
+        evaluate: Callable[[R2Model], ValidationScore] | None,
         traced: Callable[[], None],
     ) -> EpochRecord:
         """Train for one epoch, or what is left of it; evaluate, and count it as finished."""
@@ -188,9 +188,9 @@ class _Run:
             is_best=is_best,
         )
 
-    def _evaluate(self, evaluate: Callable[[R2Model], Evaluation]) -> Evaluation:
+    def _evaluate(self, evaluate: Callable[[R2Model], ValidationScore]) -> ValidationScore:
         """Evaluate; it can be broken off anywhere, and a resumed run does it again."""
-        at_once = self.conduct.processes.size == 1  # others would wait for an answer
+        at_once = self.execution.processes.size == 1  # others would wait for an answer
         try:
             with torch.no_grad(), self.interruption.raised(at_once):
                 return evaluate(self.evaluated.eval())
@@ -217,15 +217,15 @@ class _Run:
             tally.samples += sum(batch.rank_counts) or len(batch)
             tally.read_bytes += batch.num_read_bytes
             traced()
-            if self.conduct.on_step is not None:
-                self.conduct.on_step(tally.steps, len(batches))
+            if self.execution.on_step is not None:
+                self.execution.on_step(tally.steps, len(batches))
             self._pause(clock)
         clock()
 
     def _pause(self, clock: Callable[[], None]) -> None:
         """Save the state if it is time to, and stop if that was asked for."""
-        overdue = time.perf_counter() - self.saved_at > 60 * self.conduct.checkpoint_minutes
-        wish = self.conduct.processes.agree(2 if self.interruption.requested else int(overdue))
+        overdue = time.perf_counter() - self.saved_at > 60 * self.execution.checkpoint_minutes
+        wish = self.execution.processes.agree(2 if self.interruption.requested else int(overdue))
         if wish:
             clock()
             self.save()
@@ -239,7 +239,7 @@ class _Run:
             raise ConfigError(f"{batch!r}: training needs labels")
         losses = self._losses(batch, batch.targets)
         rate = self._rate(self.progress.iteration, iterations_per_epoch)
-        update = self.optimizer.step(losses.total, rate, self.conduct.processes)
+        update = self.optimizer.step(losses.total, rate, self.execution.processes)
         self._average(update.skipped)
         self.progress.iteration += 1
         terms = {
@@ -257,7 +257,7 @@ class _Run:
         with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.mixed):
             predictions = self.model(batch)
         if batch.rank_counts:
-            processes = self.conduct.processes
+            processes = self.execution.processes
             predictions = processes.gather_predictions(predictions, batch.rank_counts)
         return compute_losses(predictions, targets, self.config.losses)
 
@@ -269,10 +269,10 @@ class _Run:
         for mean, current in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(current, share)
 
-    def _count_epoch(self, evaluation: Evaluation | None) -> bool:
+    def _count_epoch(self, evaluation: ValidationScore | None) -> bool:
         progress = self.progress
         progress.epoch += 1
-        self.tally, self.sums = Tally(), {}
+        self.tally, self.sums = EpochTally(), {}
         if evaluation is None:
             return True
         is_best = progress.best_score is None or evaluation.score > progress.best_score
@@ -283,9 +283,9 @@ class _Run:
 
     def save(self) -> None:
         """Write the state between two steps."""
-        random = save_random_state(self.device, self.conduct.processes)
+        random = save_random_state(self.device, self.execution.processes)
         self.saved_at = time.perf_counter()
-        if not self.conduct.processes.leads:
+        if not self.execution.processes.leads:
             return
         parts = {
             "model": self.model.state_dict(),
@@ -324,10 +324,10 @@ class _Run:
         if self.averaged is not None:
             self.averaged.load_state_dict(parts["averaged"])
         self.optimizer.load(parts.get("optimizer", {}), counters["scaler"])
-        self.progress = Progress(**counters["progress"])
-        self.tally = Tally(**counters["tally"])
+        self.progress = RunProgress(**counters["progress"])
+        self.tally = EpochTally(**counters["tally"])
         self.sums = {name: value.to(self.device) for name, value in parts.get("sums", {}).items()}
-        load_random_state(parts["random"], self.device, self.conduct.processes)
+        load_random_state(parts["random"], self.device, self.execution.processes)
 
 
 def _log(writer: SummaryWriter, record: EpochRecord) -> None:

@@ -106,7 +106,7 @@ def train_demo_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) 
     from r2t.cli.commands.train.progress import epoch_line
     from r2t.train.grounding import Grounder
     from r2t.train.run import RunFolder
-    from r2t.train.training import Conduct, split_annotations, train_model
+    from r2t.train.training import Execution, split_annotations, train_model
 
     config = demo_config(store, epochs=epochs, seed=seed)
     with progress_bar("epochs", epochs) as bar:
@@ -121,7 +121,7 @@ def train_demo_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) 
             store,
             split_annotations(store),
             run,
-            conduct=Conduct(resume=resume, on_epoch=on_epoch),
+            execution=Execution(resume=resume, on_epoch=on_epoch),
         )
     return Grounder.load(run)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.train.data import Reading
     from r2t.train.run import EpochRecord, Timing, TrainConfig
-    from r2t.train.training import Conduct, Processes, Splits
+    from r2t.train.training import Execution, Processes, Splits
 
 TRACE = "trace.json"
 SHOWN_METRICS = (
@@ -61,20 +61,20 @@ class TrainRun:
 
     def _fit(self, show_done: ShowDone | None) -> None:
         from r2t.train.run import RunFolder
-        from r2t.train.training import Conduct, train_model
+        from r2t.train.training import Execution, train_model
 
         config = self.config
         unfinished = RunFolder(self.folder).is_unfinished(config.epochs, config.patience)
         if unfinished and self.processes.leads:
             note(f"going on with the run in {self.folder}, which is not finished")
-        conduct = Conduct(
+        execution = Execution(
             device=self.reading.device,
             resume=self.resume or unfinished,
             checkpoint_minutes=self.checkpoint_minutes,
             processes=self.processes,
         )
         if show_done is not None:
-            conduct = self._told(conduct, show_done)
+            execution = self._told(execution, show_done)
         try:
             train_model(
                 config,
@@ -82,7 +82,7 @@ class TrainRun:
                 self.splits,
                 self.folder,
                 initial=self.initial,
-                conduct=conduct,
+                execution=execution,
                 reading=self.reading,
             )
         except KeyboardInterrupt as error:
@@ -90,7 +90,7 @@ class TrainRun:
                 note(f"interrupted; the same command with --out {self.folder} goes on")
             raise typer.Exit(INTERRUPTED) from error
 
-    def _told(self, conduct: Conduct, show_done: ShowDone) -> Conduct:
+    def _told(self, execution: Execution, show_done: ShowDone) -> Execution:
         """Let a run tell how far it is."""
         times: list[float] = []
         finished = 0
@@ -106,7 +106,7 @@ class TrainRun:
             show_done(finished)
 
         return replace(
-            conduct,
+            execution,
             on_step=on_step,
             on_epoch=on_epoch,
             trace=self.folder / TRACE if self.profile else None,

@@ -46,7 +46,9 @@ def told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rule_is_in_the_folder(
     run_command: Callable[..., Result], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence_choice, "choose_presence_rule", lambda *_, **__: presence_rule(0.25))
+    monkeypatch.setattr(
+        presence_choice, "choose_presence_rule", lambda *_, **__: presence_rule(0.25)
+    )
     asked = ("--store", tmp_path / "feats.zarr", "--checkpoint", run, "--device", "cpu")
     answer = run_command(calibrate, *asked, "--json", "--absent", 1)
     assert answer.exit_code == 0, answer.stderr

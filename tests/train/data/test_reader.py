@@ -14,7 +14,7 @@ from r2t.store import Annotation, FeatureStore
 from r2t.store.errors import AnnotationWarning, ConfigError, CorruptFeatureError, ReadingWarning
 from r2t.train.data.batch import Batch, Sample, bind, collate
 from r2t.train.data.reader import FeatureReader, Reading
-from r2t.train.data.sampling import EpochOrder, Row, Sampling
+from r2t.train.data.sampling import EpochOrder, Row, SampleOrder
 from r2t.train.data.selection import count_trained
 from r2t.train.data.video_cache import VideoCache
 
@@ -119,7 +119,9 @@ def test_epoch_depends_on_seed_and_number_alone(store: FeatureStore) -> None:
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "video"])
-def test_every_pass_of_an_epoch_has_every_sample(store: FeatureStore, sampling: Sampling) -> None:
+def test_every_pass_of_an_epoch_has_every_sample(
+    store: FeatureStore, sampling: SampleOrder
+) -> None:
     reader = training_reader(store, EpochOrder(sampling=sampling, repeats=3))
     batches = epoch(reader, 1)
     assert len(batches) == len(reader) == 9

@@ -18,9 +18,9 @@ from r2t.store.schema import StorageDtype
 from r2t.train.data import transfer
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader, Reading
-from r2t.train.data.ring import SlotSize
+from r2t.train.data.ring import BufferSize
 from r2t.train.data.row_reader import RowReader
-from r2t.train.data.sampling import EpochOrder, Row, Sampling
+from r2t.train.data.sampling import EpochOrder, Row, SampleOrder
 from r2t.train.data.transfer import CudaTransfer
 from r2t.train.data.video_cache import CacheKind, VideoCache
 
@@ -46,7 +46,7 @@ def digest(batch: Batch) -> str:
 
 
 def make_reader(
-    store: FeatureStore, sampling: Sampling, reading: Reading | None = None
+    store: FeatureStore, sampling: SampleOrder, reading: Reading | None = None
 ) -> FeatureReader:
     return FeatureReader(
         store,
@@ -77,7 +77,7 @@ def summed(gpu: StubGpu, batches: Iterator[Batch], sums: list[str]) -> None:
 def test_the_device_gets_every_batch_as_the_host_does(
     cache: CacheKind | None,
     dtype: StorageDtype,
-    sampling: Sampling,
+    sampling: SampleOrder,
     stores: dict[StorageDtype, FeatureStore],
 ) -> None:
     store = stores[dtype]
@@ -90,7 +90,7 @@ def test_the_device_gets_every_batch_as_the_host_does(
 
 
 def training_and_validation(
-    store: FeatureStore, sampling: Sampling, reading: Reading
+    store: FeatureStore, sampling: SampleOrder, reading: Reading
 ) -> Iterator[Batch]:
     reader = make_reader(store, sampling, reading)
     validation = FeatureReader(store, store.annotations("val"), batch_size=3, reading=reading)
@@ -139,7 +139,7 @@ def test_a_pass_that_fails_leaves_memory_that_can_be_used(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("sampling", ["uniform", "video"])
 def test_two_copies_and_one_wait_bring_a_batch_over_however_often_it_is_given(
-    sampling: Sampling, stores: dict[StorageDtype, FeatureStore]
+    sampling: SampleOrder, stores: dict[StorageDtype, FeatureStore]
 ) -> None:
     gpu = StubGpu("late")
     reader = make_reader(stores["int8"], sampling, Reading(transfer=gpu))
@@ -153,7 +153,7 @@ def test_two_copies_and_one_wait_bring_a_batch_over_however_often_it_is_given(
 
 @pytest.mark.parametrize("sampling", ["uniform", "joint", "video"])
 def test_memory_is_allocated_once_for_all_epochs_and_evaluations(
-    sampling: Sampling, stores: dict[StorageDtype, FeatureStore]
+    sampling: SampleOrder, stores: dict[StorageDtype, FeatureStore]
 ) -> None:
     store, gpu = stores["float16"], StubGpu()
     reading = Reading(transfer=gpu)
@@ -189,7 +189,7 @@ def test_memory_that_must_grow_leaves_nothing_behind(
     gpu = StubGpu()
     reader = RowReader(stores["float16"], Reading(transfer=gpu))
     for videos_bytes, num_allocations in ((2560, 4), (5120, 8), (7680, 12), (2560, 12), (5120, 12)):
-        size = SlotSize(videos_bytes, 256)
+        size = BufferSize(videos_bytes, 256)
         assert not list(reader.read(iter(()), 2, size))
         assert gpu.num_allocations == num_allocations
         assert gpu.reserved_bytes == gpu.held_bytes("device")

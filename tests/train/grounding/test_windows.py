@@ -27,7 +27,7 @@ from r2t.train.grounding.windows import (
 )
 from r2t.train.model.decode import DecodeConfig, Grounding
 from r2t.train.model.model import R2Model
-from r2t.train.run.config import TrainConfig, Windows
+from r2t.train.run.config import TrainConfig, WindowChoice
 from r2t.train.run.own_data import OWN_DATA, OWN_PRESET
 from r2t.train.run.presets import PRESETS, find_preset
 from r2t.train.run.trained_on import TrainedOn
@@ -171,7 +171,7 @@ def test_short_videos_are_asked_as_one_and_long_ones_of_a_store_in_windows(
 
 def plans(
     config: TrainConfig,
-    windows: Windows,
+    windows: WindowChoice,
     *,
     longest_num_frames: int,
     longest_whole_num_frames: int | None = None,

@@ -15,8 +15,8 @@ from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.datasets.datasets import read_annotations
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.train.metrics.bootstrap import bootstrap_intervals, paired_difference
-from r2t.train.metrics.metrics import Evaluator, evaluate_predictions, score_queries, summarise
-from r2t.train.metrics.moments import AP_THRESHOLDS, RANGES, moment_values
+from r2t.train.metrics.metrics import Evaluator, evaluate_predictions, official_table, score_queries
+from r2t.train.metrics.moments import AP_THRESHOLDS, LENGTH_RANGES, moment_values
 from r2t.train.metrics.submission import SubmissionRow, read_submission
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden" / "post"
@@ -80,7 +80,7 @@ def test_strict_equals_the_official_edge_cases(tmp_path: Path, name: str) -> Non
     with np.errstate(all="raise"):
         rows, annotations = _read(tmp_path, [case["gt"]], [case["pred"]])
         scores = score_queries(rows, annotations, strict_official=True)
-    table = summarise(scores, strict_official=True)
+    table = official_table(scores, strict_official=True)
     assert table["brief"] == _value(case["vtg_eval_brief"])
     assert scores.moments is not None
     precision = dict(
@@ -208,7 +208,7 @@ def test_equals_one_query_at_a_time(queries: list[Any]) -> None:
     scores = score_queries(rows, annotations)
     assert scores.moments is not None
     means = {name: np.nanmean(v) for name, v in scores.metrics().items() if np.isfinite(v).any()}
-    for index, name in enumerate(RANGES):
+    for index, name in enumerate(LENGTH_RANGES):
         if f"{name}/mIoU" not in expected:
             assert f"MR-{name}-mIoU" not in means
             continue

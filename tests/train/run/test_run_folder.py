@@ -14,10 +14,10 @@ from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.work_folders import exclusive
 from r2t.train.run.checkpoint import RunFolder, reserved
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 
-RESUME = Conduct(resume=True)
+RESUME = Execution(resume=True)
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +99,12 @@ def test_a_run_goes_on_wherever_its_store_is_now(
     monkeypatch.chdir(tmp_path)
     moved = FeatureStore.open("moved.zarr")
     config, splits = tiny_config(moved, epochs=2), split_annotations(moved)
-    folder = train_model(config, moved, splits, Path("run"), conduct=RESUME)
+    folder = train_model(config, moved, splits, Path("run"), execution=RESUME)
     assert [record["epoch"] for record in folder.metrics()] == [0, 1]
     assert folder.load_config()[1].store == "moved.zarr"
     other = make_store(tmp_path / "other.zarr", num_videos=4, seed=1)
     with pytest.raises(ConfigError, match=r"trained_on\.content: 'sha256:"):
-        train_model(config, other, split_annotations(other), Path("run"), conduct=RESUME)
+        train_model(config, other, split_annotations(other), Path("run"), execution=RESUME)
 
 
 def test_a_run_does_not_go_on_with_other_queries(
@@ -118,7 +118,7 @@ def test_a_run_does_not_go_on_with_other_queries(
     for changed in (swapped, fewer):
         with pytest.raises(ConfigError, match=r"trained_on\.queries"):
             train_model(
-                tiny_config(store, epochs=2), store, changed, tmp_path / "run", conduct=RESUME
+                tiny_config(store, epochs=2), store, changed, tmp_path / "run", execution=RESUME
             )
 
 
@@ -133,11 +133,11 @@ def test_a_fine_tuned_run_goes_on_without_the_run_it_began_with(
     (tmp_path / "first").rename(tmp_path / "renamed")
     for number, initial in enumerate((None, tmp_path / "renamed", tmp_path / "first"), start=2):
         config = tiny_config(store, epochs=number)
-        train_model(config, store, splits, tuned, initial=initial, conduct=RESUME)
+        train_model(config, store, splits, tuned, initial=initial, execution=RESUME)
     assert len(RunFolder(tuned).metrics()) == 4
     config = tiny_config(store, epochs=5)
     with pytest.raises(ConfigError, match=r"began with the weights of .*first, which are"):
-        train_model(config, store, splits, tuned, initial=tuned, conduct=RESUME)
+        train_model(config, store, splits, tuned, initial=tuned, execution=RESUME)
     plain = tmp_path / "renamed"
     with pytest.raises(ConfigError, match="began with random weights, which are not those of"):
-        train_model(config, store, splits, plain, initial=tuned, conduct=RESUME)
+        train_model(config, store, splits, plain, initial=tuned, execution=RESUME)

@@ -10,7 +10,7 @@ import torch
 from tiny_store import undisturbed_config
 
 from r2t.store import FeatureStore
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.processes import joined
 
@@ -27,10 +27,14 @@ def main(store: FeatureStore, folder: Path, stop_after: int) -> None:
             if steps == stop_after and processes.rank == processes.size - 1:
                 signal.raise_signal(signal.SIGTERM)
 
-        conduct = Conduct(device=torch.device(device), processes=processes, on_step=on_step)
+        execution = Execution(device=torch.device(device), processes=processes, on_step=on_step)
         try:
             train_model(
-                undisturbed_config(store), store, split_annotations(store), folder, conduct=conduct
+                undisturbed_config(store),
+                store,
+                split_annotations(store),
+                folder,
+                execution=execution,
             )
         except KeyboardInterrupt:
             assert stop_after

@@ -19,7 +19,7 @@ from r2t.train.run.presets import find_preset
 from r2t.train.run.schedule import ScheduleConfig
 from r2t.train.run.trained_on import InitialWeights, TrainedOn
 from r2t.train.training.fit import split_annotations, train_model
-from r2t.train.training.trainer import train
+from r2t.train.training.trainer import train_on_batches
 
 TOLERANCE = 1e-5
 PRESETS = {"qvh_tiny": "qvhighlights", "charades_tiny": "charades", "hd_tiny": "tvsum"}
@@ -65,7 +65,9 @@ def trained(case: Any, recipe: Recipe, folder: Path) -> list[dict[str, float]]:
     folder.mkdir()
     safetensors.torch.save_file(beginning.state_dict(), folder / INITIAL)
     batches = InTurn([case.batch(index) for index in range(case.num_batches)])
-    train(config, batches, folder, trained_on=TrainedOn(initial=InitialWeights("official", "0")))
+    train_on_batches(
+        config, batches, folder, trained_on=TrainedOn(initial=InitialWeights("official", "0"))
+    )
     return [
         {OFFICIAL_LOSSES[name]: value for name, value in record["losses"].items()}
         | {"grad_norm": record["gradient_norm"]}

@@ -22,7 +22,7 @@ from tiny_store import make_store, undisturbed_config
 
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.processes import Processes, joined
 
@@ -85,8 +85,10 @@ def test_one_process_goes_on_where_two_were_stopped(
     launch(store, run, stop_after=3)  # of two steps an epoch
     assert len(lines(run)) == 1
     assert {"random/0/cpu", "random/1/cpu"} <= load_file(run / "state.safetensors").keys()
-    conduct = Conduct(resume=True)
-    train_model(undisturbed_config(store), store, split_annotations(store), run, conduct=conduct)
+    execution = Execution(resume=True)
+    train_model(
+        undisturbed_config(store), store, split_annotations(store), run, execution=execution
+    )
     assert_same(run, alone)
 
 

@@ -21,12 +21,12 @@ from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import find_preset
-from r2t.train.run.records import EpochRecord, Evaluation, Tally, Timing
+from r2t.train.run.records import EpochRecord, EpochTally, Timing, ValidationScore
 from r2t.train.run.trained_on import TrainedOn
-from r2t.train.training.conduct import Conduct
+from r2t.train.training.execution import Execution
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import Processes
-from r2t.train.training.trainer import TrainingError, train
+from r2t.train.training.trainer import TrainingError, train_on_batches
 
 
 class Shuffled:
@@ -62,7 +62,7 @@ def killed() -> None:
     raise ConnectionError
 
 
-RESUME = Conduct(resume=True)
+RESUME = Execution(resume=True)
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ def lines(folder: RunFolder) -> list[dict[str, Any]]:
     return records
 
 
-def mean_score(model: R2Model) -> Evaluation:
+def mean_score(model: R2Model) -> ValidationScore:
     assert not model.training
     score = float(model.word_pooling.score.weight.sum())
-    return Evaluation(score, {"weight": score})
+    return ValidationScore(score, {"weight": score})
 
 
 @pytest.mark.parametrize(("number", "ema_decay"), [(signal.SIGINT, None), (signal.SIGTERM, 0.9)])
@@ -117,15 +117,17 @@ def test_a_run_asked_to_stop_ends_in_the_same_weights(
     tmp_path: Path,
 ) -> None:
     config = replace(config, ema_decay=ema_decay)
-    whole = train(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
+    whole = train_on_batches(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     asked = Shuffled(samples, at=(2, 1), stop=lambda: signal.raise_signal(number))
     with pytest.raises(KeyboardInterrupt):
-        train(config, asked, tmp_path / "broken", evaluate=mean_score)
+        train_on_batches(config, asked, tmp_path / "broken", evaluate=mean_score)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     torch.manual_seed(12345)  # another process would not have our generator either
     rest = Shuffled(samples)
-    resumed = train(config, rest, tmp_path / "broken", evaluate=mean_score, conduct=RESUME)
+    resumed = train_on_batches(
+        config, rest, tmp_path / "broken", evaluate=mean_score, execution=RESUME
+    )
     assert rest.starts == [(2, 2), (3, 0)]
     assert_same_runs(resumed, whole)
 
@@ -146,14 +148,18 @@ def test_a_killed_run_goes_on_from_its_last_state(
     samples: list[Sample],
     tmp_path: Path,
 ) -> None:
-    whole = train(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
-    conduct = Conduct(checkpoint_minutes=minutes)
+    whole = train_on_batches(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
+    execution = Execution(checkpoint_minutes=minutes)
     broken = Shuffled(samples, at=(2, 1), stop=killed)
     with pytest.raises(ConnectionError):
-        train(config, broken, tmp_path / "broken", evaluate=mean_score, conduct=conduct)
+        train_on_batches(
+            config, broken, tmp_path / "broken", evaluate=mean_score, execution=execution
+        )
     torch.manual_seed(12345)
     rest = Shuffled(samples)
-    resumed = train(config, rest, tmp_path / "broken", evaluate=mean_score, conduct=RESUME)
+    resumed = train_on_batches(
+        config, rest, tmp_path / "broken", evaluate=mean_score, execution=RESUME
+    )
     assert rest.starts[0] == start
     assert_same_runs(resumed, whole)
 
@@ -161,18 +167,20 @@ def test_a_killed_run_goes_on_from_its_last_state(
 def test_a_validation_broken_off_is_done_again(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
-    whole = train(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
+    whole = train_on_batches(config, Shuffled(samples), tmp_path / "whole", evaluate=mean_score)
     calls = itertools.count()
 
-    def interrupted(model: R2Model) -> Evaluation:
+    def interrupted(model: R2Model) -> ValidationScore:
         if next(calls) == 1:
             signal.raise_signal(signal.SIGTERM)
         return mean_score(model)
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, Shuffled(samples), tmp_path / "broken", evaluate=interrupted)
+        train_on_batches(config, Shuffled(samples), tmp_path / "broken", evaluate=interrupted)
     rest = Shuffled(samples)
-    resumed = train(config, rest, tmp_path / "broken", evaluate=mean_score, conduct=RESUME)
+    resumed = train_on_batches(
+        config, rest, tmp_path / "broken", evaluate=mean_score, execution=RESUME
+    )
     assert rest.starts == [(1, 3), (2, 0), (3, 0)]
     assert_same_runs(resumed, whole)
 
@@ -181,7 +189,9 @@ def test_the_seed_decides_the_weights(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
     runs = [
-        train(replace(config, seed=seed, epochs=1), Shuffled(samples), tmp_path / str(index))
+        train_on_batches(
+            replace(config, seed=seed, epochs=1), Shuffled(samples), tmp_path / str(index)
+        )
         for index, seed in enumerate((3, 3, 4))
     ]
     assert_same(weights(runs[0]), weights(runs[1]))
@@ -194,18 +204,20 @@ def test_a_run_interrupted_before_its_first_epoch_ends_resumes_from_the_start(
 ) -> None:
     config = replace(config, epochs=1)
     with pytest.raises(ConnectionError):
-        train(config, Shuffled(samples, at=(0, 1), stop=killed), tmp_path / "run")
-    resumed = train(config, Shuffled(samples), tmp_path / "run", conduct=RESUME)
-    whole = train(config, Shuffled(samples), tmp_path / "whole")
+        train_on_batches(config, Shuffled(samples, at=(0, 1), stop=killed), tmp_path / "run")
+    resumed = train_on_batches(config, Shuffled(samples), tmp_path / "run", execution=RESUME)
+    whole = train_on_batches(config, Shuffled(samples), tmp_path / "whole")
     assert_same(weights(resumed), weights(whole))
 
 
 def test_lines_of_unfinished_epochs_are_dropped_on_resume(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
-    folder = train(replace(config, epochs=2), Shuffled(samples), tmp_path / "run")
+    folder = train_on_batches(replace(config, epochs=2), Shuffled(samples), tmp_path / "run")
     folder.append_metrics({"epoch": 2, "losses": "of an epoch whose state was never written"})
-    folder = train(replace(config, epochs=3), Shuffled(samples), tmp_path / "run", conduct=RESUME)
+    folder = train_on_batches(
+        replace(config, epochs=3), Shuffled(samples), tmp_path / "run", execution=RESUME
+    )
     assert [line["epoch"] for line in lines(folder)] == [0, 1, 2]
 
 
@@ -213,19 +225,21 @@ def test_lines_of_unfinished_epochs_are_dropped_on_resume(
 def test_a_damaged_line_of_the_metrics_is_named_and_ends_nothing(
     damage: bytes, config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
-    folder = train(replace(config, epochs=2), Shuffled(samples), tmp_path / "run")
+    folder = train_on_batches(replace(config, epochs=2), Shuffled(samples), tmp_path / "run")
     path = folder.path / "metrics.jsonl"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0] + damage)
     assert [record["epoch"] for record in folder.metrics()] == [0]
     with pytest.warns(RunWarning, match="has no figures of epoch 2; the run goes on without them"):
-        train(replace(config, epochs=3), Shuffled(samples), folder.path, conduct=RESUME)
+        train_on_batches(
+            replace(config, epochs=3), Shuffled(samples), folder.path, execution=RESUME
+        )
     assert [line["epoch"] for line in lines(folder)] == [0, 2]
 
 
 def test_a_state_of_another_run_is_refused(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
-    folder = train(replace(config, epochs=1), Shuffled(samples), tmp_path / "run")
+    folder = train_on_batches(replace(config, epochs=1), Shuffled(samples), tmp_path / "run")
     tensors, counters = folder.load_state()
     for odd in (
         ({name: tensor[:1] for name, tensor in tensors.items() if tensor.ndim}, counters),
@@ -234,7 +248,9 @@ def test_a_state_of_another_run_is_refused(
     ):
         folder.save_state(*odd)
         with pytest.raises(ConfigError, match=r"state\.safetensors is not of this run, or damaged"):
-            train(replace(config, epochs=2), Shuffled(samples), folder.path, conduct=RESUME)
+            train_on_batches(
+                replace(config, epochs=2), Shuffled(samples), folder.path, execution=RESUME
+            )
 
 
 @pytest.mark.parametrize(
@@ -248,14 +264,16 @@ def test_a_state_is_not_blamed_for_what_a_gpu_does(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = train(replace(config, epochs=1), Shuffled(samples), tmp_path / "run")
+    folder = train_on_batches(replace(config, epochs=1), Shuffled(samples), tmp_path / "run")
 
     def fail(*_: object) -> None:
         raise fault
 
     monkeypatch.setattr(Optimizer, "load", fail)
     with pytest.raises(type(fault), match=r"^CUDA"):
-        train(replace(config, epochs=2), Shuffled(samples), folder.path, conduct=RESUME)
+        train_on_batches(
+            replace(config, epochs=2), Shuffled(samples), folder.path, execution=RESUME
+        )
 
 
 def test_there_must_be_a_run_to_resume(
@@ -263,7 +281,7 @@ def test_there_must_be_a_run_to_resume(
 ) -> None:
     for folder, why in ((tmp_path / "none", "does not exist"), (tmp_path, "lacks config.json")):
         with pytest.raises(ConfigError, match=f"no run to resume in .*, which {why}"):
-            train(config, Shuffled(samples), folder, conduct=RESUME)
+            train_on_batches(config, Shuffled(samples), folder, execution=RESUME)
     assert not list(tmp_path.iterdir())
 
 
@@ -271,7 +289,7 @@ def test_training_learns(config: TrainConfig, samples: list[Sample], tmp_path: P
     model = replace(config.model, dropout=0.0, drop_path=0.0)
     schedule = replace(config.schedule, learning_rate=2e-3, step_epochs=())
     config = replace(config, model=model, schedule=schedule, epochs=12)
-    folder = train(config, Shuffled(samples), tmp_path / "run")
+    folder = train_on_batches(config, Shuffled(samples), tmp_path / "run")
     totals = [line["losses"]["total"] for line in lines(folder)]
     assert totals[-1] < 0.8 * totals[0]
 
@@ -281,13 +299,15 @@ def test_a_run_tells_how_far_it_is_and_where_its_time_goes(
 ) -> None:
     steps: list[tuple[int, int]] = []
     records: list[EpochRecord] = []
-    conduct = Conduct(
+    execution = Execution(
         on_step=lambda done, total: steps.append((done, total)),
         on_epoch=records.append,
         trace=tmp_path / "trace.json",
     )
     config = replace(config, epochs=3)
-    train(config, Shuffled(samples), tmp_path / "run", evaluate=mean_score, conduct=conduct)
+    train_on_batches(
+        config, Shuffled(samples), tmp_path / "run", evaluate=mean_score, execution=execution
+    )
     assert steps == 3 * [(1, 3), (2, 3), (3, 3)]
     assert [record.iteration for record in records] == [3, 6, 9]
     base = config.schedule.learning_rate
@@ -303,7 +323,9 @@ def test_a_run_tells_how_far_it_is_and_where_its_time_goes(
 
 def test_the_bottleneck_is_what_takes_longest() -> None:
     for parts, name in (((3, 1, 1), "reading"), ((1, 3, 1), "model"), ((1, 1, 3), "validation")):
-        tally = Tally(samples=8, read_bytes=4 * 10**9, wait_seconds=parts[0], step_seconds=parts[1])
+        tally = EpochTally(
+            samples=8, read_bytes=4 * 10**9, wait_seconds=parts[0], step_seconds=parts[1]
+        )
         timing = Timing.of(tally, parts[2])
         assert timing.bottleneck == name
         assert timing.samples_per_second == 8 / (parts[0] + parts[1])
@@ -316,12 +338,12 @@ def test_patience_stops_and_best_weights_are_kept(
     scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
     snapshots: list[dict[str, torch.Tensor]] = []
 
-    def evaluate(model: R2Model) -> Evaluation:
+    def evaluate(model: R2Model) -> ValidationScore:
         snapshots.append({name: value.clone() for name, value in model.state_dict().items()})
-        return Evaluation(next(scores))
+        return ValidationScore(next(scores))
 
     config = replace(config, epochs=5, patience=2)
-    folder = train(config, Shuffled(samples), tmp_path / "run", evaluate=evaluate)
+    folder = train_on_batches(config, Shuffled(samples), tmp_path / "run", evaluate=evaluate)
     assert [line["score"] for line in lines(folder)] == [0.1, 0.5, 0.4, 0.3]
     assert [line["is_best"] for line in lines(folder)] == [True, True, False, False]
     assert_same(weights(folder, "best"), snapshots[1])
@@ -332,8 +354,8 @@ def test_averaged_weights_trail_the_trained_ones(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
     config = replace(config, epochs=1, ema_decay=0.5)
-    folder = train(config, Shuffled(samples), tmp_path / "averaged")
-    plain = train(replace(config, ema_decay=None), Shuffled(samples), tmp_path / "plain")
+    folder = train_on_batches(config, Shuffled(samples), tmp_path / "averaged")
+    plain = train_on_batches(replace(config, ema_decay=None), Shuffled(samples), tmp_path / "plain")
     tensors, _ = folder.load_state()
     assert_same({n: tensors[f"model/{n}"] for n in weights(plain)}, weights(plain))
     name = "class_head.hidden.weight"
@@ -346,7 +368,7 @@ def test_what_a_run_folder_holds(
 ) -> None:
     config = replace(config, epochs=1)
     trained_on = TrainedOn(content="sha256:0")
-    folder = train(config, Shuffled(samples), tmp_path / "run", trained_on=trained_on)
+    folder = train_on_batches(config, Shuffled(samples), tmp_path / "run", trained_on=trained_on)
     names = {path.name for path in folder.path.iterdir()}
     files = {"best.safetensors", "last.safetensors", "state.safetensors"}
     assert names == {*files, "config.json", "metrics.jsonl", "tensorboard"}
@@ -364,20 +386,24 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(
 ) -> None:
     config = replace(config, epochs=1)
     source = Shuffled(samples)
-    train(config, source, tmp_path / "run", trained_on=TrainedOn(content="a"))
+    train_on_batches(config, source, tmp_path / "run", trained_on=TrainedOn(content="a"))
     with pytest.raises(ConfigError, match="already holds a training run"):
-        train(config, source, tmp_path / "run", trained_on=TrainedOn(content="a"))
+        train_on_batches(config, source, tmp_path / "run", trained_on=TrainedOn(content="a"))
     other = replace(config, seed=4)
     with pytest.raises(ConfigError, match="seed: 3 before, 4 now"):
-        train(other, source, tmp_path / "run", trained_on=TrainedOn(content="a"), conduct=RESUME)
+        train_on_batches(
+            other, source, tmp_path / "run", trained_on=TrainedOn(content="a"), execution=RESUME
+        )
     with pytest.raises(ConfigError, match=r"trained_on.content: 'a' before, 'b' now"):
-        train(config, source, tmp_path / "run", trained_on=TrainedOn(content="b"), conduct=RESUME)
+        train_on_batches(
+            config, source, tmp_path / "run", trained_on=TrainedOn(content="b"), execution=RESUME
+        )
     assert source.starts == [(0, 0)]
 
 
 def test_nothing_to_train_on_is_refused(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no samples"):
-        train(config, Shuffled([]), tmp_path / "run")
+        train_on_batches(config, Shuffled([]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -386,7 +412,7 @@ def test_unlabelled_batches_are_refused(
 ) -> None:
     unlabelled = [replace(sample, labels=None) for sample in samples]
     with pytest.raises(ConfigError, match="training needs labels"):
-        train(config, Shuffled(unlabelled), tmp_path / "run")
+        train_on_batches(config, Shuffled(unlabelled), tmp_path / "run")
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
@@ -394,7 +420,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     samples[0].video[:] = float("inf")
     with pytest.raises(TrainingError, match="the loss became nan in epoch 0"):
-        train(config, Shuffled(samples), tmp_path / "run")
+        train_on_batches(config, Shuffled(samples), tmp_path / "run")
     assert not RunFolder(tmp_path / "run").has_state()
 
 
@@ -414,15 +440,15 @@ def test_steps_that_overflow_change_nothing_and_are_counted(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
     config = replace(config, epochs=1, ema_decay=0.5)
-    conduct = Conduct(processes=Overflowing())
-    whole = train(config, Shuffled(samples), tmp_path / "whole", conduct=conduct)
+    execution = Execution(processes=Overflowing())
+    whole = train_on_batches(config, Shuffled(samples), tmp_path / "whole", execution=execution)
     [line] = lines(whole)
     assert line["skipped_steps"] == 2
     assert 0 < line["gradient_norm"] < float("inf")
 
     asked = Shuffled(samples, at=(0, 0), stop=lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        train(config, asked, tmp_path / "first")
+        train_on_batches(config, asked, tmp_path / "first")
     after, first = (RunFolder(tmp_path / name).load_state()[0] for name in ("whole", "first"))
     kept = [name for name in after if name.partition("/")[0] in ("model", "averaged", "optimizer")]
     assert len(kept) > 200
@@ -434,7 +460,7 @@ def test_damaged_run_folders_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="holds no training run"):
         RunFolder(tmp_path).load_model()
-    folder = train(replace(config, epochs=1), Shuffled(samples), tmp_path / "run")
+    folder = train_on_batches(replace(config, epochs=1), Shuffled(samples), tmp_path / "run")
     for name, load in (("best", folder.load_model), ("state", folder.load_state)):
         path = folder.path / f"{name}.safetensors"
         path.write_bytes(path.read_bytes()[:-100])
@@ -448,11 +474,11 @@ def test_resume_is_exact_on_a_gpu(
     precision: Any, config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
     config = replace(config, precision=precision)
-    conduct = Conduct(device=torch.device("cuda"))
-    whole = train(config, Shuffled(samples), tmp_path / "whole", conduct=conduct)
+    execution = Execution(device=torch.device("cuda"))
+    whole = train_on_batches(config, Shuffled(samples), tmp_path / "whole", execution=execution)
     asked = Shuffled(samples, at=(2, 1), stop=lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        train(config, asked, tmp_path / "broken", conduct=conduct)
-    conduct = replace(conduct, resume=True)
-    resumed = train(config, Shuffled(samples), tmp_path / "broken", conduct=conduct)
+        train_on_batches(config, asked, tmp_path / "broken", execution=execution)
+    execution = replace(execution, resume=True)
+    resumed = train_on_batches(config, Shuffled(samples), tmp_path / "broken", execution=execution)
     assert_same(weights(resumed), weights(whole))

@@ -31,12 +31,12 @@ class BatchSource(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conduct:
+class Execution:
     """How a run is carried out; none of it changes what it learns.
 
-    The state is saved when an epoch ends and, inside one, after `checkpoint_minutes`. `on_step`
-    hears how many batches of how many of an epoch are done. `trace` is where to write a profile of
-    a few steps. `processes` share the work.
+    The state is saved when an epoch ends and, inside one, every `checkpoint_minutes`. `on_step` is
+    called with the number of batches done in this epoch and the number there are. `trace` is where
+    to write a profile of a few steps. `processes` share the work.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
