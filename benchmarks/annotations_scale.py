@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from r2t.extract.queries import find_rewordings, without_repetitions
-from r2t.store.datasets.annotation_checks import (
+from r2t.store.datasets.checks import (
     check_against_videos,
     check_annotations,
     read_leniently,
 )
-from r2t.store.datasets.datasets import read_annotations
+from r2t.store.datasets.registry import read_annotations
 from r2t.store.video_names import VideoNames, match_videos
 
 ROWS_PER_VIDEO = 5

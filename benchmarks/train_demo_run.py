@@ -38,12 +38,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, default=shipped_run())
     options = parser.parse_args()
-    size = demo_steps.Size(demo_steps.USUAL.videos, demo_steps.USUAL.test_videos, options.epochs)
+    usual = demo_steps.USUAL
+    size = demo_steps.DemoSize(usual.videos, usual.test_videos, options.epochs)
     folder = options.out / "videos"
     demo_steps.make_videos(folder, size.videos, size.test_videos, num_val=size.val_videos)
     _, store = demo_steps.extract_features(folder, options.out / "feats.zarr")
     run = demo_steps.run_folder(options.out, size, options.seed)
-    grounder = demo_steps.train_model(store, run, epochs=size.epochs, seed=options.seed)
+    grounder = demo_steps.train_demo_model(store, run, epochs=size.epochs, seed=options.seed)
     scores = score_model(grounder, store, np.random.default_rng(options.seed))
     found = scores_as_json(compare_methods([scores], read_kinds(folder / "test.jsonl")))
     ship(run, options.to, {"seed": options.seed, "epochs": size.epochs, **found})

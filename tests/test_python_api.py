@@ -15,8 +15,8 @@ from tiny_store import make_store, tiny_spec
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.store import Annotation, FeatureStore, moments_frame
-from r2t.store.datasets.datasets import read_annotations
-from r2t.store.datasets.jsonl import write_annotations
+from r2t.store.datasets.own_rows import write_annotations
+from r2t.store.datasets.registry import read_annotations
 from r2t.store.errors import ConfigError, FeatureNotFoundError, SpecMismatchError, VideoError
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.model.decode import Grounding

@@ -7,28 +7,30 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.store.datasets.annotation_checks import (
+    from r2t.store.datasets.checks import (
         check_against_videos as check_against_videos,
         check_annotations as check_annotations,
         read_leniently as read_leniently,
     )
-    from r2t.store.datasets.annotation_fields import Fields as Fields
-    from r2t.store.datasets.annotation_files import (
-        FolderFiles as FolderFiles,
-        survey_folder as survey_folder,
+    from r2t.store.datasets.fields import (
+        LABELLED_CLIP_SECONDS as LABELLED_CLIP_SECONDS,
+        Fields as Fields,
     )
-    from r2t.store.datasets.annotation_findings import (
+    from r2t.store.datasets.findings import (
         ADVICE as ADVICE,
         NOTES as NOTES,
         Finding as Finding,
         Rows as Rows,
     )
-    from r2t.store.datasets.annotation_reading import (
+    from r2t.store.datasets.folder import (
+        FolderFiles as FolderFiles,
+        survey_folder as survey_folder,
+    )
+    from r2t.store.datasets.reading import (
         ReadReport as ReadReport,
         json_rows as json_rows,
     )
-    from r2t.store.datasets.annotation_text import read_text as read_text
-    from r2t.store.datasets.datasets import read_annotations as read_annotations
-    from r2t.store.datasets.moments import LABELLED_CLIP_SECONDS as LABELLED_CLIP_SECONDS
+    from r2t.store.datasets.registry import read_annotations as read_annotations
+    from r2t.store.datasets.text import read_text as read_text
 else:
     __getattr__ = lazy_exports(__name__)

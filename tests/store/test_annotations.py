@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from r2t.store.annotations import Annotation, SaliencyLabels
-from r2t.store.datasets.annotation_files import survey_folder
-from r2t.store.datasets.datasets import read_annotations
-from r2t.store.datasets.jsonl import write_annotations
+from r2t.store.datasets.folder import survey_folder
+from r2t.store.datasets.own_rows import write_annotations
+from r2t.store.datasets.registry import read_annotations
 from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS, split_of
 from r2t.store.errors import AnnotationError, AnnotationWarning
 

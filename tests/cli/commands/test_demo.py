@@ -14,7 +14,7 @@ from r2t.cli.commands.demo.steps import FULL, QUICK, USUAL, DemoSize
 from r2t.cli.main import app
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.demo.world import make_world
-from r2t.store.datasets.datasets import read_annotations
+from r2t.store.datasets.registry import read_annotations
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.metrics.metrics import score_queries
 from r2t.train.metrics.submission import SubmissionRow

@@ -19,7 +19,7 @@ from r2t.extract.demo.world import make_world
 from r2t.extract.pipeline import extract_videos
 from r2t.extract.video.frames import find_videos
 from r2t.store import FeatureStore, QueryFeatures
-from r2t.store.datasets.datasets import read_annotations
+from r2t.store.datasets.registry import read_annotations
 from r2t.store.schema import FrameSource
 from r2t.train.grounding import presence_choice
 from r2t.train.grounding.grounder import Grounder

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_store import make_store, tiny_config
 
-from r2t.store.datasets.datasets import read_annotations
+from r2t.store.datasets.registry import read_annotations
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model, expected_shapes

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from r2t.store.annotations import Annotation
-from r2t.store.datasets.datasets import read_annotations
+from r2t.store.datasets.registry import read_annotations
 from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS
 from r2t.store.errors import AnnotationError
 

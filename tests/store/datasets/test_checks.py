@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from r2t.store.annotations import Annotation
-from r2t.store.datasets.annotation_checks import (
+from r2t.store.datasets.checks import (
     check_against_videos,
     check_annotations,
     read_leniently,
 )
-from r2t.store.datasets.annotation_findings import ADVICE
-from r2t.store.datasets.datasets import read_annotations
+from r2t.store.datasets.findings import ADVICE
+from r2t.store.datasets.registry import read_annotations
 
 BAD_CSV = """video,query,start,end,duration
 dog.mp4,a ball,1,5,36

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from r2t.store.annotations import make_query_id
-from r2t.store.datasets import annotation_text
-from r2t.store.datasets.annotation_checks import check_annotations, read_leniently
-from r2t.store.datasets.annotation_files import survey_folder
-from r2t.store.datasets.datasets import read_annotations
-from r2t.store.datasets.jsonl import write_annotations
+from r2t.store.datasets import text as file_text
+from r2t.store.datasets.checks import check_annotations, read_leniently
+from r2t.store.datasets.folder import survey_folder
+from r2t.store.datasets.own_rows import write_annotations
+from r2t.store.datasets.registry import read_annotations
 from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS
 from r2t.store.errors import AnnotationError, AnnotationWarning
 
@@ -386,7 +386,7 @@ def test_a_bad_object_is_named_by_its_place(save: Save) -> None:
 
 
 def test_what_is_unpacked_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotation_text, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(file_text, "MAX_FILE_BYTES", 1000)
     path = tmp_path / "bomb.csv.gz"
     path.write_bytes(gzip.compress(TABLE.encode() + b" " * 100_000))
     with pytest.raises(AnnotationError, match="holds more than 1000 bytes"):

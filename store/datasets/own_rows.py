@@ -1,4 +1,4 @@
-"""Our own annotation file: JSON lines that hold all an Annotation holds, exactly.
+"""Our own annotation files: JSON lines that hold all an Annotation holds, exactly.
 
     {"query_id": "q1", "video_id": "dog", "query": "a dog catches a frisbee", "moments": [[1.5, 4]],
      "saliency": {"scores": [[0, 4]], "clip_seconds": 2, "lowest": 0, "highest": 4},
@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
-from r2t.store.datasets.annotation_fields import MAX_CLIPS, MAX_SECONDS, Fields
-from r2t.store.datasets.annotation_reading import Located, ReadReport, json_rows
-from r2t.store.datasets.moments import parse_split
+from r2t.store.datasets.fields import MAX_CLIPS, MAX_SECONDS, Fields, parse_split
+from r2t.store.datasets.formats import AnnotationFormat, FileStart
+from r2t.store.datasets.reading import Located, ReadReport, json_rows
 from r2t.store.errors import AnnotationError
 from r2t.store.files import write_whole
 from r2t.store.json_lines import to_json_lines
@@ -40,16 +40,23 @@ _MAX_SCORE = 1e6
 _Built = TypeVar("_Built")
 
 
-def read_own_jsonl(path: Path, text: str, default: Split, report: ReadReport) -> Located:
-    """Read what `write_annotations` wrote, or rows written by hand in its form.
+class OwnRows(AnnotationFormat):
+    """What `write_annotations` wrote, or rows written by hand in its form.
 
     Video ids are taken as they are, so that what was written is read again.
     """
 
-    def build(row: Fields) -> Annotation:
-        return _annotation(row, default)
+    name = "r2t's own JSON lines (query_id, video_id, query, …)"
+    suffixes = (".jsonl", ".ndjson", ".json")
 
-    return report.each(json_rows(path, text, report), build)
+    def recognises(self, start: FileStart) -> bool:
+        return start.row_keys >= {"query_id", "video_id"}
+
+    def read(self, path: Path, text: str, default: Split, report: ReadReport) -> Located:
+        def build(row: Fields) -> Annotation:
+            return _annotation(row, default)
+
+        return report.each(json_rows(path, text, report), build)
 
 
 def _annotation(row: Fields, default: Split) -> Annotation:

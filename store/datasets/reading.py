@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from r2t.store.annotations import Annotation
-from r2t.store.datasets.annotation_fields import Fields, check_list, parse_json, parse_json_at
+from r2t.store.datasets.fields import Fields, check_list, parse_json, parse_json_at
 from r2t.store.errors import AnnotationError
 from r2t.store.json_lines import numbered_lines
 from r2t.store.wording import counted

@@ -12,16 +12,18 @@ import math
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from r2t.store.annotations import Split
 from r2t.store.errors import AnnotationError
 from r2t.store.json_lines import is_utf8
 from r2t.store.wording import counted
 
 MAX_SECONDS = 1e6  # eleven days; anything longer is milliseconds or frames taken for seconds
+LABELLED_CLIP_SECONDS = 2.0  # of QVHighlights and TVSum
 MAX_CLIPS = 43_200  # a day of two-second clips
 
 
@@ -106,6 +108,29 @@ def parse_number(text: str, where: str) -> float:
     if not math.isfinite(number):
         raise AnnotationError(f"{where} is {shown(text)}; expected seconds such as 12.5")
     return check_number(number, where, 0, MAX_SECONDS)
+
+
+def parse_split(value: object, where: str) -> Split:
+    """Return train, val or test."""
+    text = check_text(value, where)
+    if text not in get_args(Split):
+        raise AnnotationError(f"{where} is {shown(text)}; legal are train, val and test")
+    return cast("Split", text)
+
+
+def check_moments(moments: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+    """Return moments, float64 [n, 2], of which none ends before it starts."""
+    for start, end in moments.tolist():
+        check_moment(start, end, where)
+    return moments
+
+
+def check_moment(start: float, end: float, where: str) -> None:
+    """Refuse a moment that ends before it starts."""
+    if start > end:
+        raise AnnotationError(
+            f"{where}: the moment [{start:g}, {end:g}] ends before it starts; swap its ends"
+        )
 
 
 def shown(value: object) -> str:

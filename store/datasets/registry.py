@@ -1,51 +1,42 @@
-"""Annotation files of every kind we know, told apart by their content."""
+"""All formats of annotation files, told apart by what the files hold."""
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 from r2t.store.annotations import Annotation, Split
-from r2t.store.datasets.annotation_reading import Located, ReadReport
-from r2t.store.datasets.annotation_text import decode, marked_encoding, read_content
-from r2t.store.datasets.csv import read_csv, table_columns
-from r2t.store.datasets.jsonl import read_own_jsonl
-from r2t.store.datasets.moments import (
-    parse_split,
-    read_charades,
-    read_ego4d,
-    read_released_jsonl,
-    read_timed_sentences,
-)
-from r2t.store.datasets.saliency import read_tvsum_json, read_tvsum_mat, read_youtube_highlights
+from r2t.store.datasets.charades import CharadesText
+from r2t.store.datasets.ego4d import Ego4dJson
+from r2t.store.datasets.fields import parse_split
+from r2t.store.datasets.formats import HEAD_CHARACTERS, AnnotationFormat, FileStart, is_prediction
+from r2t.store.datasets.own_rows import OwnRows
+from r2t.store.datasets.qvhighlights import QVHighlightsRows
+from r2t.store.datasets.reading import Located, ReadReport
+from r2t.store.datasets.table import Table
+from r2t.store.datasets.text import decode, read_content
+from r2t.store.datasets.timed_sentences import TimedSentences
+from r2t.store.datasets.tvsum import TVSumJson
+from r2t.store.datasets.tvsum_mat import TVSumMat
+from r2t.store.datasets.youtube_highlights import YouTubeHighlightsJson
 from r2t.store.errors import AnnotationError, AnnotationWarning
 
-HEAD_BYTES = 1 << 16
-MAT_MAGIC = b"MATLAB "
-
-Reader = Callable[[Path, str, Split, ReadReport], Located]
-
-# Keys that must all occur in the first object of JSON rows, or near the start of one document.
-_ROW_KEYS: dict[tuple[str, ...], Reader] = {
-    ("query_id", "video_id"): read_own_jsonl,
-    ("qid", "vid", "query"): read_released_jsonl,
-}
-_DOCUMENT_KEYS: dict[tuple[str, ...], Reader] = {
-    ("videos", "clips"): read_ego4d,
-    ("timestamps", "sentences"): read_timed_sentences,
-    ("info", "match"): read_youtube_highlights,
-    ("title", "anno"): read_tvsum_json,
-}
-_KNOWN = (
-    "our JSON lines (query_id, video_id, query, …), QVHighlights-like JSON lines (qid, query, vid, "
-    "duration, …), CSV (video,query,start,end), Charades-STA text, Charades-CD, TACoS, Ego4D NLQ, "
-    "YouTube Highlights and TVSum JSON, and TVSum's .mat"
+FORMATS: tuple[AnnotationFormat, ...] = (
+    TVSumMat(),
+    OwnRows(),
+    QVHighlightsRows(),
+    Ego4dJson(),
+    TimedSentences(),
+    YouTubeHighlightsJson(),
+    TVSumJson(),
+    CharadesText(),
+    Table(),
 )
+"""Every format, in the order in which they are asked whether a file is theirs."""
+
 PREDICTIONS = "these are predictions, not annotations"
 
 
@@ -64,6 +55,10 @@ def read_annotations(
     Moments past the video's end or without length are kept as given; one AnnotationWarning counts
     them and whatever else the reader had to change. `on_rows` is told now and then how many rows
     of about how many have been read.
+
+    Raises:
+        AnnotationError: if the file cannot be read, is of no known format, has a row that is not
+            legal or an id twice, or holds nothing of the split and domain.
     """
     path = Path(path)
     if split is not None:
@@ -94,71 +89,40 @@ def open_annotations(
     path: Path, content: bytes, split: Split | None, report: ReadReport
 ) -> tuple[Located, bool]:
     """Return the rows of a file, and whether published lists decide their splits."""
-    if content.startswith(MAT_MAGIC):
-        return read_tvsum_mat(path, report), True
-    text = decode(path, content).text
-    reader = find_reader(text[:HEAD_BYTES])
-    if reader is None:
-        raise AnnotationError(f"{path}: {why_unknown(text)}; known are {_KNOWN}")
-    listed = reader in (read_youtube_highlights, read_tvsum_json)
+    found = find_format(content)
+    text = decode(path, content).text if found is None or found.is_text else ""
+    if found is None:
+        raise AnnotationError(f"{path}: {_why_unknown(text)}; known are {known_formats()}")
+    listed = found.has_published_splits
     default = split or ("train" if listed else split_of_stem(path))
-    return reader(path, text, default, report), listed
+    return found.read(path, text, default, report), listed
+
+
+def find_format(content: bytes) -> AnnotationFormat | None:
+    """Return the format of a file that holds these bytes, or starts with them; None if unknown."""
+    start = FileStart.of(content)
+    return next((each for each in FORMATS if each.recognises(start)), None)
+
+
+def known_formats() -> str:
+    """Name every format, for messages."""
+    *names, last = sorted((each.name for each in FORMATS), key=str.casefold)
+    return f"{', '.join(names)} and {last}"
+
+
+def known_suffixes() -> frozenset[str]:
+    """Return the suffixes, in small letters, of files that may be of a known format."""
+    return frozenset(suffix for each in FORMATS for suffix in each.suffixes)
 
 
 def why_unread(path: Path) -> str | None:
     """Say why a file holds no annotations that can be read, judged by its start; None if it may."""
-    head = read_content(path, HEAD_BYTES)
-    if head.startswith(MAT_MAGIC):
-        return None
-    text = head.decode(marked_encoding(head) or "utf-8", errors="replace")
-    return None if find_reader(text) is not None else why_unknown(text)
+    head = read_content(path, HEAD_CHARACTERS)
+    return None if find_format(head) is not None else _why_unknown(FileStart.of(head).text)
 
 
-def find_reader(text: str) -> Reader | None:
-    """Return the reader for text that starts so; None where the format is unknown."""
-    text = text.lstrip()
-    first_line = text.partition("\n")[0]
-    if text.startswith("["):
-        return _row_reader(_first_keys(text, 1))
-    if text.startswith("{"):
-        pretty = first_line.strip() == "{"
-        reader = _row_reader(_first_keys(text, 0) if pretty else _keys(first_line))
-        if reader is not None or is_prediction(text):
-            return reader
-        keys = _keys(text)
-        return next((r for needed, r in _DOCUMENT_KEYS.items() if keys.issuperset(needed)), None)
-    if "##" in first_line:
-        return read_charades
-    return None if table_columns(text) is None else read_csv
-
-
-def _row_reader(keys: set[str]) -> Reader | None:
-    if any(key.startswith("pred_") for key in keys):
-        return None
-    return next((reader for needed, reader in _ROW_KEYS.items() if keys.issuperset(needed)), None)
-
-
-def _first_keys(text: str, start: int) -> set[str]:
-    """Return the keys of the first object, or all near it where it does not end in this text."""
-    place = re.compile(r"\s*").match(text, start)
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text, place.end() if place else start)
-    except (ValueError, RecursionError):
-        return _keys(text)
-    return set(cast("dict[str, Any]", value)) if isinstance(value, dict) else set()
-
-
-def is_prediction(text: str) -> bool:
-    """Whether a text's start is that of predictions."""
-    return '"pred_' in text[:HEAD_BYTES]
-
-
-def _keys(json_text: str) -> set[str]:
-    return set(re.findall(r'"([A-Za-z_]+)"\s*:', json_text))
-
-
-def why_unknown(text: str) -> str:
-    """Say of a text that no reader takes what it is instead."""
+def _why_unknown(text: str) -> str:
+    """Say of a text that is of no known format what it is instead."""
     if not text.strip():
         return "the file is empty"
     if is_prediction(text):

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from r2t.store.annotations import Annotation, Split
-from r2t.store.datasets.annotation_findings import Finding, Rows
-from r2t.store.datasets.annotation_reading import ReadReport
-from r2t.store.datasets.annotation_text import marked_encoding, read_content
-from r2t.store.datasets.datasets import MAT_MAGIC, open_annotations, split_of_stem
+from r2t.store.datasets.findings import Finding, Rows
+from r2t.store.datasets.reading import ReadReport
+from r2t.store.datasets.registry import find_format, open_annotations, split_of_stem
+from r2t.store.datasets.text import marked_encoding, read_content
 from r2t.store.errors import AnnotationError
 from r2t.store.video_names import VideoNames, differ_by_camera
 
@@ -67,12 +67,12 @@ def _open(
 
 def _readable(path: Path, content: bytes, rows: Rows) -> bytes:
     """Return content that can be decoded: as UTF-8 if it is in Windows' encoding instead."""
-    marked = marked_encoding(content)
+    marked, found = marked_encoding(content), find_format(content)
     if marked is not None:
         name = "UTF-16" if marked == "utf-16" else "UTF-8"
         message = f"the file starts with a byte order mark ({name})"
         rows.findings.append(Finding("byte_order_mark", str(path), message))
-    elif not content.startswith(MAT_MAGIC) and b"\0" not in content:
+    elif (found is None or found.is_text) and b"\0" not in content:
         try:
             content.decode()
         except UnicodeDecodeError as error:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2t.store.datasets.datasets import PREDICTIONS, why_unread
+from r2t.store.datasets.registry import PREDICTIONS, known_suffixes, why_unread
 from r2t.store.errors import AnnotationError
 from r2t.store.video_names import VIDEO_SUFFIXES
 
-_TABLES = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
-_TEXTS = _TABLES | {".json", ".txt", ".mat"}
+_MEANT_FOR_ROWS = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
 _ADVICE = {
     **dict.fromkeys((".xls", ".xlsx", ".ods", ".numbers"), "a spreadsheet: save it as CSV"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "an archive: unpack it"),
@@ -52,7 +51,7 @@ def survey_folder(folder: str | Path) -> FolderFiles:
         reason = _why_unread(path, inner)
         if reason is None:
             found.append(path)
-        elif reason != PREDICTIONS and (inner in _TABLES or suffix in _ADVICE):
+        elif reason != PREDICTIONS and (inner in _MEANT_FOR_ROWS or suffix in _ADVICE):
             passed_over[path] = reason
         else:
             others[path] = reason
@@ -60,7 +59,7 @@ def survey_folder(folder: str | Path) -> FolderFiles:
 
 
 def _why_unread(path: Path, suffix: str) -> str | None:
-    if suffix not in _TEXTS:
+    if suffix not in known_suffixes():
         return _ADVICE.get(suffix, f"files ending in {suffix or 'nothing'} hold no annotations")
     try:
         return why_unread(path)

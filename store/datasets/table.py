@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from r2t.store.annotations import Annotation, Split, make_query_id
-from r2t.store.datasets.annotation_fields import check_text, parse_number
-from r2t.store.datasets.annotation_reading import Located, ReadReport
-from r2t.store.datasets.moments import parse_split
+from r2t.store.datasets.fields import check_moment, check_text, parse_number, parse_split
+from r2t.store.datasets.formats import AnnotationFormat, FileStart
+from r2t.store.datasets.reading import Located, ReadReport
 from r2t.store.errors import AnnotationError
 from r2t.store.video_names import video_id_of
 
@@ -35,19 +35,67 @@ class _Query:
     moments: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
 
 
-def table_columns(text: str) -> tuple[str, list[str]] | None:
+class Table(AnnotationFormat):
+    """Rows of `video,query,start,end`; those of one (video, query) are one query.
+
+    Cells are divided by commas, semicolons or tabs, as the header shows; where commas do not
+    divide, they may be decimal ones. `start` and `end`, in seconds, may both be empty: a query
+    without ground truth. Optional columns: split, query_id, duration (of the video, in seconds),
+    domain.
+    """
+
+    name = "CSV (video,query,start,end)"
+    suffixes = (".csv", ".tsv", ".tab")
+
+    def recognises(self, start: FileStart) -> bool:
+        return not start.is_json and _columns(start.text) is not None
+
+    def read(self, path: Path, text: str, default: Split, report: ReadReport) -> Located:
+        queries: dict[tuple[str, str], _Query] = {}
+        for where, row in _rows(path, text, report):
+            try:
+                video_id = video_id_of(check_text(row["video"], f"{where}, video"), where)
+                key = video_id, check_text(row["query"], f"{where}, query")
+                facts = _facts(row, key, default, where)
+                moment = _moment(row, where)
+                query = queries.get(key)
+                if query is None:
+                    query = queries[key] = _Query(where, facts)
+                _require_same_facts(query, facts, where)
+            except AnnotationError as error:
+                report.refuse(where, error)
+                continue
+            if moment is not None:
+                query.moments.append(moment)
+        for (video_id, sentence), query in queries.items():
+            query_id, split, duration, domain = query.facts
+            yield (
+                query.where,
+                Annotation(
+                    query_id=query_id,
+                    video_id=video_id,
+                    query=sentence,
+                    moments=np.array(query.moments, dtype=np.float64).reshape(-1, 2),
+                    split=split,
+                    domain=domain,
+                    duration_seconds=duration,
+                ),
+            )
+
+
+def _columns(text: str) -> tuple[str, list[str]] | None:
     """Return the delimiter and the columns of a table of annotations; None for another text.
 
     Letter case of the columns is ignored, as are blanks around them.
     """
     for delimiter in _DELIMITERS:
-        columns = header_cells(text, delimiter)
+        columns = _header_cells(text, delimiter)
         if {"video", "query"} <= set(columns):
             return delimiter, columns
     return None
 
 
-def header_cells(text: str, delimiter: str) -> list[str]:
+def _header_cells(text: str, delimiter: str) -> list[str]:
     """Return the cells of a text's first line, in small letters."""
     line = _without_hint(text).lstrip().partition("\n")[0]
     try:
@@ -55,46 +103,6 @@ def header_cells(text: str, delimiter: str) -> list[str]:
     except csv.Error:
         return []
     return [cell.strip().lower() for cells in rows for cell in cells]
-
-
-def read_csv(path: Path, text: str, default: Split, report: ReadReport) -> Located:
-    """Read `video,query,start,end` rows; rows of one (video, query) are one query.
-
-    Cells are divided by commas, semicolons or tabs, as the header shows; where commas do not
-    divide, they may be decimal ones. `start` and `end`, in seconds, may both be empty: a query
-    without ground truth. Optional columns: split, query_id, duration (of the video, in seconds),
-    domain.
-    """
-    queries: dict[tuple[str, str], _Query] = {}
-    for where, row in _rows(path, text, report):
-        try:
-            video_id = video_id_of(check_text(row["video"], f"{where}, video"), where)
-            key = video_id, check_text(row["query"], f"{where}, query")
-            facts = _facts(row, key, default, where)
-            moment = _moment(row, where)
-            query = queries.get(key)
-            if query is None:
-                query = queries[key] = _Query(where, facts)
-            _require_same_facts(query, facts, where)
-        except AnnotationError as error:
-            report.refuse(where, error)
-            continue
-        if moment is not None:
-            query.moments.append(moment)
-    for (video_id, sentence), query in queries.items():
-        query_id, split, duration, domain = query.facts
-        yield (
-            query.where,
-            Annotation(
-                query_id=query_id,
-                video_id=video_id,
-                query=sentence,
-                moments=np.array(query.moments, dtype=np.float64).reshape(-1, 2),
-                split=split,
-                domain=domain,
-                duration_seconds=duration,
-            ),
-        )
 
 
 def _require_same_facts(query: _Query, facts: _Facts, where: str) -> None:
@@ -108,7 +116,7 @@ def _require_same_facts(query: _Query, facts: _Facts, where: str) -> None:
 def _rows(path: Path, text: str, report: ReadReport) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield each row's cells by column, and all columns that there may be."""
     text = _without_hint(text)
-    found = table_columns(text)
+    found = _columns(text)
     delimiter = found[0] if found else ","
     report.begin(text.count("\n"))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
@@ -187,8 +195,5 @@ def _moment(row: dict[str, str], where: str) -> tuple[float, float] | None:
         return None
     start = parse_number(row["start"], f"{where}, start")
     end = parse_number(row["end"], f"{where}, end")
-    if start > end:
-        raise AnnotationError(
-            f"{where}: the moment [{start:g}, {end:g}] ends before it starts; swap its ends"
-        )
+    check_moment(start, end, where)
     return start, end
