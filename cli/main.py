@@ -1,33 +1,51 @@
-"""`r2t`: the command line. Commands import what they need when they run, so that help is quick."""
+"""`r2t`: the command line. A command is imported when it is called, and heavy libraries when used.
+
+A command's file imports all it uses at its head. Rooms whose modules need torch, CLIP, zarr or
+pandas it imports as rooms (`from r2t.train import grounding`), since these load a name at its first
+use (`grounding.Grounder`): so help and completion stay quick, and only what is asked for is loaded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from r2t.cli.commands import (
-    calibrate,
-    compare,
-    data,
-    doctor,
-    eval as evaluation,
-    import_checkpoint,
-    predict,
-    report,
-    search,
-    serve,
-    submission,
-)
-from r2t.cli.commands.demo import demo
-from r2t.cli.commands.extract import extract
-from r2t.cli.commands.store import store
-from r2t.cli.commands.train import train
-from r2t.cli.shared import new_app
+from r2t.cli.shared import LazyCommand, new_app
+
+_HERE = "r2t.cli.commands"
 
 app = new_app(
+    LazyCommand(
+        "extract",
+        "Run CLIP once over videos and their sentences.",
+        f"{_HERE}.extract.extract:extract",
+    ),
+    LazyCommand("train", "Train R²-Tuning on a feature store.", f"{_HERE}.train.train:train"),
+    LazyCommand("eval", "Score a model, or predictions.", f"{_HERE}.eval:evaluate"),
+    LazyCommand("compare", "Tell whether models differ.", f"{_HERE}.compare:compare"),
+    LazyCommand("predict", "Find a sentence's moments in a video.", f"{_HERE}.predict:predict"),
+    LazyCommand("calibrate", "Learn when a sentence is absent.", f"{_HERE}.calibrate:calibrate"),
+    LazyCommand("report", "Write a page of a split's answers.", f"{_HERE}.report:report"),
+    LazyCommand("search", "Find a sentence in a whole store.", f"{_HERE}.search:search"),
+    LazyCommand("serve", "Ask videos in the browser.", f"{_HERE}.serve:serve"),
+    LazyCommand(
+        "import-checkpoint",
+        "Use weights of the official code.",
+        f"{_HERE}.import_checkpoint:import_checkpoint",
+    ),
+    LazyCommand(
+        "submission",
+        "Check and pack predictions for QVHighlights.",
+        f"{_HERE}.submission:submission",
+    ),
+    LazyCommand("demo", "Try all of it on an embedded example.", f"{_HERE}.demo.demo:demo"),
+    LazyCommand("doctor", "Say what this machine has and lacks.", f"{_HERE}.doctor:doctor"),
+    LazyCommand(
+        "store", "Look into a feature store and look after it.", f"{_HERE}.store.store:app"
+    ),
+    LazyCommand("data", "Look after your own videos and annotations.", f"{_HERE}.data:app"),
     name="r2t",
     help="Type a sentence, get the moments of a video it speaks of.",
     epilog="Start with `r2t demo`: an embedded example, offline, on a CPU.",
@@ -50,34 +68,3 @@ def main(
     ] = False,
 ) -> None:
     """Type a sentence, get the moments of a video it speaks of."""
-
-
-def _add(name: str, summary: str, command: Callable[..., None], epilog: str) -> None:
-    app.command(name, short_help=summary, epilog=epilog)(command)
-
-
-_add("extract", "Run CLIP once over videos and their sentences.", extract.extract, extract.EXAMPLES)
-_add("train", "Train R²-Tuning on a feature store.", train.train, train.EXAMPLES)
-_add("eval", "Score a model, or predictions.", evaluation.evaluate, evaluation.EXAMPLES)
-_add("compare", "Tell whether models differ.", compare.compare, compare.EXAMPLES)
-_add("predict", "Find a sentence's moments in a video.", predict.predict, predict.EXAMPLES)
-_add("calibrate", "Learn when a sentence is absent.", calibrate.calibrate, calibrate.EXAMPLES)
-_add("report", "Write a page of a split's answers.", report.report, report.EXAMPLES)
-_add("search", "Find a sentence in a whole store.", search.search, search.EXAMPLES)
-_add("serve", "Ask videos in the browser.", serve.serve, serve.EXAMPLES)
-_add(
-    "import-checkpoint",
-    "Use weights of the official code.",
-    import_checkpoint.import_checkpoint,
-    import_checkpoint.EXAMPLES,
-)
-_add(
-    "submission",
-    "Check and pack predictions for QVHighlights.",
-    submission.submission,
-    submission.EXAMPLES,
-)
-_add("demo", "Try all of it on an embedded example.", demo.demo, demo.EXAMPLES)
-_add("doctor", "Say what this machine has and lacks.", doctor.doctor, doctor.EXAMPLES)
-app.add_typer(store.app, name="store")
-app.add_typer(data.app, name="data")

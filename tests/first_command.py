@@ -93,7 +93,7 @@ def explain_every_command(folder: Path, environment: Path) -> None:
         "def show(command, name):\n"
         "    print(name)\n"
         "    for child, inner in getattr(command, 'commands', {}).items():\n"
-        "        show(inner, name + ' ' + child)\n"
+        "        show(inner.load(), name + ' ' + child)\n"
         "show(get_command(app), 'r2t')"
     )
     names = run(f'python -c "{program}"', folder, environment).split("\n")

@@ -28,7 +28,7 @@ def parse(words: list[str]) -> None:
             assert words[0] in options, f"unknown option {words[0]}"
             return
         assert words[0] in command.commands, f"no command {words[0]!r}"
-        command, words = command.commands[words[0]], words[1:]
+        command, words = command.commands[words[0]].load(), words[1:]
     if "--help" not in words:
         context = command.make_context(str(command.name), list(words))
         assert context.command is command
@@ -36,7 +36,7 @@ def parse(words: list[str]) -> None:
 
 def examples_of(command: object, name: str) -> Iterator[tuple[str, str]]:
     for child, inner in getattr(command, "commands", {}).items():
-        yield from examples_of(inner, f"{name} {child}")
+        yield from examples_of(inner.load(), f"{name} {child}")
     for line in (getattr(command, "epilog", None) or "").split("\n"):
         if line.strip().startswith("r2t "):
             yield name, line.strip()

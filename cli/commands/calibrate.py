@@ -30,12 +30,11 @@ from r2t.store.errors import ConfigError
 if TYPE_CHECKING:
     from r2t.train.grounding import PresenceRule
 
-EXAMPLES = examples(
+
+@examples(
     "r2t calibrate --store feats.zarr --checkpoint runs/x",
     "r2t calibrate --store feats.zarr --checkpoint runs/x --absent 10 --json",
 )
-
-
 def calibrate(
     store: Store,
     checkpoint: Checkpoint,

@@ -34,11 +34,6 @@ from r2t.store.wording import counted
 if TYPE_CHECKING:
     from r2t.train.metrics import Difference, Interval, QueryScores
 
-EXAMPLES = examples(
-    "r2t compare runs/a runs/b --store feats.zarr",
-    "r2t compare runs/a runs/b runs/c --store feats.zarr --split test --latex",
-    "r2t compare mine.jsonl theirs.jsonl --annotations highlight_val_release.jsonl --json",
-)
 COMPARED_METRICS = {
     "MR-full-R1@0.5": "R1@0.5",
     "MR-full-R1@0.7": "R1@0.7",
@@ -65,6 +60,11 @@ class Contender:
     difference: Mapping[str, Difference] | None
 
 
+@examples(
+    "r2t compare runs/a runs/b --store feats.zarr",
+    "r2t compare runs/a runs/b runs/c --store feats.zarr --split test --latex",
+    "r2t compare mine.jsonl theirs.jsonl --annotations highlight_val_release.jsonl --json",
+)
 def compare(  # noqa: PLR0913 - a parameter for each option
     models: Annotated[
         list[Path],

@@ -15,6 +15,7 @@ from r2t.cli.shared import (
     AnnotationsBeside,
     FollowLinks,
     Json,
+    LazyCommand,
     answers,
     cell,
     examples,
@@ -38,13 +39,11 @@ if TYPE_CHECKING:
 
 NUM_EXAMPLES = 3
 COUNTED = {"videos": "video", "queries": "query", "moments": "moment"}
-CHECK_EXAMPLES = examples(
-    "r2t data check --videos ./mine",
-    "r2t data check --videos ./mine --annotations a.csv --annotations val=b.csv --fps 1",
-    "r2t data check --videos ./mine --annotations train.csv --json | jq .problems",
-)
 
-app = new_app(help="Look after your own videos and annotations.")
+app = new_app(
+    LazyCommand("check", "Compare annotations with their videos.", f"{__name__}:check"),
+    help="Look after your own videos and annotations.",
+)
 
 
 @app.callback()
@@ -52,7 +51,11 @@ def data() -> None:
     """Look after your own videos and annotations."""
 
 
-@app.command(short_help="Compare annotations with their videos.", epilog=CHECK_EXAMPLES)
+@examples(
+    "r2t data check --videos ./mine",
+    "r2t data check --videos ./mine --annotations a.csv --annotations val=b.csv --fps 1",
+    "r2t data check --videos ./mine --annotations train.csv --json | jq .problems",
+)
 def check(
     videos: Annotated[Path, typer.Option(help="Folder of videos.")],
     annotations: AnnotationsBeside = None,

@@ -12,11 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import typer
 from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
+import r2t.extract
+import r2t.train
 from r2t.cli.shared import (
     SOME_FAILED,
     Json,
@@ -28,6 +31,7 @@ from r2t.cli.shared import (
     print_json,
     say,
 )
+from r2t.extract import clip, video
 from r2t.store.errors import R2TError
 from r2t.store.machine import allowed_cores
 from r2t.store.wording import counted, how_to_install
@@ -37,10 +41,6 @@ State = Literal["ok", "note", "problem"]
 DISTRIBUTION = "r2-tuning"
 LOW_DISK_BYTES = 5 * 10**9
 STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
-EXAMPLES = examples(
-    "r2t doctor",
-    "r2t doctor --json | jq '.checks[] | select(.state != \"ok\")'",
-)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Check:
     advice: str = ""
 
 
+@examples(
+    "r2t doctor",
+    "r2t doctor --json | jq '.checks[] | select(.state != \"ok\")'",
+)
 def doctor(
     json: Json = False,
 ) -> None:
@@ -107,13 +111,18 @@ def _system() -> Iterator[Check]:
 
 
 def _devices() -> Iterator[Check]:
-    import torch
+    import torch  # at the head it would make `r2t doctor --help` wait
+
+    def look_at(index: int) -> str:
+        r2t.train.pick_device(f"cuda:{index}")
+        _, num_bytes = torch.cuda.mem_get_info(index)
+        return f"{torch.cuda.get_device_name(index)}, {human_bytes(num_bytes)}"
 
     for index in range(torch.cuda.device_count()):
         yield _attempt(
             "devices",
             f"cuda:{index}",
-            partial(_gpu, index),
+            partial(look_at, index),
             "check the driver with nvidia-smi, and that torch was built for its CUDA version",
         )
     if not torch.cuda.is_available():
@@ -126,33 +135,20 @@ def _devices() -> Iterator[Check]:
         )
 
 
-def _gpu(index: int) -> str:
-    import torch
-
-    from r2t.train.devices import pick_device
-
-    pick_device(f"cuda:{index}")
-    _, num_bytes = torch.cuda.mem_get_info(index)
-    return f"{torch.cuda.get_device_name(index)}, {human_bytes(num_bytes)}"
-
-
 def _decoders() -> Iterator[Check]:
-    from r2t.extract.selftest import check_decoder
-    from r2t.extract.video import decord_name
-
     yield _attempt(
         "decoders",
         "pyav",
-        lambda: f"{check_decoder('pyav')} decodes a generated video correctly",
+        lambda: f"{r2t.extract.check_decoder('pyav')} decodes a generated video correctly",
         "reinstall it: pip install --force-reinstall av",
     )
-    if decord_name() is None:
+    if video.decord_name() is None:
         yield Check("decoders", "decord", "note", "not installed", "PyAV decodes everything alone")
     else:
         yield _attempt(
             "decoders",
             "decord",
-            lambda: f"{check_decoder('decord')} decodes a generated video correctly",
+            lambda: f"{r2t.extract.check_decoder('decord')} decodes a generated video correctly",
             "PyAV takes over by itself; r2t extract --decoder pyav spares the attempt",
             "note",
         )
@@ -160,18 +156,16 @@ def _decoders() -> Iterator[Check]:
 
 def _clip() -> Iterator[Check]:
     yield _attempt("clip", "r2t-demo", _embedded_clip, "reinstall r2-tuning")
-    from r2t.extract.clip import OPENAI, cached_weights, find_model, find_weights
-    from r2t.extract.config import DEFAULT_MODEL
-
-    source = find_weights(find_model(DEFAULT_MODEL), OPENAI)
-    path = cached_weights(source)
+    model = f"{r2t.extract.DEFAULT_MODEL}/{clip.OPENAI}"
+    source = clip.find_weights(clip.find_model(r2t.extract.DEFAULT_MODEL), clip.OPENAI)
+    path = clip.cached_weights(source)
     if path is not None:
         size = human_bytes(path.stat().st_size)
-        yield Check("clip", f"{DEFAULT_MODEL}/{OPENAI}", "ok", f"{size} in {path}")
+        yield Check("clip", model, "ok", f"{size} in {path}")
     else:
         yield Check(
             "clip",
-            f"{DEFAULT_MODEL}/{OPENAI}",
+            model,
             "note",
             "the weights are in no cache here",
             "r2t extract downloads them once; without a network copy them here from another "
@@ -180,22 +174,16 @@ def _clip() -> Iterator[Check]:
 
 
 def _embedded_clip() -> str:
-    import numpy as np
-
-    from r2t.extract.clip import FrozenClip
-
-    clip = FrozenClip.load("r2t-demo", layers=4)
-    pixels = np.zeros((16, 3, clip.image_size, clip.image_size), np.uint8)
+    embedded = clip.FrozenClip.load("r2t-demo", layers=4)
+    pixels = np.zeros((16, 3, embedded.image_size, embedded.image_size), np.uint8)
     began = time.perf_counter()
-    clip.encode_frames(pixels)
+    embedded.encode_frames(pixels)
     per_second = len(pixels) / (time.perf_counter() - began)
-    return f"embedded, encodes {per_second:.0f} small frames a second on {clip.device}"
+    return f"embedded, encodes {per_second:.0f} small frames a second on {embedded.device}"
 
 
 def _disk() -> Iterator[Check]:
-    from r2t.extract.clip import cache_folder
-
-    for name, folder in (("working folder", Path.cwd()), ("weights' cache", cache_folder())):
+    for name, folder in (("working folder", Path.cwd()), ("weights' cache", clip.cache_folder())):
         present = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(present).free
         low = free < LOW_DISK_BYTES

@@ -43,13 +43,6 @@ if TYPE_CHECKING:
     from r2t.train.metrics import SubmissionRow
     from r2t.train.model import Grounding
 
-EXAMPLES = examples(
-    "r2t eval --store feats.zarr --checkpoint runs/x --split val",
-    "r2t eval --predictions mine.jsonl --annotations highlight_val_release.jsonl",
-    "r2t eval --predictions mine.jsonl --annotations val.jsonl --bootstrap 1000 --json",
-    "r2t eval --predictions dog.jsonl --annotations youtube_anno.json --dataset youtube "
-    "--domain dog",
-)
 HIGHLIGHTS_ONLY = ("youtube", "tvsum")
 SERVER_SPLITS = ("val", "test")  # what the QVHighlights server takes
 
@@ -99,6 +92,13 @@ class AskedStore:
     groundings: Mapping[str, Grounding]
 
 
+@examples(
+    "r2t eval --store feats.zarr --checkpoint runs/x --split val",
+    "r2t eval --predictions mine.jsonl --annotations highlight_val_release.jsonl",
+    "r2t eval --predictions mine.jsonl --annotations val.jsonl --bootstrap 1000 --json",
+    "r2t eval --predictions dog.jsonl --annotations youtube_anno.json --dataset youtube "
+    "--domain dog",
+)
 def evaluate(  # noqa: PLR0913 - a parameter for each option
     store: Annotated[
         str | None, typer.Option(help="Feature store with the queries to answer.")

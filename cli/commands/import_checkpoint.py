@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from r2t.train.model import R2Model
     from r2t.train.run import Preset, TrainedOn
 
-EXAMPLES = examples(
-    "r2t import-checkpoint r2_tuning_qvhighlights.pth runs/official",
-)
 CLIP_DEPTH = 12  # of the ViT-B towers, the only ones that the official code can use
 
 
+@examples(
+    "r2t import-checkpoint r2_tuning_qvhighlights.pth runs/official",
+)
 def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth file of the official code.")],
     out: Annotated[Path, typer.Argument(help="Folder to make: a run for eval and predict.")],

@@ -53,17 +53,17 @@ if TYPE_CHECKING:
     from r2t.train.grounding import Grounder
     from r2t.train.model import Grounding
 
-EXAMPLES = examples(
+BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK_COLUMNS = 60
+
+
+@examples(
     'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee"',
     'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --plot dog.png',
     'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --json | jq .moments',
     'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --report dog.html',
     'r2t predict --checkpoint runs/x film.mp4 "a car chase" --top 3 --cut "chase-{n}.mp4"',
 )
-BLOCKS = "▁▂▃▄▅▆▇█"
-SPARK_COLUMNS = 60
-
-
 def predict(  # noqa: PLR0913 - a parameter for each option
     video: Annotated[Path, typer.Argument(help="A video file.")],
     query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],

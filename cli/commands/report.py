@@ -52,14 +52,14 @@ if TYPE_CHECKING:
     from r2t.train.model import Grounding
 
 TOP = 5  # found moments of each query
-EXAMPLES = examples(
+
+
+@examples(
     "r2t report --store feats.zarr --checkpoint runs/x --out report.html",
     "r2t report --store feats.zarr --checkpoint runs/x --videos ./qvh --out report.html",
     "r2t report --store feats.zarr --checkpoint runs/x --split test --out report.html "
     '--videos "https://example.org/{video_id}.mp4"',
 )
-
-
 def report(  # noqa: PLR0913 - a parameter for each option
     store: Store,
     checkpoint: Checkpoint,

@@ -44,13 +44,12 @@ if TYPE_CHECKING:
     from r2t.store.schema import QueryFeatures
     from r2t.train.grounding import Grounder, PresenceRule, VideoAnswer, WindowPlan
 
-EXAMPLES = examples(
+
+@examples(
     'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"',
     'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee" --top 3 '
     "--json | jq .videos[0]",
 )
-
-
 def search(  # noqa: PLR0913 - a parameter for each option
     query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
     store: Store,

@@ -39,13 +39,13 @@ from r2t.store.wording import how_to_install
 
 LARGEST_UPLOAD_BYTES = 2 * 10**9
 SWEEP_EVERY_SECONDS = 30.0
-EXAMPLES = examples(
+
+
+@examples(
     "pip install '.[serve]'",
     "r2t serve --checkpoint runs/x",
     "r2t serve --checkpoint runs/x --port 8000 --max-upload 5GB --max-minutes 120",
 )
-
-
 def serve(  # noqa: PLR0913 - a parameter for each option
     checkpoint: Checkpoint,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 7860,

@@ -26,13 +26,12 @@ from r2t.store.wording import counted
 if TYPE_CHECKING:
     from r2t.train.metrics import SubmissionRow
 
-EXAMPLES = examples(
+
+@examples(
     "r2t submission mine.zip --val val.jsonl --annotations highlight_val_release.jsonl",
     "r2t submission mine.zip --val val.jsonl --test test.jsonl --annotations "
     "highlight_val_release.jsonl --annotations highlight_test_release.jsonl",
 )
-
-
 def submission(
     out: Annotated[Path, typer.Argument(help="Zip file to make.")],
     annotations: Annotations,

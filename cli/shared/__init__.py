@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.cli.shared.apps import examples as examples, new_app as new_app
+    from r2t.cli.shared.apps import (
+        LazyCommand as LazyCommand,
+        examples as examples,
+        new_app as new_app,
+    )
     from r2t.cli.shared.downloads import announce_download as announce_download
     from r2t.cli.shared.inputs import (
         fields_as_typed as fields_as_typed,

@@ -23,6 +23,17 @@ try:
 finally:
     print(json.dumps(sorted(sys.modules)))
 """
+EVERY_HELP = """
+import sys
+from typer.main import get_command
+from r2t.cli.main import app
+def explain(command):
+    command.get_help(command.make_context("r2t", [], resilient_parsing=True))
+    for inner in getattr(command, "commands", {}).values():
+        explain(inner.load())
+explain(get_command(app))
+print(*sys.modules)
+"""
 NEVER = {"dask", "h5py", "matplotlib", "sklearn", "tensorboard"}
 
 
@@ -37,9 +48,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def loaded_by(*arguments: str, cwd: Path, status: int) -> set[str]:
+def test_to_list_commands_none_is_imported() -> None:
+    loaded = loaded_by("--help", status=0)
+    assert "r2t.cli.shared.apps" in loaded
+    assert not {name for name in loaded if name.startswith("r2t.cli.commands")}
+    assert loaded & {"numpy", "rich", "torch", "pandas"} == set()
+
+
+def test_no_help_loads_what_only_the_work_needs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_HELP], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "r2t.cli.commands.store.care" in loaded
+    assert loaded & (NEVER | {"av", "decord", "open_clip", "pandas", "torch", "zarr"}) == set()
+
+
+def loaded_by(*arguments: str, status: int, cwd: Path | None = None) -> set[str]:
     finished = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([*arguments, "--device", "cpu"])],
+        [sys.executable, "-c", PROGRAM, json.dumps(arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -50,18 +77,19 @@ def loaded_by(*arguments: str, cwd: Path, status: int) -> set[str]:
 
 
 def test_predict_needs_no_store_and_no_pictures(folder: Path) -> None:
-    loaded = loaded_by("predict", "dog.mp4", "a ball", "--checkpoint", "run", cwd=folder, status=0)
+    options = ("--checkpoint", "run", "--device", "cpu")
+    loaded = loaded_by("predict", "dog.mp4", "a ball", *options, status=0, cwd=folder)
     banned = NEVER | {"pandas", "zarr", "r2t.store.feature_store", "r2t.train.data.reader"}
     assert loaded & banned == set()
 
 
 def test_search_needs_no_videos(folder: Path) -> None:
-    options = ("--checkpoint", "run", "--store", "own.zarr")
+    options = ("--checkpoint", "run", "--store", "own.zarr", "--device", "cpu")
     loaded = loaded_by("search", "a ball", *options, cwd=folder, status=2)  # the store is empty
     assert loaded & (NEVER | {"pandas", "av", "decord", "r2t.extract.video.decode_pool"}) == set()
 
 
 def test_eval_needs_no_compiler_and_no_clip(folder: Path) -> None:
-    options = ("--checkpoint", "run", "--store", "own.zarr", "--split", "test")
+    options = ("--checkpoint", "run", "--store", "own.zarr", "--split", "test", "--device", "cpu")
     loaded = loaded_by("eval", *options, cwd=folder, status=2)  # the store is empty
     assert loaded & (NEVER | {"torch._dynamo", "open_clip", "av", "decord"}) == set()

@@ -54,7 +54,7 @@ def commands(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
     command = command or get_command(app)
     yield name, command
     for child, inner in getattr(command, "commands", {}).items():
-        yield from commands(inner, f"{name} {child}".strip())
+        yield from commands(inner.load(), f"{name} {child}".strip())
 
 
 EVERY = dict(commands())

@@ -16,7 +16,7 @@ import pytest
 from features import columns, pack, random_tokens, small_query, small_spec, write_video
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from r2t.cli.commands.store.store import summarise
+from r2t.cli.commands.store.info import summarise_store
 from r2t.store import FeatureStore
 from r2t.store.change.repair import repair_store
 from r2t.store.check.verify import verify_store
@@ -295,7 +295,7 @@ def test_a_number_that_cannot_be_is_damage(path: Path, name: str, keys: tuple[An
             found = [each.place for each in faults if each.kind in ("video", "attributes")]
             assert name == "zarr.json" or found == ["videos/dog"], number
         with contextlib.suppress(R2TError):
-            json.dumps(summarise(FeatureStore.open(path)), allow_nan=False)
+            json.dumps(summarise_store(FeatureStore.open(path)), allow_nan=False)
         with contextlib.suppress(R2TError):
             read_all(path)
     if name != "zarr.json":

@@ -41,14 +41,13 @@ if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
     from r2t.train.grounding import Grounder
 
-EXAMPLES = examples(
+
+@examples(
     "r2t demo",
     "r2t demo --quick    # a small training, in a minute or two",
     "r2t demo --full     # three trainings, and the mean of their scores",
     "r2t demo --out /tmp/demo --videos 100 --epochs 20",
 )
-
-
 def demo(
     out: Annotated[
         Path | None,

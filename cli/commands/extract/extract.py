@@ -48,7 +48,11 @@ from r2t.store.wording import counted
 if TYPE_CHECKING:
     from r2t.extract.run import Cluster, Stage
 
-EXAMPLES = examples(
+
+DECODER_BYTES = 4 * 10**9
+
+
+@examples(
     "r2t extract --videos ./qvh --layers 4",
     "r2t extract --videos ./charades --annotations charades_sta_train.txt --annotations "
     "val=charades_sta_test.txt --preset charades --store charades.zarr",
@@ -57,8 +61,6 @@ EXAMPLES = examples(
     "r2t extract --videos ./qvh --dask local:4",
     "r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors",
 )
-
-
 def extract(  # noqa: PLR0913 - a parameter for each option
     videos: Annotated[Path, typer.Option(help="Folder of videos, or one video.")],
     store: NewStore = "feats.zarr",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import r2t.extract
+import r2t.store
 from r2t.cli.shared import (
     SOME_FAILED,
     Annotations,
@@ -29,23 +31,15 @@ from r2t.cli.shared import (
     read_video_ids,
     say,
 )
+from r2t.store import change
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted
 
-if TYPE_CHECKING:
-    pass
 
-ANNOTATE_EXAMPLES = examples(
+@examples(
     "r2t store annotate feats.zarr --annotations more.csv",
     "r2t store annotate feats.zarr --annotations corrected.jsonl --replace",
 )
-LICENCE_EXAMPLES = examples(
-    "r2t store licence feats.zarr",
-    'r2t store licence feats.zarr --set "CC BY 4.0"',
-    'r2t store licence feats.zarr --set "CC0 1.0" --videos ids.txt',
-)
-
-
 def annotate(
     store: StoreFolder,
     annotations: Annotations,
@@ -70,13 +64,9 @@ def annotate(
     stored, or have a moment outside their video; those are named and left out.
     """
     with handle_errors():
-        from r2t.extract.annotate import annotate_store
-        from r2t.extract.clip import FrozenClip
-        from r2t.store.feature_store import FeatureStore
-
         rows = read_annotation_options(annotations)
-        target = FeatureStore.open(store)
-        clip = FrozenClip.matching(
+        target = r2t.store.FeatureStore.open(store)
+        clip = r2t.extract.FrozenClip.matching(
             target,
             model=model,
             pretrained=pretrained,
@@ -84,7 +74,7 @@ def annotate(
             offline=offline,
             announce=announce_download,
         )
-        report = annotate_store(clip, target, rows, replace=replace)
+        report = r2t.extract.annotate_store(clip, target, rows, replace=replace)
         if json:
             print_json(json_ready(report))
         else:
@@ -109,6 +99,11 @@ def annotate(
         raise typer.Exit(SOME_FAILED)
 
 
+@examples(
+    "r2t store licence feats.zarr",
+    'r2t store licence feats.zarr --set "CC BY 4.0"',
+    'r2t store licence feats.zarr --set "CC0 1.0" --videos ids.txt',
+)
 def licence(
     store: StoreArgument,
     text: Annotated[
@@ -119,20 +114,17 @@ def licence(
 ) -> None:
     """Show under which licences a store's videos are, or record one."""
     with handle_errors():
-        from r2t.store.change import licences, set_licence
-        from r2t.store.feature_store import FeatureStore
-
         ids = None
         if videos is not None:
-            known: list[str] = FeatureStore.open(store).videos["video_id"].tolist()
+            known: list[str] = r2t.store.FeatureStore.open(store).videos["video_id"].tolist()
             ids = read_video_ids("--videos", videos, known, "stored")
         if text is not None:
             if not text.strip():
                 raise ConfigError("--set: the licence is empty")
-            count = set_licence(store, text.strip(), ids)
+            count = change.set_licence(store, text.strip(), ids)
             say(f"{store}: recorded for {counted(count, 'video')}")
             return
-        found = licences(store)
+        found = change.licences(store)
         if ids is not None:
             found = {video_id: found[video_id] for video_id in ids}
         if json:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+import r2t.store
 from r2t.cli.shared import (
     SOME_FAILED,
     Json,
@@ -29,33 +30,17 @@ from r2t.cli.shared import (
     read_ids,
     say,
 )
+from r2t.store import change, check
 from r2t.store.files import write_whole
 from r2t.store.json_lines import id_line
 from r2t.store.wording import counted, named
 
-if TYPE_CHECKING:
-    from r2t.store.change import RepairReport
-    from r2t.store.check import Coverage, VerifyReport
 
-VERIFY_EXAMPLES = examples(
+@examples(
     "r2t store verify feats.zarr",
     "r2t store verify feats.zarr --quick",
     "r2t store verify s3://bucket/feats.zarr --json | jq '.faults[].place'",
 )
-REPAIR_EXAMPLES = examples(
-    "r2t store repair feats.zarr",
-    "r2t extract --videos ./qvh --only feats.zarr.extract-again.txt    # what repair listed",
-)
-COVERAGE_EXAMPLES = examples(
-    "r2t store coverage feats.zarr",
-    "r2t store coverage feats.zarr --annotations qvhighlights_val.jsonl --list missing.txt",
-)
-REMOVE_EXAMPLES = examples(
-    "r2t store remove feats.zarr 3tX1ppNwvB0",
-    "r2t store remove feats.zarr takedown.txt",
-)
-
-
 def verify(
     store: StoreArgument,
     quick: Quick = False,
@@ -68,10 +53,8 @@ def verify(
     Exits with 1 if anything is wrong, with 2 if the store cannot be read or a server fails.
     """
     with handle_errors():
-        from r2t.store.check import verify_store
-
         with growing_bar("videos") as show_done:
-            report = verify_store(store, quick=quick, num_threads=threads, on_video=show_done)
+            report = check.verify_store(store, quick=quick, num_threads=threads, on_video=show_done)
         if json:
             print_json(json_ready(report))
         else:
@@ -82,7 +65,7 @@ def verify(
         raise typer.Exit(SOME_FAILED)
 
 
-def _sum_up(report: VerifyReport, *, quick: bool) -> None:
+def _sum_up(report: check.VerifyReport, *, quick: bool) -> None:
     how = "whose sizes fit" if quick else f"whose digests hold ({human_bytes(report.num_bytes)})"
     say(
         f"{report.location}: {counted(report.num_videos, 'video')} {how}, "
@@ -104,11 +87,8 @@ def _sum_up(report: VerifyReport, *, quick: bool) -> None:
 
 def show_stats(store: str, *, json: bool) -> None:
     """Print the error of an int8 store's tokens, a line for each layer."""
-    from r2t.store.check import quantization_stats
-    from r2t.store.feature_store import FeatureStore
-
-    with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
-        found = quantization_stats(store, on_video=show_done)
+    with progress_bar("videos", len(r2t.store.FeatureStore.open(store).videos)) as show_done:
+        found = check.quantization_stats(store, on_video=show_done)
     if json:
         print_json(json_ready(found))
         return
@@ -128,6 +108,10 @@ def show_stats(store: str, *, json: bool) -> None:
     say(f"{videos}; without a recorded error: {found.num_videos_without}")
 
 
+@examples(
+    "r2t store repair feats.zarr",
+    "r2t extract --videos ./qvh --only feats.zarr.extract-again.txt    # what repair listed",
+)
 def repair(
     store: StoreFolder,
     quick: Quick = False,
@@ -148,10 +132,10 @@ def repair(
     with 1 if videos or queries must be made again.
     """
     with handle_errors():
-        from r2t.store.change import repair_store
-
         with growing_bar("videos") as show_done:
-            report = repair_store(store, quick=quick, num_threads=threads, on_video=show_done)
+            report = change.repair_store(
+                store, quick=quick, num_threads=threads, on_video=show_done
+            )
         target = list_file or store.resolve().with_name(f"{store.resolve().name}.extract-again.txt")
         if report.extract_again:
             write_whole(target, "".join(f"{id_line(name)}\n" for name in report.extract_again))
@@ -163,7 +147,7 @@ def repair(
         raise typer.Exit(SOME_FAILED)
 
 
-def _tell_repair(report: RepairReport, target: Path) -> None:
+def _tell_repair(report: change.RepairReport, target: Path) -> None:
     for fault in report.faults:
         say(str(fault))
     for place in report.set_aside:
@@ -187,6 +171,10 @@ def _tell_repair(report: RepairReport, target: Path) -> None:
     say("the store is whole" if not report.extract_again else "the rest of the store is whole")
 
 
+@examples(
+    "r2t store coverage feats.zarr",
+    "r2t store coverage feats.zarr --annotations qvhighlights_val.jsonl --list missing.txt",
+)
 def coverage(
     store: StoreArgument,
     annotations: Annotated[
@@ -209,11 +197,8 @@ def coverage(
     Exits with 1 if there are any.
     """
     with handle_errors():
-        from r2t.store.check import store_coverage
-        from r2t.store.feature_store import FeatureStore
-
         rows = None if annotations is None else read_annotation_options(annotations)
-        found = store_coverage(FeatureStore.open(store), rows)
+        found = check.store_coverage(r2t.store.FeatureStore.open(store), rows)
         if list_file is not None:
             absent = found.annotated_without_features
             write_whole(list_file, "".join(f"{id_line(name)}\n" for name in absent))
@@ -225,7 +210,7 @@ def coverage(
         raise typer.Exit(SOME_FAILED)
 
 
-def _tell_coverage(found: Coverage, names: Mapping[str, str]) -> None:
+def _tell_coverage(found: check.Coverage, names: Mapping[str, str]) -> None:
     for video_id, num_queries in found.annotated_without_features.items():
         say(f"no features: {video_id} ({counted(num_queries, 'query')})")
     for video_id in found.features_without_annotations:
@@ -241,6 +226,10 @@ def _tell_coverage(found: Coverage, names: Mapping[str, str]) -> None:
     )
 
 
+@examples(
+    "r2t store remove feats.zarr 3tX1ppNwvB0",
+    "r2t store remove feats.zarr takedown.txt",
+)
 def remove(
     store: StoreFolder,
     ids: Annotated[
@@ -260,12 +249,10 @@ def remove(
     was merged by hard links from this one keeps its own.
     """
     with handle_errors():
-        from r2t.store.change import remove_videos, sort_ids
-
         names = [name for given in ids for name in read_ids("IDS", given)]
-        videos, queries = sort_ids(store, names)
+        videos, queries = change.sort_ids(store, names)
         with progress_bar("videos", len(videos)) as show_done:
-            report = remove_videos(
+            report = change.remove_videos(
                 store, videos, query_ids=queries, keep_queries=keep_queries, on_video=show_done
             )
         if json:

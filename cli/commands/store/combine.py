@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import r2t.store
 from r2t.cli.shared import (
     SOME_FAILED,
     Copy,
@@ -30,32 +31,16 @@ from r2t.cli.shared import (
     read_video_ids,
     say,
 )
+from r2t.store import change, sources
 from r2t.store.errors import ConfigError
+from r2t.store.schema import FeatureSpec
 from r2t.store.wording import counted
 
-if TYPE_CHECKING:
-    from r2t.store.change import MergeReport
-    from r2t.store.schema import FeatureSpec
 
-MERGE_EXAMPLES = examples(
+@examples(
     "r2t store merge first-half.zarr second-half.zarr --into feats.zarr",
     "r2t store merge /media/usb/feats-001.zip --into feats.zarr --copy",
 )
-SUBSET_EXAMPLES = examples(
-    "r2t store subset feats.zarr --into val.zarr --split val",
-    "r2t store subset feats.zarr --into small.zarr --layers 2 --cls-only",
-    "r2t store subset feats.zarr --into some.zarr --videos ids.txt",
-)
-PACK_EXAMPLES = examples(
-    "r2t store pack feats.zarr --out feats.zip",
-    "r2t store pack feats.zarr --out feats.zip --size 4GB    # feats-001.zip, feats-002.zip, …",
-)
-UNPACK_EXAMPLES = examples(
-    "r2t store unpack feats.zip --into feats.zarr",
-    "r2t store unpack feats-*.zip --into feats.zarr",
-)
-
-
 def merge(
     stores: Annotated[list[str], typer.Argument(help="Feature stores: folders, zips or URLs.")],
     into: Into,
@@ -71,15 +56,17 @@ def merge(
     things, nothing is written. The same command again resumes.
     """
     with handle_errors():
-        from r2t.store.change import merge_stores
-
         with growing_bar("videos") as show_done:
-            report = merge_stores(
+            report = change.merge_stores(
                 stores, into, link=not copy, quick=quick, num_threads=threads, on_video=show_done
             )
         _tell("merged", report, into, json=json)
 
 
+@examples(
+    "r2t store unpack feats.zip --into feats.zarr",
+    "r2t store unpack feats-*.zip --into feats.zarr",
+)
 def unpack(
     archives: Annotated[list[Path], typer.Argument(help="Archives that pack made.")],
     into: Into,
@@ -90,16 +77,19 @@ def unpack(
     Only what the format has a place for is read from an archive, whatever else it holds.
     """
     with handle_errors():
-        from r2t.store.change import merge_stores
-
         for archive in archives:
             if not archive.is_file():
                 raise ConfigError(f"there is no archive {archive}")
         with growing_bar("videos") as show_done:
-            report = merge_stores(archives, into, link=False, on_video=show_done)
+            report = change.merge_stores(archives, into, link=False, on_video=show_done)
         _tell("unpacked", report, into, json=json)
 
 
+@examples(
+    "r2t store subset feats.zarr --into val.zarr --split val",
+    "r2t store subset feats.zarr --into small.zarr --layers 2 --cls-only",
+    "r2t store subset feats.zarr --into some.zarr --videos ids.txt",
+)
 def subset(
     store: StoreArgument,
     into: Into,
@@ -117,21 +107,17 @@ def subset(
 ) -> None:
     """Make a smaller store: some videos, a split, some layers, or CLS tokens alone."""
     with handle_errors():
-        from r2t.store.change import subset_store
-        from r2t.store.feature_store import FeatureStore
-        from r2t.store.sources import open_root
-
         ids = None
         if videos is not None:
-            known: list[str] = FeatureStore.open(store).videos["video_id"].tolist()
+            known: list[str] = r2t.store.FeatureStore.open(store).videos["video_id"].tolist()
             ids = read_video_ids("--videos", videos, known, "stored")
         with growing_bar("videos") as show_done:
-            report = subset_store(
+            report = change.subset_store(
                 store,
                 into,
                 video_ids=ids,
                 split=split,
-                layers=None if layers is None else _places(layers, open_root(store).spec),
+                layers=None if layers is None else _places(layers, sources.open_root(store).spec),
                 cls_only=cls_only,
                 link=not copy,
                 on_video=show_done,
@@ -139,6 +125,10 @@ def subset(
         _tell("taken", report, into, json=json)
 
 
+@examples(
+    "r2t store pack feats.zarr --out feats.zip",
+    "r2t store pack feats.zarr --out feats.zip --size 4GB    # feats-001.zip, feats-002.zip, …",
+)
 def pack(
     store: StoreFolder,
     out: Annotated[Path, typer.Option(help="The archive to make, NAME.zip.")],
@@ -154,11 +144,8 @@ def pack(
 ) -> None:
     """Write a store into uncompressed zip archives, each of which can be read in place."""
     with handle_errors():
-        from r2t.store.change import pack_store
-        from r2t.store.feature_store import FeatureStore
-
-        with progress_bar("videos", len(FeatureStore.open(store).videos)) as show_done:
-            report = pack_store(store, out, max_bytes=size, on_video=show_done)
+        with progress_bar("videos", len(r2t.store.FeatureStore.open(store).videos)) as show_done:
+            report = change.pack_store(store, out, max_bytes=size, on_video=show_done)
         if json:
             print_json(json_ready(report))
         else:
@@ -189,7 +176,7 @@ def _places(text: str, spec: FeatureSpec) -> tuple[int, ...]:
         ) from None
 
 
-def _tell(what: str, report: MergeReport, into: Path, *, json: bool) -> None:
+def _tell(what: str, report: change.MergeReport, into: Path, *, json: bool) -> None:
     for name, reason in report.failures.items():
         note(f"failed: {name}: {reason}", style="red")
     if json:

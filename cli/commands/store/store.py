@@ -2,181 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from r2t.cli.shared import LazyCommand, new_app
 
-import typer
-from rich.table import Table
+_HERE = "r2t.cli.commands.store"
 
-from r2t.cli.commands.store.annotate import ANNOTATE_EXAMPLES, LICENCE_EXAMPLES, annotate, licence
-from r2t.cli.commands.store.care import (
-    COVERAGE_EXAMPLES,
-    REMOVE_EXAMPLES,
-    REPAIR_EXAMPLES,
-    VERIFY_EXAMPLES,
-    coverage,
-    remove,
-    repair,
-    show_stats,
-    verify,
+app = new_app(
+    LazyCommand("import", "Make a store of the official features.", f"{_HERE}.transfer:import_"),
+    LazyCommand("export", "Write features for other tools.", f"{_HERE}.transfer:export"),
+    LazyCommand("verify", "Find all that is wrong with a store.", f"{_HERE}.care:verify"),
+    LazyCommand("repair", "Mend what can be mended, list the rest.", f"{_HERE}.care:repair"),
+    LazyCommand("coverage", "Tell which annotated videos lack features.", f"{_HERE}.care:coverage"),
+    LazyCommand("remove", "Take videos out of a store.", f"{_HERE}.care:remove"),
+    LazyCommand("merge", "Bring several stores into one.", f"{_HERE}.combine:merge"),
+    LazyCommand("subset", "Make a smaller store.", f"{_HERE}.combine:subset"),
+    LazyCommand("pack", "Write a store into zip archives.", f"{_HERE}.combine:pack"),
+    LazyCommand("unpack", "Make a store of zip archives.", f"{_HERE}.combine:unpack"),
+    LazyCommand(
+        "annotate", "Add or replace sentences of stored videos.", f"{_HERE}.annotate:annotate"
+    ),
+    LazyCommand("licence", "Show or record the videos' licences.", f"{_HERE}.annotate:licence"),
+    LazyCommand("info", "Show what a store holds.", f"{_HERE}.info:info"),
+    help="Look into a feature store and look after it.",
 )
-from r2t.cli.commands.store.combine import (
-    MERGE_EXAMPLES,
-    PACK_EXAMPLES,
-    SUBSET_EXAMPLES,
-    UNPACK_EXAMPLES,
-    merge,
-    pack,
-    subset,
-    unpack,
-)
-from r2t.cli.commands.store.transfer import EXPORT_EXAMPLES, IMPORT_EXAMPLES, export, import_
-from r2t.cli.shared import (
-    Json,
-    StoreArgument,
-    answers,
-    cell,
-    examples,
-    handle_errors,
-    human_bytes,
-    new_app,
-    note,
-    print_json,
-)
-from r2t.store.wording import counted, named
-
-if TYPE_CHECKING:
-    from r2t.store.feature_store import FeatureStore
-
-SPLITS = ("train", "val", "test")
-NUM_NAMED = 5  # ids that a table spells out
-
-app = new_app(help="Look into a feature store and look after it.")
-
-
-def _add(name: str, summary: str, command: Callable[..., None], epilog: str) -> None:
-    app.command(name, short_help=summary, epilog=epilog)(command)
-
-
-_add("import", "Make a store of the official features.", import_, IMPORT_EXAMPLES)
-_add("export", "Write features for other tools.", export, EXPORT_EXAMPLES)
-_add("verify", "Find all that is wrong with a store.", verify, VERIFY_EXAMPLES)
-_add("repair", "Mend what can be mended, list the rest.", repair, REPAIR_EXAMPLES)
-_add("coverage", "Tell which annotated videos lack features.", coverage, COVERAGE_EXAMPLES)
-_add("remove", "Take videos out of a store.", remove, REMOVE_EXAMPLES)
-_add("merge", "Bring several stores into one.", merge, MERGE_EXAMPLES)
-_add("subset", "Make a smaller store.", subset, SUBSET_EXAMPLES)
-_add("pack", "Write a store into zip archives.", pack, PACK_EXAMPLES)
-_add("unpack", "Make a store of zip archives.", unpack, UNPACK_EXAMPLES)
-_add("annotate", "Add or replace sentences of stored videos.", annotate, ANNOTATE_EXAMPLES)
-_add("licence", "Show or record the videos' licences.", licence, LICENCE_EXAMPLES)
 
 
 @app.callback()
 def store() -> None:
     """Look into a feature store and look after it."""
-
-
-@app.command(
-    short_help="Show what a store holds.",
-    epilog=examples(
-        "r2t store info feats.zarr",
-        "r2t store info int8.zarr --stats",
-        "r2t store info s3://bucket/feats.zarr --json | jq .splits",
-    ),
-)
-def info(
-    store: StoreArgument,
-    stats: Annotated[
-        bool, typer.Option("--stats", help="Of an int8 store, what eight bits cost, by layer.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Show what a store holds: its settings, counts, bytes, and what is missing."""
-    with handle_errors():
-        if stats:
-            show_stats(store, json=json)
-            return
-        from r2t.store.feature_store import FeatureStore
-
-        summary = summarise(FeatureStore.open(store))
-        if json:
-            print_json(summary)
-        else:
-            _print_summary(summary)
-
-
-def summarise(store: FeatureStore) -> dict[str, Any]:
-    """Return what `info` shows, as JSON values.
-
-    Videos count as stored if the index names them; `indexed_but_not_there` is None where looking
-    would take many requests. `bytes` are those of the videos' tokens.
-    """
-    videos, queries = store.videos, store.queries
-    stored = set(videos["video_id"].tolist())
-    annotated = set(queries["video_id"].tolist())
-    splits: dict[str, Any] = {}
-    for split in SPLITS:
-        rows = queries[queries["split"] == split]
-        if len(rows):
-            splits[split] = {
-                "queries": len(rows),
-                "videos": int(rows["video_id"].nunique()),
-                "moments": int(rows["num_moments"].sum()),
-            }
-    return {
-        "location": store.location,
-        "spec": store.spec.to_dict(),
-        "provenance": store.provenance,
-        "videos": len(videos),
-        "frames": int(videos["num_frames"].sum()),
-        "hours": float(videos["duration_seconds"].sum()) / 3600,
-        "bytes": store.num_bytes(),
-        "queries": len(queries),
-        "splits": splits,
-        "domains": sorted(set(queries["domain"].tolist()) - {""}),
-        "indexed_but_not_there": store.missing_videos(),
-        "annotated_without_features": sorted(annotated - stored),
-        "features_without_annotations": sorted(stored - annotated),
-    }
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    table = Table(title=cell(summary["location"]), show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in summary["spec"].items():
-        table.add_row(name, cell(value))
-    table.add_section()
-    for name, value in summary["provenance"].items():
-        table.add_row(name, cell(value))
-    table.add_section()
-    table.add_row("videos", f"{summary['videos']:,}, {summary['hours']:.3g} hours")
-    table.add_row("frames", f"{summary['frames']:,}")
-    table.add_row("size", human_bytes(summary["bytes"]))
-    for split, counts in summary["splits"].items():
-        table.add_row(
-            split,
-            f"{counted(counts['queries'], 'query')} of {counted(counts['videos'], 'video')}, "
-            f"{counted(counts['moments'], 'moment')}",
-        )
-    if summary["domains"]:
-        table.add_row("domains", cell(", ".join(summary["domains"])))
-    table.add_section()
-    for name in ("annotated_without_features", "features_without_annotations"):
-        table.add_row(name.replace("_", " "), cell(_listed(summary[name])))
-    lost: list[str] = summary["indexed_but_not_there"] or []
-    if lost:
-        table.add_row("indexed but not there", cell(_listed(lost)))
-    answers().print(table)
-    if lost:
-        note(
-            f"{counted(len(lost), 'video')} of the index are not there: if this is a copy, it was "
-            f"copied halfway: copy it again; else `r2t store repair {summary['location']}` lists "
-            "what to extract again",
-            style="yellow",
-        )
-
-
-def _listed(video_ids: list[str]) -> str:
-    return f"{len(video_ids)}: {named(video_ids, NUM_NAMED)}" if video_ids else "none"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import r2t.store
 from r2t.cli.shared import (
     SOME_FAILED,
     Annotations,
@@ -28,24 +29,17 @@ from r2t.cli.shared import (
     read_annotation_options,
     say,
 )
+from r2t.store import exchange
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted, named
 
-if TYPE_CHECKING:
-    from r2t.store.exchange import TransferReport
 
-IMPORT_EXAMPLES = examples(
+@examples(
     "r2t store import --videos clip_b32_vid_k4 --queries clip_b32_txt_k4 --annotations "
     "qvhighlights_train.jsonl --annotations qvhighlights_val.jsonl",
     "r2t store import --videos vid --queries txt --annotations charades_train.jsonl --fps "
     "1 --store charades.zarr",
 )
-EXPORT_EXAMPLES = examples(
-    "r2t store export feats.zarr --out npy",
-    "r2t store export feats.zarr --format hdf5 --out feats.h5",
-)
-
-
 def import_(  # noqa: PLR0913 - a parameter for each option
     videos: Annotated[Path, typer.Option(help="Folder of {vid}.npy files.")],
     queries: Annotated[Path, typer.Option(help="Folder of {qid}.npy files.")],
@@ -81,10 +75,7 @@ def import_(  # noqa: PLR0913 - a parameter for each option
     The same command again resumes.
     """
     with handle_errors():
-        from r2t.store.exchange import import_r2_npy, official_spec
-        from r2t.store.feature_store import FeatureStore
-
-        spec = official_spec(
+        spec = exchange.official_spec(
             model=model,
             layers=_numbers(layers),
             frame_rate=parse_frame_rate(fps),
@@ -99,12 +90,16 @@ def import_(  # noqa: PLR0913 - a parameter for each option
             "packages": {"r2-tuning": version("r2-tuning")},
         }
         _require_folders(videos, queries)
-        target = FeatureStore.create(store, spec, provenance)
+        target = r2t.store.FeatureStore.create(store, spec, provenance)
         with progress_bar("videos", len(list(videos.glob("*.npy")))) as show_done:
-            report = import_r2_npy(target, videos, queries, rows, on_video=show_done)
+            report = exchange.import_r2_npy(target, videos, queries, rows, on_video=show_done)
         _tell("imported", report, store, json=json)
 
 
+@examples(
+    "r2t store export feats.zarr --out npy",
+    "r2t store export feats.zarr --format hdf5 --out feats.h5",
+)
 def export(
     store: StoreArgument,
     out: Annotated[Path, typer.Option(help="Folder of npy files, or the HDF5 file, to make.")],
@@ -120,15 +115,14 @@ def export(
 ) -> None:
     """Write a store's features for other tools: OUT/videos/{vid}.npy, OUT/queries/{qid}.npy."""
     with handle_errors():
-        from r2t.store.exchange import export_hdf5, export_r2_npy
-        from r2t.store.feature_store import FeatureStore
-
-        source = FeatureStore.open(store)
+        source = r2t.store.FeatureStore.open(store)
         with progress_bar("videos", len(source.videos)) as show_done:
             if file_format == "hdf5":
-                report = export_hdf5(source, out, on_video=show_done)
+                report = exchange.export_hdf5(source, out, on_video=show_done)
             else:
-                report = export_r2_npy(source, out / "videos", out / "queries", on_video=show_done)
+                report = exchange.export_r2_npy(
+                    source, out / "videos", out / "queries", on_video=show_done
+                )
         _tell("exported", report, str(out), json=json)
 
 
@@ -145,7 +139,7 @@ def _require_folders(*folders: Path) -> None:
             raise ConfigError(f"there is no folder {folder}")
 
 
-def _tell(what: str, report: TransferReport, target: str, *, json: bool) -> None:
+def _tell(what: str, report: exchange.TransferReport, target: str, *, json: bool) -> None:
     """Name every failure, sum up, and exit with 1 if there were any."""
     if report.without_rate:
         note(

@@ -58,7 +58,9 @@ FIELD_OPTIONS = {
     "val_fraction": "--val-fraction",
     "buffer_gb": "--buffer-gb",
 }
-EXAMPLES = examples(
+
+
+@examples(
     "r2t train --store feats.zarr",
     "r2t train --store charades.zarr --preset charades --recipe official --out runs/charades",
     "r2t train --store s3://bucket/feats.zarr --disk-cache ~/.cache/feats",
@@ -67,8 +69,6 @@ EXAMPLES = examples(
     "r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine",
     "torchrun --nproc-per-node 4 -m r2t.cli train --store feats.zarr --out runs/four-gpus",
 )
-
-
 def train(  # noqa: PLR0913 - a parameter for each option
     store: Store,
     disk_cache: DiskCache = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+import r2t.extract
 from r2t.cli.commands.doctor import doctor
 from r2t.extract import selftest
 from r2t.extract.demo.world import make_story, write_video
@@ -31,7 +32,7 @@ def test_a_broken_decoder_is_a_problem_with_advice(
     def fail(decoder: str) -> str:
         raise VideoError(f"{decoder} crashed")
 
-    monkeypatch.setattr(selftest, "check_decoder", fail)
+    monkeypatch.setattr(r2t.extract, "check_decoder", fail)
     answer = run_command(doctor)
     assert answer.exit_code == 1
     assert "pyav crashed" in answer.stdout

@@ -1,0 +1,126 @@
+"""`r2t store info`: what a store holds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+import r2t.store
+from r2t.cli.commands.store.care import show_stats
+from r2t.cli.shared import (
+    Json,
+    StoreArgument,
+    answers,
+    cell,
+    examples,
+    handle_errors,
+    human_bytes,
+    note,
+    print_json,
+)
+from r2t.store.wording import counted, named
+
+SPLITS = ("train", "val", "test")
+NUM_NAMED = 5  # ids that a table spells out
+
+
+@examples(
+    "r2t store info feats.zarr",
+    "r2t store info int8.zarr --stats",
+    "r2t store info s3://bucket/feats.zarr --json | jq .splits",
+)
+def info(
+    store: StoreArgument,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Of an int8 store, what eight bits cost, by layer.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show what a store holds: its settings, counts, bytes, and what is missing."""
+    with handle_errors():
+        if stats:
+            show_stats(store, json=json)
+            return
+        summary = summarise_store(r2t.store.FeatureStore.open(store))
+        if json:
+            print_json(summary)
+        else:
+            _print_summary(summary)
+
+
+def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
+    """Return what `info` shows, as JSON values.
+
+    Videos count as stored if the index names them; `indexed_but_not_there` is None where looking
+    would take many requests. `bytes` are those of the videos' tokens.
+    """
+    videos, queries = store.videos, store.queries
+    stored = set(videos["video_id"].tolist())
+    annotated = set(queries["video_id"].tolist())
+    splits: dict[str, Any] = {}
+    for split in SPLITS:
+        rows = queries[queries["split"] == split]
+        if len(rows):
+            splits[split] = {
+                "queries": len(rows),
+                "videos": int(rows["video_id"].nunique()),
+                "moments": int(rows["num_moments"].sum()),
+            }
+    return {
+        "location": store.location,
+        "spec": store.spec.to_dict(),
+        "provenance": store.provenance,
+        "videos": len(videos),
+        "frames": int(videos["num_frames"].sum()),
+        "hours": float(videos["duration_seconds"].sum()) / 3600,
+        "bytes": store.num_bytes(),
+        "queries": len(queries),
+        "splits": splits,
+        "domains": sorted(set(queries["domain"].tolist()) - {""}),
+        "indexed_but_not_there": store.missing_videos(),
+        "annotated_without_features": sorted(annotated - stored),
+        "features_without_annotations": sorted(stored - annotated),
+    }
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    table = Table(title=cell(summary["location"]), show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in summary["spec"].items():
+        table.add_row(name, cell(value))
+    table.add_section()
+    for name, value in summary["provenance"].items():
+        table.add_row(name, cell(value))
+    table.add_section()
+    table.add_row("videos", f"{summary['videos']:,}, {summary['hours']:.3g} hours")
+    table.add_row("frames", f"{summary['frames']:,}")
+    table.add_row("size", human_bytes(summary["bytes"]))
+    for split, counts in summary["splits"].items():
+        table.add_row(
+            split,
+            f"{counted(counts['queries'], 'query')} of {counted(counts['videos'], 'video')}, "
+            f"{counted(counts['moments'], 'moment')}",
+        )
+    if summary["domains"]:
+        table.add_row("domains", cell(", ".join(summary["domains"])))
+    table.add_section()
+    for name in ("annotated_without_features", "features_without_annotations"):
+        table.add_row(name.replace("_", " "), cell(_listed(summary[name])))
+    lost: list[str] = summary["indexed_but_not_there"] or []
+    if lost:
+        table.add_row("indexed but not there", cell(_listed(lost)))
+    answers().print(table)
+    if lost:
+        note(
+            f"{counted(len(lost), 'video')} of the index are not there: if this is a copy, it was "
+            f"copied halfway: copy it again; else `r2t store repair {summary['location']}` lists "
+            "what to extract again",
+            style="yellow",
+        )
+
+
+def _listed(video_ids: list[str]) -> str:
+    return f"{len(video_ids)}: {named(video_ids, NUM_NAMED)}" if video_ids else "none"
