@@ -39,9 +39,10 @@ from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures, Vide
 from r2t.store.format.shards import read_ranges
 from r2t.store.machine import allowed_cores
 from r2t.store.video_reader import StoredVideo
+from r2t.train.choices import SampleOrder
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader
-from r2t.train.data.sampling import EpochOrder, SampleOrder
+from r2t.train.data.sampling import EpochOrder
 
 LAYERS, TOKENS, WIDTH, TEXT_WIDTH, WORDS = 4, 50, 768, 512, 14
 NUM_VIDEOS, BATCH_SIZE, REPEATS = 64, 16, 4

@@ -11,9 +11,10 @@ import torch
 from gpu_check.inputs import random_batch
 from gpu_check.report import Report
 from gpu_check.setting import Setting
+from r2t.train.choices import Precision
 from r2t.train.data.batch import Batch
 from r2t.train.model.model import R2Model
-from r2t.train.run.config import Precision, TrainConfig
+from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import find_preset
 from r2t.train.run.records import EpochRecord
 from r2t.train.training.execution import Execution

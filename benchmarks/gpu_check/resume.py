@@ -19,8 +19,8 @@ from gpu_check.inputs import store_path
 from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.store import FeatureStore
+from r2t.train.choices import Precision
 from r2t.train.run.checkpoint import RunFolder
-from r2t.train.run.config import Precision
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import Splits, train_model
 

@@ -21,10 +21,11 @@ from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.store import FeatureStore
 from r2t.store.schema import StorageDtype
+from r2t.train.choices import CacheKind, SampleOrder
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader, Reading
-from r2t.train.data.sampling import EpochOrder, SampleOrder
-from r2t.train.data.video_cache import CacheKind, VideoCache
+from r2t.train.data.sampling import EpochOrder
+from r2t.train.data.video_cache import VideoCache
 
 EPOCHS = 4
 ALLOCATOR_BYTES = 64 * 2**20  # three of its blocks; a batch takes several times as much

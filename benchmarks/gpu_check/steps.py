@@ -29,10 +29,10 @@ from gpu_check.measuring import (
 from gpu_check.names import LOOP, step_name
 from gpu_check.report import Report
 from gpu_check.setting import Setting
+from r2t.train.choices import Precision
 from r2t.train.data.batch import Batch
 from r2t.train.model.losses import compute_losses
 from r2t.train.model.model import R2Model
-from r2t.train.run.config import Precision
 from r2t.train.run.records import EpochRecord
 from r2t.train.training.execution import Execution
 from r2t.train.training.optimizer import Optimizer

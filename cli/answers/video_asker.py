@@ -17,9 +17,9 @@ from r2t.store.schema import OnFrames
 
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
+    from r2t.train.choices import WindowChoice
     from r2t.train.grounding import Grounder, PreparedVideo
     from r2t.train.model import Grounding
-    from r2t.train.run import WindowChoice
 
 
 class VideoAsker:

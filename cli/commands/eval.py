@@ -12,7 +12,6 @@ import typer
 from r2t.cli.shared import (
     Device,
     Domain,
-    Evaluator,
     Json,
     OptionalSplit,
     QueryBatch,
@@ -35,6 +34,7 @@ from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.files import require_writable
 from r2t.store.wording import counted, counted_of
+from r2t.train.choices import Evaluator
 
 if TYPE_CHECKING:
     from r2t.store.annotations import Annotation

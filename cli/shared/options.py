@@ -1,8 +1,4 @@
-"""The options that several commands take, each spelled out once.
-
-The choices are those of the library, whose modules are too heavy to load for a help text; a test
-holds them together.
-"""
+"""The options that several commands take, each spelled out once."""
 
 from __future__ import annotations
 
@@ -15,14 +11,10 @@ import typer
 
 from r2t.store.annotations import Split
 from r2t.store.schema import PER_VIDEO
+from r2t.train.choices import CacheKind, Precision, PresetName
 
-PresetName = Literal["qvhighlights", "charades", "ego4d", "tacos", "youtube", "tvsum"]
-Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
-Recipe = Literal["paper", "official"]
-Sampling = Literal["uniform", "joint", "video"]
-TrainPrecision = Literal["float32", "tf32", "float16", "bfloat16"]
-ExtractPrecision = Literal["auto", TrainPrecision, "fp32", "fp16", "bf16"]
-Cache = Literal["none", "ram", "gpu"]
+ExtractPrecision = Literal["auto", Precision, "fp32", "fp16", "bf16"]
+Cache = Literal["none", CacheKind]
 ImportFormat = Literal["r2-npy"]
 ExportFormat = Literal["r2-npy", "hdf5"]
 

@@ -13,7 +13,8 @@ from r2t.store.errors import AnnotationError
 
 if TYPE_CHECKING:
     from r2t.store.annotations import Annotation
-    from r2t.train.metrics import Evaluator, SubmissionRow
+    from r2t.train.choices import Evaluator
+    from r2t.train.metrics import SubmissionRow
 
 Strict = Annotated[
     bool,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -21,6 +20,7 @@ from r2t.cli.shared.options import parse_fps, parse_rate, parse_size
 from r2t.store.annotations import make_query_id, query_name
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted
+from r2t.train.choices import PresetName
 from r2t.train.metrics.bootstrap import Interval
 from r2t.train.metrics.paired import Difference
 from r2t.train.run.presets import find_preset
@@ -104,27 +104,11 @@ def test_no_help_lists_choices_that_are_not_refused() -> None:
     assert {("train", "--cache"), ("extract", "--decoder"), ("store export", "--format")} <= told
 
 
-@pytest.mark.parametrize(
-    ("choice", "module", "name"),
-    [
-        ("Recipe", "r2t.train.model.losses", "Recipe"),
-        ("Sampling", "r2t.train.data.sampling", "SampleOrder"),
-        ("Evaluator", "r2t.train.run.config", "Evaluator"),
-        ("TrainPrecision", "r2t.train.run.config", "Precision"),
-    ],
-)
-def test_choices_are_those_of_the_library(choice: str, module: str, name: str) -> None:
-    library = getattr(importlib.import_module(module), name)
-    assert get_args(getattr(options, choice)) == get_args(library)
-
-
-def test_choices_that_the_library_has_no_type_for() -> None:
+def test_choices_are_those_of_the_library() -> None:
     from r2t.extract.clip.hardware import pick_precision
-    from r2t.train.data.video_cache import CacheKind
     from r2t.train.run.presets import PRESETS
 
-    assert get_args(options.PresetName) == tuple(PRESETS)
-    assert get_args(options.Cache) == ("none", *get_args(CacheKind))
+    assert get_args(PresetName) == tuple(PRESETS)
     for name in get_args(options.ExtractPrecision):
         assert pick_precision(name, torch.device("cuda"))
 

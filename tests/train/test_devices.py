@@ -13,12 +13,12 @@ from tiny_store import make_store, undisturbed_config
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from r2t.train.choices import Precision
 from r2t.train.data.batch import Sample, collate
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.model.config import R2Config
 from r2t.train.model.losses import LossConfig, compute_losses
 from r2t.train.model.model import R2Model
-from r2t.train.run.config import Precision
 from r2t.train.run.presets import find_preset
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model

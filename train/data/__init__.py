@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from r2t.train.data.sampling import (
         EpochOrder as EpochOrder,
         Row as Row,
-        SampleOrder as SampleOrder,
         share_of as share_of,
     )
     from r2t.train.data.selection import count_trained as count_trained

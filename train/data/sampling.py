@@ -22,12 +22,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from r2t.train.choices import SampleOrder
+
 _Item = TypeVar("_Item")
-SampleOrder = Literal["uniform", "joint", "video"]
 
 SHARING_QUERIES = 4
 _WINDOW_BATCHES = 16  # videos are sorted by length among so many batches' worth, no further

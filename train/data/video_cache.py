@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from r2t.store.errors import ConfigError
 from r2t.store.machine import available_bytes
+from r2t.train.choices import CacheKind
 from r2t.train.data.sampling import Row
 from r2t.train.data.transfer import CudaTransfer, Transfer
 
-CacheKind = Literal["ram", "gpu"]
 _USABLE = 0.8  # of the free memory; the rest is for the model and the batches
 
 

@@ -12,9 +12,9 @@ from jaxtyping import Float64
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.store.wording import counted_of
+from r2t.train.choices import Evaluator
 from r2t.train.metrics import SubmissionRow, evaluate_predictions
 from r2t.train.model import Grounding
-from r2t.train.run import Evaluator
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ from r2t.store.schema import (
     QueryFeatures,
     VideoFeatures,
 )
+from r2t.train.choices import WindowChoice
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.data import pad_second_axis
 from r2t.train.devices import set_arithmetic
 from r2t.train.grounding.windows import WindowedVideo, WindowPlan, asking_plan
 from r2t.train.model import DecodeConfig, Grounding, R2Model, decode_rows
-from r2t.train.run import RunFolder, TrainConfig, TrainedOn, WindowChoice
+from r2t.train.run import RunFolder, TrainConfig, TrainedOn
 
 _QUERIES_AT_ONCE = 16  # bounds memory
 

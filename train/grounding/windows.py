@@ -18,9 +18,10 @@ from jaxtyping import Float32
 
 from r2t.store.errors import ConfigError
 from r2t.store.schema import FrameSource, VideoFeatures
+from r2t.train.choices import WindowChoice
 from r2t.train.grounding.window_merge import merge_moments
 from r2t.train.model import DecodeConfig, Grounding, postprocess
-from r2t.train.run import PRESETS, TrainConfig, TrainedOn, WindowChoice
+from r2t.train.run import PRESETS, TrainConfig, TrainedOn
 
 _UNKNOWN_WINDOW_FRAMES = 512  # for runs that do not say: 17 minutes at 0.5 fps
 _MIN_WINDOW_FRAMES = 32

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         score_breakdown as score_breakdown,
     )
     from r2t.train.metrics.metrics import (
-        Evaluator as Evaluator,
         QueryScores as QueryScores,
         evaluate_predictions as evaluate_predictions,
         official_table as official_table,

@@ -23,6 +23,7 @@ from jaxtyping import Float64
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
 from r2t.store.wording import counted, counted_of
+from r2t.train.choices import Evaluator
 from r2t.train.metrics.highlights import (
     HIGHLIGHT_LEVELS,
     HighlightValues,
@@ -38,8 +39,6 @@ from r2t.train.metrics.moments import (
     moment_values,
 )
 from r2t.train.metrics.submission import SubmissionRow
-
-Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
 
 _BRIEF_RECALL = (0.3, 0.5, 0.7)
 _BRIEF_AP = (0.5, 0.75)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from r2t.train.model.losses import (
         LossConfig as LossConfig,
         Losses as Losses,
-        Recipe as Recipe,
         compute_losses as compute_losses,
     )
     from r2t.train.model.model import (

@@ -19,11 +19,11 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
+from r2t.train.choices import Recipe
 from r2t.train.data import NO_POSITIVE, Targets, mask_of
 from r2t.train.model.model import Predictions
 from r2t.train.model.pyramid import PyramidPoints
 
-Recipe = Literal["paper", "official"]
 CENTRE_RADIUS = 1.5  # a point matches a moment within this many strides of its centre
 
 

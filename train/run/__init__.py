@@ -15,9 +15,7 @@ if TYPE_CHECKING:
         reserved as reserved,
     )
     from r2t.train.run.config import (
-        Evaluator as Evaluator,
         TrainConfig as TrainConfig,
-        WindowChoice as WindowChoice,
     )
     from r2t.train.run.initial import take_initial as take_initial
     from r2t.train.run.own_data import (

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from r2t.store.errors import ConfigError
-from r2t.train.data import EpochOrder, PositiveRule, SampleOrder
+from r2t.train.choices import Evaluator, Precision, SampleOrder, WindowChoice
+from r2t.train.data import EpochOrder, PositiveRule
 from r2t.train.model import DecodeConfig, LossConfig, R2Config
 from r2t.train.run.schedule import ScheduleConfig
 
-Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
-Precision = Literal["float32", "tf32", "float16", "bfloat16"]
-WindowChoice = Literal["auto", "off"] | int
 # Settings that came later, and what runs that know nothing of them did.
 _SINCE_ADDED = {
     "sampling": "uniform",

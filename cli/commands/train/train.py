@@ -24,11 +24,7 @@ from r2t.cli.shared import (
     Domain,
     Json,
     OptionalSeed,
-    PresetName,
-    Recipe,
-    Sampling,
     Store,
-    TrainPrecision,
     Windows,
     as_windows,
     examples,
@@ -41,6 +37,7 @@ from r2t.cli.shared import (
     say,
 )
 from r2t.store.errors import ConfigError
+from r2t.train.choices import Precision, PresetName, Recipe, SampleOrder
 
 if TYPE_CHECKING:
     from r2t.store.feature_store import FeatureStore
@@ -108,11 +105,11 @@ def train(  # noqa: PLR0913 - a parameter for each option
     hidden_width: Annotated[int | None, typer.Option(help="Width of the R² Block.")] = None,
     dropout: Annotated[float | None, typer.Option(help="Dropout of the feature maps.")] = None,
     precision: Annotated[
-        TrainPrecision | None,
+        Precision | None,
         typer.Option(
             help="What a GPU computes in; by default float16. tf32 is float32 with less exact "
             "products.",
-            **one_of(TrainPrecision),
+            **one_of(Precision),
         ),
     ] = None,
     ema_decay: Annotated[
@@ -128,12 +125,12 @@ def train(  # noqa: PLR0913 - a parameter for each option
         typer.Option(help="Share of the videos to hold out where the store has no val split."),
     ] = 0.1,
     sampling: Annotated[
-        Sampling | None,
+        SampleOrder | None,
         typer.Option(
             help="Order of the samples: uniform shuffles each pass of an epoch, joint all of them "
             "together; video moves fewer bytes: queries of a video share a batch, and an epoch's "
             "passes take turns batch by batch. By default that of the --recipe.",
-            **one_of(Sampling),
+            **one_of(SampleOrder),
         ),
     ] = None,
     windows: Windows = "auto",

@@ -15,14 +15,15 @@ from tiny_store import make_store
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.schema import StorageDtype
+from r2t.train.choices import CacheKind, SampleOrder
 from r2t.train.data import transfer
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader, Reading
 from r2t.train.data.ring import BufferSize
 from r2t.train.data.row_reader import RowReader
-from r2t.train.data.sampling import EpochOrder, Row, SampleOrder
+from r2t.train.data.sampling import EpochOrder, Row
 from r2t.train.data.transfer import CudaTransfer
-from r2t.train.data.video_cache import CacheKind, VideoCache
+from r2t.train.data.video_cache import VideoCache
 
 NUM_VIDEOS, REPEATS, BATCH_SIZE = 9, 2, 4
 

@@ -15,6 +15,7 @@ from tiny_store import make_store, tiny_config
 
 from r2t.store.errors import ConfigError
 from r2t.store.schema import FrameSource, QueryFeatures, VideoFeatures
+from r2t.train.choices import WindowChoice
 from r2t.train.grounding.evaluation import evaluate_groundings
 from r2t.train.grounding.ground_store import StoredQueries
 from r2t.train.grounding.grounder import Grounder
@@ -27,7 +28,7 @@ from r2t.train.grounding.windows import (
 )
 from r2t.train.model.decode import DecodeConfig, Grounding
 from r2t.train.model.model import R2Model
-from r2t.train.run.config import TrainConfig, WindowChoice
+from r2t.train.run.config import TrainConfig
 from r2t.train.run.own_data import OWN_DATA, OWN_PRESET
 from r2t.train.run.presets import PRESETS, find_preset
 from r2t.train.run.trained_on import TrainedOn

@@ -14,8 +14,9 @@ from hypothesis import given, settings, strategies as st
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.datasets.registry import read_annotations
 from r2t.store.errors import AnnotationError, ConfigError
+from r2t.train.choices import Evaluator
 from r2t.train.metrics.bootstrap import bootstrap_intervals, paired_difference
-from r2t.train.metrics.metrics import Evaluator, evaluate_predictions, official_table, score_queries
+from r2t.train.metrics.metrics import evaluate_predictions, official_table, score_queries
 from r2t.train.metrics.moments import AP_THRESHOLDS, LENGTH_RANGES, moment_values
 from r2t.train.metrics.submission import SubmissionRow, read_submission
 

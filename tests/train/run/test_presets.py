@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from r2t.store.errors import ConfigError
-from r2t.train.model.losses import Recipe
+from r2t.train.choices import Recipe
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import PRESETS, find_preset
 

@@ -12,8 +12,9 @@ import pytest
 import safetensors.torch
 from tiny_store import make_store, tiny_config
 
+from r2t.train.choices import Recipe
 from r2t.train.data.batch import Batch
-from r2t.train.model.losses import Recipe, compute_losses
+from r2t.train.model.losses import compute_losses
 from r2t.train.run.checkpoint import INITIAL, RunFolder
 from r2t.train.run.presets import find_preset
 from r2t.train.run.schedule import ScheduleConfig

@@ -1,0 +1,23 @@
+"""What may be chosen of a training and of how it is scored, without loading torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+PresetName = Literal["qvhighlights", "charades", "ego4d", "tacos", "youtube", "tvsum"]
+
+Evaluator = Literal["qvhighlights", "moments", "youtube", "tvsum"]
+
+Recipe = Literal["paper", "official"]
+"""Whose training: as the paper describes it, or as the released code does it."""
+
+SampleOrder = Literal["uniform", "joint", "video"]
+"""In which order an epoch visits its samples; see `r2t.train.data.sampling`."""
+
+Precision = Literal["float32", "tf32", "float16", "bfloat16"]
+
+CacheKind = Literal["ram", "gpu"]
+"""Where features are kept once they have been read."""
+
+WindowChoice = Literal["auto", "off"] | int
+"""How long videos are asked: "off" whole, a number in windows of so many frames."""
