@@ -8,7 +8,7 @@ from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from r2t.extract.annotate import annotate_store as annotate_store
-    from r2t.extract.clip import FrozenClip as FrozenClip
+    from r2t.extract.clip import ClipOptions as ClipOptions, FrozenClip as FrozenClip
     from r2t.extract.config import (
         DEFAULT_MODEL as DEFAULT_MODEL,
         ExtractConfig as ExtractConfig,

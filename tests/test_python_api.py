@@ -14,12 +14,15 @@ from demo_run import make_demo_run
 from tiny_store import make_store, tiny_spec
 
 from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.matching import ClipOptions
 from r2t.store import Annotation, FeatureStore, moments_frame
 from r2t.store.datasets.own_rows import write_annotations
 from r2t.store.datasets.registry import read_annotations
 from r2t.store.errors import ConfigError, FeatureNotFoundError, SpecMismatchError, VideoError
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.model.decode import Grounding
+
+ON_CPU = ClipOptions(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def test_two_lines_lead_from_a_run_to_an_answer(
     clip: FrozenClip, grounder: Grounder, tmp_path: Path
 ) -> None:
     video = write_video(tmp_path / "dog", Recipe())
-    found = FrozenClip.matching(grounder, device="cpu")
+    found = FrozenClip.matching(grounder, ON_CPU)
     heard: list[tuple[int, int]] = []
     grounding = grounder.ask(
         found, video, "a ball", on_frames=lambda done, total: heard.append((done, total))
@@ -51,15 +54,31 @@ def test_two_lines_lead_from_a_run_to_an_answer(
         grounder.ask(found, tmp_path / "none.mp4", "a ball")
 
 
+def test_a_file_of_any_length_is_encoded_once_and_asked_often(
+    clip: FrozenClip, grounder: Grounder, tmp_path: Path
+) -> None:
+    path = write_video(tmp_path / "dog", Recipe())
+    with clip.open_video(path, grounder.frame_rate()) as source:
+        video = grounder.prepare(source, grounder.plan(windows=8))
+    path.unlink()
+    assert (video.video_id, video.num_frames, len(video.parts)) == ("dog", 20, 4)
+    write_video(tmp_path / "dog", Recipe())
+    for sentence in ("a ball", "a cat"):
+        found = grounder(video, clip.encode_query(sentence))
+        expected = grounder.ask(clip, path, sentence, windows=8)
+        np.testing.assert_array_equal(found.moments, expected.moments)
+        np.testing.assert_array_equal(found.saliency, expected.saliency)
+
+
 def test_the_clip_of_features_is_found_and_another_is_refused(
     clip: FrozenClip, grounder: Grounder, tmp_path: Path
 ) -> None:
     spec = grounder.spec
     store = FeatureStore.create(tmp_path / "feats.zarr", spec, {"pretrained": "none"})
-    assert FrozenClip.matching(spec, device="cpu").weights_sha256 == spec.weights_sha256
+    assert FrozenClip.matching(spec, ON_CPU).weights_sha256 == spec.weights_sha256
     with pytest.raises(SpecMismatchError, match="weights_sha256"):  # what the store recorded
-        FrozenClip.matching(store, device="cpu")
-    found = FrozenClip.matching(store, pretrained="demo", device="cpu")
+        FrozenClip.matching(store, ON_CPU)
+    found = FrozenClip.matching(store, replace(ON_CPU, pretrained="demo"))
     assert found.spec(4.0) == clip.spec(4.0)
     other = FrozenClip.load("r2t-demo", pretrained="none", layers=2, device="cpu")
     with pytest.raises(SpecMismatchError, match="weights_sha256"):

@@ -103,7 +103,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     with handle_errors(), started_pool(max_hours) as pool:
         _require_paths(plot, report, cut, srt)
         from r2t.cli.answers import draw_frame_strip
-        from r2t.extract.clip import FrozenClip
+        from r2t.extract.clip import ClipOptions, FrozenClip
         from r2t.train.devices import pick_device
         from r2t.train.grounding import Grounder, load_rule
 
@@ -113,11 +113,13 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         rate = pick_frame_rate(grounder, fps)
         clip = FrozenClip.matching(
             grounder,
-            model=model,
-            pretrained=pretrained,
-            device=processor,
-            offline=offline,
-            announce=announce_download,
+            ClipOptions(
+                model=model,
+                pretrained=pretrained,
+                device=processor,
+                offline=offline,
+                announce=announce_download,
+            ),
             pool=pool,
         )
         grounding, num_windows = ask_file(grounder, clip, video, query, rate, windows)

@@ -70,7 +70,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
     video by their own scores, which are not.
     """
     with handle_errors():
-        from r2t.extract.clip import QueryEncoder
+        from r2t.extract.clip import ClipOptions, QueryEncoder
         from r2t.store.feature_store import FeatureStore
         from r2t.train.devices import pick_device
         from r2t.train.grounding import Grounder, load_rule
@@ -88,11 +88,13 @@ def search(  # noqa: PLR0913 - a parameter for each option
         note_long_videos(features, plan, set(features))
         encoder = QueryEncoder.matching(
             grounder,
-            model=model,
-            pretrained=pretrained,
-            device=processor,
-            offline=offline,
-            announce=announce_download,
+            ClipOptions(
+                model=model,
+                pretrained=pretrained,
+                device=processor,
+                offline=offline,
+                announce=announce_download,
+            ),
         )
         asked = encoder.encode_query(query)
         began = time.perf_counter()

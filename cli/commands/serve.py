@@ -84,7 +84,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
         from r2t.cli.answers import VideoAsker
         from r2t.cli.commands.predict import pick_frame_rate, started_pool
         from r2t.cli.pages import Page, launch
-        from r2t.extract.clip import FrozenClip
+        from r2t.extract.clip import ClipOptions, FrozenClip
         from r2t.train.devices import pick_device
         from r2t.train.grounding import Grounder, load_rule
 
@@ -97,11 +97,13 @@ def serve(  # noqa: PLR0913 - a parameter for each option
         with started_pool() as pool:
             clip = FrozenClip.matching(
                 grounder,
-                model=model,
-                pretrained=pretrained,
-                device=processor,
-                offline=offline,
-                announce=announce_download,
+                ClipOptions(
+                    model=model,
+                    pretrained=pretrained,
+                    device=processor,
+                    offline=offline,
+                    announce=announce_download,
+                ),
                 pool=pool,
             )
             asker = VideoAsker(

@@ -28,6 +28,7 @@ from r2t.extract.clip.hardware import (
     set_clip_arithmetic,
     shrink_weights,
 )
+from r2t.extract.clip.matching import ClipOptions, ClipOrigin, MadeFeatures
 from r2t.extract.clip.one_pass import open_one_pass
 from r2t.extract.clip.query_encoder import QueryEncoder
 from r2t.extract.clip.towers import Towers, build_towers
@@ -47,7 +48,6 @@ from r2t.extract.config import (
     LayerChoice,
     resolve_layers,
 )
-from r2t.extract.matching import ClipOrigin, MadeFeatures
 from r2t.extract.video import DecodePool
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError, is_gpu_fault
@@ -59,6 +59,8 @@ from r2t.store.schema import (
     StorageDtype,
     VideoFeatures,
 )
+
+_DEFAULTS = ClipOptions()
 
 
 class FrozenClip:
@@ -168,30 +170,26 @@ class FrozenClip:
     def matching(
         cls,
         features: FeatureSpec | MadeFeatures,
+        options: ClipOptions = _DEFAULTS,
         *,
-        model: str | None = None,
-        pretrained: str | None = None,
-        device: str | torch.device | None = None,
-        offline: bool = False,
-        announce: Announce = lambda source, num_bytes: None,
         pool: DecodePool | None = None,
     ) -> FrozenClip:
         """Load the CLIP that features were made with, and prove that it is the one.
 
         `features` is a store, a `Grounder` that was trained on one, or a bare `FeatureSpec`, which
-        does not say where weights are: its model's natural ones are tried. `model` and `pretrained`
-        say where else to look. Raises `SpecMismatchError` where the weights found are others.
+        does not say where weights are: its model's natural ones are tried. `options` say where else
+        to look. Raises `SpecMismatchError` where the weights found are others.
         """
-        origin = ClipOrigin.of(features, model, pretrained)
+        origin = ClipOrigin.of(features, options)
         spec = origin.spec
         same_depth = spec.vision_layers == spec.text_layers
         clip = cls.load(
             origin.model,
             origin.pretrained,
             spec.vision_layers if same_depth else spec.num_layers,
-            device=device,
-            offline=offline,
-            announce=announce,
+            device=options.device,
+            offline=options.offline,
+            announce=options.announce,
             pool=pool,
         )
         clip.require_made(spec)

@@ -19,6 +19,7 @@ from r2t.extract.clip.hardware import (
     set_clip_arithmetic,
     shrink_weights,
 )
+from r2t.extract.clip.matching import ClipOptions, ClipOrigin, MadeFeatures
 from r2t.extract.clip.towers import Towers, build_towers, text_states
 from r2t.extract.clip.weights import (
     Announce,
@@ -29,7 +30,6 @@ from r2t.extract.clip.weights import (
     load_into,
     weights_digest,
 )
-from r2t.extract.matching import ClipOrigin, MadeFeatures
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
 from r2t.store.json_lines import is_utf8, printable
@@ -37,6 +37,7 @@ from r2t.store.schema import FeatureSpec, QueryFeatures
 from r2t.store.wording import counted_of
 
 _BATCH_SIZE = 64
+_DEFAULTS = ClipOptions()
 _SHOWN_LENGTH = 80  # characters of a sentence in a message
 
 
@@ -103,25 +104,18 @@ class QueryEncoder:
 
     @classmethod
     def matching(
-        cls,
-        features: FeatureSpec | MadeFeatures,
-        *,
-        model: str | None = None,
-        pretrained: str | None = None,
-        device: str | torch.device | None = None,
-        offline: bool = False,
-        announce: Announce = lambda source, num_bytes: None,
+        cls, features: FeatureSpec | MadeFeatures, options: ClipOptions = _DEFAULTS
     ) -> QueryEncoder:
-        """Load the text tower alone of what `FrozenClip.matching` would load."""
-        origin = ClipOrigin.of(features, model, pretrained)
+        """Load only the text tower of the CLIP that `FrozenClip.matching` would load."""
+        origin = ClipOrigin.of(features, options)
         spec = origin.spec
         encoder = cls.load(
             origin.model,
             origin.pretrained,
             spec.text_layers,
-            device=device,
-            offline=offline,
-            announce=announce,
+            device=options.device,
+            offline=options.offline,
+            announce=options.announce,
         )
         given = replace(
             spec,

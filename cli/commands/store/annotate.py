@@ -68,11 +68,13 @@ def annotate(
         target = r2t.store.FeatureStore.open(store)
         clip = r2t.extract.FrozenClip.matching(
             target,
-            model=model,
-            pretrained=pretrained,
-            device=None if device == "auto" else device,
-            offline=offline,
-            announce=announce_download,
+            r2t.extract.ClipOptions(
+                model=model,
+                pretrained=pretrained,
+                device=None if device == "auto" else device,
+                offline=offline,
+                announce=announce_download,
+            ),
         )
         report = r2t.extract.annotate_store(clip, target, rows, replace=replace)
         if json:
