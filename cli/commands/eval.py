@@ -13,6 +13,7 @@ from r2t.cli.shared import (
     Device,
     Domain,
     Json,
+    OptionalCheckpoint,
     OptionalSplit,
     QueryBatch,
     Strict,
@@ -103,7 +104,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     store: Annotated[
         str | None, typer.Option(help="Feature store with the queries to answer.")
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Folder of a training run.")] = None,
+    checkpoint: OptionalCheckpoint = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Instead of a model: its predictions, as JSON lines.")
     ] = None,
@@ -127,7 +128,10 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     json_file: Annotated[Path | None, typer.Option(help="Write the scores there, as JSON.")] = None,
     json: Json = False,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="How often to resample the videos for 95 % intervals.")
+        int,
+        typer.Option(
+            min=0, help="How often to resample the videos for 95 % intervals; 0: no intervals."
+        ),
     ] = 0,
     strict: Strict = False,
     strict_official: Annotated[

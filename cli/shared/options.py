@@ -109,7 +109,7 @@ FollowLinks = Annotated[
 ]
 
 # Where features are
-Store = Annotated[str, typer.Option(help="Feature store: a folder, a zip or a URL.")]
+Store = Annotated[str, typer.Option("--store", help="Feature store: a folder, a zip or a URL.")]
 NewStore = Annotated[str, typer.Option("--store", help="Feature store to make or add to.")]
 StoreArgument = Annotated[
     str, typer.Argument(help="The feature store: a folder, a zip or a URL.", metavar="STORE")
@@ -159,14 +159,15 @@ VideoIds = Annotated[
         help="Id of a video, or a file of ids, one a line; may be repeated. By default all.",
     ),
 ]
-QuerySplit = Annotated[Split, typer.Option(help="Only the queries of this split.", **one_of(Split))]
-OptionalSplit = Annotated[
-    Split | None, typer.Option("--split", help="Only the queries of this split.", **one_of(Split))
-]
+_SPLIT: Any = typer.Option("--split", help="Only the queries of this split.", **one_of(Split))
+QuerySplit = Annotated[Split, _SPLIT]
+OptionalSplit = Annotated[Split | None, _SPLIT]
 Domain = Annotated[str | None, typer.Option(help="Only the queries of this domain.")]
 
 # The trained model and its CLIP
-Checkpoint = Annotated[Path, typer.Option(help="Folder of a training run.")]
+_CHECKPOINT: Any = typer.Option("--checkpoint", help="Folder of a training run.")
+Checkpoint = Annotated[Path, _CHECKPOINT]
+OptionalCheckpoint = Annotated[Path | None, _CHECKPOINT]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, …")]
 Windows = Annotated[
     str,
@@ -179,7 +180,9 @@ Windows = Annotated[
         metavar="auto|off|N",
     ),
 ]
-QueryBatch = Annotated[int, typer.Option("--batch-size", min=1, help="Queries in a batch.")]
+_QUERY_BATCH: Any = typer.Option("--batch-size", min=1, help="Queries in a batch.")
+QueryBatch = Annotated[int, _QUERY_BATCH]
+OptionalQueryBatch = Annotated[int | None, _QUERY_BATCH]
 TopMoments = Annotated[int, typer.Option("--top", min=1, help="Moments to show.")]
 RunModel = Annotated[
     str | None,
@@ -216,17 +219,14 @@ MaxHours = Annotated[
 ]
 
 # How a training starts and what decides chance
-PresetOption = Annotated[
-    PresetName, typer.Option(help="The dataset whose settings are used.", **one_of(PresetName))
-]
-OptionalPreset = Annotated[
-    PresetName | None,
-    typer.Option("--preset", help="The dataset whose settings are used.", **one_of(PresetName)),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Decides all that is drawn at random.")]
-OptionalSeed = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Decides all that is drawn at random.")
-]
+_PRESET: Any = typer.Option(
+    "--preset", help="The dataset whose settings are used.", **one_of(PresetName)
+)
+PresetOption = Annotated[PresetName, _PRESET]
+OptionalPreset = Annotated[PresetName | None, _PRESET]
+_SEED: Any = typer.Option("--seed", min=0, help="Decides all that is drawn at random.")
+Seed = Annotated[int, _SEED]
+OptionalSeed = Annotated[int | None, _SEED]
 NumTokens = Annotated[
     int,
     typer.Option("--num-tokens", min=1, help="Tokens of a frame in that model: CLS and patches."),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 import typer
 from typer.main import get_command
+from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 from r2t.cli.commands.compare import COMPARED_METRICS, Contender, print_comparison, short_names
@@ -30,7 +32,6 @@ SEVERAL_MEANINGS = {
     "--annotations",
     "--batch-size",
     "--bootstrap",
-    "--checkpoint",
     "--epochs",
     "--format",
     "--fps",
@@ -120,8 +121,21 @@ def test_an_option_that_several_commands_take_is_the_same_in_all() -> None:
             if option.opts[-1].startswith("--"):
                 found[option.opts[-1]].add((option.help, option.metavar, option.is_flag))
     differing = {name for name, kinds in found.items() if len(kinds) > 1}
-    assert differing <= SEVERAL_MEANINGS
+    assert differing == SEVERAL_MEANINGS
     assert {kind[2] for kind in found["--json"]} == {True}
+
+
+def test_no_option_is_declared_in_two_places() -> None:
+    declared: dict[str, set[int]] = defaultdict(set)
+    for command in EVERY.values():
+        function = inspect.unwrap(command.callback)
+        hints = get_type_hints(function, include_extras=True)
+        for option in command.params:
+            for part in getattr(hints.get(option.name), "__metadata__", ()):
+                if isinstance(part, OptionInfo):
+                    declared[option.opts[-1]].add(id(part))
+    assert len(declared) > 80
+    assert {name for name, places in declared.items() if len(places) > 1} == SEVERAL_MEANINGS
 
 
 @pytest.mark.parametrize(

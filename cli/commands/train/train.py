@@ -23,6 +23,7 @@ from r2t.cli.shared import (
     DiskCacheSize,
     Domain,
     Json,
+    OptionalQueryBatch,
     OptionalSeed,
     Store,
     Windows,
@@ -97,7 +98,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Queries in a batch.")] = None,
+    batch_size: OptionalQueryBatch = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     warmup: Annotated[
         int | None, typer.Option(help="Iterations over which the learning rate rises.")
