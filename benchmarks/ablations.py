@@ -6,9 +6,9 @@
     python benchmarks/ablations.py --only direction --seeds 2
 
 The store needs train and test queries, and a val split or videos to hold out for choosing epochs.
-Variants are those of `ablation_grid`; numbers of layers beyond the store's are left out. Each run
-leaves its scores in `--out`, so the same command again goes on where it was interrupted. Runs take
-turns in `--jobs` processes, one thread each, seed after seed.
+Variants are those of `ablation_study.grid`; numbers of layers beyond the store's are left out. Each
+run leaves its scores in `--out`, so the same command again goes on where it was interrupted. Runs
+take turns in `--jobs` processes, one thread each, seed after seed.
 
 Scores are on the test split, by the checkpoint that validation chose. Intervals speak of other
 videos and other seeds; differences are paired by query and seed. Beside each score stands the same
@@ -31,9 +31,9 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from ablation_grid import TABLES, VARIANTS, Variant
-from ablation_scores import METRICS, Scores, by_group, markdown, plot, rows, write_csv
-from ablation_stores import make_demo, make_tier, read_groups, tiers_table
+from ablation_study.grid import TABLES, VARIANTS, Variant
+from ablation_study.scores import METRICS, Scores, by_group, markdown, plot, rows, write_csv
+from ablation_study.stores import make_demo, make_tier, read_groups, tiers_table
 
 from r2t.cli.commands.demo import steps as demo_steps
 from r2t.cli.commands.demo.scores import OURS, SHUFFLED, score_model, score_untrained

@@ -29,13 +29,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehearsal_commands import Carrier, Command, Said, carry_out_apart, carry_out_here, rehearse
-from rehearsal_counts import Tally, arrivals
-from rehearsal_files import Miniature
-from rehearsal_highlights import tvsum, youtube
-from rehearsal_media import CLIP_FOLDER, SIZES, make_media, write_predictions
-from rehearsal_moments import charades, ego4d, qvhighlights, tacos
-from rehearsal_samples import write_samples
+from rehearsal_steps.commands import (
+    Carrier,
+    Command,
+    Said,
+    carry_out_apart,
+    carry_out_here,
+    rehearse,
+)
+from rehearsal_steps.counts import Tally, arrivals
+from rehearsal_steps.files import Miniature
+from rehearsal_steps.highlights import tvsum, youtube
+from rehearsal_steps.media import CLIP_FOLDER, SIZES, make_media, write_predictions
+from rehearsal_steps.moments import charades, ego4d, qvhighlights, tacos
+from rehearsal_steps.samples import write_samples
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "reproducing.md"
 STAND_INS = {"extract": f"--model {CLIP_FOLDER} --offline", **SIZES}

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ablation_grid import TABLES, VARIANTS
-from ablation_scores import METRICS, Resamples, Scores, by_group, markdown, plot, rows, write_csv
+from ablation_study.grid import TABLES, VARIANTS
+from ablation_study.scores import (
+    METRICS,
+    Resamples,
+    Scores,
+    by_group,
+    markdown,
+    plot,
+    rows,
+    write_csv,
+)
 
 from r2t.train.model.losses import LossConfig
 from r2t.train.run.presets import find_preset

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from rehearsal import Line, carry_out, prepare, summary
-from rehearsal_commands import Command, carry_out_here
-from rehearsal_counts import arrivals
-from rehearsal_files import Held, Miniature, Query
+from rehearsal_steps.commands import Command, carry_out_here
+from rehearsal_steps.counts import arrivals
+from rehearsal_steps.files import Held, Miniature, Query
 
 DOMAINS = ("dog", "BK")
 

@@ -11,7 +11,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from rehearsal_samples import Rows
+from rehearsal_steps.samples import Rows
 
 HALF = Fraction(1, 2)
 

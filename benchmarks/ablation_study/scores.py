@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation_grid import TABLES
 from numpy.typing import NDArray
 
+from ablation_study.grid import TABLES
 from r2t.train.metrics.bootstrap import Interval
 
 METRICS = {"MR-full-R1@0.5": "R1@0.5", "MR-full-R1@0.7": "R1@0.7", "MR-full-mAP": "mAP"}

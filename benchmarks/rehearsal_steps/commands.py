@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from r2t.cli.main import app
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+TESTS = Path(__file__).resolve().parents[2] / "tests"
 sys.path.insert(0, str(TESTS))
 from documents import Block, blocks_of, commands_of  # noqa: E402 - beside the suite, not installed
 

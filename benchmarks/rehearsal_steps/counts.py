@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rehearsal_commands import Command, Said
-from rehearsal_files import Held, Miniature, Query
 
 from r2t.store import FeatureStore
 from r2t.store.errors import StoreError
 from r2t.train.model.official import TEMPERATURE
+from rehearsal_steps.commands import Command, Said
+from rehearsal_steps.files import Held, Miniature, Query
 
 
 @dataclass(frozen=True)

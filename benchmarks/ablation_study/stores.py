@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ablation_grid import Tier, Variant
-
+from ablation_study.grid import Tier, Variant
 from r2t.cli.commands.demo import steps as demo_steps
 from r2t.extract.demo.world import Level
 from r2t.store.change.subset import subset_store

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from rehearsal_files import (
+from rehearsal_steps.files import (
     HALF,
     Held,
     Miniature,
@@ -23,7 +23,7 @@ from rehearsal_files import (
     read_lines,
     seconds_of,
 )
-from rehearsal_samples import TACOS_FPS, Rows, write_ego4d, write_json, write_lines
+from rehearsal_steps.samples import TACOS_FPS, Rows, write_ego4d, write_json, write_lines
 
 SPLITS = ("train", "val", "test")
 CHARADES_CD = {"train": "train", "test": "test_ood"}

@@ -14,13 +14,13 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from rehearsal_files import Held, Miniature, Query
 
 from r2t.train.model.model import R2Model
 from r2t.train.model.official import to_official
 from r2t.train.run.presets import find_preset
+from rehearsal_steps.files import Held, Miniature, Query
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+TESTS = Path(__file__).resolve().parents[2] / "tests"
 sys.path.insert(0, str(TESTS))
 from tiny_clip import (  # noqa: E402 - beside the suite, not installed
     NUM_TOKENS,

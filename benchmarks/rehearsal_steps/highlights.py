@@ -10,10 +10,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from rehearsal_files import HALF, Held, Miniature, Query, choose, num_frames, read_json, seconds_of
-from rehearsal_samples import read_mat, write_json, write_mat
-
 from r2t.store.datasets.splits import TVSUM_SPLITS, YOUTUBE_HIGHLIGHTS_SPLITS, Membership, split_of
+from rehearsal_steps.files import (
+    HALF,
+    Held,
+    Miniature,
+    Query,
+    choose,
+    num_frames,
+    read_json,
+    seconds_of,
+)
+from rehearsal_steps.samples import read_mat, write_json, write_mat
 
 UNLISTED = "in no split of the dataset (left out)"
 
