@@ -39,7 +39,7 @@ EVALUATION_BATCH_SIZE = 8
 class Splits:
     """Annotations to train on and to validate on; `held_out` says that we made the split."""
 
-    train_on_batches: list[Annotation]
+    train: list[Annotation]
     val: list[Annotation]
     held_out: bool
 
