@@ -14,6 +14,9 @@ Recipe = Literal["paper", "official"]
 SampleOrder = Literal["uniform", "joint", "video"]
 """In which order an epoch visits its samples; see `r2t.train.data.sampling`."""
 
+PositiveRule = Literal["above_zero", "above_half", "above_median"]
+"""From which saliency on a frame may be the positive one of the contrastive losses."""
+
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 
 CacheKind = Literal["ram", "gpu"]

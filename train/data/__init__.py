@@ -10,26 +10,30 @@ if TYPE_CHECKING:
     from r2t.train.data.batch import (
         NO_POSITIVE as NO_POSITIVE,
         Batch as Batch,
-        PositiveRule as PositiveRule,
         Targets as Targets,
         float64_seconds as float64_seconds,
         mask_of as mask_of,
         pad_second_axis as pad_second_axis,
     )
-    from r2t.train.data.load import (
-        Loaded as Loaded,
+    from r2t.train.data.labels import count_trained as count_trained
+    from r2t.train.data.reader import FeatureReader as FeatureReader
+    from r2t.train.data.ring import (
+        Arena as Arena,
+        BufferSize as BufferSize,
+        aligned as aligned,
         pad_queries as pad_queries,
         rest_bytes as rest_bytes,
     )
-    from r2t.train.data.reader import FeatureReader as FeatureReader, Reading as Reading
-    from r2t.train.data.ring import Arena as Arena, BufferSize as BufferSize, aligned as aligned
-    from r2t.train.data.row_reader import RowReader as RowReader
+    from r2t.train.data.row_reader import (
+        Loaded as Loaded,
+        Reading as Reading,
+        RowReader as RowReader,
+    )
     from r2t.train.data.sampling import (
         EpochOrder as EpochOrder,
         Row as Row,
         share_of as share_of,
     )
-    from r2t.train.data.selection import count_trained as count_trained
     from r2t.train.data.video_cache import VideoCache as VideoCache
 else:
     __getattr__ = lazy_exports(__name__)

@@ -1,8 +1,8 @@
 """Samples and batches: features of (video, query) pairs, padded, with their training targets.
 
-Nothing here reads a store: `bind` turns an annotation into labels on the frame grid, and `collate`
-pads samples into one `Batch`. Padding is zeros and lengths, never a value that has to be searched
-for in the features.
+Nothing here reads a store. `collate` is the plain way from samples to a `Batch`; readers fill the
+same batch in place. Padding is zeros and lengths, never a value that has to be searched for in the
+features.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Num
 from torch import Tensor
 
-from r2t.store.annotations import Annotation, SaliencyLabels
-from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.errors import ConfigError
 
-PositiveRule = Literal["above_zero", "above_half", "above_median"]
 NO_POSITIVE = -1
-MAX_LENGTH_MISMATCH_CLIPS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,65 +53,6 @@ class Binding:
         """Pick a positive frame uniformly among the candidates."""
         positive = int(generator.choice(self.candidates)) if len(self.candidates) else NO_POSITIVE
         return Labels(self.moments, self.saliency, positive)
-
-
-def bind(
-    annotation: Annotation, num_frames: int, frame_rate_fps: float, positive: PositiveRule
-) -> Binding:
-    """Lay an annotation on the grid of a video's frames.
-
-    Without human saliency scores a frame is salient (1) if it starts inside a moment, else 0. With
-    them a frame takes the score of the clip that holds the centre of its slot, (i + 0.5) / fps.
-    """
-    if not len(annotation.moments) and annotation.saliency is None:
-        raise AnnotationError(f"{annotation!r} has neither moments nor saliency to learn from")
-    moments = bind_moments(annotation.moments, num_frames, frame_rate_fps)
-    num_adjusted = int(np.any(moments != annotation.moments * frame_rate_fps, axis=1).sum())
-    if annotation.saliency is None:
-        frames = np.arange(num_frames)
-        inside = (frames >= np.ceil(moments[:, :1])) & (frames < np.ceil(moments[:, 1:]))
-        saliency = np.asarray(inside.any(axis=0), dtype=np.float32)
-    else:
-        saliency = _frame_saliency(annotation, annotation.saliency, num_frames, frame_rate_fps)
-    candidates = np.flatnonzero(saliency > _threshold(saliency, positive)).astype(np.int64)
-    return Binding(moments.astype(np.float32), saliency, candidates, num_adjusted)
-
-
-def bind_moments(
-    moments_seconds: Float64[np.ndarray, "moments 2"], num_frames: int, frame_rate_fps: float
-) -> Float64[np.ndarray, "moments 2"]:
-    """Turn moments in seconds into moments in frames, clamped to the video.
-
-    Ends in the wrong order are swapped. What is shorter than a frame becomes one frame around its
-    centre, moved into the video where it would stick out.
-    """
-    frames = np.sort(np.clip(moments_seconds * frame_rate_fps, 0, num_frames), axis=1)
-    short = frames[:, 1] - frames[:, 0] < 1
-    centres = np.clip(frames[short].mean(axis=1), 0.5, num_frames - 0.5)
-    frames[short] = np.stack([centres - 0.5, centres + 0.5], axis=1)
-    return frames
-
-
-def _frame_saliency(
-    annotation: Annotation, labels: SaliencyLabels, num_frames: int, frame_rate_fps: float
-) -> Float[np.ndarray, " labelled"]:
-    scores = labels.normalised()
-    centres_seconds = (np.arange(num_frames) + 0.5) / frame_rate_fps
-    clips = np.floor(centres_seconds / labels.clip_seconds).astype(np.int64)
-    mismatch = abs(len(scores) - (int(clips[-1]) + 1))
-    if mismatch >= MAX_LENGTH_MISMATCH_CLIPS:
-        raise AnnotationError(
-            f"{annotation.name}: {len(scores)} clips of {labels.clip_seconds:g} s are "
-            f"scored, but the frames of video {annotation.video_id!r} reach into clip {clips[-1]}: "
-            "the annotation belongs to another cut of the video, or the video is incomplete"
-        )
-    return scores[clips[clips < len(scores)]]
-
-
-def _threshold(saliency: Float[np.ndarray, " frames"], rule: PositiveRule) -> float:
-    if rule == "above_median":
-        return float(np.sort(saliency)[(len(saliency) - 1) // 2])  # the lower of two middle values
-    return 0.0 if rule == "above_zero" else 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,21 +17,18 @@ from torch import Tensor
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
 from r2t.store.feature_store import FeatureStore
+from r2t.train.choices import PositiveRule
 from r2t.train.data.batch import (
     Batch,
     Labels,
-    PositiveRule,
     Targets,
     collate_labels,
     float64_seconds,
 )
-from r2t.train.data.load import Loaded, pad_queries, rest_bytes
-from r2t.train.data.ring import Arena, BufferSize, aligned
-from r2t.train.data.row_reader import Reading, RowReader
+from r2t.train.data.labels import BoundQuery, select_items
+from r2t.train.data.ring import Arena, BufferSize, aligned, pad_queries, rest_bytes
+from r2t.train.data.row_reader import Loaded, Reading, RowReader
 from r2t.train.data.sampling import EpochOrder, Row, Step, share_of, share_sizes
-from r2t.train.data.selection import BoundQuery, select_items
-
-__all__ = ["FeatureReader", "Reading"]
 
 
 class FeatureReader:
@@ -100,7 +97,7 @@ class FeatureReader:
         mine = share_of(list(range(len(self._items))), self._reading.rank, self._reading.num_ranks)
         loads: list[_Load] = []
         for first in range(0, len(mine), self._batch_size):
-            items = [self._items[place] for place in mine[first : first + self._batch_size]]
+            items = [self._items[index] for index in mine[first : first + self._batch_size]]
             loads.append(_Load(self._store, items, max(item.row.num_frames for item in items)))
         largest = max((self._videos_bytes(load) for load in loads), default=0)
         return self._reader.read(
@@ -199,8 +196,8 @@ class _Load:
 
     def finish(self, loaded: Loaded) -> list[Batch]:
         """Return the batch with each of its labels."""
-        place = {row: index for index, row in enumerate(self.rows)}
-        video_of_query = [place[item.row] for item in self.items]
+        row_index = {row: index for index, row in enumerate(self.rows)}
+        video_of_query = [row_index[item.row] for item in self.items]
         stored = [loaded.known()[index] for index in video_of_query]
         query, num_words = loaded.queries
         batch = Batch(

@@ -1,15 +1,15 @@
 """Memory that batches pass through, used over and over, and the way onto a GPU.
 
-A slot holds one batch. Its tensors lie side by side in one block, so that two copies bring a batch
-over, however many tensors it has: its videos, and all the rest. A ring is the slots on the host
-and, where there is a device to go to, two on it that take turns.
+A buffer holds one batch. Its tensors lie side by side in one block, so that two copies bring a
+batch over, however many tensors it has: its videos, and all the rest. A ring is the buffers on the
+host and, where there is a device to go to, two on it that take turns.
 
-Nothing is read or written at the wrong time, for these reasons. A slot on the host is filled by
+Nothing is read or written at the wrong time, for these reasons. A buffer on the host is filled by
 threads; they are done before its copy is put into the stream of copies, and the host waits until
-that copy is done before it gives the slot back to be filled anew, and before it hands the batch to
-the model. A slot on the device is overwritten by that stream after a mark in the model's stream,
-which is set once the next batch is asked for and so lies behind all work on the slot. A pass that
-is broken off sets the same mark and waits for the same copies.
+that copy is done before it gives the buffer back to be filled anew, and before it hands the batch
+to the model. A buffer on the device is overwritten by that stream after a mark in the model's
+stream, which is set once the next batch is asked for and so lies behind all work on the buffer. A
+pass that is broken off sets the same mark and waits for the same copies.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from r2t.store.schema import FeatureSpec
 from r2t.train.data.batch import Batch
 from r2t.train.data.transfer import Mark, Transfer
 
 _ALIGNMENT_BYTES = 256  # as torch aligns what it allocates on a GPU
-_DEVICE_SLOTS = 2
+_DEVICE_BUFFERS = 2
 
 
 def aligned(num_bytes: int) -> int:
@@ -37,19 +40,28 @@ def aligned(num_bytes: int) -> int:
 
 
 class BufferSize(NamedTuple):
-    """How much a slot has room for; the parts are multiples of the alignment."""
+    """How much a buffer has room for; the parts are multiples of the alignment."""
 
     videos_bytes: int
     rest_bytes: int
 
     @property
     def num_bytes(self) -> int:
-        """What the slot takes."""
+        """What the buffer takes."""
         return self.videos_bytes + self.rest_bytes
 
     def holds(self, other: BufferSize) -> bool:
         """Whether what fits into `other` fits into this."""
         return self.videos_bytes >= other.videos_bytes and self.rest_bytes >= other.rest_bytes
+
+
+def rest_bytes(spec: FeatureSpec, num_queries: int, num_words: int) -> int:
+    """Return what so many queries of up to so many words, and their affines, take at most."""
+    sizes = [2 * num_queries * spec.num_layers * num_words * spec.text_width]
+    sizes += 3 * [8 * num_queries]  # their numbers of words and frames, and their videos
+    if spec.dtype == "int8":
+        sizes.append(4 * num_queries * 2 * spec.num_layers * spec.vision_width)
+    return sum(map(aligned, sizes))
 
 
 @dataclass(eq=False)
@@ -76,6 +88,23 @@ class Arena:
         return self.memory[: self.taken_bytes]
 
 
+def pad_queries(
+    tokens: Sequence[NDArray[np.float16]], arena: Arena, longest: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Stack queries [layers, words, width] with zeros after the shorter ones; count their words.
+
+    The `longest` may be of more words than any of them.
+    """
+    num_words = [query.shape[1] for query in tokens]
+    layers, _, width = tokens[0].shape
+    longest = max(longest, *num_words)
+    padded = arena.take((len(tokens), layers, longest, width), torch.float16)
+    for target, query in zip(padded.numpy(), tokens, strict=True):
+        target[:, : query.shape[1]] = query
+        target[:, query.shape[1] :] = 0
+    return padded, torch.tensor(num_words)
+
+
 class BatchBuffer:
     """Memory of one batch: an arena for its videos, and one for the rest behind it."""
 
@@ -96,7 +125,7 @@ class BatchBuffer:
         return self.rest.take(tensor.shape, tensor.dtype).copy_(tensor)
 
     def twin(self, tensor: Tensor, other: BatchBuffer) -> Tensor:
-        """Return what lies in this slot as `tensor` lies in the other."""
+        """Return what lies in this buffer as `tensor` lies in the other."""
         return _view(self._memory, other._start(tensor), tensor.shape, tensor.dtype)
 
     def _start(self, tensor: Tensor) -> int:
@@ -104,27 +133,27 @@ class BatchBuffer:
 
 
 class FilledBuffer(NamedTuple):
-    """A slot with all that a batch consists of; one of `batches` for each of its labels.
+    """A buffer with all that a batch consists of; one of `batches` for each of its labels.
 
-    `lay` puts the videos into their place on the device, where it is not a copy of the slot's.
+    `lay` lays the videos out on the device, where they are not copied from the buffer as they are.
     """
 
-    slot: BatchBuffer
+    buffer: BatchBuffer
     batches: list[Batch]
     lay: Callable[[Tensor], None] | None = None
 
 
 @dataclass(eq=False)
 class _Turn:
-    """One of the slots on the device; `used` is behind all work on what it held last."""
+    """One of the buffers on the device; `used` is behind all work on what it held last."""
 
-    slot: BatchBuffer
+    buffer: BatchBuffer
     used: Mark
     copied: Mark | None = None
 
 
 class Ring:
-    """Slots on the host and, with a `transfer`, on its device: all that reading allocates."""
+    """Buffers on the host and, with a `transfer`, on its device: all that reading allocates."""
 
     def __init__(self, length: int, size: BufferSize, transfer: Transfer | None) -> None:
         self.size = size
@@ -132,18 +161,18 @@ class Ring:
         # Else threads could not write to memory that was made while only inference is allowed.
         with torch.inference_mode(False):
             host = _pageable if transfer is None else transfer.host_memory
-            self.slots = [BatchBuffer(host(size.num_bytes), size) for _ in range(length)]
+            self.buffers = [BatchBuffer(host(size.num_bytes), size) for _ in range(length)]
             self._turns: list[_Turn] = []
             if transfer is not None:
-                memory = [transfer.device_memory(size.num_bytes) for _ in range(_DEVICE_SLOTS)]
+                memory = [transfer.device_memory(size.num_bytes) for _ in range(_DEVICE_BUFFERS)]
                 used = transfer.mark_model()
                 self._turns = [_Turn(BatchBuffer(each, size), used) for each in memory]
 
     def deliver(self, filled: Generator[FilledBuffer]) -> Generator[Batch]:
         """Yield batches where they are wanted, each valid until the next is asked for.
 
-        A slot of `filled` may be used again once the next is asked for. On a device the next batch
-        is copied ahead, and neither host nor copies get further ahead of the model than that.
+        A buffer of `filled` may be used again once the next is asked for. On a device the next
+        batch is copied ahead, and neither host nor copies get further ahead of the model than that.
         """
         with closing(filled):
             if self._transfer is None:
@@ -171,20 +200,43 @@ class Ring:
                     turn.copied.synchronize()
 
 
+class KeptRing:
+    """The ring of a reader, kept from pass to pass for as long as it is large enough."""
+
+    def __init__(self, transfer: Transfer | None) -> None:
+        self._transfer = transfer
+        self._ring: Ring | None = None  # where no pass is using it
+
+    @contextmanager
+    def lent(self, length: int, size: BufferSize) -> Generator[Ring]:
+        """Lend the ring to a pass; another pass at the same time gets one of its own."""
+        ring, self._ring = self._ring, None
+        if ring is None or len(ring.buffers) < length or not ring.size.holds(size):
+            if ring is not None:  # of the old one not even a cached block shall stay
+                del ring
+                if self._transfer is not None:
+                    self._transfer.release()
+            ring = Ring(length, size, self._transfer)
+        try:
+            yield ring
+        finally:
+            self._ring = ring
+
+
 def _copy(full: FilledBuffer, turn: _Turn, transfer: Transfer) -> tuple[Mark, list[Batch]]:
     """Put a batch's copies into their stream; return the mark behind them, and what they make."""
     batches = [
-        batch.map(lambda tensor: turn.slot.twin(tensor, full.slot)) for batch in full.batches
+        batch.map(lambda tensor: turn.buffer.twin(tensor, full.buffer)) for batch in full.batches
     ]
 
     def work() -> None:
         if full.lay is not None:
             full.lay(batches[0].videos)
         else:
-            videos = full.slot.videos.taken
-            turn.slot.videos.memory[: len(videos)].copy_(videos, non_blocking=True)
-        rest = full.slot.rest.taken
-        turn.slot.rest.memory[: len(rest)].copy_(rest, non_blocking=True)
+            videos = full.buffer.videos.taken
+            turn.buffer.videos.memory[: len(videos)].copy_(videos, non_blocking=True)
+        rest = full.buffer.rest.taken
+        turn.buffer.rest.memory[: len(rest)].copy_(rest, non_blocking=True)
 
     turn.copied = transfer.run(work, after=turn.used)
     return turn.copied, batches
@@ -193,7 +245,7 @@ def _copy(full: FilledBuffer, turn: _Turn, transfer: Transfer) -> tuple[Mark, li
 def _hand_over(turn: _Turn, batches: list[Batch], transfer: Transfer) -> Generator[Batch]:
     try:
         yield from batches
-    finally:  # also where the pass is broken off: the next one uses the slot again
+    finally:  # also where the pass is broken off: the next one uses the buffer again
         turn.used = transfer.mark_model()
 
 

@@ -1,6 +1,6 @@
 """Videos into batches: threads read the next ones while the model works on this one.
 
-Bytes go from the store's files straight into a slot of a ring, in the dtype they are stored in.
+Bytes go from the store's files straight into a buffer of a ring, in the dtype they are stored in.
 Whoever makes batches says which videos each has, and what it consists of besides.
 """
 
@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,8 +23,7 @@ from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
 from r2t.store.video_reader import StoredVideo
 from r2t.train.data.batch import Batch
-from r2t.train.data.load import Load, Loaded
-from r2t.train.data.ring import BatchBuffer, BufferSize, FilledBuffer, Ring
+from r2t.train.data.ring import Arena, BatchBuffer, BufferSize, FilledBuffer, KeptRing
 from r2t.train.data.sampling import Row
 from r2t.train.data.transfer import CudaTransfer, Transfer
 from r2t.train.data.video_cache import VideoCache
@@ -67,6 +64,50 @@ class Reading:
         return self.transfer
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What was read for a batch.
+
+    `stored` is what each of its videos is, or why it cannot be read; such a one is zeros.
+    `affine` are the scales and offsets of eight-bit codes. `hold` brings small tensors of the batch
+    to the others, to be copied with them.
+    """
+
+    videos: Tensor
+    stored: list[StoredVideo | R2TError]
+    affine: Tensor | None
+    num_read_bytes: int
+    queries: tuple[Tensor, Tensor]
+    hold: Callable[[Tensor], Tensor]
+
+    def known(self) -> list[StoredVideo]:
+        """Return what the videos are, where a reader raises if one cannot be read."""
+        return [video for video in self.stored if isinstance(video, StoredVideo)]
+
+
+@runtime_checkable
+class Load(Protocol):
+    """A batch that is to be read."""
+
+    @property
+    def rows(self) -> list[Row]:
+        """Its videos, each once."""
+        ...
+
+    @property
+    def num_frames(self) -> int:
+        """What they are padded to."""
+        ...
+
+    def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
+        """Return the queries' tokens, padded, and their numbers of words; a thread calls it."""
+        ...
+
+    def finish(self, loaded: Loaded) -> list[Batch]:
+        """Return the batches that these features make, one for each of their labels."""
+        ...
+
+
 class RowReader:
     """Reads the batches that it is given and keeps the memory that they pass through."""
 
@@ -76,8 +117,8 @@ class RowReader:
         self._tolerant = tolerant
         self._transfer = reading.way()
         self._located: dict[Row, StoredVideo] = {}
-        self._told = False
-        self._ring: Ring | None = None  # where no pass is using it
+        self._warned = False
+        self._ring = KeptRing(self._transfer)
 
     def read(self, loads: Iterator[Load], num_loads: int, size: BufferSize) -> Generator[Batch]:
         """Yield the batches of so many loads; the largest takes `size`."""
@@ -85,23 +126,8 @@ class RowReader:
 
     def _read(self, loads: Iterator[Load], length: int, size: BufferSize) -> Generator[Batch]:
         if length:
-            with self._lent(length, size) as ring:
-                yield from ring.deliver(self._filled(loads, ring.slots[:length]))
-
-    @contextmanager
-    def _lent(self, length: int, size: BufferSize) -> Generator[Ring]:
-        """Lend the ring to a pass; another pass at the same time gets one of its own."""
-        ring, self._ring = self._ring, None
-        if ring is None or len(ring.slots) < length or not ring.size.holds(size):
-            if ring is not None:  # of the old one not even a cached block shall stay
-                del ring
-                if self._transfer is not None:
-                    self._transfer.release()
-            ring = Ring(length, size, self._transfer)
-        try:
-            yield ring
-        finally:
-            self._ring = ring
+            with self._ring.lent(length, size) as ring:
+                yield from ring.deliver(self._filled(loads, ring.buffers[:length]))
 
     def _ring_length(self, num_loads: int, size: BufferSize) -> int:
         """Return how many batches of up to this size to hold, as far as memory allows."""
@@ -115,8 +141,8 @@ class RowReader:
                 f"{limit_gb:g} GB: allow more, or make batches smaller"
             )
         wanted = min(self._reading.prefetch + 1, num_loads)
-        if affordable < wanted and not self._told:
-            self._told = True
+        if affordable < wanted and not self._warned:
+            self._warned = True
             warnings.warn(
                 f"{affordable - 1} of {wanted - 1} batches are read ahead: one takes up to "
                 f"{size.num_bytes / 1e9:.2f} GB and buffers are limited to {limit_gb:g} GB",
@@ -126,9 +152,9 @@ class RowReader:
         return min(affordable, wanted)
 
     def _filled(
-        self, loads: Iterator[Load], slots: Sequence[BatchBuffer]
+        self, loads: Iterator[Load], buffers: Sequence[BatchBuffer]
     ) -> Generator[FilledBuffer]:
-        free, pending = deque(slots), deque[_Filling]()
+        free, pending = deque(buffers), deque[_Filling]()
         pool = ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="r2t-read")
         try:
             while True:
@@ -138,39 +164,39 @@ class RowReader:
                 if not pending:
                     return
                 yield self._finish(pending[0])
-                free.append(pending.popleft().slot)
+                free.append(pending.popleft().buffer)
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _begin(
-        self, load: Load, slot: BatchBuffer, coming: set[Row], pool: ThreadPoolExecutor
+        self, load: Load, buffer: BatchBuffer, coming: set[Row], pool: ThreadPoolExecutor
     ) -> _Filling:
         spec = self._store.spec
         rows, layers, width = load.rows, spec.num_layers, spec.vision_width
-        slot.clear()
+        buffer.clear()
         dtype = torch.float16 if spec.dtype == "float16" else torch.int8
-        videos = slot.videos.take(
+        videos = buffer.videos.take(
             (len(rows), layers, load.num_frames, spec.num_tokens, width), dtype
         )
         affine = None
         if spec.dtype == "int8":
-            affine = slot.rest.take((len(rows), 2, layers, width), torch.float32)
+            affine = buffer.rest.take((len(rows), 2, layers, width), torch.float32)
         staged = self._staged(videos, rows, coming)
         return _Filling(
             load=load,
-            slot=slot,
+            buffer=buffer,
             videos=videos,
             affine=affine,
             staged=staged,
             found=[
-                pool.submit(self._read_row, row, videos[place].numpy(), staged)
-                for place, row in enumerate(rows)
+                pool.submit(self._read_row, row, videos[index].numpy(), staged)
+                for index, row in enumerate(rows)
             ],
-            queries=pool.submit(load.read_queries, slot.rest),
+            queries=pool.submit(load.read_queries, buffer.rest),
         )
 
     def _staged(self, videos: Tensor, rows: list[Row], coming: set[Row]) -> dict[Row, Tensor]:
-        """Return places without gaps for rows that have to be brought into a cache on the device.
+        """Return memory without gaps for rows that have to be brought into a cache on the device.
 
         They share the memory of the batch, whose videos are put together on the device.
         """
@@ -192,9 +218,9 @@ class RowReader:
         return None if cache is None or cache.transfer is None else cache
 
     def _read_row(
-        self, row: Row, place: NDArray[Any], staged: Mapping[Row, Tensor]
+        self, row: Row, target: NDArray[Any], staged: Mapping[Row, Tensor]
     ) -> tuple[StoredVideo | R2TError, int]:
-        """Read a video into its place of a batch; return what it is and the bytes it took.
+        """Read a video into its part of a batch; return what it is and the bytes it took.
 
         Arrays, not tensors: each of torch's copies would call for all cores, from every thread.
         """
@@ -203,18 +229,18 @@ class RowReader:
             frames = slice(row.first_frame, row.first_frame + row.num_frames)
             stored = known or self._store.locate_video(row.video_id, frames=frames)
             # Looked at for NaN once, which costs about 1 ms for each 10 MB read, not every epoch.
-            num_bytes = self._read_into(place, row, stored, staged, trusted=known is not None)
+            num_bytes = self._read_into(target, row, stored, staged, trusted=known is not None)
         except R2TError as error:
             if not self._tolerant:
                 raise
-            place[:] = 0
+            target[:] = 0
             return error, 0
         self._located[row] = stored
         return stored, num_bytes
 
     def _read_into(
         self,
-        place: NDArray[Any],
+        target: NDArray[Any],
         row: Row,
         stored: StoredVideo,
         staged: Mapping[Row, Tensor],
@@ -226,10 +252,11 @@ class RowReader:
                 return 0
             stored.read_into(staged[row].numpy())
             return stored.num_bytes
-        place[:, row.num_frames :] = 0
-        target = place[:, : row.num_frames]
+        target[:, row.num_frames :] = 0
+        target = target[:, : row.num_frames]
         if self._reading.cache is not None:
-            return _copy_cached(self._reading.cache, row, stored, target)
+            read = self._reading.cache.copy(row, target, stored.read_into)
+            return stored.num_bytes if read else 0
         stored.read_into(target, trusted=trusted)
         return stored.num_bytes
 
@@ -238,22 +265,22 @@ class RowReader:
         found = [future.result() for future in filling.found]
         stored = [video for video, _ in found]
         if filling.affine is not None:
-            for place, video in zip(filling.affine.numpy(), stored, strict=True):
+            for affine, video in zip(filling.affine.numpy(), stored, strict=True):
                 known = isinstance(video, StoredVideo)
-                place[:] = [video.scale, video.offset] if known else 0
+                affine[:] = [video.scale, video.offset] if known else 0
         loaded = Loaded(
             videos=filling.videos,
             stored=stored,
             affine=filling.affine,
             num_read_bytes=sum(num_bytes for _, num_bytes in found),
             queries=filling.queries.result(),
-            # On the host there is nothing to be gained by having all tensors in one place.
-            hold=_as_it_is if self._transfer is None else filling.slot.hold,
+            # On the host nothing is gained by having all tensors side by side.
+            hold=_as_it_is if self._transfer is None else filling.buffer.hold,
         )
         lay = None
         if self._device_cache is not None:
             lay = self._device_cache.lay(filling.load.rows, filling.staged)
-        return FilledBuffer(filling.slot, filling.load.finish(loaded), lay)
+        return FilledBuffer(filling.buffer, filling.load.finish(loaded), lay)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,25 +288,12 @@ class _Filling:
     """A batch while threads fill it; `staged` is what is read for a cache on the device."""
 
     load: Load
-    slot: BatchBuffer
+    buffer: BatchBuffer
     videos: Tensor
     affine: Tensor | None
     staged: dict[Row, Tensor]
     found: list[Future[tuple[StoredVideo | R2TError, int]]]
     queries: Future[tuple[Tensor, Tensor]]
-
-
-def _copy_cached(cache: VideoCache, row: Row, stored: StoredVideo, target: NDArray[Any]) -> int:
-    """Copy what a cache on the host keeps; return the bytes that were read for it."""
-    read_bytes = 0
-
-    def read_into(features: NDArray[Any]) -> None:
-        nonlocal read_bytes
-        stored.read_into(features)
-        read_bytes = stored.num_bytes
-
-    np.copyto(target, cache.get(row, target, read_into))
-    return read_bytes
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from r2t.train.choices import SampleOrder
 _Item = TypeVar("_Item")
 
 SHARING_QUERIES = 4
-_WINDOW_BATCHES = 16  # videos are sorted by length among so many batches' worth, no further
+_SORTED_BATCHES = 16  # videos are sorted by length among so many batches' worth, no further
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,14 @@ def video_epoch(
         groups[rows[sample]].append(sample)
     sharing = min(SHARING_QUERIES, max(1, batch_size // 2))
     pieces = [piece for group in groups.values() for piece in _cut(group, sharing)]
-    pieces = [pieces[place] for place in generator.permutation(len(pieces))]
+    pieces = [pieces[index] for index in generator.permutation(len(pieces))]
     order: list[int] = []
-    window_pieces = max(1, _WINDOW_BATCHES * batch_size * len(pieces) // max(1, len(rows)))
-    for window in _cut(pieces, window_pieces):
-        window.sort(key=lambda piece: rows[piece[0]].num_frames)
-        order += [sample for piece in window for sample in piece]
+    num_sorted = max(1, _SORTED_BATCHES * batch_size * len(pieces) // max(1, len(rows)))
+    for stretch in _cut(pieces, num_sorted):
+        stretch.sort(key=lambda piece: rows[piece[0]].num_frames)
+        order += [sample for piece in stretch for sample in piece]
     batches = list(_cut(order, batch_size))
-    return [Step(batches[place], repeats) for place in generator.permutation(len(batches))]
+    return [Step(batches[index], repeats) for index in generator.permutation(len(batches))]
 
 
 def share_of(samples: list[_Item], rank: int, num_ranks: int) -> list[_Item]:

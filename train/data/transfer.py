@@ -21,7 +21,7 @@ _PORTABLE = 1  # cudaHostRegisterPortable
 
 @runtime_checkable
 class Mark(Protocol):
-    """A place in a stream's work."""
+    """A point in a stream's work."""
 
     def synchronize(self) -> None:
         """Wait on the host until the work before it is done."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -55,14 +56,14 @@ class VideoCache:
             self._free_bytes = int(_USABLE * _free_host_bytes()) // sharers
         else:
             self._free_bytes = int(_USABLE * self.transfer.free_device_bytes())
-        self._places: dict[Row, Tensor] = {}
+        self._videos: dict[Row, Tensor] = {}
         self._there: set[Row] = set()
         self._lock = threading.Lock()
         self._reading: dict[Row, threading.Lock] = {}
 
     def reserve(self, num_bytes: Mapping[Row, int]) -> None:
         """Make room for these rows beside those that have it already."""
-        new = {row: size for row, size in num_bytes.items() if row not in self._places}
+        new = {row: size for row, size in num_bytes.items() if row not in self._videos}
         total = sum(new.values())
         if self.reserved_bytes + total > self._free_bytes:
             raise ConfigError(
@@ -78,27 +79,29 @@ class VideoCache:
                 block = torch.empty(total, dtype=torch.uint8)
             else:
                 block = self.transfer.device_memory(total)
-        self._places |= zip(new, block.split(list(new.values())), strict=True)
+        self._videos |= zip(new, block.split(list(new.values())), strict=True)
 
     def __contains__(self, row: Row) -> bool:
         """Whether a row's features are there, or will be before work that is yet to be run."""
         return row in self._there
 
-    def get(
-        self, row: Row, like: NDArray[Any], read_into: Callable[[NDArray[Any]], None]
-    ) -> NDArray[Any]:
-        """Return features kept on the host, of shape and dtype of `like`.
+    def copy(
+        self, row: Row, target: NDArray[Any], read_into: Callable[[NDArray[Any]], None]
+    ) -> bool:
+        """Copy features kept on the host; return whether they had to be read for it.
 
         They are read once, whoever else asks for them meanwhile.
         """
         with self._lock:
             lock = self._reading.setdefault(row, threading.Lock())
-        features = self._places[row].numpy().view(like.dtype).reshape(like.shape)
+        features = self._videos[row].numpy().view(target.dtype).reshape(target.shape)
         with lock:
-            if row not in self._there:
+            absent = row not in self._there
+            if absent:
                 read_into(features)
                 self._there.add(row)
-        return features
+        np.copyto(target, features)
+        return absent
 
     def lay(self, rows: Sequence[Row], read: Mapping[Row, Tensor]) -> Callable[[Tensor], None]:
         """Return work for the stream of copies: to put rows into a batch's videos on the device.
@@ -110,14 +113,14 @@ class VideoCache:
 
         def work(videos: Tensor) -> None:
             for target, row in zip(videos, rows, strict=True):
-                place = (
-                    self._places[row]
+                kept = (
+                    self._videos[row]
                     .view(videos.dtype)
                     .view(len(target), row.num_frames, *target.shape[2:])
                 )
                 if row in read:
-                    place.copy_(read[row], non_blocking=True)
-                target[:, : row.num_frames].copy_(place)
+                    kept.copy_(read[row], non_blocking=True)
+                target[:, : row.num_frames].copy_(kept)
                 target[:, row.num_frames :].zero_()
 
         return work

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from r2t.store.errors import ConfigError
-from r2t.train.choices import Evaluator, Precision, SampleOrder, WindowChoice
-from r2t.train.data import EpochOrder, PositiveRule
+from r2t.train.choices import Evaluator, PositiveRule, Precision, SampleOrder, WindowChoice
+from r2t.train.data import EpochOrder
 from r2t.train.model import DecodeConfig, LossConfig, R2Config
 from r2t.train.run.schedule import ScheduleConfig
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r2t.store.errors import ConfigError
-from r2t.train.choices import Evaluator, Recipe
-from r2t.train.data import PositiveRule
+from r2t.train.choices import Evaluator, PositiveRule, Recipe
 from r2t.train.model import DecodeConfig, LossConfig, R2Config, Suppression
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.schedule import ScheduleConfig

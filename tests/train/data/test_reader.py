@@ -13,10 +13,11 @@ from tiny_store import make_store
 from r2t.store import Annotation, FeatureStore
 from r2t.store.errors import AnnotationWarning, ConfigError, CorruptFeatureError, ReadingWarning
 from r2t.train.choices import SampleOrder
-from r2t.train.data.batch import Batch, Sample, bind, collate
-from r2t.train.data.reader import FeatureReader, Reading
+from r2t.train.data.batch import Batch, Sample, collate
+from r2t.train.data.labels import bind, count_trained
+from r2t.train.data.reader import FeatureReader
+from r2t.train.data.row_reader import Reading
 from r2t.train.data.sampling import EpochOrder, Row
-from r2t.train.data.selection import count_trained
 from r2t.train.data.video_cache import VideoCache
 
 

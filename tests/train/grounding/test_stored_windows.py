@@ -11,7 +11,7 @@ from tiny_store import make_store, tiny_config
 
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.schema import StorageDtype
-from r2t.train.data.reader import Reading
+from r2t.train.data.row_reader import Reading
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.stored_windows import ground_stored
 from r2t.train.grounding.windows import WindowPlan
