@@ -42,13 +42,13 @@ COUNTED = {"videos": "video", "queries": "query", "moments": "moment"}
 
 app = new_app(
     LazyCommand("check", "Compare annotations with their videos.", f"{__name__}:check"),
-    help="Look after your own videos and annotations.",
+    help="Check your own videos and annotations.",
 )
 
 
 @app.callback()
 def data() -> None:
-    """Look after your own videos and annotations."""
+    """Check your own videos and annotations."""
 
 
 @examples(

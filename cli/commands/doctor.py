@@ -1,4 +1,4 @@
-"""`r2t doctor`: what this machine has, what works, and what to do where something does not."""
+"""`r2t doctor`: what this machine has, what works, and what to do about what does not."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class Check:
 def doctor(
     json: Json = False,
 ) -> None:
-    """Look at this machine: devices, decoders, CLIP's weights, disk, packages, extras.
+    """Check this machine: devices, decoders, CLIP's weights, disk, packages, extras.
 
     Decodes a small generated video and runs the embedded CLIP; uses no network. Exits with 1 if
-    something that r2t needs does not work. Notes are about things that it can do without.
+    something that r2t needs does not work. Notes are about things that r2t can do without.
     """
     with handle_errors():
         areas = (_system, _devices, _decoders, _clip, _disk, _packages, _extras)
@@ -74,7 +74,7 @@ def doctor(
             print_json({"ok": not problems, "checks": [vars(check) for check in checks]})
         else:
             answers().print(_table(checks))
-            say(counted(len(problems), "problem") if problems else "all that r2t needs works")
+            say(counted(len(problems), "problem") if problems else "everything r2t needs works")
     if problems:
         raise typer.Exit(SOME_FAILED)
 
@@ -237,6 +237,6 @@ def _package(requirement: Requirement, otherwise: State) -> Check:
     else:
         if requirement.specifier.contains(found, prereleases=True):
             return Check("packages", requirement.name, "ok", found)
-        found = f"{found}, needed is {requirement.specifier}"
+        found = f"{found}, but r2t needs {requirement.specifier}"
     wanted = f"'{requirement.name}{requirement.specifier}'"
     return Check("packages", requirement.name, otherwise, found, f"pip install {wanted}")

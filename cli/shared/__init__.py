@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         Store as Store,
         StoreArgument as StoreArgument,
         StoreFolder as StoreFolder,
+        Strict as Strict,
         Threads as Threads,
         TopMoments as TopMoments,
         VideoIds as VideoIds,
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
         parse_rate as parse_rate,
         parse_size as parse_size,
     )
-    from r2t.cli.shared.predictions import Strict as Strict, read_predictions as read_predictions
+    from r2t.cli.shared.predictions import read_predictions as read_predictions
     from r2t.cli.shared.query_notes import (
         missing_names as missing_names,
         note_impossible as note_impossible,

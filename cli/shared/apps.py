@@ -1,4 +1,4 @@
-"""How commands are put together, so that all of them answer, explain and refuse alike."""
+"""How commands are put together, so that all of them print, explain and refuse alike."""
 
 from __future__ import annotations
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
+import r2t.store
 from r2t.cli.shared.ui import growing_bar
+from r2t.store import datasets, sources
 from r2t.store.annotations import Annotation, Split
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.json_lines import numbered_lines, parse_id_line, printable
 from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VIDEO_SUFFIXES, VideoNames
 from r2t.store.wording import named
-
-if TYPE_CHECKING:
-    from r2t.store.datasets import FolderFiles
-    from r2t.store.feature_store import FeatureStore
 
 _MOST_PASSED_OVER = 10
 
@@ -81,13 +79,11 @@ def read_annotation_file(
     path: Path, split: Split | None = None, domain: str | None = None
 ) -> list[Annotation]:
     """Read a file of annotations, behind a progress bar if it is long."""
-    from r2t.store.datasets import read_annotations
-
     with growing_bar(f"rows of {path.name}") as show_rows:
-        return read_annotations(path, split=split, domain=domain, on_rows=show_rows)
+        return datasets.read_annotations(path, split=split, domain=domain, on_rows=show_rows)
 
 
-def passed_over(survey: FolderFiles) -> str:
+def passed_over(survey: datasets.FolderFiles) -> str:
     """Name the files beside videos that are not understood, with the reasons; empty if none."""
     reasons = {**survey.passed_over, **survey.others}
     files = [f"{printable(path.name)} ({reason})" for path, reason in reasons.items()]
@@ -106,10 +102,7 @@ def split_option(text: str) -> tuple[Split | None, Path]:
     return cast("Split", split), Path(name)
 
 
-def open_store(location: str, cache: Path | None, max_bytes: int) -> FeatureStore:
+def open_store(location: str, cache: Path | None, max_bytes: int) -> r2t.store.FeatureStore:
     """Open a store; keep tokens of one that is not on this machine in a folder."""
-    from r2t.store.feature_store import FeatureStore
-    from r2t.store.sources import ByteCache
-
-    kept = None if cache is None else ByteCache(cache, max_bytes)
-    return FeatureStore.open(location, kept)
+    kept = None if cache is None else sources.ByteCache(cache, max_bytes)
+    return r2t.store.FeatureStore.open(location, kept)

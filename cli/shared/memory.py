@@ -54,8 +54,8 @@ def explain_shortage(error: Exception) -> str:
         allowed = f" and this process may have {limit / 1e6:,.0f} MB (ulimit -v)"
     return (
         f"not enough memory{_doing(error)}: {asked}{allowed}; what was finished is safe: allow "
-        "more memory, or ask for less at once, where a command has them with smaller --batch-size, "
-        "--buffer-gb, --workers, --windows or --hidden-width"
+        "more memory, or use less at a time with a smaller --batch-size, --buffer-gb, --workers, "
+        "--windows or --hidden-width, where the command has them"
     )
 
 

@@ -116,24 +116,27 @@ StoreArgument = Annotated[
 ]
 StoreFolder = Annotated[Path, typer.Argument(help="The feature store: a folder.", metavar="STORE")]
 Into = Annotated[Path, typer.Option(help="The store to make or add to.")]
-Copy = Annotated[bool, typer.Option("--copy", help="Copy files that could be shared by links.")]
+Copy = Annotated[
+    bool, typer.Option("--copy", help="Copy files instead of sharing them by hard links.")
+]
 Quick = Annotated[
     bool, typer.Option("--quick", help="Check sizes and shapes, but do not read the tokens.")
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Videos to check at a time; by default one a core.")
+    int | None, typer.Option(min=1, help="Videos to check at a time; by default one per core.")
 ]
 DiskCache = Annotated[
     Path | None,
     typer.Option(
-        "--disk-cache", help="Folder that keeps features of a remote store, so that they move once."
+        "--disk-cache",
+        help="Folder for what is read of a remote store, so that it is fetched only once.",
     ),
 ]
 DiskCacheSize = Annotated[
     int,
     typer.Option(
         "--disk-cache-size",
-        help="The most that --disk-cache may take; by default 20GB.",
+        help="Most space that --disk-cache may take; by default 20GB.",
         parser=parse_size,
         metavar="SIZE",
         show_default=False,
@@ -149,14 +152,15 @@ AnnotationsBeside = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FILE",
-        help="Annotation file, or split=FILE; may be repeated. By default those beside the videos.",
+        help="Annotation file, or split=FILE; may be repeated. By default the files beside the "
+        "videos.",
     ),
 ]
 VideoIds = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ID",
-        help="Id of a video, or a file of ids, one a line; may be repeated. By default all.",
+        help="Id of a video, or a file of ids, one per line; may be repeated. By default all.",
     ),
 ]
 _SPLIT: Any = typer.Option("--split", help="Only the queries of this split.", **one_of(Split))
@@ -173,22 +177,23 @@ Windows = Annotated[
     str,
     typer.Option(
         "--windows",
-        help="How to ask long videos: off asks them whole, N in overlapping windows of N frames "
-        "those of more than 2N; auto in windows as long as the longest video of the training, but "
-        "those that a run with a dataset's preset is scored on whole.",
+        help="How to ask long videos. off: whole. N: those of more than 2N frames in overlapping "
+        "windows of N frames. auto: in windows as long as the longest video of the training, but "
+        "whole where a run with a dataset's preset is scored.",
         parser=parse_windows,
         metavar="auto|off|N",
     ),
 ]
-_QUERY_BATCH: Any = typer.Option("--batch-size", min=1, help="Queries in a batch.")
+_QUERY_BATCH: Any = typer.Option("--batch-size", min=1, help="Queries per batch.")
 QueryBatch = Annotated[int, _QUERY_BATCH]
 OptionalQueryBatch = Annotated[int | None, _QUERY_BATCH]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse predictions that would be taken with a warning.")
+]
 TopMoments = Annotated[int, typer.Option("--top", min=1, help="Moments to show.")]
 RunModel = Annotated[
     str | None,
-    typer.Option(
-        "--model", help="CLIP model or its folder; by default what the run was trained with."
-    ),
+    typer.Option("--model", help="CLIP model or its folder; by default the one of the run."),
 ]
 RunPretrained = Annotated[
     str | None,
@@ -206,28 +211,28 @@ RunFps = Annotated[
     ),
 ]
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Download nothing; CLIP's weights must be there.")
+    bool,
+    typer.Option("--offline", help="Download nothing; CLIP's weights must be on this machine."),
 ]
 
 MaxHours = Annotated[
     float,
     typer.Option(
         "--max-hours",
-        help="Refuse a video whose timestamps say that it lasts longer, as a damaged clock makes "
-        "them say.",
+        help="Refuse a video that lasts longer by its timestamps, as a damaged one may.",
     ),
 ]
 
-# How a training starts and what decides chance
+# How a training starts
 _PRESET: Any = typer.Option(
     "--preset", help="The dataset whose settings are used.", **one_of(PresetName)
 )
 PresetOption = Annotated[PresetName, _PRESET]
 OptionalPreset = Annotated[PresetName | None, _PRESET]
-_SEED: Any = typer.Option("--seed", min=0, help="Decides all that is drawn at random.")
+_SEED: Any = typer.Option("--seed", min=0, help="Seed for everything that is random.")
 Seed = Annotated[int, _SEED]
 OptionalSeed = Annotated[int | None, _SEED]
 NumTokens = Annotated[
     int,
-    typer.Option("--num-tokens", min=1, help="Tokens of a frame in that model: CLS and patches."),
+    typer.Option("--num-tokens", min=1, help="Tokens per frame in that model: CLS and patches."),
 ]

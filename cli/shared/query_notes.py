@@ -1,16 +1,14 @@
-"""What extracting and annotating say of queries that are not stored, or stored twice."""
+"""What extracting and annotating say about queries that are not stored, or stored twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+import r2t.extract
 from r2t.cli.shared.ui import note
 from r2t.store.wording import counted, named
-
-if TYPE_CHECKING:
-    from r2t.extract.queries import Rewording
 
 _MOST_NAMED = 20
 
@@ -25,13 +23,13 @@ class QueryReport(Protocol):
     @property
     def impossible_queries(self) -> Mapping[str, str]: ...
     @property
-    def rewordings(self) -> Iterable[Rewording]: ...
+    def rewordings(self) -> Iterable[r2t.extract.Rewording]: ...
 
 
 def missing_names(report: QueryReport) -> str:
-    """Name annotated videos that are nowhere, each with the one it may be meant for."""
+    """Name annotated videos that do not exist, each with the one that may be meant."""
     hints = report.near_misses
-    # Those with a hint first: it is what a reader can act on.
+    # Those with a hint first, since a reader can act on them.
     names = sorted(report.missing_videos, key=lambda name: name not in hints)
     return named(f"{name} ({hints[name]})" if name in hints else name for name in names)
 
@@ -44,7 +42,7 @@ def note_impossible(report: QueryReport) -> None:
     if len(impossible) > _MOST_NAMED:
         note(f"not stored: {len(impossible) - _MOST_NAMED} more such queries", style="red")
     if impossible:
-        note("give times in seconds (not frames or milliseconds), of this very cut of the video")
+        note("give times in seconds (not frames or milliseconds) of exactly this cut of the video")
 
 
 def note_rewordings(report: QueryReport, store: object) -> None:
@@ -52,9 +50,9 @@ def note_rewordings(report: QueryReport, store: object) -> None:
     found = list(report.rewordings)
     if found:
         note(
-            f"{counted(len(found), 'sentence')} reworded, it seems, and stored in both forms: "
-            f"{named(map(str, found), 5)}. To keep the new ones alone: r2t store annotate {store} "
-            "--annotations FILE --replace; to take out others: r2t store remove "
+            f"{counted(len(found), 'sentence')} apparently reworded, and stored in both wordings: "
+            f"{named(map(str, found), 5)}. To keep only the new ones: r2t store annotate {store} "
+            "--annotations FILE --replace; to remove others: r2t store remove "
             f"{store} {found[0].query_id}",
             style="yellow",
         )

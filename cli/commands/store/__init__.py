@@ -1,1 +1,1 @@
-"""`r2t store`: look into feature stores and look after them."""
+"""`r2t store`: inspect and maintain feature stores."""

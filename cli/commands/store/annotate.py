@@ -44,7 +44,7 @@ def annotate(
     store: StoreFolder,
     annotations: Annotations,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Let queries with other content take the new one.")
+        bool, typer.Option("--replace", help="Replace stored queries whose content differs.")
     ] = False,
     model: Annotated[
         str | None, typer.Option(help="CLIP; by default the one that made the store.")
@@ -58,10 +58,10 @@ def annotate(
 ) -> None:
     """Add or replace queries of stored videos: CLIP reads the sentences, no video is decoded.
 
-    A sentence that the files word anew (the old one is not in them, the moments are the same) is
-    named; with --replace, the new one takes its place. Readers that have the store open keep what
-    they saw until they open it again. Exits with 1 if annotations are of videos that are not
-    stored, or have a moment outside their video; those are named and left out.
+    A sentence that the files word differently (same moments, and the old sentence is not in the
+    files) is named; with --replace, the new sentence takes its place. Programs that have the store
+    open see the change when they open it again. Annotations of videos that are not stored, or with
+    a moment outside their video, are named and left out; the exit status is then 1.
     """
     with handle_errors():
         rows = read_annotation_options(annotations)
@@ -94,7 +94,7 @@ def annotate(
         note_impossible(report)
         if replace:
             for each in report.rewordings:
-                note(f"reworded, and the old sentence taken out: {each}")
+                note(f"reworded, and the old sentence removed: {each}")
         else:
             note_rewordings(report, store)
     if not report.complete:
@@ -114,7 +114,7 @@ def licence(
     videos: VideoIds = None,
     json: Json = False,
 ) -> None:
-    """Show under which licences a store's videos are, or record one."""
+    """Show the licences of a store's videos, or record one."""
     with handle_errors():
         ids = None
         if videos is not None:

@@ -47,9 +47,9 @@ def verify(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Find and name all that is wrong with a store; change nothing.
+    """Find and name everything that is wrong with a store; change nothing.
 
-    Computes every digest anew, compares the index with the videos, and accounts for every file.
+    Recomputes every digest, compares the index with the videos, and accounts for every file.
     Exits with 1 if anything is wrong, with 2 if the store cannot be read or a server fails.
     """
     with handle_errors():
@@ -119,7 +119,7 @@ def repair(
         Path | None,
         typer.Option(
             "--list",
-            help="Where to list the videos to extract again, an id a line, for `r2t extract "
+            help="Where to list the videos to extract again, one id per line, for `r2t extract "
             "--only`. By default STORE.extract-again.txt.",
         ),
     ] = None,
@@ -128,8 +128,8 @@ def repair(
 ) -> None:
     """Set aside what is damaged, rebuild the index, join its parts, list what to extract again.
 
-    Damaged and foreign things move to STORE.damaged; only what killed runs left is deleted. Exits
-    with 1 if videos or queries must be made again.
+    Damaged and foreign files move to STORE.damaged; only what killed runs left behind is deleted.
+    Exits with 1 if videos or queries must be extracted again.
     """
     with handle_errors():
         with growing_bar("videos") as show_done:
@@ -158,14 +158,14 @@ def _tell_repair(report: change.RepairReport, target: Path) -> None:
         say(f"parts: {report.num_parts_before} before, {report.num_parts_after} now")
     if report.lost_queries:
         say(
-            f"lost {counted(len(report.lost_queries), 'query')}; `r2t store annotate` brings back: "
-            f"{named(report.lost_queries)}",
+            f"lost {counted(len(report.lost_queries), 'query')}; `r2t store annotate` brings them "
+            f"back: {named(report.lost_queries)}",
             "yellow",
         )
     if report.extract_again:
         say(
             f"to be extracted again: {counted(len(report.extract_again), 'video')}, listed in "
-            f"{target}; `r2t extract --only {target}` with the options of the first time does it",
+            f"{target}; `r2t extract --only {target}` with the original options does it",
             "yellow",
         )
     say("the store is whole" if not report.extract_again else "the rest of the store is whole")
@@ -192,7 +192,7 @@ def coverage(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Tell which annotated videos lack features, and which features nobody annotated.
+    """Name annotated videos that lack features, and stored videos without annotations.
 
     Exits with 1 if there are any.
     """
@@ -234,16 +234,16 @@ def remove(
     store: StoreFolder,
     ids: Annotated[
         list[str],
-        typer.Argument(help="Ids of videos or of queries, or files that list ids, one a line."),
+        typer.Argument(help="Ids of videos or of queries, or files that list ids, one per line."),
     ],
     keep_queries: Annotated[
         bool, typer.Option("--keep-queries", help="Leave their sentences in the store.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Take videos out of a store, with the sentences about them, or single sentences by query id.
+    """Remove videos from a store, with the sentences about them, or single sentences by query id.
 
-    An id of a video and of a query is taken for the video's.
+    An id that both a video and a query have is taken to mean the video.
 
     The next `r2t extract` brings them back if their files are still in its folder. A store that
     was merged by hard links from this one keeps its own.

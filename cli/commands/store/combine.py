@@ -49,11 +49,11 @@ def merge(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Bring the videos and queries of several stores into one.
+    """Merge the videos and queries of several stores into one.
 
     All must have been made with the same settings. Files are shared by hard links where the disk
     allows it, so that merging takes no space. Equal duplicates count once; if one id means two
-    things, nothing is written. The same command again resumes.
+    things, nothing is written. Run the same command again to resume.
     """
     with handle_errors():
         with growing_bar("videos") as show_done:
@@ -72,9 +72,9 @@ def unpack(
     into: Into,
     json: Json = False,
 ) -> None:
-    """Make a folder of packed stores, proving every digest.
+    """Unpack archives into a folder, checking every digest.
 
-    Only what the format has a place for is read from an archive, whatever else it holds.
+    Only files that belong to a store are read from an archive, whatever else it holds.
     """
     with handle_errors():
         for archive in archives:
@@ -97,7 +97,7 @@ def subset(
     split: OptionalSplit = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="2: the last 2 stored; 9,12 or =12: the layers of these numbers."),
+        typer.Option(help="2: the last 2 stored; 9,12 or =12: the layers with these numbers."),
     ] = None,
     cls_only: Annotated[
         bool, typer.Option("--cls-only", help="Keep only the CLS token of each frame.")
@@ -135,7 +135,7 @@ def pack(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Most features in an archive, such as 4GB; then NAME-001.zip and so on.",
+            help="Largest size of an archive's features, such as 4GB; then NAME-001.zip and so on.",
             parser=parse_size,
             metavar="SIZE",
         ),

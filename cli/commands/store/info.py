@@ -34,7 +34,10 @@ NUM_NAMED = 5  # ids that a table spells out
 def info(
     store: StoreArgument,
     stats: Annotated[
-        bool, typer.Option("--stats", help="Of an int8 store, what eight bits cost, by layer.")
+        bool,
+        typer.Option(
+            "--stats", help="For an int8 store: the error that eight bits cause, by layer."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -116,8 +119,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     if lost:
         note(
             f"{counted(len(lost), 'video')} of the index are not there: if this is a copy, it was "
-            f"copied halfway: copy it again; else `r2t store repair {summary['location']}` lists "
-            "what to extract again",
+            f"not finished: copy it again; otherwise `r2t store repair {summary['location']}` "
+            "lists what to extract again",
             style="yellow",
         )
 

@@ -48,11 +48,13 @@ def import_(  # noqa: PLR0913 - a parameter for each option
     model: Annotated[
         str, typer.Option(help="CLIP model that made the features.")
     ] = "ViT-B-32-quickgelu",
-    layers: Annotated[str, typer.Option(help="Its layers in the files, ascending.")] = "9,10,11,12",
+    layers: Annotated[
+        str, typer.Option(help="The layers of CLIP in the files, ascending.")
+    ] = "9,10,11,12",
     fps: Annotated[
         str,
         typer.Option(
-            help="Frames a second; per-video: frames over annotated duration.",
+            help="Frames per second; per-video: number of frames over annotated duration.",
             parser=parse_rate,
             metavar="FPS",
         ),
@@ -70,9 +72,9 @@ def import_(  # noqa: PLR0913 - a parameter for each option
     ] = "r2-npy",
     json: Json = False,
 ) -> None:
-    """Make a store of the official features, without running CLIP.
+    """Make a store from the official features, without running CLIP.
 
-    The same command again resumes.
+    Run the same command again to resume.
     """
     with handle_errors():
         spec = exchange.official_spec(
@@ -143,7 +145,7 @@ def _tell(what: str, report: exchange.TransferReport, target: str, *, json: bool
     """Name every failure, sum up, and exit with 1 if there were any."""
     if report.without_rate:
         note(
-            "left out, since no annotation says how long they last, and so their frame rate: "
+            "left out, because no annotation gives a duration to compute their frame rate from: "
             f"{named(report.without_rate)}",
             style="yellow",
         )

@@ -117,7 +117,7 @@ def test_a_reworded_sentence_takes_the_place_of_the_old_one(
     assert "'a bal' → 'a ball' of v0" in answer.stderr
     assert {"a bal", "a ball"} <= set(texts(store).values())
     answer = CliRunner().invoke(app, [*command, given("a ball"), "--replace"])
-    assert "reworded, and the old sentence taken out: 'a bal'" in answer.stderr
+    assert "reworded, and the old sentence removed: 'a bal'" in answer.stderr
     assert sorted(texts(store).values()) == ["a ball", "a cow", "a dog", "a dog"]
     assert verify_store(store.location).faults == ()
 
