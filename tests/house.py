@@ -76,7 +76,7 @@ def _is_room(module: Module) -> bool:
 
 
 def _imported(path: Path) -> Iterator[Module]:
-    """Yield the modules of ours, and the rooms, that a file imports anywhere in it."""
+    """Yield the modules of ours, and the rooms, that a file imports or names for later."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("r2t."):
             module = tuple((node.module or "").split(".")[1:])
@@ -84,6 +84,8 @@ def _imported(path: Path) -> Iterator[Module]:
                 inner = ROOT.joinpath(*module, alias.name)
                 is_module = inner.is_dir() or inner.with_suffix(".py").exists()
                 yield (*module, alias.name) if is_module else module
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"r2t(\.\w+)+", str(node.value)):
+            yield tuple(str(node.value).split(".")[1:])
 
 
 def with_block(text: str, kind: str, block: str) -> str:
