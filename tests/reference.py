@@ -124,12 +124,21 @@ def find_place(name: str, here: str, places: Container[str]) -> str | None:
 def main() -> int:
     """Build the pages; return the exit status."""
     lay_out(WORK)
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
-    done = subprocess.run([*command, "--config-file", str(WORK / "mkdocs.yml")], check=False)
-    if done.returncode == 0:
-        link_names(WORK / "site")
-        print(f"{WORK.relative_to(ROOT)}/site/index.html")
-    return done.returncode
+    # Not --quiet, with which --strict counts no warnings.
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    done = subprocess.run(
+        [*command, "--config-file", str(WORK / "mkdocs.yml")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stdout, end="")
+        return 1
+    link_names(WORK / "site")
+    print(f"{(WORK / 'site').relative_to(ROOT)}/index.html")
+    return 0
 
 
 if __name__ == "__main__":
