@@ -16,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from r2t.store import FeatureSpec, FeatureStore, VideoSource
 from r2t.store.format.parts import new_part_name, write_part
-from r2t.store.writer import index_columns
+from r2t.store.format.video_rows import VideoRow, video_columns
 
 PART_ROWS = 100_000
 NAMED = "video_0000017"
@@ -56,23 +56,25 @@ def make(folder: Path, num_rows: int) -> None:
     rows = [simulated_row(number) for number in range(num_rows) if number != 17]
     for start in range(0, len(rows), PART_ROWS):
         part = folder / "feats.zarr" / "index" / new_part_name()
-        write_part(part, index_columns(rows[start : start + PART_ROWS]))
-    (folder / "index.json").write_text(json.dumps([*rows, store.index_row(NAMED)]))
+        write_part(part, video_columns(rows[start : start + PART_ROWS]))
+    (folder / "index.json").write_text(
+        json.dumps([asdict(row) for row in (*rows, store.video_row(NAMED))])
+    )
 
 
-def simulated_row(number: int) -> dict[str, Any]:
+def simulated_row(number: int) -> VideoRow:
     """Return an index row as long as a real one."""
-    return {
-        "video_id": f"video_{number:07d}",
-        "num_frames": 75,
-        "duration_seconds": 150.0 + number % 7,
-        "frame_rate_fps": 0.5,
-        "decoder": "decord 0.6.0",
-        "source_name": f"video_{number:07d}.mp4",
-        "source_bytes": 10_000_000 + number,
-        "source_sha256": f"{number:064x}",
-        "digest": f"sha256:{number:064x}",
-    }
+    return VideoRow(
+        video_id=f"video_{number:07d}",
+        num_frames=75,
+        duration_seconds=150.0 + number % 7,
+        frame_rate_fps=0.5,
+        decoder="decord 0.6.0",
+        source_name=f"video_{number:07d}.mp4",
+        source_bytes=10_000_000 + number,
+        source_sha256=f"{number:064x}",
+        digest=f"sha256:{number:064x}",
+    )
 
 
 def measure(folder: Path, kind: str) -> dict[str, float]:

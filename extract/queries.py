@@ -13,10 +13,10 @@ from r2t.extract.clip import FrozenClip
 from r2t.store.annotations import Annotation, make_query_id
 from r2t.store.errors import AnnotationError, AnnotationWarning, StoreError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.format import QUERIES_PER_PART
 from r2t.store.wording import counted_of
 from r2t.store.writer import StoreWriter
 
-_QUERIES_AT_A_TIME = 4096  # one part of the store each
 _SCALARS = ("query_id", "video_id", "split", "domain", "duration_seconds")
 
 
@@ -159,8 +159,8 @@ def stored_only(
 
 def store_queries(clip: FrozenClip, writer: StoreWriter, annotations: Sequence[Annotation]) -> None:
     """Encode and store queries, a part of the store at a time."""
-    for start in range(0, len(annotations), _QUERIES_AT_A_TIME):
-        part = annotations[start : start + _QUERIES_AT_A_TIME]
+    for start in range(0, len(annotations), QUERIES_PER_PART):
+        part = annotations[start : start + QUERIES_PER_PART]
         features = clip.encode_queries(
             [each.query for each in part],
             [each.query_id for each in part],
@@ -216,4 +216,4 @@ def _last_seconds(store: FeatureStore) -> dict[str, float]:
 
 
 def _duration(store: FeatureStore, video_id: str) -> float:
-    return float(store.index_row(video_id)["duration_seconds"])
+    return store.video_row(video_id).duration_seconds

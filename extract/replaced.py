@@ -27,8 +27,8 @@ def find_replaced(
     replaced: dict[str, str] = {}
     for number, (video_id, path) in enumerate(paths.items(), start=1):
         if video_id not in recorded:
-            row = store.index_row(video_id)
-            recorded[video_id] = row["source_bytes"], row["source_sha256"]
+            row = store.video_row(video_id)
+            recorded[video_id] = row.source_bytes, row.source_sha256
         num_bytes, sha256 = recorded[video_id]
         reason = _difference(path, num_bytes, sha256, _stored_at(store, video_id)) if sha256 else ""
         if reason:

@@ -20,10 +20,10 @@ from r2t.store.annotations import Annotation
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
 from r2t.store.format import (
     INDEX_COLUMNS,
-    QUERY_COLUMNS,
-    QUERY_RAGGED,
     Part,
+    PartKind,
     Table,
+    VideoRow,
     annotation_at,
     child_names,
     damage,
@@ -32,6 +32,7 @@ from r2t.store.format import (
     open_group,
     ragged_row,
     read_part,
+    rows_of_columns,
     storage_errors,
 )
 from r2t.store.html import html_table
@@ -43,7 +44,7 @@ from r2t.store.schema import (
     VideoFeatures,
 )
 from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, is_url, open_root
-from r2t.store.video_reader import StoredVideo, index_row, locate_video_node
+from r2t.store.video_reader import StoredVideo, locate_video_node, video_row
 from r2t.store.wording import counted
 from r2t.store.work_folders import WorkFolder
 from r2t.store.writer import StoreWriter
@@ -128,10 +129,8 @@ class FeatureStore:
             self._read_parts()
 
     def _read_parts(self) -> None:
-        videos = Table(self._parts("index", INDEX_COLUMNS, {}), "video_id", self.location)
-        queries = Table(
-            self._parts("queries", QUERY_COLUMNS, QUERY_RAGGED), "query_id", self.location
-        )
+        videos = Table(self._parts("index"), "video_id", self.location)
+        queries = Table(self._parts("queries"), "query_id", self.location)
         with self._lock:
             self._videos, self._queries = videos, queries
 
@@ -139,6 +138,13 @@ class FeatureStore:
     def videos(self) -> pd.DataFrame:
         """A row for each indexed video: frames, duration, frame rate, decoder, source, digest."""
         return self._videos.frame(list(INDEX_COLUMNS))
+
+    def video_rows(self) -> list[VideoRow]:
+        """Return the row of each indexed video, as the index has it."""
+        videos = self._videos
+        if not videos:
+            return []
+        return rows_of_columns({name: videos.column(name) for name in INDEX_COLUMNS})
 
     @property
     def queries(self) -> pd.DataFrame:
@@ -184,9 +190,9 @@ class FeatureStore:
         group = self._node(node)
         return None if group is None else cast("str | None", group.attrs.get("digest"))
 
-    def index_row(self, video_id: str) -> dict[str, Any]:
+    def video_row(self, video_id: str) -> VideoRow:
         """Return the index row of a committed video, read from the video itself."""
-        return index_row(self._video_group(video_id))
+        return video_row(self._video_group(video_id))
 
     def read_video(
         self, video_id: str, *, layers: slice = _ALL, frames: slice = _ALL
@@ -200,12 +206,12 @@ class FeatureStore:
 
     def open_video(self, video_id: str) -> FrameSource:
         """Open a video to be read a piece at a time; only the frames asked for are moved."""
-        row = self.index_row(video_id)
+        row = self.video_row(video_id)
         return FrameSource(
             video_id,
-            row["num_frames"],
-            row["duration_seconds"],
-            row["frame_rate_fps"],
+            row.num_frames,
+            row.duration_seconds,
+            row.frame_rate_fps,
             lambda frames: self.read_video(video_id, frames=frames),
         )
 
@@ -321,9 +327,7 @@ class FeatureStore:
             )
         return group
 
-    def _parts(
-        self, kind: str, scalars: Mapping[str, str], ragged: Mapping[str, str]
-    ) -> list[Part]:
+    def _parts(self, kind: PartKind) -> list[Part]:
         advice = "`r2t store repair` makes it anew; was the store copied halfway, copy it again"
         try:
             group = self._node(kind)
@@ -341,7 +345,7 @@ class FeatureStore:
                     path = f"{kind}/{name}"
                     if path not in self._known_parts:
                         part = cast("zarr.Group", self._group[path])
-                        self._known_parts[path] = read_part(part, scalars=scalars, ragged=ragged)
+                        self._known_parts[path] = read_part(part, kind)
                     parts.append(self._known_parts[path])
                     replaced |= parts[-1].replaces
         return parts[::-1]

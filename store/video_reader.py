@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,23 +17,18 @@ from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.format import (
     ByteRange,
     TokenLayout,
+    VideoRow,
     damage,
     has_only_finite,
     locate_tokens,
+    node_name,
     read_columns,
     read_metadata,
     read_ranges,
+    source_from_attributes,
 )
-from r2t.store.quantize import ERROR_FIELDS
-from r2t.store.schema import (
-    FeatureSpec,
-    VideoFeatures,
-    VideoSource,
-    is_count,
-    is_finite,
-    is_positive,
-)
-from r2t.store.sources import RemoteShards, SourceStore
+from r2t.store.schema import FeatureSpec, VideoFeatures, VideoSource
+from r2t.store.sources import RemoteShards, SourceStore, StoreRoot
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,19 +110,14 @@ def locate_video_node(
     `folder` is the node's own folder on this machine, or None where a source reaches it.
     """
     attributes: dict[str, Any] = group.attrs.asdict()
-    video_id = str(attributes["video_id"])
+    video_id = str(attributes.get("video_id"))
     with damage(video_id):
-        layout = TokenLayout(
-            spec.num_layers,
-            _num_frames(attributes),
-            spec.num_tokens,
-            spec.vision_width,
-            np.dtype("<f2") if spec.dtype == "float16" else np.dtype(np.int8),
-        )
+        row = VideoRow.from_attributes(attributes)
+        layout = TokenLayout.of(spec, row.num_frames)
         layout.require(cast("zarr.Array[Any]", group["tokens"]), video_id)
         wanted_layers, wanted_frames = _select(layout, layers, frames, video_id)
         if folder is None:
-            shards = _remote_shards(group, layout, str(attributes["digest"]))
+            shards = _remote_shards(group, layout, row.digest)
             found = shards.find(wanted_layers, wanted_frames)
             ranges = shards.ranges(found)
             fetch = partial(shards.read_into, found)
@@ -141,67 +131,33 @@ def locate_video_node(
             video_id,
             (len(wanted_layers), len(wanted_frames), layout.tokens, layout.width),
             layout.dtype,
-            _seconds_or_rate(attributes, "duration_seconds"),
-            _seconds_or_rate(attributes, "frame_rate_fps"),
+            row.duration_seconds,
+            row.frame_rate_fps,
             scale,
             offset,
-            _source(attributes),
+            source_from_attributes(attributes),
             ranges,
             fetch,
         )
+
+
+def video_row(group: zarr.Group) -> VideoRow:
+    """Return the index row of a committed video, read from the video itself."""
+    attributes: dict[str, Any] = group.attrs.asdict()
+    with damage(str(attributes.get("video_id"))):
+        return VideoRow.from_attributes(attributes)
+
+
+def video_attributes(root: StoreRoot, video_id: str) -> dict[str, Any]:
+    """Return all that is recorded of a committed video."""
+    with damage(f"{root.location}: {video_id}"):
+        return cast("zarr.Group", root.group[f"videos/{node_name(video_id)}"]).attrs.asdict()
 
 
 def _remote_shards(group: zarr.Group, layout: TokenLayout, digest: str) -> RemoteShards:
     store = group.store
     assert isinstance(store, SourceStore)
     return RemoteShards(store.source, f"{group.path}/tokens", layout, digest, store.cache)
-
-
-def index_row(group: zarr.Group) -> dict[str, Any]:
-    """Return the index row of a committed video, read from the video itself."""
-    attributes: dict[str, Any] = group.attrs.asdict()
-    with damage(str(attributes["video_id"])):
-        source = _source(attributes)
-        return {
-            "video_id": str(attributes["video_id"]),
-            "num_frames": _num_frames(attributes),
-            "duration_seconds": _seconds_or_rate(attributes, "duration_seconds"),
-            "frame_rate_fps": _seconds_or_rate(attributes, "frame_rate_fps"),
-            "decoder": str(attributes["decoder"]),
-            "digest": str(attributes["digest"]),
-            "source_name": source.name if source else "",
-            "source_bytes": source.num_bytes if source else 0,
-            "source_sha256": source.sha256 if source else "",
-        }
-
-
-def recorded_errors(
-    attributes: Mapping[str, Any], num_layers: int
-) -> dict[str, list[float]] | None:
-    """Return what eight bits cost a video, by field and layer, None if it does not say."""
-    recorded = attributes.get("quantization_error")
-    if recorded is None:
-        return None
-    found: dict[str, list[float]] = {name: list(recorded[name]) for name in ERROR_FIELDS}
-    for name, values in found.items():
-        if len(values) != num_layers or not all(
-            is_finite(value) and value >= 0 for value in values
-        ):
-            raise ValueError(f"quantization_error: {name} = {values}: not a number a layer")
-    return found
-
-
-def _num_frames(attributes: Mapping[str, Any]) -> int:
-    num_frames = attributes["num_frames"]
-    if not is_count(num_frames) or num_frames < 1:
-        raise ValueError(f"{num_frames = }")
-    return num_frames
-
-
-def _seconds_or_rate(attributes: Mapping[str, Any], name: str) -> float:
-    if not is_positive(attributes[name]):
-        raise ValueError(f"{name} = {attributes[name]!r}")
-    return float(attributes[name])
 
 
 def _select(
@@ -226,18 +182,3 @@ def _affines(group: zarr.Group, layout: TokenLayout, layers: slice) -> list[NDAr
     if not all(np.isfinite(values).all() for values in affines):
         raise CorruptFeatureError(f"{group.path}: scale or offset hold NaN or infinity")
     return affines
-
-
-def _source(attributes: Mapping[str, Any]) -> VideoSource | None:
-    fields = attributes.get("source")
-    if fields is None:
-        return None
-    if type(fields["bytes"]) is not int or not 0 <= fields["bytes"] < 2**63:
-        raise ValueError(f"source bytes = {fields['bytes']!r}")
-    return VideoSource(
-        name=str(fields["name"]),
-        num_bytes=fields["bytes"],
-        sha256=str(fields["sha256"]),
-        decoder=str(attributes["decoder"]),
-        licence=fields["licence"],
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,17 @@ class VideoWriter:
         self._video_id = video_id
         self.source: VideoSource | None = None
         self._affine = affine
-        dtype = np.dtype("<f2") if affine is None else np.dtype(np.int8)
-        self._layout = TokenLayout(
-            spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, dtype
-        )
+        self._final_layout = TokenLayout.of(spec, num_frames)
         # int8 needs the whole video's range first, so its float16 tokens are staged first.
         self._staged = spec.dtype == "int8" and affine is None
         self._name = "staged" if self._staged else "tokens"
+        self._layout = self._final_layout
+        if self._staged:
+            self._layout = replace(self._layout, dtype=np.dtype("<f2"))
         with storage_errors(folder):
             self._group = open_group(str(folder), "w-")
             self._array = self._create(self._name, self._layout)
-        self._shard = np.zeros(self._layout.shard_shape, dtype)
+        self._shard = np.zeros(self._layout.shard_shape, self._layout.dtype)
         self._written = 0
         affine_shape = (spec.num_layers, spec.vision_width)
         self._lowest = np.full(affine_shape, np.inf, np.float32)
@@ -119,11 +120,11 @@ class VideoWriter:
         """Code what was staged and return what that cost, as an attribute."""
         staged_layout = self._layout
         scale, offset = affine_range(self._lowest, self._highest)
-        self._layout = TokenLayout(*staged_layout.shape, dtype=np.dtype(np.int8))
+        self._layout = self._final_layout
         self._array = self._create("tokens", self._layout)
         errors = ErrorSummary(self._layout.layers)
-        for start in range(0, staged_layout.frames, staged_layout.shard_frames):
-            frames = range(start, min(start + staged_layout.shard_frames, staged_layout.frames))
+        for each in staged_layout.shards():
+            frames = range(each.start, each.stop)
             all_layers = range(staged_layout.layers)
             tokens = np.empty((staged_layout.layers, len(frames), *staged_layout.shape[2:]), "<f2")
             read_tokens(self._folder / self._name, staged_layout, all_layers, frames, tokens)

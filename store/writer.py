@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,23 +25,16 @@ from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.files import sync_tree
 from r2t.store.format import (
-    INDEX_COLUMNS,
+    VideoRow,
     new_part_name,
     node_name,
     query_columns,
     storage_errors,
+    video_columns,
     write_part,
 )
 from r2t.store.quantize import Affine
-from r2t.store.schema import (
-    MAX_COUNT,
-    PER_VIDEO,
-    FeatureSpec,
-    QueryFeatures,
-    VideoSource,
-    is_count,
-    is_positive,
-)
+from r2t.store.schema import QueryFeatures, VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.work_folders import WorkFolder
 
@@ -61,7 +55,7 @@ class StoreWriter:
         self._store = store
         self._root = root
         self._work = WorkFolder(root)
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[VideoRow] = []
         self._indexed_at = time.monotonic()
         self._lock = threading.Lock()
 
@@ -99,9 +93,8 @@ class StoreWriter:
         With `affine`, tokens come as the codes of those scales and offsets, for an int8 store.
         The yielded writer's `source` may be replaced: which decoder served is known at the end.
         """
-        require_legal_video(
-            self._store.spec, video_id, num_frames, duration_seconds, frame_rate_fps
-        )
+        row = VideoRow(video_id, num_frames, duration_seconds, frame_rate_fps)
+        row.require_legal(self._store.spec)
         node = node_name(video_id)
         folder = (
             self._work.path / f"{node}-{uuid.uuid4().hex[:12]}"
@@ -110,20 +103,11 @@ class StoreWriter:
             writer = VideoWriter(folder, self._store.spec, video_id, num_frames, affine=affine)
             writer.source = source
             yield writer
-            source = writer.source
-            row = {
-                "video_id": video_id,
-                "num_frames": num_frames,
-                "duration_seconds": duration_seconds,
-                "frame_rate_fps": frame_rate_fps,
-                "decoder": source.decoder if source else "",
-                "source_name": source.name if source else "",
-                "source_bytes": source.num_bytes if source else 0,
-                "source_sha256": source.sha256 if source else "",
-            }
-            row["digest"] = writer.finish(_video_attributes(row, source))
-            if not self._commit(folder, f"videos/{node}", row["digest"]):
-                row = self._store.index_row(video_id)
+            row = row.with_source(writer.source)
+            recorded = {"source": {"licence": writer.source.licence}} if writer.source else {}
+            row = replace(row, digest=writer.finish(row.put_into(recorded)))
+            if not self._commit(folder, f"videos/{node}", row.digest):
+                row = self._store.video_row(video_id)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self._add_row(row)
@@ -139,16 +123,16 @@ class StoreWriter:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def adopt(self, folder: Path, row: dict[str, Any]) -> None:
+    def adopt(self, folder: Path, row: VideoRow) -> None:
         """Commit a whole node that was prepared elsewhere and checked to be what `row` says."""
-        if not self._commit(folder, f"videos/{node_name(row['video_id'])}", row["digest"]):
-            row = self._store.index_row(row["video_id"])
+        if not self._commit(folder, f"videos/{node_name(row.video_id)}", row.digest):
+            row = self._store.video_row(row.video_id)
         self._add_row(row)
 
     def index(self, video_id: str) -> None:
         """Give an already committed video its index row, unless it has one."""
         if not self._store.is_indexed(video_id):
-            self._add_row(self._store.index_row(video_id))
+            self._add_row(self._store.video_row(video_id))
 
     def add_queries(
         self, annotations: Sequence[Annotation], features: Sequence[QueryFeatures]
@@ -200,13 +184,13 @@ class StoreWriter:
         if not rows:
             return
         try:
-            self._commit_part("index", index_columns(rows))
+            self._commit_part("index", video_columns(rows))
         except BaseException:
             with self._lock:
                 self._rows = rows + self._rows
             raise
 
-    def _add_row(self, row: dict[str, Any]) -> None:
+    def _add_row(self, row: VideoRow) -> None:
         with self._lock:
             self._rows.append(row)
             due = time.monotonic() - self._indexed_at > _INDEX_EVERY_SECONDS
@@ -257,58 +241,3 @@ def move_part(folder: Path, target: Path) -> None:
     except OSError:
         if folder.exists() or not target.is_dir():
             raise
-
-
-def require_legal_video(
-    spec: FeatureSpec,
-    video_id: str,
-    num_frames: int,
-    duration_seconds: float,
-    frame_rate_fps: float,
-) -> None:
-    """Raise `ConfigError` on an id, length, duration or frame rate that a video cannot have."""
-    try:
-        video_id.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"video id {video_id!r} is no valid Unicode; rename the file it comes from"
-        ) from error
-    if not video_id:
-        raise ConfigError("a video id is empty")
-    if not is_count(num_frames) or num_frames < 1:
-        raise ConfigError(f"{video_id}: num_frames = {num_frames}, must be from 1 to {MAX_COUNT}")
-    for name, value in (
-        ("duration_seconds", duration_seconds),
-        ("frame_rate_fps", frame_rate_fps),
-    ):
-        if not is_positive(value):
-            raise ConfigError(f"{video_id}: {name} = {value}, must be > 0")
-    if spec.frame_rate not in (PER_VIDEO, frame_rate_fps):
-        raise ConfigError(
-            f"{video_id}: frame_rate_fps = {frame_rate_fps}, but all videos of this store are "
-            f"sampled at {spec.frame_rate} fps"
-        )
-
-
-def _video_attributes(row: dict[str, Any], source: VideoSource | None) -> dict[str, Any]:
-    attributes = {
-        key: row[key]
-        for key in ("video_id", "num_frames", "duration_seconds", "frame_rate_fps", "decoder")
-    }
-    if source is not None:
-        attributes["source"] = {
-            "name": source.name,
-            "bytes": source.num_bytes,
-            "sha256": source.sha256,
-            "licence": source.licence,
-        }
-    return attributes
-
-
-def index_columns(rows: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
-    """Return the columns of an index part, a row for each video."""
-    text = np.dtypes.StringDType()
-    return {
-        name: np.array([row[name] for row in rows], dtype=text if kind == "string" else kind)
-        for name, kind in INDEX_COLUMNS.items()
-    }

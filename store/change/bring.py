@@ -12,14 +12,13 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from typing import Any
 
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from r2t.store.check import check_stored_video, expected_files, files_in, token_layout
+from r2t.store.check import check_stored_video, expected_files, files_in
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format import damage, node_name, open_group
+from r2t.store.format import TokenLayout, VideoRow, damage, node_name, open_group
 from r2t.store.sources import StoreRoot
 from r2t.store.writer import StoreWriter
 
@@ -28,7 +27,7 @@ _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES
 
 
 def bring_video(
-    writer: StoreWriter, source: StoreRoot, row: dict[str, Any], *, link: bool, quick: bool
+    writer: StoreWriter, source: StoreRoot, row: VideoRow, *, link: bool, quick: bool
 ) -> bool:
     """Commit one video of another store of equal spec; return whether its bytes are shared.
 
@@ -36,13 +35,13 @@ def bring_video(
     them; metadata is always copied. `quick` trusts the tokens' bytes. Raises `CorruptFeatureError`
     if the video is not what its digest, its row or the format says.
     """
-    node = node_name(row["video_id"])
+    node = node_name(row.video_id)
     place = f"videos/{node}"
     if any(file.is_link for file in files_in(source, place)):
         raise CorruptFeatureError(f"{source.location}: {place} holds a symbolic link")
     with writer.stage() as stage:
         shared = True
-        for key, size in expected_files(source.spec, token_layout(source.spec, row["num_frames"])):
+        for key, size in expected_files(source.spec, TokenLayout.of(source.spec, row.num_frames)):
             target = stage / place / key
             target.parent.mkdir(parents=True, exist_ok=True)
             shared &= _bring_file(source, f"{place}/{key}", size, target, link=link)
@@ -50,10 +49,10 @@ def bring_video(
         checked = check_stored_video(staged, node, quick=quick)
         if checked.row is None:
             raise CorruptFeatureError(f"{source.location}: {checked.faults[0].detail}")
-        differing = [name for name, value in row.items() if checked.row[name] != value]
+        differing = row.differing(checked.row)
         if differing:
             raise CorruptFeatureError(
-                f"{source.location}: the index says of {row['video_id']!r} another "
+                f"{source.location}: the index says of {row.video_id!r} another "
                 f"{', '.join(differing)} than the video; run `r2t store repair` there"
             )
         writer.adopt(stage / place, checked.row)

@@ -5,23 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, cast
-
-import zarr
 
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
-from r2t.store.format import damage, node_name, storage_errors
+from r2t.store.format import damage, node_name, source_from_attributes, storage_errors
 from r2t.store.parallel import map_threads
-from r2t.store.sources import StoreRoot, open_root
+from r2t.store.sources import open_root
+from r2t.store.video_reader import video_attributes
 from r2t.store.work_folders import WorkFolder, maintenance
-
-
-def video_attributes(root: StoreRoot, video_id: str) -> dict[str, Any]:
-    """Return all that is recorded of a committed video."""
-    with damage(f"{root.location}: {video_id}"):
-        return cast("zarr.Group", root.group[f"videos/{node_name(video_id)}"]).attrs.asdict()
 
 
 def licences(
@@ -32,8 +24,9 @@ def licences(
     video_ids: list[str] = FeatureStore(root).videos["video_id"].tolist()
 
     def licence(video_id: str) -> str | None:
-        source = cast("dict[str, Any]", video_attributes(root, video_id).get("source") or {})
-        return cast("str | None", source.get("licence"))
+        with damage(f"{location}: {video_id}"):
+            source = source_from_attributes(video_attributes(root, video_id))
+        return None if source is None else source.licence
 
     return dict(zip(video_ids, map_threads(licence, video_ids, on_done=on_video), strict=True))
 

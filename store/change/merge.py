@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from r2t.store.change.bring import bring_video
 from r2t.store.change.rewrite import QueryRow
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError, StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format import query_row_digest
+from r2t.store.format import QUERIES_PER_PART, VideoRow, query_row_digest
 from r2t.store.parallel import map_threads
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.writer import StoreWriter
 
-_QUERIES_AT_A_TIME = 1000
 _NUM_NAMED = 5
 
 
@@ -46,16 +44,16 @@ class StoreSelection:
 
     root: StoreRoot
     store: FeatureStore
-    rows: list[dict[str, Any]]
+    rows: list[VideoRow]
 
     @classmethod
     def open(cls, location: str | Path, video_ids: Collection[str] | None = None) -> StoreSelection:
         """Open a store; `video_ids` None wants all of its indexed videos."""
         root = open_root(location)
         store = FeatureStore(root)
-        rows = cast("list[dict[str, Any]]", store.videos.to_dict("records"))
+        rows = store.video_rows()
         return cls(
-            root, store, [row for row in rows if video_ids is None or row["video_id"] in video_ids]
+            root, store, [row for row in rows if video_ids is None or row.video_id in video_ids]
         )
 
 
@@ -146,10 +144,10 @@ def bring_all(
     on_video: Callable[[int, int], None] | None,
 ) -> MergeReport:
     """Bring the wanted videos that the target lacks, the first source that has one giving it."""
-    wanted: dict[str, tuple[StoreRoot, dict[str, Any]]] = {}
+    wanted: dict[str, tuple[StoreRoot, VideoRow]] = {}
     for source in sources:
         for row in source.rows:
-            wanted.setdefault(row["video_id"], (source.root, row))
+            wanted.setdefault(row.video_id, (source.root, row))
     failures: dict[str, str] = {}
 
     def bring(video_id: str) -> str:
@@ -201,7 +199,7 @@ def add_query_rows(writer: StoreWriter, queries: Iterable[QueryRow]) -> int:
     batch: list[QueryRow] = []
     for query in queries:
         batch.append(query)
-        if len(batch) == _QUERIES_AT_A_TIME:
+        if len(batch) == QUERIES_PER_PART:
             num_new += _add(writer, batch)
             batch = []
     return num_new + _add(writer, batch)

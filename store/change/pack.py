@@ -14,23 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from r2t.store.change.rewrite import QUERIES_PER_PART
-from r2t.store.check import expected_files, files_in, token_layout
+from r2t.store.check import expected_files, files_in
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
 from r2t.store.format import (
+    QUERIES_PER_PART,
+    TokenLayout,
+    VideoRow,
     new_part_name,
     node_name,
     open_group,
     query_columns,
     storage_errors,
+    video_columns,
     write_part,
 )
 from r2t.store.sources import StoreRoot, open_root
-from r2t.store.writer import index_columns
 
-_Rows = list[dict[str, Any]]
+_Rows = list[VideoRow]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def pack_store(
     store = FeatureStore(root)
     groups = _groups(store, max_bytes)
     targets = _targets(out, len(groups))
-    names = {row["video_id"]: number for number, rows in enumerate(groups) for row in rows}
+    names = {row.video_id: number for number, rows in enumerate(groups) for row in rows}
     annotations = store.annotations()
     num_done = 0
     with storage_errors(out):
@@ -92,8 +94,8 @@ def _groups(store: FeatureStore, max_bytes: int | None) -> list[_Rows]:
     groups: list[_Rows] = [[]]
     filled = 0
     # Sorted, because runs index in the order in which they finish: one store, one set of archives.
-    for row in cast("_Rows", store.videos.sort_values("video_id").to_dict("records")):
-        size = row["num_frames"] * store.spec.frame_bytes()
+    for row in sorted(store.video_rows(), key=lambda row: row.video_id):
+        size = row.num_frames * store.spec.frame_bytes()
         if groups[-1] and max_bytes is not None and filled + size > max_bytes:
             groups.append([])
             filled = 0
@@ -122,7 +124,7 @@ def _write_frame(
     for name in ("", "videos", "index", "queries"):
         open_group(str(folder / name), "a", None if name else header)
     if rows:
-        write_part(folder / "index" / new_part_name(), index_columns(rows))
+        write_part(folder / "index" / new_part_name(), video_columns(rows))
     annotations = {each.query_id: each for each in store.annotations()}
     for start in range(0, len(query_ids), QUERIES_PER_PART):
         ids = query_ids[start : start + QUERIES_PER_PART]
@@ -141,8 +143,8 @@ def _add_folder(archive: zipfile.ZipFile, folder: Path) -> None:
             archive.write(path, path.relative_to(folder).as_posix())
 
 
-def _add_video(archive: zipfile.ZipFile, root: StoreRoot, path: Path, row: dict[str, Any]) -> None:
-    place = f"videos/{node_name(row['video_id'])}"
+def _add_video(archive: zipfile.ZipFile, root: StoreRoot, path: Path, row: VideoRow) -> None:
+    place = f"videos/{node_name(row.video_id)}"
     if any(file.is_link for file in files_in(root, place)):
         raise CorruptFeatureError(f"{path / place} holds a symbolic link; run `r2t store verify`")
     for key, size in _files(root, row):
@@ -154,5 +156,5 @@ def _add_video(archive: zipfile.ZipFile, root: StoreRoot, path: Path, row: dict[
         archive.write(file, f"{place}/{key}")
 
 
-def _files(root: StoreRoot, row: dict[str, Any]) -> Iterator[tuple[str, int | None]]:
-    return expected_files(root.spec, token_layout(root.spec, row["num_frames"]))
+def _files(root: StoreRoot, row: VideoRow) -> Iterator[tuple[str, int | None]]:
+    return expected_files(root.spec, TokenLayout.of(root.spec, row.num_frames))

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
 from r2t.store.check import KINDS, live_parts
@@ -61,9 +60,9 @@ def remove_videos(
             num_videos += _remove_node(path, work, video_id)
             if on_video is not None:
                 on_video(number)
-        table = cast("list[dict[str, Any]]", store.videos.to_dict("records"))
-        rows = [row for row in table if row["video_id"] not in wanted]
-        if len(rows) < len(table):
+        indexed = store.video_rows()
+        rows = [row for row in indexed if row.video_id not in wanted]
+        if len(rows) < len(indexed):
             replace_index(path, work, rows, parts["index"])
             drop_parts(path, work, "index", parts["index"])
         if doomed:

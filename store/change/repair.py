@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
-from r2t.store.check import KINDS, Checked, Fault, check_store, index_rows, names_in
+from r2t.store.check import KINDS, Checked, Fault, check_store, names_in
 from r2t.store.files import write_whole
 from r2t.store.format import Part, PartKind, open_group, read_query_rows, storage_errors
 from r2t.store.sources import open_root
@@ -111,23 +110,16 @@ def _mend_attributes(path: Path, work: WorkFolder, checked: Checked, faults: lis
         if fault.kind == "attributes" and fault.video_id is not None:
             file = path / fault.place / "zarr.json"
             metadata = json.loads(file.read_bytes())
-            _restore(metadata["attributes"], checked.rows[fault.video_id])
+            row = checked.rows[fault.video_id]
+            metadata["attributes"] = row.put_into(metadata["attributes"])
             write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
-
-
-def _restore(attributes: dict[str, Any], row: dict[str, Any]) -> None:
-    for name in ("video_id", "num_frames", "duration_seconds", "frame_rate_fps", "decoder"):
-        attributes[name] = row[name]
-    source = {name: row[f"source_{name}"] for name in ("name", "bytes", "sha256")}
-    if attributes.get("source") is not None or any(source.values()):
-        attributes["source"] = {"licence": None, **(attributes.get("source") or {}), **source}
 
 
 def _rewrite_index(path: Path, work: WorkFolder, checked: Checked) -> list[str]:
     """Make the index say what videos are there; return the names of live parts it replaced."""
     rows = checked.rows
     names = _part_names(checked, "index")
-    indexed = [video_id for part in checked.parts["index"] for video_id, _ in index_rows(part)]
+    indexed = [row.video_id for part in checked.parts["index"] for row in part.video_rows()]
     sound = not any(part.faults for part in checked.parts["index"])
     stale = any(fault.kind == "stale-index" for fault in checked.faults())
     if len(names) < 2 and sound and not stale and sorted(indexed) == sorted(rows):

@@ -13,30 +13,29 @@ import shutil
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from r2t.store.annotations import Annotation
 from r2t.store.check import live_parts, open_part
 from r2t.store.files import sync_tree
 from r2t.store.format import (
+    QUERIES_PER_PART,
     Columns,
     Part,
     PartKind,
+    VideoRow,
     new_part_name,
     query_columns,
     read_query_rows,
     storage_errors,
+    video_columns,
     write_part,
 )
 from r2t.store.schema import QueryFeatures
 from r2t.store.sources import open_root
 from r2t.store.work_folders import WorkFolder, maintenance
-from r2t.store.writer import index_columns, move_part
+from r2t.store.writer import move_part
 
 QueryRow = tuple[Annotation, QueryFeatures]
-
-QUERIES_PER_PART = 2000
-"""Most queries in a rewritten part: about 100 MB of tokens."""
 
 
 def commit_part(
@@ -51,10 +50,10 @@ def commit_part(
 
 
 def replace_index(
-    root: Path, work: WorkFolder, rows: Sequence[dict[str, Any]], replaces: Collection[str]
+    root: Path, work: WorkFolder, rows: Sequence[VideoRow], replaces: Collection[str]
 ) -> None:
     """Put one index part in the place of others."""
-    commit_part(root, work, "index", index_columns(rows), replaces)
+    commit_part(root, work, "index", video_columns(rows), replaces)
 
 
 def replace_queries(

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,9 +24,8 @@ from r2t.store.change.merge import (
 from r2t.store.change.rewrite import QueryRow
 from r2t.store.check import check_stored_video
 from r2t.store.errors import ConfigError, FeatureNotFoundError
-from r2t.store.exchange import windows
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format import node_name
+from r2t.store.format import TokenLayout, VideoRow, node_name
 from r2t.store.parallel import map_threads
 from r2t.store.schema import FeatureSpec, QueryFeatures
 from r2t.store.writer import StoreWriter
@@ -57,7 +55,7 @@ def subset_store(
     smaller = smaller_spec(spec, places, cls_only=cls_only)
     facts = {**source.store.provenance, "subset_of": str(location)}
     target = FeatureStore.create(into, smaller, facts)
-    taken = {row["video_id"] for row in rows}
+    taken = {row.video_id for row in rows}
     failures: dict[str, str] = {}
 
     def wanted(video_id: str) -> bool:
@@ -105,18 +103,18 @@ def smaller_spec(spec: FeatureSpec, places: Sequence[int], *, cls_only: bool) ->
 
 def _wanted_rows(
     source: StoreSelection, video_ids: Collection[str] | None, split: Split | None
-) -> list[dict[str, Any]]:
+) -> list[VideoRow]:
     rows = source.rows
     if video_ids is not None:
-        rows = [row for row in rows if row["video_id"] in video_ids]
-        absent = sorted(set(video_ids) - {row["video_id"] for row in rows})
+        rows = [row for row in rows if row.video_id in video_ids]
+        absent = sorted(set(video_ids) - {row.video_id for row in rows})
         if absent:
             raise FeatureNotFoundError(
                 f"{source.root.location} has no videos {', '.join(map(repr, absent))}"
             )
     if split is not None:
         of_split = {each.video_id for each in source.store.annotations(split)}
-        rows = [row for row in rows if row["video_id"] in of_split]
+        rows = [row for row in rows if row.video_id in of_split]
     if not rows:
         raise FeatureNotFoundError(f"{source.root.location} holds none of the wanted videos")
     return rows
@@ -139,8 +137,8 @@ class _Cut:
         self._places = list(places)
         self._failures = failures
 
-    def __call__(self, row: dict[str, Any]) -> str:
-        video_id = row["video_id"]
+    def __call__(self, row: VideoRow) -> str:
+        video_id = row.video_id
         if self._target.has_video(video_id):
             self._writer.index(video_id)
             return "present"
@@ -149,7 +147,7 @@ class _Cut:
         if checked.row is None:
             self._failures[video_id] = str(checked.faults[0])
             return "failed"
-        self._write(video_id, row["num_frames"])
+        self._write(video_id, row.num_frames)
         return "cut"
 
     def _write(self, video_id: str, num_frames: int) -> None:
@@ -169,7 +167,7 @@ class _Cut:
             source=first.source,
             affine=affine,
         ) as video:
-            for frames in windows(num_frames):
+            for frames in TokenLayout.of(store.spec, num_frames).shards():
                 read = self._source.store.read_video(
                     video_id, layers=slice(low, high), frames=frames
                 )

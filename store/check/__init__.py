@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from r2t.store.check.check_video import (
         check_stored_video as check_stored_video,
         expected_files as expected_files,
-        token_layout as token_layout,
     )
     from r2t.store.check.coverage import (
         Coverage as Coverage,
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
         Checked as Checked,
         VerifyReport as VerifyReport,
         check_store as check_store,
-        index_rows as index_rows,
         verify_store as verify_store,
     )
 else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,27 +17,22 @@ from r2t.store.check.faults import Fault
 from r2t.store.check.inventory import files_in, names_in
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.format import (
-    INDEX_COLUMNS,
-    QUERY_COLUMNS,
-    QUERY_RAGGED,
+    PART_COLUMNS,
     ColumnsDigest,
     Part,
     PartKind,
+    VideoRow,
     annotation_at,
     damage,
     has_only_finite,
     part_replaces,
     query_row_digest,
     read_part,
+    rows_of_columns,
 )
 from r2t.store.schema import FeatureSpec, QueryFeatures
 from r2t.store.sources import StoreRoot
 
-_Schema = tuple[Mapping[str, str], Mapping[str, str]]
-_SCHEMAS: Mapping[PartKind, _Schema] = {
-    "index": (INDEX_COLUMNS, {}),
-    "queries": (QUERY_COLUMNS, QUERY_RAGGED),
-}
 _BATCH_BYTES = 16 * 2**20
 
 
@@ -50,15 +45,18 @@ class CheckedPart:
     sound_rows: list[int] = field(default_factory=list[int])
     faults: list[Fault] = field(default_factory=list[Fault])
 
+    def video_rows(self) -> list[VideoRow]:
+        """Return the rows of an index part, none if it cannot be read."""
+        return [] if self.part is None else rows_of_columns(self.part.columns)
+
 
 def open_part(root: StoreRoot, kind: PartKind, name: str) -> Part:
     """Read a part's columns, tokens left on disk; raise `CorruptFeatureError` if it has damage."""
-    scalars, ragged = _SCHEMAS[kind]
     with damage(f"{kind}/{name}"):
         group = root.group[f"{kind}/{name}"]
         if not isinstance(group, zarr.Group):
             raise CorruptFeatureError(f"{kind}/{name} is an array, expected a group")
-        return read_part(group, scalars=scalars, ragged=ragged)
+        return read_part(group, kind)
 
 
 def live_parts(root: StoreRoot, kind: PartKind) -> tuple[list[str], list[str]]:
@@ -83,7 +81,7 @@ def check_part(root: StoreRoot, kind: PartKind, name: str) -> CheckedPart:
         return CheckedPart(name, None, faults=[Fault("link", place, "holds a symbolic link")])
     if not any(file.key == "zarr.json" for file in files):
         return CheckedPart(name, None, faults=[Fault("foreign", place, "is no part")])
-    scalars, ragged = _SCHEMAS[kind]
+    scalars, ragged = PART_COLUMNS[kind]
     names = (*scalars, *ragged, *(f"{column}_offsets" for column in ragged))
     legal = re.compile(rf"zarr\.json|({'|'.join(names)})/(zarr\.json|c(/[0-9]+)+)")
     faults = [

@@ -16,15 +16,15 @@ from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.format import (
     FeatureDigest,
     TokenLayout,
+    VideoRow,
     damage,
+    errors_from_attributes,
     node_name,
     shard_key,
-    split_into_shards,
 )
 from r2t.store.schema import FeatureSpec
 from r2t.store.sources import StoreRoot
-from r2t.store.video_reader import index_row, locate_video_node, recorded_errors
-from r2t.store.writer import require_legal_video
+from r2t.store.video_reader import locate_video_node, video_row
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CheckedVideo:
     """A node of `videos`: its index row if it is committed and legal, and what is wrong with it."""
 
     node: str
-    row: dict[str, Any] | None
+    row: VideoRow | None
     num_bytes: int
     faults: list[Fault]
 
@@ -50,14 +50,14 @@ def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> Ch
     if not any(file.key == "zarr.json" for file in files):
         kind = "foreign" if [file.key for file in files] == [""] else "uncommitted"
         return CheckedVideo(node, None, 0, [Fault(kind, place, "is no node of a video")])
-    row: dict[str, Any] | None = None
+    row: VideoRow | None = None
     try:
         group = _open_node(root, place)
         if "digest" not in group.attrs:
             detail = "has no digest: it was never committed, or copied in part"
             return CheckedVideo(node, None, 0, [Fault("uncommitted", place, detail)])
         row = _legal_row(root.spec, group, node)
-        layout = token_layout(root.spec, row["num_frames"])
+        layout = TokenLayout.of(root.spec, row.num_frames)
         if not quick:
             _require_digest(root, group, row)
         else:
@@ -65,7 +65,7 @@ def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> Ch
     except ServerError:
         raise
     except R2TError as error:
-        video_id = None if row is None else row["video_id"]
+        video_id = None if row is None else row.video_id
         return CheckedVideo(node, None, 0, [Fault("video", place, str(error), video_id)])
     expected = dict(expected_files(root.spec, layout))
     faults = [
@@ -78,23 +78,17 @@ def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> Ch
             "video",
             f"{place}/{file.key}",
             f"has {file.num_bytes} bytes, expected {size}",
-            row["video_id"],
+            row.video_id,
         )
         for file in files
         if (size := expected.get(file.key)) is not None and file.num_bytes not in (None, size)
     ]
     if any(fault.kind == "video" for fault in faults):
         return CheckedVideo(node, None, 0, faults)
-    return CheckedVideo(node, row, row["num_frames"] * root.spec.frame_bytes(), faults)
+    return CheckedVideo(node, row, row.num_frames * root.spec.frame_bytes(), faults)
 
 
 _LINK = "is a symbolic link, which may lead out of the store"
-
-
-def token_layout(spec: FeatureSpec, num_frames: int) -> TokenLayout:
-    """Return how a video of this many frames is laid out."""
-    dtype = np.dtype("<f2") if spec.dtype == "float16" else np.dtype(np.int8)
-    return TokenLayout(spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, dtype)
 
 
 def _open_node(root: StoreRoot, place: str) -> zarr.Group:
@@ -105,17 +99,15 @@ def _open_node(root: StoreRoot, place: str) -> zarr.Group:
         return group
 
 
-def _legal_row(spec: FeatureSpec, group: zarr.Group, node: str) -> dict[str, Any]:
+def _legal_row(spec: FeatureSpec, group: zarr.Group, node: str) -> VideoRow:
     attributes: dict[str, Any] = group.attrs.asdict()
     video_id = attributes.get("video_id")
     if not isinstance(video_id, str) or node_name(video_id) != node:
         raise CorruptFeatureError(f"holds the video {video_id!r}, whose place is another")
-    row = index_row(group)
+    row = video_row(group)
     with damage(video_id):
-        recorded_errors(attributes, spec.num_layers)
-    require_legal_video(
-        spec, video_id, row["num_frames"], row["duration_seconds"], row["frame_rate_fps"]
-    )
+        errors_from_attributes(attributes, spec.num_layers)
+    row.require_legal(spec)
     return row
 
 
@@ -124,10 +116,10 @@ def _require_whole(root: StoreRoot, group: zarr.Group) -> None:
     locate_video_node(group, root.spec, folder, layers=slice(None), frames=slice(None))
 
 
-def _require_digest(root: StoreRoot, group: zarr.Group, row: dict[str, Any]) -> None:
+def _require_digest(root: StoreRoot, group: zarr.Group, row: VideoRow) -> None:
     """Compute the digest anew from all that is stored, shard by shard within each layer."""
     folder = None if root.path is None else root.path / group.path
-    layout = token_layout(root.spec, row["num_frames"])
+    layout = TokenLayout.of(root.spec, row.num_frames)
     digest = FeatureDigest(layout.dtype, layout.shape)
     affines: dict[str, list[NDArray[np.float32]]] = {"scale": [], "offset": []}
     for layers, frames in _pieces(layout):
@@ -142,28 +134,27 @@ def _require_digest(root: StoreRoot, group: zarr.Group, row: dict[str, Any]) -> 
             if not np.isfinite(whole).all():
                 raise CorruptFeatureError(f"{group.path}: scale or offset hold NaN or infinity")
             digest.update(whole)
-    if digest.finish() != row["digest"]:
+    if digest.finish() != row.digest:
         raise CorruptFeatureError(
             f"the stored bytes have the digest {digest.finish()}, the video was committed with "
-            f"{row['digest']}"
+            f"{row.digest}"
         )
 
 
 def _pieces(layout: TokenLayout) -> Iterator[tuple[slice, slice]]:
     """Yield layers and frames that follow one another in C order."""
-    num_shards, shard_frames = split_into_shards(layout.frames)
-    if num_shards == 1:
+    if layout.num_shards == 1:
         yield slice(None), slice(0, layout.frames)
         return
     for layer in range(layout.layers):
-        for start in range(0, layout.frames, shard_frames):
-            yield slice(layer, layer + 1), slice(start, min(start + shard_frames, layout.frames))
+        for frames in layout.shards():
+            yield slice(layer, layer + 1), frames
 
 
 def expected_files(spec: FeatureSpec, layout: TokenLayout) -> Iterator[tuple[str, int | None]]:
     """Yield the files of a video, named from its node, and their sizes where those are fixed."""
     yield from (("zarr.json", None), ("tokens/zarr.json", None))
-    for shard in range(split_into_shards(layout.frames)[0]):
+    for shard in range(layout.num_shards):
         yield shard_key("tokens", shard), layout.shard_bytes
     for name in ("scale", "offset") if spec.dtype == "int8" else ():
         yield f"{name}/zarr.json", None

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from r2t.store.change import video_attributes
 from r2t.store.errors import StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format import damage
+from r2t.store.format import damage, errors_from_attributes
 from r2t.store.parallel import map_threads
 from r2t.store.quantize import ERROR_FIELDS
 from r2t.store.sources import open_root
-from r2t.store.video_reader import recorded_errors
+from r2t.store.video_reader import video_attributes
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def quantization_stats(
 
     def errors(video_id: str) -> dict[str, list[float]] | None:
         with damage(f"{location}: {video_id}"):
-            return recorded_errors(video_attributes(root, video_id), root.spec.num_layers)
+            return errors_from_attributes(video_attributes(root, video_id), root.spec.num_layers)
 
     found = map_threads(errors, video_ids, on_done=on_video)
     weights = [

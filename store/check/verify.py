@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import zarr
 
@@ -21,11 +20,10 @@ from r2t.store.check.check_video import CheckedVideo, check_stored_video
 from r2t.store.check.faults import Fault
 from r2t.store.check.inventory import TOP_NAMES, names_in
 from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
-from r2t.store.format import INDEX_COLUMNS, PartKind, damage
+from r2t.store.format import PartKind, VideoRow, damage
 from r2t.store.parallel import map_threads
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.work_folders import work_folders
-from r2t.store.writer import require_legal_video
 
 KINDS: tuple[PartKind, ...] = ("index", "queries")
 
@@ -64,7 +62,7 @@ class Checked:
     foreign: list[Fault]
 
     @cached_property
-    def rows(self) -> dict[str, dict[str, Any]]:
+    def rows(self) -> dict[str, VideoRow]:
         """The right index row of each sound video.
 
         A video's attributes are under no digest, but those of its row in an index part are. So if
@@ -72,13 +70,13 @@ class Checked:
         the oldest is, which was written with the features; a later one may have been read from
         attributes that were damaged by then.
         """
-        own = {video.row["video_id"]: video.row for video in self.videos if video.row is not None}
-        recorded: dict[str, dict[str, Any]] = {}
+        own = {video.row.video_id: video.row for video in self.videos if video.row is not None}
+        recorded: dict[str, VideoRow] = {}
         for part in self.parts["index"]:
-            for video_id, row in index_rows(part) if part.sound_rows else ():
-                stored = own.get(video_id)
+            for row in part.video_rows() if part.sound_rows else ():
+                stored = own.get(row.video_id)
                 if stored is not None and _speaks_of(row, stored, self.root):
-                    recorded.setdefault(video_id, row)
+                    recorded.setdefault(row.video_id, row)
         return {**own, **recorded}
 
     def faults(self) -> list[Fault]:
@@ -184,18 +182,18 @@ def _index_faults(checked: Checked) -> list[Fault]:
     indexed: set[str] = set()
     for part in checked.parts["index"]:
         place = f"index/{part.name}"
-        for video_id, row in index_rows(part):
-            indexed.add(video_id)
-            if video_id in rows:
-                faults += _differences(place, row, rows[video_id])
-            elif video_id not in places:
-                detail = f"names the video {video_id!r}, which is not there or not readable"
-                faults.append(Fault("gone", place, detail, video_id))
+        for row in part.video_rows():
+            indexed.add(row.video_id)
+            if row.video_id in rows:
+                faults += _differences(place, row, rows[row.video_id])
+            elif row.video_id not in places:
+                detail = f"names the video {row.video_id!r}, which is not there or not readable"
+                faults.append(Fault("gone", place, detail, row.video_id))
     faults += [
-        Fault("attributes", f"videos/{video.node}", detail, video.row["video_id"])
+        Fault("attributes", f"videos/{video.node}", detail, video.row.video_id)
         for video in checked.videos
         if video.row is not None
-        and (detail := _shown(video.row, rows[video.row["video_id"]], "an index part recorded"))
+        and (detail := _shown(video.row, rows[video.row.video_id], "an index part recorded"))
     ]
     if not any(checked.runs.values()):
         faults += [
@@ -203,48 +201,35 @@ def _index_faults(checked: Checked) -> list[Fault]:
                 "not-indexed",
                 f"videos/{video.node}",
                 "is committed, but no index part names it",
-                video.row["video_id"],
+                video.row.video_id,
             )
             for video in checked.videos
-            if video.row is not None and video.row["video_id"] not in indexed
+            if video.row is not None and video.row.video_id not in indexed
         ]
     return faults
 
 
-def index_rows(checked: CheckedPart) -> list[tuple[str, dict[str, Any]]]:
-    """Return the video ids and rows of an index part, none if it cannot be read."""
-    if checked.part is None:
-        return []
-    columns = [checked.part.columns[name].tolist() for name in INDEX_COLUMNS]
-    rows: Sequence[tuple[Any, ...]] = list(zip(*columns, strict=True))
-    return [(str(row[0]), dict(zip(INDEX_COLUMNS, row, strict=True))) for row in rows]
-
-
-def _differences(place: str, indexed: dict[str, Any], right: dict[str, Any]) -> list[Fault]:
-    video_id = right["video_id"]
+def _differences(place: str, indexed: VideoRow, right: VideoRow) -> list[Fault]:
+    video_id = right.video_id
     shown = _shown(indexed, right, "right is")
     detail = f"says of the video {video_id!r}: {shown}"
     return [Fault("stale-index", place, detail, video_id)] if shown else []
 
 
-def _shown(row: dict[str, Any], right: dict[str, Any], words: str) -> str:
+def _shown(row: VideoRow, right: VideoRow, words: str) -> str:
     """Spell out in what a row differs from the right one, "" if it does not."""
-    differing = [name for name in INDEX_COLUMNS if row[name] != right[name]]
-    return "; ".join(f"{name} {row[name]!r}, {words} {right[name]!r}" for name in differing)
+    return "; ".join(
+        f"{name} {getattr(row, name)!r}, {words} {getattr(right, name)!r}"
+        for name in row.differing(right)
+    )
 
 
-def _speaks_of(row: dict[str, Any], stored: dict[str, Any], root: StoreRoot) -> bool:
+def _speaks_of(row: VideoRow, stored: VideoRow, root: StoreRoot) -> bool:
     """Whether a row is legal and of the very features that are stored."""
-    if any(row[name] != stored[name] for name in ("digest", "num_frames")):
+    if (row.digest, row.num_frames) != (stored.digest, stored.num_frames):
         return False
     try:
-        require_legal_video(
-            root.spec,
-            row["video_id"],
-            row["num_frames"],
-            row["duration_seconds"],
-            row["frame_rate_fps"],
-        )
+        row.require_legal(root.spec)
     except ConfigError:
         return False
     return True

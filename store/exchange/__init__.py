@@ -13,7 +13,6 @@ if TYPE_CHECKING:
         export_r2_npy as export_r2_npy,
         import_r2_npy as import_r2_npy,
         official_spec as official_spec,
-        windows as windows,
     )
 else:
     __getattr__ = lazy_exports(__name__)

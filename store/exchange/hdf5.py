@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
 from typing import Any, cast
 
 import h5py  # pyright: ignore[reportMissingTypeStubs]
-import numpy as np
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
-from r2t.store.exchange.r2_npy import OnVideo, TransferReport, windows
+from r2t.store.exchange.r2_npy import OnVideo, TransferReport
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
-from r2t.store.format import MAX_SHARD_FRAMES, node_name, storage_errors
+from r2t.store.format import MAX_SHARD_FRAMES, TokenLayout, node_name, storage_errors
 
 _open = cast("Any", h5py).File
 
@@ -33,15 +33,15 @@ def export_hdf5(
     """
     if path.exists():
         raise ConfigError(f"{path} is there already: give a new file")
-    table = cast("list[dict[str, Any]]", store.videos.to_dict("records"))
+    rows = store.video_rows()
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with appearing(path) as unfinished, _writing(unfinished) as (file, sink):
             file.attrs["identity"] = json.dumps(store.spec.to_dict())
-            for number, row in enumerate(table, start=1):
-                group = file.create_group(f"videos/{node_name(row['video_id'])}")
-                group.attrs.update(row)
-                _write_video(store, row["video_id"], row["num_frames"], group)
+            for number, row in enumerate(rows, start=1):
+                group = file.create_group(f"videos/{node_name(row.video_id)}")
+                group.attrs.update(asdict(row))
+                _write_video(store, row.video_id, row.num_frames, group)
                 sink.require()
                 if on_video is not None:
                     on_video(number)
@@ -50,7 +50,7 @@ def export_hdf5(
                 group = file.create_group(f"queries/{node_name(annotation.query_id)}")
                 _write_query(store, annotation, group)
                 sink.require()
-    return TransferReport(len(table), 0, len(annotations), {})
+    return TransferReport(len(rows), 0, len(annotations), {})
 
 
 class _Sink:
@@ -107,11 +107,10 @@ def _writing(path: Path) -> Generator[tuple[Any, _Sink]]:
 
 
 def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: Any) -> None:
-    spec = store.spec
-    shape = (spec.num_layers, num_frames, spec.num_tokens, spec.vision_width)
-    chunks = (1, min(num_frames, MAX_SHARD_FRAMES), *shape[2:])
-    tokens = group.create_dataset("tokens", shape, np.dtype(spec.dtype), chunks=chunks)
-    for frames in windows(num_frames):
+    layout = TokenLayout.of(store.spec, num_frames)
+    chunks = (1, min(num_frames, MAX_SHARD_FRAMES), layout.tokens, layout.width)
+    tokens = group.create_dataset("tokens", layout.shape, layout.dtype, chunks=chunks)
+    for frames in layout.shards():
         video = store.read_video(video_id, frames=frames)
         tokens[:, frames] = video.tokens
         if frames.start == 0 and video.scale is not None and video.offset is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from r2t.store.check import warn_of_other_cuts
 from r2t.store.errors import AnnotationWarning, ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
-from r2t.store.format import MAX_SHARD_FRAMES, storage_errors
+from r2t.store.format import QUERIES_PER_PART, TokenLayout, storage_errors
 from r2t.store.quantize import dequantize
 from r2t.store.schema import (
     PER_VIDEO,
@@ -43,7 +43,6 @@ from r2t.store.writer import StoreWriter
 OnVideo = Callable[[int], None]
 """Told how many videos are done."""
 
-_QUERIES_PER_PART = 1000
 _MAX_NAME_BYTES = 255
 
 
@@ -143,8 +142,8 @@ def import_r2_npy(
         there = {name: store.has_video(name) for name in {each.video_id for each in annotations}}
         usable = [each for each in annotations if there[each.video_id]]
         num_queries = 0
-        for start in range(0, len(usable), _QUERIES_PER_PART):
-            rows = usable[start : start + _QUERIES_PER_PART]
+        for start in range(0, len(usable), QUERIES_PER_PART):
+            rows = usable[start : start + QUERIES_PER_PART]
             num_queries += _import_queries(writer, store.spec, queries, rows, failures)
     missing = tuple(
         name if names.find(name) == name else names.named(name)
@@ -172,8 +171,7 @@ def export_r2_npy(
     with storage_errors(videos):
         for folder in (videos, queries):
             folder.mkdir(parents=True, exist_ok=True)
-        table = store.videos
-        lengths = dict(zip(table["video_id"].tolist(), table["num_frames"].tolist(), strict=True))
+        lengths = store.lengths()
         for number, (video_id, num_frames) in enumerate(lengths.items(), start=1):
             file = _file_of(name_of_features(video_id), videos, failures)
             if file is not None and file.exists():
@@ -217,8 +215,8 @@ def _import_video(
             name=file.name, num_bytes=file.stat().st_size, sha256="", decoder=UNKNOWN_WEIGHTS
         ),
     ) as video:
-        for window in windows(num_frames):
-            video.append(np.swapaxes(frames[window], 0, 1))
+        for each in TokenLayout.of(spec, num_frames).shards():
+            video.append(np.swapaxes(frames[each], 0, 1))
 
 
 def _import_queries(
@@ -262,15 +260,15 @@ def _open_npy(file: Path, shape: tuple[int, ...]) -> NDArray[np.float16]:
 
 
 def _export_video(store: FeatureStore, video_id: str, num_frames: int, file: Path) -> None:
-    spec = store.spec
+    layout = TokenLayout.of(store.spec, num_frames)
     header = {
         "descr": "<f2",
         "fortran_order": False,
-        "shape": (num_frames, spec.num_layers, spec.num_tokens, spec.vision_width),
+        "shape": (num_frames, layout.layers, layout.tokens, layout.width),
     }
     with appearing(file) as unfinished, unfinished.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        for frames in windows(num_frames):
+        for frames in layout.shards():
             video = store.read_video(video_id, frames=frames)
             tokens = video.tokens
             if video.scale is not None and video.offset is not None:
@@ -298,9 +296,3 @@ def _noting_odd_durations() -> Generator[list[str]]:
             AnnotationWarning,
             stacklevel=2,
         )
-
-
-def windows(num_frames: int) -> Iterator[slice]:
-    """Yield the frames to copy one after another."""
-    for start in range(0, num_frames, MAX_SHARD_FRAMES):
-        yield slice(start, min(start + MAX_SHARD_FRAMES, num_frames))

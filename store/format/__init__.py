@@ -28,9 +28,8 @@ if TYPE_CHECKING:
         storage_errors as storage_errors,
     )
     from r2t.store.format.parts import (
-        INDEX_COLUMNS as INDEX_COLUMNS,
-        QUERY_COLUMNS as QUERY_COLUMNS,
-        QUERY_RAGGED as QUERY_RAGGED,
+        PART_COLUMNS as PART_COLUMNS,
+        QUERIES_PER_PART as QUERIES_PER_PART,
         Columns as Columns,
         Part as Part,
         PartKind as PartKind,
@@ -58,5 +57,13 @@ if TYPE_CHECKING:
         shard_key as shard_key,
     )
     from r2t.store.format.tables import Table as Table
+    from r2t.store.format.video_rows import (
+        INDEX_COLUMNS as INDEX_COLUMNS,
+        VideoRow as VideoRow,
+        errors_from_attributes as errors_from_attributes,
+        rows_of_columns as rows_of_columns,
+        source_from_attributes as source_from_attributes,
+        video_columns as video_columns,
+    )
 else:
     __getattr__ = lazy_exports(__name__)

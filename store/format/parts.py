@@ -21,22 +21,11 @@ from r2t.store.errors import CorruptFeatureError
 from r2t.store.format.columns import Column, read_column_rows, read_columns, read_metadata
 from r2t.store.format.layout import columns_digest
 from r2t.store.format.nodes import create_array, open_group
-from r2t.store.schema import MAX_COUNT
+from r2t.store.format.video_rows import INDEX_COLUMNS, require_legal_columns
 
 Columns = Mapping[str, NDArray[Any]]
 PartKind = Literal["index", "queries"]
 
-INDEX_COLUMNS: Mapping[str, str] = {
-    "video_id": "string",
-    "num_frames": "int64",
-    "duration_seconds": "float64",
-    "frame_rate_fps": "float64",
-    "decoder": "string",
-    "source_name": "string",
-    "source_bytes": "int64",
-    "source_sha256": "string",
-    "digest": "string",
-}
 QUERY_COLUMNS: Mapping[str, str] = {
     "query_id": "string",
     "video_id": "string",
@@ -56,6 +45,15 @@ QUERY_RAGGED: Mapping[str, str] = {"tokens": "float16", "moments": "float64", "s
 `<name>_offsets` [rows + 1] says where each row starts: tokens [words, layers, text_width], moments
 [moments, 2], saliency [clips · annotators] in C order.
 """
+
+PART_COLUMNS: Mapping[PartKind, tuple[Mapping[str, str], Mapping[str, str]]] = {
+    "index": (INDEX_COLUMNS, {}),
+    "queries": (QUERY_COLUMNS, QUERY_RAGGED),
+}
+"""The plain and the ragged columns of each kind of part, with their dtypes."""
+
+QUERIES_PER_PART = 2000
+"""Most queries that are written as one part: about 100 MB of tokens."""
 
 _CHUNK_BYTES = 16 * 2**20
 
@@ -112,8 +110,9 @@ def write_part(folder: Path, columns: Columns, replaces: Collection[str] = ()) -
             array[...] = values
 
 
-def read_part(group: zarr.Group, *, scalars: Mapping[str, str], ragged: Mapping[str, str]) -> Part:
+def read_part(group: zarr.Group, kind: PartKind) -> Part:
     """Read a part's columns and check their names, dtypes and lengths; leave `tokens` on disk."""
+    scalars, ragged = PART_COLUMNS[kind]
     label = f"part {group.path}"
     names = (*scalars, *ragged, *(f"{column}_offsets" for column in ragged))
     paths = [f"{group.path}/{name}" for name in names]
@@ -132,8 +131,8 @@ def read_part(group: zarr.Group, *, scalars: Mapping[str, str], ragged: Mapping[
     stored = [name for name in names if name != "tokens"]
     arrays = read_columns(group.store, [found[name] for name in stored])
     columns = dict(zip(stored, arrays, strict=True))
-    if "num_frames" in columns:
-        _require_legal_index(columns, label)
+    if kind == "index":
+        require_legal_columns(columns, label)
     for key, dtype in ragged.items():
         values, offsets = found[key], columns[f"{key}_offsets"]
         rising = offsets[0] == 0 and (np.diff(offsets) >= 0).all()
@@ -143,19 +142,6 @@ def read_part(group: zarr.Group, *, scalars: Mapping[str, str], ragged: Mapping[
             )
     tokens = cast("zarr.Array[Any]", group["tokens"]) if "tokens" in found else None
     return Part(group.basename, columns, tokens, part_replaces(group), found.get("tokens"))
-
-
-def _require_legal_index(columns: Columns, label: str) -> None:
-    for name in ("num_frames", "duration_seconds", "frame_rate_fps", "source_bytes"):
-        values, lowest = columns[name], 0 if name == "source_bytes" else 1
-        legal = values >= lowest if values.dtype.kind == "i" else (values > 0) & np.isfinite(values)
-        if name == "num_frames":
-            legal &= values <= MAX_COUNT
-        if not legal.all():
-            raise CorruptFeatureError(
-                f"{label}: {name} holds {values[~legal][0]}, which no video has; "
-                "`r2t store repair` makes the index anew"
-            )
 
 
 def part_replaces(group: zarr.Group) -> frozenset[str]:

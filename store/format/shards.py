@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.format.layout import split_into_shards
 from r2t.store.format.nodes import require_inside
+from r2t.store.schema import FeatureSpec
 
 _MISSING = 2**64 - 1
 
@@ -37,6 +38,12 @@ class TokenLayout:
     width: int
     dtype: np.dtype[Any]
 
+    @classmethod
+    def of(cls, spec: FeatureSpec, num_frames: int) -> TokenLayout:
+        """Return how a store of this spec lays out a video of so many frames."""
+        dtype = np.dtype("<f2") if spec.dtype == "float16" else np.dtype(np.int8)
+        return cls(spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, dtype)
+
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of the whole array: [layers, frames, tokens, width]."""
@@ -46,6 +53,16 @@ class TokenLayout:
     def shard_frames(self) -> int:
         """Frames per shard file, padding included."""
         return split_into_shards(self.frames)[1]
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shard files."""
+        return split_into_shards(self.frames)[0]
+
+    def shards(self) -> Iterator[slice]:
+        """Yield the frames that each shard holds."""
+        for start in range(0, self.frames, self.shard_frames):
+            yield slice(start, min(start + self.shard_frames, self.frames))
 
     @property
     def chunk_shape(self) -> tuple[int, int, int, int]:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tracemalloc
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from r2t.store.change.repair import repair_store
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
 from r2t.store.format.parts import new_part_name, write_part
-from r2t.store.writer import index_columns
+from r2t.store.format.video_rows import video_columns
 
 _many = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -310,12 +311,12 @@ def test_a_number_that_cannot_be_is_damage(path: Path, name: str, keys: tuple[An
 def test_an_index_of_impossible_numbers_is_refused_and_mended(
     path: Path, column: str, value: float
 ) -> None:
-    row = FeatureStore.open(path).index_row("dog")
+    row = FeatureStore.open(path).video_row("dog")
     shutil.rmtree(path / "index")
     index = path / "index"
     index.mkdir()
     (index / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
-    write_part(index / new_part_name(), index_columns([{**row, column: value}]))
+    write_part(index / new_part_name(), video_columns([replace(row, **{column: value})]))
     with pytest.raises(CorruptFeatureError, match=rf"{column} holds .*repair` makes the index"):
         FeatureStore.open(path)
     assert [fault.kind for fault in verify_store(path).faults] == ["part", "not-indexed"]

@@ -274,9 +274,9 @@ def test_an_annotation_of_integers_reads_back(store: FeatureStore) -> None:
 def test_parts_are_read_once(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def read_and_note(group: Any, **columns: Any) -> Any:
+    def read_and_note(group: Any, kind: Any) -> Any:
         read.append(group.path)
-        return read_part(group, **columns)
+        return read_part(group, kind)
 
     monkeypatch.setattr(feature_store, "read_part", read_and_note)
     with store.writer() as writer:

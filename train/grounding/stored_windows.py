@@ -43,7 +43,7 @@ def ground_stored(
     The next windows are read while the model works on one, whichever videos they are of.
     """
     lengths = store.lengths()
-    counts = [lengths.get(each) or store.index_row(each)["num_frames"] for each in asked]
+    counts = [lengths.get(each) or store.video_row(each).num_frames for each in asked]
     windows = [plan.windows(count) for count in counts]
 
     @cache

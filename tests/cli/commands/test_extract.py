@@ -114,7 +114,7 @@ def test_a_preset_takes_the_first_of_several_streams_and_says_so(
     assert err.count(f"of its 2 video streams, stream {taken} is taken: the {choice}") == 1
     store = FeatureStore.open(tmp_path / "feats.zarr")
     assert store.provenance["stream_choice"] == choice
-    assert store.index_row("two")["decoder"].endswith(f", stream {taken}")
+    assert store.video_row("two").decoder.endswith(f", stream {taken}")
     assert store.spec.frame_rate == 1
     # No part of the identity: the other rule may add to the same store.
     other = ("--preset", "charades") if choice == "best" else ("--fps", 1)

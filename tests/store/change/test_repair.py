@@ -84,7 +84,7 @@ def test_a_later_part_that_was_read_from_damaged_attributes_loses(path: Path) ->
     )
     store = FeatureStore.open(path)
     with store.writer() as writer:
-        writer._add_row(store.index_row("dog"))
+        writer._add_row(store.video_row("dog"))
     found = sorted((fault.kind, fault.video_id) for fault in verify_store(path).faults)
     assert found == [("attributes", "dog"), ("stale-index", "dog")]
     repair_store(path)

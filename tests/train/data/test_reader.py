@@ -58,10 +58,7 @@ def test_in_order_yields_the_stored_features(store: FeatureStore) -> None:
 
 def test_answers_end_where_their_annotations_say_the_video_does(store: FeatureStore) -> None:
     annotations = store.annotations()[:4]
-    measured = {
-        row.query_id: float(store.index_row(row.video_id)["duration_seconds"])
-        for row in annotations
-    }
+    measured = {row.query_id: store.video_row(row.video_id).duration_seconds for row in annotations}
     # As stated, where the file is a few frames longer or shorter; not of another cut, nor unstated.
     stated = [
         seconds + change
