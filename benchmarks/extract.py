@@ -32,10 +32,10 @@ from PIL import Image
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig, default_num_workers
 from r2t.extract.pipeline import ExtractReport, extract_videos
-from r2t.extract.run.encoding import encoding_lanes, encoding_pool
-from r2t.extract.video.decode_ahead import VideoJob, decode_videos
+from r2t.extract.run.local_run import decode_ahead, encoding_lanes, encoding_pool
+from r2t.extract.run.one_video import FramesDecoded, VideoJob
 from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.frames import FrameBatch, find_videos
+from r2t.extract.video.frames import find_videos
 from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
 
@@ -96,9 +96,9 @@ def decode_alone(
     pool = DecodePool(config.num_workers, size=clip.image_size, window=clip.batch_size)
     windows: dict[str, list[np.ndarray]] = {path.stem: [] for path in videos}
     jobs = [VideoJob(path.stem, path, config.frame_rate) for path in videos]
-    for job, event in decode_videos(pool, jobs, num_threads=config.num_workers):
-        if isinstance(event, FrameBatch):
-            windows[job.video_id].append(event.pixels)
+    for event in decode_ahead(pool, jobs, num_threads=config.num_workers):
+        if isinstance(event, FramesDecoded):
+            windows[event.job.video_id].append(event.batch.pixels)
     return list(windows.values())
 
 

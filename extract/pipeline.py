@@ -31,8 +31,7 @@ from r2t.extract.queries import (
     without_impossible,
 )
 from r2t.extract.replaced import find_replaced
-from r2t.extract.run import ExtractProgress, LocalRun, Stage, busiest_stage
-from r2t.extract.video import VideoJob
+from r2t.extract.run import ExtractProgress, LocalRun, Stage, Tally, VideoJob, busiest_stage
 from r2t.store.annotations import Annotation
 from r2t.store.change import remove_videos
 from r2t.store.check import warn_of_other_cuts
@@ -138,14 +137,13 @@ def extract_videos(
     quarantined = {name: set_aside[name] for name in pending if name in set_aside}
     rates = frame_rates(config, annotations, pending)
     jobs = [VideoJob(name, paths[name], rates[name]) for name in rates if name not in quarantined]
-    failed: dict[str, str] = {}
+    tally = Tally(len(jobs), on_progress)
     with store.writer() as writer, _sigterm_as_interrupt():
         for video_id in skipped:
             writer.index(video_id)
-        run = _run(config, clip, store, on_progress, cluster, len(jobs))
         interrupted = False
         try:
-            run.extract_videos(writer, jobs)
+            _run(config, clip, store, cluster, tally).extract_videos(writer, jobs)
             writer.flush()
             store.refresh()
             wanted, missing = stored_only(store, annotations, paths)
@@ -160,12 +158,11 @@ def extract_videos(
             interrupted = True
             new, missing, num_withheld, impossible, rewordings = [], {}, 0, {}, []
         finally:
-            failed |= run.failed
-            quarantine.update(failed=failed, resolved={*skipped, *run.done})
+            quarantine.update(failed=tally.failed, resolved={*skipped, *tally.done})
     return ExtractReport(
-        done=tuple(run.done),
+        done=tuple(tally.done),
         skipped=tuple(skipped),
-        failed=failed,
+        failed=tally.failed,
         refused=refused,
         unlabelled=tuple(name for name in pending if name not in rates),
         changed=changed,
@@ -174,12 +171,12 @@ def extract_videos(
         near_misses={name: hint for name in missing if (hint := names.hint(name))},
         impossible_queries=impossible,
         rewordings=tuple(rewordings),
-        num_frames=run.num_frames,
+        num_frames=tally.num_frames,
         num_new_queries=len(new),
         num_known_queries=sum(each.query_id in stored for each in annotations),
         num_withheld_queries=num_withheld,
         seconds=time.monotonic() - began,
-        stages=run.stages,
+        stages=tally.stages,
         interrupted=interrupted,
         quarantine_path=quarantine.path,
     )
@@ -211,15 +208,14 @@ def _run(
     config: ExtractConfig,
     clip: FrozenClip,
     store: FeatureStore,
-    on_progress: Callable[[ExtractProgress], None],
     cluster: Cluster | None,
-    num_videos: int,
+    tally: Tally,
 ) -> LocalRun | ClusterRun:
     if cluster is None:
-        return LocalRun(config, clip, on_progress, num_videos=num_videos)
+        return LocalRun(config, clip, tally)
     from r2t.extract.run import ClusterRun
 
-    return ClusterRun(cluster, config, store, on_progress, num_videos=num_videos)
+    return ClusterRun(cluster, config, store, tally)
 
 
 def frame_rates(

@@ -16,7 +16,8 @@ import numpy as np
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.video import DecodePool, VideoJob, VideoLength
+from r2t.extract.run import VideoJob, open_decode_pool
+from r2t.extract.video import DecodePool, VideoLength
 from r2t.store.errors import VideoError
 from r2t.store.format import split_into_shards
 from r2t.store.machine import allowed_cores
@@ -74,15 +75,8 @@ def plan_extraction(
     lengths: dict[str, VideoLength] = {}
     unreadable: dict[str, str] = {}
     with (
-        DecodePool(
-            config.num_workers,
-            size=clip.image_size,
-            decoder=config.decoder,
-            window=_SAMPLE_FRAMES,
-            timeout_seconds=config.timeout_seconds,
-            memory_bytes=config.memory_bytes,
-            stream_choice=config.stream_choice,
-            max_hours=config.max_hours,
+        open_decode_pool(
+            config, config.num_workers, size=clip.image_size, window=_SAMPLE_FRAMES
         ) as pool,
         ThreadPoolExecutor(config.num_workers) as threads,
     ):

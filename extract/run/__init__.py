@@ -1,4 +1,4 @@
-"""A run of an extraction: on this machine or on a Dask cluster."""
+"""How the videos of an extraction are worked through: on this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
         open_cluster as open_cluster,
         require_cluster as require_cluster,
     )
-    from r2t.extract.run.local_run import ExtractProgress as ExtractProgress, LocalRun as LocalRun
-    from r2t.extract.run.stages import Stage as Stage, busiest_stage as busiest_stage
+    from r2t.extract.run.local_run import LocalRun as LocalRun
+    from r2t.extract.run.one_video import VideoJob as VideoJob, open_decode_pool as open_decode_pool
+    from r2t.extract.run.progress import (
+        ExtractProgress as ExtractProgress,
+        Stage as Stage,
+        Tally as Tally,
+        busiest_stage as busiest_stage,
+    )
 else:
     __getattr__ = lazy_exports(__name__)

@@ -15,7 +15,7 @@ import re
 import socket
 import warnings
 from asyncio import CancelledError
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,9 +35,8 @@ from r2t.extract.run.cluster_worker import (
     num_encoding_lanes,
 )
 from r2t.extract.run.local_cluster import local_cluster, split_device, visible_devices
-from r2t.extract.run.local_run import ExtractProgress
-from r2t.extract.run.stages import Stage, StageClock
-from r2t.extract.video import VideoJob
+from r2t.extract.run.one_video import VideoJob
+from r2t.extract.run.progress import Tally
 from r2t.store.errors import ConfigError, R2TError, VideoWarning
 from r2t.store.feature_store import FeatureStore
 from r2t.store.writer import StoreWriter
@@ -182,36 +181,22 @@ def _client(target: str | SpecCluster) -> Generator[Client]:
 
 
 class ClusterRun:
-    """The videos of one run on a cluster, and what became of them."""
+    """An extraction on a cluster; what becomes of its videos is told to `tally`."""
 
     def __init__(
-        self,
-        cluster: Cluster,
-        config: ExtractConfig,
-        store: FeatureStore,
-        on_progress: Callable[[ExtractProgress], None],
-        *,
-        num_videos: int,
+        self, cluster: Cluster, config: ExtractConfig, store: FeatureStore, tally: Tally
     ) -> None:
-        self.done: list[str] = []
-        self.failed: dict[str, str] = {}
-        self.num_frames = 0
         self._cluster = cluster
         self._client = cluster.client
         self._config = config
         self._store = store
-        self._on_progress = on_progress
-        self._num_videos = num_videos
-        lanes = max(1, sum(self._client.nthreads().values()))
-        self._clock = StageClock({"decode": lanes, "encode": lanes, "write": lanes})
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """How much work decoding, encoding and writing have been so far, over all workers."""
-        return self._clock.stages()
+        self._tally = tally
 
     def extract_videos(self, writer: StoreWriter, jobs: Sequence[VideoJob]) -> None:
         """Extract every video or find out why not; what is wrong with a disk is raised."""
+        with self._asking():
+            lanes = max(1, sum(self._client.nthreads().values()))
+        self._tally.clock.set_lanes(decode=lanes, encode=lanes, write=lanes)
         if not jobs:
             return
         worker = Extractor(
@@ -219,14 +204,14 @@ class ClusterRun:
             self._config,
             self._store.location,
             self._store.spec,
-            deaf=self._cluster.local,
+            ignore_interrupts=self._cluster.local,
         )
         futures: list[Future] = []
         try:
             with self._asking():
                 self._client.register_plugin(worker, name=PLUGIN)
-                lanes = self._client.run(num_encoding_lanes)
-            self._clock.set_lanes("encode", sum(lanes.values()))
+                encoding_lanes = self._client.run(num_encoding_lanes)
+            self._tally.clock.set_lanes(encode=sum(encoding_lanes.values()))
             finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
             for job in jobs:
                 portable = replace(job, path=job.path.absolute())
@@ -243,7 +228,7 @@ class ClusterRun:
                 self._client.unregister_worker_plugin(PLUGIN)
             # A worker that died took its index rows along.
             self._store.refresh()
-            for video_id in self.done:
+            for video_id in self._tally.done:
                 writer.index(video_id)
 
     def _next(self, finished: queue.SimpleQueue[Future]) -> Future:
@@ -276,17 +261,16 @@ class ClusterRun:
 
     def _take(self, future: Future) -> None:
         _, video_id = cast("tuple[str, str]", future.key)
-        failure: tuple[str, str] | None = None
+        failure: str | None = None
         if future.status == "finished":
             with self._asking():
                 outcome: Outcome = future.result()
             for name, seconds in outcome.seconds.items():
-                self._clock.add(name, outcome.num_frames, seconds)
-            self.num_frames += outcome.num_frames
+                self._tally.clock.add(name, outcome.num_frames, seconds)
+            self._tally.num_frames += outcome.num_frames
             for message in outcome.warnings:
                 warnings.warn(message, VideoWarning, stacklevel=2)
-            if outcome.failure is not None:
-                failure = (video_id, outcome.failure)
+            failure = outcome.failure
         elif future.status == "error":
             with self._asking():
                 error = cast("BaseException", future.exception())
@@ -294,21 +278,12 @@ class ClusterRun:
                 raise error
             num_dead = error.allowed_failures + 1
             workers = "the worker" if num_dead == 1 else f"{num_dead} workers, one after another,"
-            failure = (video_id, f"{workers} died while extracting it")
+            failure = f"{workers} died while extracting it"
         else:
             raise ConfigError(_LOST)
         if failure is None:
-            self.done.append(video_id)
+            self._tally.done.append(video_id)
         else:
-            self.failed[video_id] = failure[1]
+            self._tally.failed[video_id] = failure
         future.release()
-        num_finished = len(self.done) + len(self.failed)
-        self._on_progress(
-            ExtractProgress(
-                num_finished,
-                self._num_videos,
-                num_frames=self.num_frames,
-                stages=self.stages,
-                failed=failure,
-            )
-        )
+        self._tally.finish(video_id, failure)

@@ -17,13 +17,21 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.run.stages import StageClock
-from r2t.extract.run.writing import concerns_one_video
-from r2t.extract.video import DecodePool, FrameBatch, VideoJob, decode_events
+from r2t.extract.run.one_video import (
+    FramesDecoded,
+    FramesEncoded,
+    VideoEnd,
+    VideoFailed,
+    VideoJob,
+    VideoSink,
+    decode,
+    encode,
+    open_decode_pool,
+)
+from r2t.extract.run.progress import StageClock, Tally
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import FeatureSpec, VideoSource
-from r2t.store.video_writer import VideoWriter
+from r2t.store.schema import FeatureSpec
 
 PLUGIN = "r2t-extract"
 
@@ -65,9 +73,9 @@ class Extractor(WorkerPlugin):
         location: str,
         spec: FeatureSpec,
         *,
-        deaf: bool,
+        ignore_interrupts: bool,
     ) -> None:
-        self._deaf = deaf
+        self._ignore_interrupts = ignore_interrupts
         self._clip_arguments = clip_arguments
         self._config = config
         self._location = location
@@ -75,7 +83,7 @@ class Extractor(WorkerPlugin):
 
     async def setup(self, worker: Any) -> None:
         """Load the model, in a thread so that the worker keeps answering meanwhile."""
-        if self._deaf and threading.current_thread() is threading.main_thread():
+        if self._ignore_interrupts and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         await asyncio.to_thread(self._load, worker.state.nthreads)
 
@@ -92,84 +100,50 @@ class Extractor(WorkerPlugin):
             action=f"add to {self._location} from a worker",
             names=(self._location, "this worker"),
         )
-        # As `encoding` has it: on a CPU each thread encodes on a core of its own.
+        # As in `local_run`: on a CPU each thread encodes on a core of its own.
         self.num_lanes = num_threads if self._clip.device.type == "cpu" else 1
         self._lane = threading.Semaphore(self.num_lanes)
         self._stack = ExitStack()
         self._warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._writer = self._stack.enter_context(store.writer())
         self._pool = self._stack.enter_context(
-            DecodePool(
+            open_decode_pool(
+                self._config,
                 num_threads,
                 size=self._clip.image_size,
-                decoder=self._config.decoder,
                 window=self._clip.batch_size,
-                timeout_seconds=self._config.timeout_seconds,
-                memory_bytes=self._config.memory_bytes,
-                stream_choice=self._config.stream_choice,
-                max_hours=self._config.max_hours,
                 on_warning=self._warnings.put,
             )
         )
 
     def extract(self, job: VideoJob) -> Outcome:
         """Extract one video; raise what is wrong with more than this video."""
-        clock = StageClock(dict.fromkeys(("decode", "encode", "write"), 1))
-        failure = None
-        try:
-            self._extract(job, clock)
-        except R2TError as error:
-            if not concerns_one_video(error):
-                raise
-            failure = str(error)
-        stages = clock.stages()
+        tally = Tally()
+        with VideoSink(self._writer, tally) as sink:
+            for event in decode(self._pool, job):
+                sink.take(self._encoded(event, tally.clock))
+                if tally.failed:
+                    break
         return Outcome(
-            stages[0].num_frames,
-            {each.name: each.busy_seconds for each in stages},
-            failure,
-            tuple(self._heard()),
+            tally.stages[0].num_frames,
+            {each.name: each.busy_seconds for each in tally.stages},
+            tally.failed.get(job.video_id),
+            tuple(self._gathered_warnings()),
         )
 
-    def _heard(self) -> Iterator[str]:
+    def _encoded(
+        self, event: FramesDecoded | VideoEnd, clock: StageClock
+    ) -> FramesEncoded | VideoEnd:
+        if not isinstance(event, FramesDecoded):
+            return event
+        torch.set_num_threads(1)  # torch keeps it for each thread
+        try:
+            with self._lane:
+                return encode(self._clip, event, clock)
+        except R2TError as error:  # of this worker perhaps, which is no reason for others to stop
+            return VideoFailed(event.job, str(error))
+
+    def _gathered_warnings(self) -> Iterator[str]:
         with suppress(queue.Empty):
             while True:
                 yield self._warnings.get_nowait()
-
-    def _extract(self, job: VideoJob, clock: StageClock) -> None:
-        with ExitStack() as stack:
-            video: VideoWriter | None = None
-            for event in decode_events(self._pool, job):
-                if isinstance(event, R2TError):
-                    raise event
-                if isinstance(event, VideoSource):
-                    assert video is not None, "a video has at least one frame"
-                    video.source = event
-                    continue
-                video = self._add(video, stack, job, event, clock)
-            with clock.timed("write"):
-                stack.close()  # commits the video
-
-    def _add(
-        self,
-        video: VideoWriter | None,
-        stack: ExitStack,
-        job: VideoJob,
-        batch: FrameBatch,
-        clock: StageClock,
-    ) -> VideoWriter:
-        clock.add("decode", len(batch), batch.decode_seconds)
-        torch.set_num_threads(1)  # torch keeps it for each thread
-        with self._lane, clock.timed("encode", len(batch)):
-            tokens = self._clip.encode_frames(batch.pixels)
-        with clock.timed("write", len(batch)):
-            if video is None:
-                video = stack.enter_context(
-                    self._writer.video(
-                        job.video_id,
-                        num_frames=batch.num_video_frames,
-                        duration_seconds=batch.duration_seconds,
-                        frame_rate_fps=job.frame_rate_fps,
-                    )
-                )
-            video.append(tokens)
-        return video

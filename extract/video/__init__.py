@@ -18,12 +18,6 @@ if TYPE_CHECKING:
         require_stream_choice as require_stream_choice,
     )
     from r2t.extract.video.cut import require_clip_path as require_clip_path
-    from r2t.extract.video.decode_ahead import (
-        Decoded as Decoded,
-        VideoJob as VideoJob,
-        decode_events as decode_events,
-        decode_videos as decode_videos,
-    )
     from r2t.extract.video.decode_pool import DecodePool as DecodePool
     from r2t.extract.video.frames import (
         FrameBatch as FrameBatch,

@@ -39,7 +39,7 @@ def show_plan(
     """
     from r2t.extract.pipeline import frame_rates, name_videos
     from r2t.extract.plan import plan_extraction, query_bytes
-    from r2t.extract.video import VideoJob
+    from r2t.extract.run import VideoJob
 
     opened = _open(config, clip, store)
     given, refused = name_videos(videos, VideoNames(opened.videos["video_id"] if opened else ()))

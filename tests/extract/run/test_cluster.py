@@ -28,8 +28,8 @@ from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.run import cluster as cluster_module
 from r2t.extract.run.cluster import Cluster, ClusterRun, open_cluster
 from r2t.extract.run.local_cluster import visible_devices
-from r2t.extract.run.local_run import ExtractProgress
-from r2t.extract.video.decode_ahead import VideoJob
+from r2t.extract.run.one_video import VideoJob
+from r2t.extract.run.progress import ExtractProgress, Tally
 from r2t.store.errors import ConfigError, VideoWarning
 from r2t.store.feature_store import FeatureStore
 
@@ -133,7 +133,7 @@ def test_a_scheduler_that_is_lost_is_one_error(step: str, tmp_path: Path) -> Non
     store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
     client = LostScheduler()
     client.status = "running"
-    run = ClusterRun(Cluster(client, {}), ExtractConfig(frame_rate=1.0), store, print, num_videos=1)
+    run = ClusterRun(Cluster(client, {}), ExtractConfig(frame_rate=1.0), store, Tally())
     client.status = "closed"
     with store.writer() as writer:
         steps = {

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from r2t.extract.clip.clip import FrozenClip
-from r2t.extract.run import encoding
-from r2t.extract.run.encoding import encode_ahead, encoding_lanes
-from r2t.extract.run.stages import StageClock
-from r2t.extract.video.decode_ahead import Decoded, VideoJob
+from r2t.extract.run import local_run
+from r2t.extract.run.local_run import encode_ahead, encoding_lanes
+from r2t.extract.run.one_video import (
+    FramesDecoded,
+    FramesEncoded,
+    VideoEnd,
+    VideoFailed,
+    VideoJob,
+)
+from r2t.extract.run.progress import StageClock
 from r2t.extract.video.frames import FrameBatch
-from r2t.store.errors import ConfigError, VideoError
+from r2t.store.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -49,45 +53,44 @@ class SlowFirst(FrozenClip):
         return np.full((1, len(pixels), 1, 1), number, np.float16)
 
 
-def window(number: int) -> FrameBatch:
-    return FrameBatch(
+JOB = VideoJob("v", Path("v.mp4"), 1.0)
+
+
+def window(number: int) -> FramesDecoded:
+    batch = FrameBatch(
         pixels=np.full((1, 3, 2, 2), number, np.uint8),
         timestamps_seconds=np.array([float(number)]),
         first_frame=number,
         num_video_frames=100,
         duration_seconds=100.0,
         decoder="none",
-        decode_seconds=0.0,
+        decode_seconds=2.0,
     )
-
-
-def decoded(events: list[Decoded]) -> Iterator[tuple[VideoJob, Decoded]]:
-    job = VideoJob("v", Path("v.mp4"), 1.0)
-    return ((job, event) for event in events)
+    return FramesDecoded(JOB, batch)
 
 
 @pytest.fixture(autouse=True)
 def two_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "allowed_cores", lambda: 2)
-
-
-def encode(clip: FrozenClip, events: list[Decoded], clock: StageClock) -> list[Any]:
-    return list(encode_ahead(clip, decoded(events), clock))
+    monkeypatch.setattr(local_run, "allowed_cores", lambda: 2)
 
 
 def test_order_is_kept_while_a_lane_runs_ahead() -> None:
-    clip, clock = SlowFirst(later=5), StageClock({"encode": 2})
-    failure = VideoError("broken")
-    events: list[Decoded] = [*map(window, range(8)), failure, window(8)]
-    found = encode(clip, events, clock)
-    assert [event for _, event, _ in found] == events
-    values = [None if tokens is None else float(tokens[0, 0, 0, 0]) for _, _, tokens in found]
-    assert values == [*range(8), None, 8]
+    clip, clock = SlowFirst(later=5), StageClock()
+    failure = VideoFailed(JOB, "broken")
+    events: list[FramesDecoded | VideoEnd] = [*map(window, range(8)), failure, window(8)]
+    found = list(encode_ahead(clip, events, clock))
+    assert found[8] is failure
+    frames = [event for event in found if isinstance(event, FramesEncoded)]
+    assert len(found) == len(frames) + 1
+    values = [float(each.tokens[0, 0, 0, 0]) for each in frames]
+    assert values == [each.first_frame for each in frames] == [*range(9)]
     assert clip.threads == {1}
-    [stage] = clock.stages()
-    assert (stage.num_frames, stage.num_lanes) == (9, 2)
+    stages = {each.name: each for each in clock.stages()}
+    assert [stages[name].num_frames for name in ("decode", "encode", "write")] == [9, 9, 0]
+    assert stages["decode"].busy_seconds == 9 * 2
 
 
 def test_what_the_model_raises_arrives() -> None:
+    events = [window(1), window(99), window(2)]
     with pytest.raises(ConfigError, match="no memory"):
-        encode(SlowFirst(later=0), [window(1), window(99), window(2)], StageClock({"encode": 2}))
+        list(encode_ahead(SlowFirst(later=0), events, StageClock()))
