@@ -1,29 +1,32 @@
-"""The R² Block on its way from the official order of operations to ours, one rewrite at a time.
+"""Ways to look at patches, from the official order of operations to ours, one rewrite at a time.
 
-Each class is the one before it with one change; all compute the same. They are slower than the
-block in `r2t.train` and exist to be compared with it.
+Each is the one before it with one change; all compute the same. They are slower than the look that
+`r2t.train` takes, and exist to be compared with it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from r2t.train.data.batch import Batch, Labels, Sample, collate
 from r2t.train.model.config import R2Config
+from r2t.train.model.feature_map import FeatureMap
+from r2t.train.model.looks import MakeLook
 from r2t.train.model.model import R2Model
-from r2t.train.model.padding import Extents
-from r2t.train.model.pooling import SpatialPooling
-from r2t.train.model.r2_block import R2Block, _Look
-from r2t.train.model.tiled import video_tiles
+from r2t.train.model.pooling import QueryPooling
+from r2t.train.model.questions import probes
+from r2t.train.model.r2_block import LayerWeights
+from r2t.train.model.reference_look import ReferenceLook
 from r2t.train.model.tiled.dropout_bits import draw_kept, keep_, spread
+from r2t.train.model.tiled_look import TiledLook
 
 FRAMES, TOKENS, LAYERS, VISION, TEXT = 75, 50, 4, 768, 512  # QVHighlights, ViT-B/32
 
@@ -50,59 +53,72 @@ def random_batch(size: int, seed: int = 0) -> Batch:
     return collate(samples)
 
 
-class RepeatedQuery(SpatialPooling):
+class OfficialOrder(ReferenceLook):
     """The official order: words are projected anew for every frame, patches for every layer."""
 
-    def forward(self, patches: Tensor, words: Tensor, competing_words: Tensor) -> Tensor:
+    def at_layer(
+        self, weights: LayerWeights, features: Tensor, words: Tensor, competing_words: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        pooling = query_pooling(weights)
+        patches = weights.video_map(features)
         repeated = words.repeat_interleave(patches.shape[1], dim=0)
         flat = patches.flatten(0, 1)
-        scores = self.word_query(repeated) @ self.patch_key(flat).transpose(1, 2)
-        found = (scores / math.sqrt(self.width)).softmax(dim=-1) @ flat + repeated
+        scores = pooling.word_query(repeated) @ pooling.patch_key(flat).transpose(1, 2)
+        found = (scores / math.sqrt(pooling.width)).softmax(dim=-1) @ flat + repeated
         found = found.unflatten(0, patches.shape[:2])
-        return found.masked_fill(~competing_words[:, None, :, None], -math.inf).amax(dim=2)
+        return patches[:, :, 0], maximum(found, competing_words)
 
 
-class FoldedKey(SpatialPooling):
+class FoldedKey(ReferenceLook):
     """The projection of the patches moves to the words."""
 
-    def forward(self, patches: Tensor, words: Tensor, competing_words: Tensor) -> Tensor:
-        scores = torch.einsum("bwc,btpc->btwp", self.probes(words), patches)
+    def at_layer(
+        self, weights: LayerWeights, features: Tensor, words: Tensor, competing_words: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        patches = weights.video_map(features)
+        asked = probes(query_pooling(weights), words)
+        scores = torch.einsum("bwc,btpc->btwp", asked, patches)
         found = scores.softmax(dim=-1) @ patches + words[:, None]
-        return found.masked_fill(~competing_words[:, None, :, None], -math.inf).amax(dim=2)
+        return patches[:, :, 0], maximum(found, competing_words)
 
 
-class PooledFirst(R2Block):
+class PooledFirst(ReferenceLook):
     """The map's second linear layer meets what words pooled instead of every patch."""
 
-    def _look_plainly(self, batch: Batch, extents: Extents) -> list[_Look]:
-        times = self.times(extents.time_lengths, batch.video.shape[2])
-        assert times is not None
-        return [
-            _Look(
-                *self.look(
-                    batch.video[:, layer], times, batch.query[:, layer], extents.competing_words
-                )
-            )
-            for layer in range(batch.video.shape[1])
-        ]
-
-    def look(
-        self, tokens: Tensor, times: Tensor, query: Tensor, competing_words: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a layer's mapped CLS tokens and words, and what the words found."""
-        assert isinstance(self.pooling, SpatialPooling)
-        mapping = self.video_map
-        expanded = times[:, :, None].expand(-1, -1, tokens.shape[2], -1)
-        hidden = mapping.input_norm(torch.cat([tokens.float(), expanded], dim=-1))
-        hidden = F.relu(mapping.input_linear(mapping.dropout(hidden)))
-        patches = mapping.dropout(mapping.output_norm(hidden))
-        words = self.query_map(query.float())
-        probes = self.pooling.probes(words) @ mapping.output_linear.weight
-        attention = torch.einsum("bwc,btpc->btwp", probes, patches).softmax(dim=-1)
+    def at_layer(
+        self, weights: LayerWeights, features: Tensor, words: Tensor, competing_words: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        mapping = weights.video_map
+        hidden = self.drop(mapping.input_norm(features), mapping)
+        hidden = F.relu(mapping.input_linear(hidden))
+        patches = self.drop(mapping.output_norm(hidden), mapping)
+        asked = probes(query_pooling(weights), words) @ mapping.output_linear.weight
+        attention = torch.einsum("bwc,btpc->btwp", asked, patches).softmax(dim=-1)
         found = mapping.output_linear(attention @ patches) + words[:, None]
-        outside = ~competing_words[:, None, :, None]
-        pooled = found.masked_fill(outside, -math.inf).amax(dim=2)
-        return mapping.output_linear(patches[:, :, 0]), words, pooled
+        return mapping.output_linear(patches[:, :, 0]), maximum(found, competing_words)
+
+    def drop(self, values: Tensor, mapping: FeatureMap) -> Tensor:
+        """Apply the dropout of a map."""
+        return mapping.dropout(values)
+
+
+class DropoutBits(PooledFirst):
+    """Dropout draws and remembers bits."""
+
+    def drop(self, values: Tensor, mapping: FeatureMap) -> Tensor:
+        rate = mapping.dropout.p if mapping.training else 0.0
+        return _KeepBits.apply(values.contiguous(), rate) if rate else values
+
+
+def query_pooling(weights: LayerWeights) -> QueryPooling:
+    """Return the pooling of the method, which alone is rewritten here."""
+    assert isinstance(weights.pooling, QueryPooling)
+    return weights.pooling
+
+
+def maximum(found: Tensor, competing_words: Tensor) -> Tensor:
+    """Return the maximum over words of what each found."""
+    return found.masked_fill(~competing_words[:, None, :, None], -math.inf).amax(dim=2)
 
 
 class _KeepBits(torch.autograd.Function):
@@ -117,64 +133,28 @@ class _KeepBits(torch.autograd.Function):
         return keep_(gradient / (1 - ctx.rate), spread(ctx.kept, gradient)), None
 
 
-class BitDropout(nn.Dropout):
-    """Dropout that draws and remembers bits."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and self.p):
-            return input
-        return _KeepBits.apply(input.contiguous(), self.p)
-
-
-def _with_pooling(kind: type[SpatialPooling]) -> Callable[[R2Model], None]:
-    def change(model: R2Model) -> None:
-        model.block.straightforward = True
-        model.block.pooling.__class__ = kind
-
-    return change
-
-
-def _plain(model: R2Model) -> None:
-    model.block.straightforward = True
-
-
-def _pooled_first(model: R2Model) -> None:
-    _plain(model)
-    model.block.__class__ = PooledFirst
-
-
-def _bits(model: R2Model) -> None:
-    _pooled_first(model)
-    model.block.video_map.dropout = BitDropout(model.config.dropout)
-
-
-def _ours(model: R2Model) -> None:
-    assert not model.block.straightforward
-
-
 @dataclass(frozen=True)
 class Variant:
-    """A way to compute the block; `bytes_in_tile` of 0 leaves the default."""
+    """A way to look at patches, and how the model is run with it."""
 
-    change: Callable[[R2Model], None]
-    bytes_in_tile: int = 0
+    make_look: MakeLook
     autocast: bool = False
     compiled: bool = False
 
 
 VARIANTS = {
-    "official order": Variant(_with_pooling(RepeatedQuery)),
-    "straightforward": Variant(_plain),
-    "+ key folded": Variant(_with_pooling(FoldedKey)),
-    "+ pooled first": Variant(_pooled_first),
-    "+ dropout bits": Variant(_bits),
-    "+ weight algebra": Variant(_ours, bytes_in_tile=10**12),
-    "ours (+ tiles)": Variant(_ours),
-    "ours, bf16": Variant(_ours, autocast=True),
-    "straightforward, bf16": Variant(_plain, autocast=True),
-    "straightforward, compiled": Variant(_plain, compiled=True),
+    "official order": Variant(OfficialOrder),
+    "reference": Variant(ReferenceLook),
+    "+ key folded": Variant(FoldedKey),
+    "+ pooled first": Variant(PooledFirst),
+    "+ dropout bits": Variant(DropoutBits),
+    "+ weight algebra": Variant(partial(TiledLook, frames_in_tile=10**9)),
+    "ours (+ tiles)": Variant(TiledLook),
+    "ours, bf16": Variant(TiledLook, autocast=True),
+    "reference, bf16": Variant(ReferenceLook, autocast=True),
+    "reference, compiled": Variant(ReferenceLook, compiled=True),
 }
-OURS, PLAIN = "ours (+ tiles)", "straightforward"
+OURS, REFERENCE = "ours (+ tiles)", "reference"
 
 
 class Contender:
@@ -183,20 +163,20 @@ class Contender:
     def __init__(self, name: str, *, dropout: float, training: bool = True) -> None:
         self.variant = VARIANTS[name]
         torch.manual_seed(0)
-        model = R2Model(R2Config(dropout=dropout, drop_path=0.1 if dropout else 0.0))
-        assert model.block.pooled_gate is not None
-        with torch.no_grad():
-            model.block.pooled_gate.fill_(0.5)  # closed, it would leave half of the block out
+        config = R2Config(dropout=dropout, drop_path=0.1 if dropout else 0.0)
+        model = R2Model(config, self.variant.make_look)
+        open_gate(model)
         self.model = model.train(training)
-        self.variant.change(model)
         self.run = torch.compile(model) if self.variant.compiled else model
 
     def predict(self, batch: Batch) -> Any:
         """Run the model in the variant's setting."""
-        default = video_tiles.BYTES_IN_TILE
-        video_tiles.BYTES_IN_TILE = self.variant.bytes_in_tile or default
-        try:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.variant.autocast):
-                return self.run(batch)
-        finally:
-            video_tiles.BYTES_IN_TILE = default
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.variant.autocast):
+            return self.run(batch)
+
+
+def open_gate(model: R2Model) -> None:
+    """Let words add what they pool: closed, the gate would leave half of the block out."""
+    assert model.block.pooled_gate is not None
+    with torch.no_grad():
+        model.block.pooled_gate.fill_(0.5)

@@ -3,7 +3,7 @@
     python benchmarks/inference.py
 
 QVHighlights' sizes: 75 frames of 50 tokens, 4 layers, queries of 12 to 20 words; float32 on two
-threads. The straightforward block answers one query at a time, as the official evaluation does.
+threads. The reference answers one query at a time, as the official evaluation does.
 Ours takes eight queries at a time, each about a video of its own or four about each; or prepares a
 video once and then hears one sentence, or eight, about it. Decoding to seconds is left out. All
 take turns in one process, ratios are taken within a turn, and all answers must agree.
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from block_variants import OURS, PLAIN, Contender, random_batch
+from block_variants import OURS, REFERENCE, Contender, random_batch
 
 from r2t.train.data.batch import Batch
 from r2t.train.model.model import Predictions
@@ -66,7 +66,7 @@ def main() -> None:
 
 def make_tasks() -> dict[str, tuple[Callable[[], object], int]]:
     """Return what to time, by name, with the number of queries it answers."""
-    plain = Contender(PLAIN, dropout=0.5, training=False).model
+    reference = Contender(REFERENCE, dropout=0.5, training=False).model
     ours = Contender(OURS, dropout=0.5, training=False).model
     apart = random_batch(QUERIES)
     alone = [part_of(apart, [row]) for row in range(QUERIES)]
@@ -78,7 +78,7 @@ def make_tasks() -> dict[str, tuple[Callable[[], object], int]]:
     video, query, num_words = apart.videos[0], apart.query, apart.num_words
     prepared = ours.prepare(video)
     words = query[:1, :, : int(num_words[0])].contiguous()
-    first = plain(alone[0])
+    first = reference(alone[0])
     answers = [ours(alone[0]), ours(apart), ours(together)]
     answers += [ours.answer(prepared, words, num_words[:1])]
     answers += [ours.answer(prepared, query, num_words)]
@@ -88,10 +88,10 @@ def make_tasks() -> dict[str, tuple[Callable[[], object], int]]:
 
     def one_by_one() -> None:
         for batch in alone:
-            plain(batch)
+            reference(batch)
 
     return {
-        "straightforward, one query at a time": (one_by_one, QUERIES),
+        "reference, one query at a time": (one_by_one, QUERIES),
         "ours, one query": (lambda: ours(alone[0]), 1),
         f"ours, {QUERIES} queries of {QUERIES} videos": (lambda: ours(apart), QUERIES),
         f"ours, {QUERIES} queries of {num_videos} videos": (

@@ -1,6 +1,6 @@
-"""What do the rewrites of the R² Block buy? A training step at QVHighlights' sizes, by variant.
+"""What do other ways to look at patches buy? A training step at QVHighlights' sizes, by variant.
 
-    python benchmarks/train_step.py                          # ours against the straightforward one
+    python benchmarks/train_step.py                          # ours against the reference
     python benchmarks/train_step.py --batch 16 --dropout 0
     python benchmarks/train_step.py --variants all           # every rewrite, bf16, torch.compile
 
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 import torch
-from block_variants import OURS, PLAIN, VARIANTS, Contender, random_batch
+from block_variants import OURS, REFERENCE, VARIANTS, Contender, random_batch
 from torch import Tensor
 
 from r2t.train.data.batch import Batch
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--variants", nargs="*", default=[PLAIN, OURS], help="names, or: all")
+    parser.add_argument("--variants", nargs="*", default=[REFERENCE, OURS], help="names, or: all")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -62,8 +62,10 @@ def main() -> None:
         f"{'CPU':>6}{'peak MB':>9}  largest difference"
     )
     for name in names:
-        ratios = [plain / own for plain, own in zip(wall[PLAIN], wall[name], strict=True)]
-        work = [plain / own for plain, own in zip(processor[PLAIN], processor[name], strict=True)]
+        ratios = [plain / own for plain, own in zip(wall[REFERENCE], wall[name], strict=True)]
+        work = [
+            plain / own for plain, own in zip(processor[REFERENCE], processor[name], strict=True)
+        ]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         print(
             f"{name:26}{statistics.median(wall[name]):8.2f}"
@@ -132,13 +134,13 @@ def _status(field: str) -> int:
 
 
 def difference(name: str) -> str:
-    """Return the largest difference of an output, a loss or a gradient to the straightforward."""
+    """Return the largest difference of an output, a loss or a gradient to the reference."""
     shares: dict[str, float] = {}
     smooth = 0
     for seed in range(DRAWS):
         batch = random_batch(2, seed)
-        (ours, sides), (expected, plain_sides) = (first_step(n, batch) for n in (name, PLAIN))
-        if not all(map(torch.equal, sides, plain_sides)):
+        (ours, sides), (expected, other_sides) = (first_step(n, batch) for n in (name, REFERENCE))
+        if not all(map(torch.equal, sides, other_sides)):
             continue
         smooth += 1
         for key, tensor in expected.items():
@@ -151,7 +153,7 @@ def difference(name: str) -> str:
 
 
 def first_step(name: str, batch: Batch) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Return outputs, losses and gradients without dropout, and which units the ReLUs let on.
+    """Return outputs, losses and gradients without dropout, and which units the ReLUs let pass.
 
     Where rounding moves a unit across zero, gradients differ by what the unit carries, whatever
     computes them; such draws are not compared. The ReLU of the patches has too many units for one

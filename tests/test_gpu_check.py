@@ -13,13 +13,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
-from block_variants import VARIANTS, Variant
 from gpu_check import (
     answers,
     attention,
@@ -42,7 +40,7 @@ from gpu_check.table import failures, summary, to_json, write_table
 from r2t.extract.clip.clip import FrozenClip
 from r2t.train.data.batch import Batch
 from r2t.train.model.decode import Grounding
-from r2t.train.model.model import R2Model
+from r2t.train.model.tiled_look import TiledLook
 from r2t.train.training import trainer
 
 CHECKOUT = Path(__file__).parent.parent
@@ -262,15 +260,16 @@ def test_the_length_of_a_gradient_that_cancels_is_not_its_own() -> None:
 def test_a_model_that_computes_something_else_is_wrong(setting: Setting, report: Report) -> None:
     case = block.plain(setting)
     sides = Sides()
-    truth = block.results(case, setting.device, block.PLAIN, "fp64", sides)
+    truth = block.results(case, setting.device, case.reference, "fp64", sides)
 
-    def bend(model: R2Model) -> None:
-        with torch.no_grad():
-            model.block.video_map.output_linear.weight.mul_(1.001)
+    class BentLook(TiledLook):
+        def __call__(self, *inputs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            cls_tokens, pooled = super().__call__(*inputs)
+            return cls_tokens, 1.001 * pooled
 
-    for change in (VARIANTS[block.TILED].change, bend):
-        with patch.dict(VARIANTS, {block.TILED: Variant(change)}):
-            block.compare(setting, report, case, (block.TILED, "fp32"), truth, sides)
+    for look in (TiledLook, BentLook):
+        bent = replace(case, looks={"tiled": look})
+        block.compare(setting, report, bent, ("tiled", "fp32"), truth, sides)
     assert [row.status for row in report.rows] == ["holds", "wrong"]
 
 
@@ -278,10 +277,10 @@ def test_a_model_that_computes_something_else_is_wrong(setting: Setting, report:
 def test_dropout_is_the_same_only_where_it_is_made_so(setting: Setting) -> None:
     case = block.equal_dropout(setting)
     sides = Sides()
-    truth = block.results(case, setting.device, case.look, "fp64", sides)
+    truth = block.results(case, setting.device, case.reference, "fp64", sides)
     for draws, largest, least in ((same_draws, 1e-4, 0), (nullcontext, float("inf"), 0.2)):
         changed = replace(case, draws=draws)
-        found = block.results(changed, setting.device, case.look, "fp32", Sides(sides))
+        found = block.results(changed, setting.device, case.reference, "fp32", Sides(sides))
         assert least <= block.worst_error(found, truth)[0] < largest
 
 

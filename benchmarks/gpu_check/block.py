@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
-from block_variants import VARIANTS
+from block_variants import open_gate
 from torch import Tensor
 
 from gpu_check import attention, infinity
@@ -26,25 +27,30 @@ from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.train.data.batch import Batch
 from r2t.train.model.config import R2Config
+from r2t.train.model.looks import MakeLook, choose_look
 from r2t.train.model.losses import LossConfig, compute_losses
 from r2t.train.model.model import R2Model
+from r2t.train.model.reference_look import ReferenceLook
+from r2t.train.model.tiled_look import TiledLook
 
 LIMITS = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 16e-2}  # 23, 10, 10 and 7 bits
 GRADIENT_SHARE = 4
 LOSS_SCALE = 2.0**12  # without it float16 loses small gradients
-TILED, PLAIN = "ours (+ tiles)", "straightforward"
+TILED: dict[str, MakeLook] = {"tiled": TiledLook}
+EQUAL_TILES = partial(TiledLook, frames_in_tile=100)  # on both devices
 
 Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A batch and a model to compare on; `look` is how the reference looks at the patches."""
+    """A batch and a model to compare on, and the looks that are compared with a reference."""
 
     name: str
     batch: Batch
     config: R2Config
-    look: str = PLAIN
+    looks: dict[str, MakeLook] = field(default_factory=lambda: TILED)
+    reference: MakeLook = ReferenceLook
     draws: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
@@ -56,12 +62,13 @@ def run(setting: Setting, report: Report) -> None:
 
         def refer(case: Case = case, into: list[tuple[Tensors, Sides]] = reference) -> None:
             sides = Sides()
-            into.append((results(case, torch.device("cpu"), case.look, "fp64", sides), sides))
+            found = results(case, torch.device("cpu"), case.reference, "fp64", sides)
+            into.append((found, sides))
 
         report.verify(f"{case.name}: float64 on the CPU", refer)
         if not reference:
             continue
-        for look in (TILED, PLAIN) if case.name == "batch" else (TILED,):
+        for look in case.looks:
             for precision in LIMITS:
                 if precision == "tf32" and not setting.on_gpu:
                     continue
@@ -80,10 +87,10 @@ def compare(
     sides: Sides,
 ) -> None:
     look, precision = way
-    name = f"{case.name}, {'tiled' if look == TILED else look}, {precision}"
+    name = f"{case.name}, {look}, {precision}"
 
     def compare_results() -> None:
-        found = results(case, setting.device, look, precision, Sides(sides))
+        found = results(case, setting.device, case.looks[look], precision, Sides(sides))
         error, where = worst_error(found, expected)
         report.within(name, error, LIMITS[precision], where)
 
@@ -105,11 +112,12 @@ def worst_error(found: Tensors, expected: Tensors) -> tuple[float, str]:
     return errors[worst], worst
 
 
-def results(case: Case, device: torch.device, look: str, precision: str, sides: Sides) -> Tensors:
+def results(
+    case: Case, device: torch.device, make_look: MakeLook, precision: str, sides: Sides
+) -> Tensors:
     """Return outputs, losses and gradients of one training step, on the host."""
     set_precision(precision)
-    model = make_model(case.config).to(device)
-    VARIANTS[look].change(model)
+    model = make_model(case.config, make_look).to(device)
     if precision == "fp64":
         model.double()
     batch = case.batch.to(device)
@@ -135,13 +143,11 @@ def results(case: Case, device: torch.device, look: str, precision: str, sides: 
     return {name: tensor.detach().cpu() for name, tensor in outputs.items()}
 
 
-def make_model(config: R2Config) -> R2Model:
+def make_model(config: R2Config, make_look: MakeLook = choose_look) -> R2Model:
     """Make a training model whose gates are open, the same each time."""
     torch.manual_seed(0)
-    model = R2Model(config)
-    assert model.block.pooled_gate is not None
-    with torch.no_grad():
-        model.block.pooled_gate.fill_(0.5)  # closed, it would leave half of the block out
+    model = R2Model(config, make_look)
+    open_gate(model)
     return model.train()
 
 
@@ -152,13 +158,15 @@ def _undisturbed(setting: Setting) -> R2Config:
 def plain(setting: Setting) -> Case:
     """Videos of several lengths."""
     batch = random_batch(setting.sizes, setting.sizes.reference_batch)
-    return Case("batch", batch, _undisturbed(setting))
+    looks = {**TILED, "reference": ReferenceLook}
+    return Case("batch", batch, _undisturbed(setting), looks)
 
 
 def official(setting: Setting) -> Case:
     """The same, with padding let through as the official code does."""
     case = plain(setting)
-    return replace(case, name="official padding", config=replace(case.config, padding="official"))
+    config = replace(case.config, padding="official")
+    return replace(case, name="official padding", config=config, looks=TILED)
 
 
 def shared(setting: Setting) -> Case:
@@ -178,7 +186,7 @@ def shared(setting: Setting) -> Case:
         num_frames=num_frames,
         targets=replace(batch.targets, moments=moments, positive_frame=first),
     )
-    return replace(case, name="shared videos", batch=batch)
+    return replace(case, name="shared videos", batch=batch, looks=TILED)
 
 
 def eight_bit(setting: Setting) -> Case:
@@ -188,13 +196,21 @@ def eight_bit(setting: Setting) -> Case:
     shape = (len(videos), videos.shape[1], videos.shape[-1])
     affine = torch.stack([torch.rand(shape) / 40 + 0.01, torch.rand(shape) - 0.5], dim=1)
     codes = (videos.float() * 40).clamp(-128, 127).to(torch.int8)
-    return replace(case, name="int8", batch=replace(case.batch, videos=codes, affine=affine))
+    batch = replace(case.batch, videos=codes, affine=affine)
+    return replace(case, name="int8", batch=batch, looks=TILED)
 
 
 def equal_dropout(setting: Setting) -> Case:
     """Dropout and dropped paths, the same on both devices."""
     case = plain(setting)
-    return Case("equal dropout", case.batch, setting.sizes.model(), TILED, same_draws)
+    return Case(
+        "equal dropout",
+        case.batch,
+        setting.sizes.model(),
+        looks={"tiled": EQUAL_TILES},
+        reference=EQUAL_TILES,
+        draws=same_draws,
+    )
 
 
 def long_video(setting: Setting) -> Case:

@@ -15,10 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from r2t.train.model.tiled import spatial_pooling, tile_pooling
+from r2t.train.model.tiled import tile_pooling
 from r2t.train.model.tiled.dropout_bits import draw_kept
-
-FRAMES_IN_TILE = 100
 
 
 class InFloat64(TorchFunctionMode):
@@ -99,7 +97,7 @@ def _uniform(*shape: Any) -> torch.Tensor:
 
 @contextmanager
 def same_draws(seed: int = 0) -> Generator[None]:
-    """Draw the same dropout on a GPU as on the CPU: from the host's generators, in equal tiles."""
+    """Draw the same dropout on a GPU as on the CPU, where their tiles are equal."""
     twins: dict[int, tuple[torch.Generator, torch.Generator]] = {}
 
     def kept_on_host(num_elements: int, rate: float, generator: torch.Generator) -> torch.Tensor:
@@ -109,9 +107,5 @@ def same_draws(seed: int = 0) -> Generator[None]:
         return draw_kept(num_elements, rate, twin).to(generator.device)
 
     torch.manual_seed(seed)
-    with (
-        _DrawnOnHost(),
-        patch.object(tile_pooling, "draw_kept", kept_on_host),
-        patch.object(spatial_pooling, "frames_in_tile", lambda tokens: FRAMES_IN_TILE),
-    ):
+    with _DrawnOnHost(), patch.object(tile_pooling, "draw_kept", kept_on_host):
         yield

@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from block_variants import VARIANTS
+from block_variants import PooledFirst
+from torch import Tensor
 
-from gpu_check.block import PLAIN, TILED, make_model
+from gpu_check.block import make_model
 from gpu_check.infinity import Repeated, train_config
 from gpu_check.inputs import random_batch
 from gpu_check.measuring import (
@@ -31,15 +32,16 @@ from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.train.choices import Precision
 from r2t.train.data.batch import Batch
+from r2t.train.model.looks import MakeLook
 from r2t.train.model.losses import compute_losses
-from r2t.train.model.model import R2Model
+from r2t.train.model.reference_look import ReferenceLook
+from r2t.train.model.tiled_look import TiledLook
 from r2t.train.run.records import EpochRecord
 from r2t.train.training.execution import Execution
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import ALONE
 from r2t.train.training.trainer import train_on_batches
 
-POOLED_FIRST = "+ pooled first"
 LEARNING_RATE = 1e-4
 COMPILING_SECONDS = 40.0  # what one compilation may take of the section's time
 LOOP_STEPS = 5
@@ -49,29 +51,25 @@ NAMES: dict[Precision, str] = {"float32": "fp32", "float16": "fp16"}
 def run(setting: Setting, report: Report) -> None:
     """Measure every way; what has to be compiled last."""
     sizes = setting.sizes
-    looks: dict[str, Callable[[R2Model], None]] = {
-        "tiled": VARIANTS[TILED].change,
-        "straightforward": VARIANTS[PLAIN].change,
+    looks: dict[str, MakeLook] = {
+        "tiled": TiledLook,
+        "reference": ReferenceLook,
+        "pooled first": PooledFirst,
     }
-    if POOLED_FIRST in VARIANTS:
-        looks["pooled first"] = VARIANTS[POOLED_FIRST].change
     for size in sizes.batch_sizes:
         batch = _large_batch(setting, size)
         shown = looks if setting.on_gpu or size == max(sizes.batch_sizes) else {}
-        for look, change in shown.items():
+        for look in shown.items():
             for precision in _precisions(setting):
-                _measure(setting, report, (look, change), precision, batch)
+                _measure(setting, report, look, precision, batch)
         for precision in NAMES:
             _loop(setting, report, precision, batch)
         del batch
         free_memory(setting.device)
-    if "pooled first" not in looks:
-        report.unavailable("compiled", "the code has no look of one layer to compile")
-        return
     for size in sizes.batch_sizes[:1] if setting.small else sizes.batch_sizes:
         batch = _large_batch(setting, size)
         for precision in reversed(_precisions(setting)[:1] if setting.small else PRECISIONS):
-            _measure(setting, report, ("compiled", _compile_look(setting)), precision, batch)
+            _measure(setting, report, ("compiled", _compiled_look(setting)), precision, batch)
         del batch
         free_memory(setting.device)
 
@@ -81,30 +79,30 @@ def _precisions(setting: Setting) -> tuple[str, ...]:
     return PRECISIONS if setting.on_gpu else ("fp32", "fp16")
 
 
-def _compile_look(setting: Setting) -> Callable[[R2Model], None]:
-    """Return what compiles the look at a layer; on a CPU it is traced and run as it is."""
+def _compiled_look(setting: Setting) -> MakeLook:
+    """Return a look at layers that is compiled; on a CPU it is traced and run as it is."""
     backend = "inductor" if setting.on_gpu else "eager"
+    compiled = torch.compile(PooledFirst.at_layer, dynamic=True, backend=backend)
 
-    def change(model: R2Model) -> None:
-        VARIANTS[POOLED_FIRST].change(model)
-        block: Any = model.block
-        block.look = torch.compile(block.look, dynamic=True, backend=backend)
+    class CompiledLook(PooledFirst):
+        def at_layer(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+            return compiled(self, *inputs)
 
-    return change
+    return CompiledLook
 
 
 def _measure(
     setting: Setting,
     report: Report,
-    way: tuple[str, Callable[[R2Model], None]],
+    way: tuple[str, MakeLook],
     precision: str,
     batch: Batch,
 ) -> None:
-    look, change = way
+    look, make_look = way
     name = step_name(look, precision, len(batch))
     do = report.verify if look == "tiled" else report.attempt
     seconds = COMPILING_SECONDS if look == "compiled" and setting.on_gpu else 4
-    do(name, lambda: _time(setting, report, name, change, precision, batch), seconds=seconds)
+    do(name, lambda: _time(setting, report, name, make_look, precision, batch), seconds=seconds)
     free_memory(setting.device)
 
 
@@ -112,11 +110,11 @@ def _time(
     setting: Setting,
     report: Report,
     name: str,
-    change: Callable[[R2Model], None],
+    make_look: MakeLook,
     precision: str,
     batch: Batch,
 ) -> None:
-    step = _stepper(setting, change, precision, batch)
+    step = _stepper(setting, make_look, precision, batch)
     seconds = median_seconds(step, setting.device, repeats=setting.sizes.repeats)
     notes: list[str] = []
     if setting.on_gpu:
@@ -144,12 +142,11 @@ def _waits(report: Report, name: str, step: Callable[[], None]) -> None:
 
 
 def _stepper(
-    setting: Setting, change: Callable[[R2Model], None], precision: str, batch: Batch
+    setting: Setting, make_look: MakeLook, precision: str, batch: Batch
 ) -> Callable[[], None]:
     config = train_config(setting, "float32")
     set_precision(precision)
-    model = make_model(config.model).to(setting.device)
-    change(model)
+    model = make_model(config.model, make_look).to(setting.device)
     scaled = setting.device.type if setting.on_gpu and precision == "fp16" else None
     optimizer = Optimizer(model, config, scaled_on=scaled)
     assert batch.targets is not None

@@ -17,8 +17,10 @@ from r2t.train.choices import Precision
 from r2t.train.data.batch import Sample, collate
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.model.config import R2Config
+from r2t.train.model.looks import MakeLook, choose_look
 from r2t.train.model.losses import LossConfig, compute_losses
 from r2t.train.model.model import R2Model
+from r2t.train.model.reference_look import ReferenceLook
 from r2t.train.run.presets import find_preset
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
@@ -103,17 +105,17 @@ class Waits(TorchFunctionMode):
 
 
 @pytest.mark.parametrize(
-    ("straightforward", "waits"), [(False, [*3 * ["tolist"], "nonzero"]), (True, ["nonzero"])]
+    ("make_look", "waits"),
+    [(choose_look, [*3 * ["tolist"], "nonzero"]), (ReferenceLook, ["nonzero"])],
 )
 def test_a_step_waits_for_the_device_as_often_as_documented(
-    straightforward: bool,
+    make_look: MakeLook,
     waits: list[str],
     tiny_config: R2Config,
     make_sample: Callable[..., Sample],
 ) -> None:
     config = replace(find_preset("qvhighlights").train_config(), model=tiny_config)
-    model = R2Model(tiny_config).train()
-    model.block.straightforward = straightforward
+    model = R2Model(tiny_config, make_look).train()
     optimizer = Optimizer(model, config, scaled_on="cpu")
     batch = collate([make_sample(6 + seed, 3 + seed % 3, seed=seed) for seed in range(6)])
     assert batch.targets is not None
@@ -123,12 +125,11 @@ def test_a_step_waits_for_the_device_as_often_as_documented(
     assert waited.names == waits
 
 
-@pytest.mark.parametrize("straightforward", [False, True])
+@pytest.mark.parametrize("make_look", [choose_look, ReferenceLook])
 def test_a_step_adds_nothing_up_in_any_order(
-    straightforward: bool, tiny_config: R2Config, make_sample: Callable[..., Sample]
+    make_look: MakeLook, tiny_config: R2Config, make_sample: Callable[..., Sample]
 ) -> None:
-    model = R2Model(replace(tiny_config, dropout=0.5)).train()
-    model.block.straightforward = straightforward
+    model = R2Model(replace(tiny_config, dropout=0.5), make_look).train()
     batch = collate([make_sample(6 + seed, 3 + seed % 3, seed=seed) for seed in range(6)])
     assert batch.targets is not None
     with Operations() as called:

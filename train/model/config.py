@@ -45,6 +45,13 @@ class R2Config:
     shared_weights: bool = True
     layer_weighting: bool = False
 
+    @property
+    def ablated(self) -> bool:
+        """Whether any switch departs from the method."""
+        method = ("backward", "query", True, False)
+        chosen = (self.direction, self.pooling, self.shared_weights, self.layer_weighting)
+        return chosen != method
+
     def __post_init__(self) -> None:
         for name, most in (
             ("num_layers", MAX_LAYERS),

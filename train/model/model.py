@@ -14,11 +14,15 @@ from torch.overrides import TorchFunctionMode
 
 from r2t.store.errors import ConfigError
 from r2t.train.data import Batch, mask_of
+from r2t.train.model.ablated_block import make_block
 from r2t.train.model.config import R2Config
+from r2t.train.model.feature_map import time_features
 from r2t.train.model.heads import ConvHead, WordPooling, join_levels, split_levels
+from r2t.train.model.looks import MakeLook, choose_look
 from r2t.train.model.padding import Extents
+from r2t.train.model.prepared_look import PreparedLook, map_video
 from r2t.train.model.pyramid import Pyramid, PyramidPoints
-from r2t.train.model.r2_block import BlockOutput, R2Block
+from r2t.train.model.r2_block import BlockOutput
 from r2t.train.model.tiled import VideoTokens
 
 _MOST_NAMED = 3  # of what does not fit, in a message
@@ -59,12 +63,16 @@ class Predictions:
 
 
 class R2Model(nn.Module):
-    """R² Block, temporal pyramid and heads on top of frozen CLIP features."""
+    """R² Block, temporal pyramid and heads on top of frozen CLIP features.
 
-    def __init__(self, config: R2Config) -> None:
+    `make_look` says how patches are looked at, which changes no result but for rounding.
+    """
+
+    def __init__(self, config: R2Config, make_look: MakeLook = choose_look) -> None:
         super().__init__()
         self.config = config
-        self.block = R2Block(config)
+        self.make_look = make_look
+        self.block = make_block(config)
         self.pyramid = Pyramid(config.width, config.strides)
         self.word_pooling = WordPooling(config.width)
         self.class_head = ConvHead(config.width, 1)
@@ -82,7 +90,8 @@ class R2Model(nn.Module):
         self._require_fit(batch)
         official = self.training and self.config.padding == "official"
         extents = (Extents.official if official else Extents.independent)(batch)
-        return self._read(self.block(batch, extents), extents)
+        look = self.make_look(self.config, batch, extents)
+        return self._read(self.block(look, batch.query, extents), extents)
 
     def prepare(
         self,
@@ -93,10 +102,12 @@ class R2Model(nn.Module):
 
         The result takes 4 · width bytes a token.
         """
-        lengths = torch.full((1,), video.shape[1], device=video.device)
-        times = self.block.times(lengths, video.shape[1])
-        codes = None if affine is None else affine[None]
-        return self.block.map_video(VideoTokens(video[None], codes, times))
+        times = None
+        if self.config.temporal_features:
+            lengths = torch.full((1,), video.shape[1], device=video.device)
+            times = time_features(lengths, video.shape[1])
+        affines = None if affine is None else affine[None]
+        return map_video(self.block, VideoTokens(video[None], affines, times))
 
     def answer(
         self,
@@ -111,7 +122,8 @@ class R2Model(nn.Module):
             torch.ones(len(query), num_frames, dtype=torch.bool, device=query.device),
             mask_of(num_words, query.shape[2]),
         )
-        return self._read(self.block.forward_mapped(prepared, query, extents), extents)
+        look = PreparedLook(prepared, extents.competing_words)
+        return self._read(self.block(look, query, extents), extents)
 
     def _read(self, block: BlockOutput, extents: Extents) -> Predictions:
         frames = F.relu(block.frames)

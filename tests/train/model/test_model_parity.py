@@ -64,7 +64,8 @@ def concatenated(arrays: dict[str, np.ndarray], prefix: str) -> np.ndarray:
 def assert_block_matches(model: R2Model, batch: Any, arrays: dict[str, Any], key: str) -> None:
     independent = model.config.padding == "independent"
     extents = Extents.independent(batch) if independent else Extents.official(batch)
-    output = model.block(batch, extents)
+    look = model.make_look(model.config, batch, extents)
+    output = model.block(look, batch.query, extents)
     assert_close(output.frames, arrays[f"{key}/adapter_h"], HIDDEN_TOLERANCE)
     assert_close(output.words, arrays[f"{key}/adapter_q"], HIDDEN_TOLERANCE)
     for layer in range(4):

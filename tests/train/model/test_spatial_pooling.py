@@ -1,11 +1,11 @@
-"""The block's default arithmetic against the straightforward one."""
+"""Tiles, in training and evaluation, and prepared videos against the reference look."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,15 +14,20 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from r2t.train.data.batch import Batch, Sample, collate
+from r2t.train.model.ablated_block import AblatedBlock
 from r2t.train.model.config import R2Config
+from r2t.train.model.looks import MakeLook, choose_look
 from r2t.train.model.losses import LossConfig, compute_losses
 from r2t.train.model.model import Predictions, R2Model
 from r2t.train.model.padding import Extents
-from r2t.train.model.tiled import spatial_pooling, tile_lanes, tile_pooling, video_tiles
+from r2t.train.model.r2_block import BlockOutput, R2Block
+from r2t.train.model.reference_look import ReferenceLook
+from r2t.train.model.tiled import spatial_pooling, tile_lanes, tile_pooling
 from r2t.train.model.tiled.dropout_bits import as_numbers_, draw_kept, keep_, spread
 from r2t.train.model.tiled.spatial_pooling import PoolPatches, maps_first
 from r2t.train.model.tiled.tile_pooling import Setting
 from r2t.train.model.tiled.video_tiles import Tile, VideoTokens, place_tiles, plan_tiles
+from r2t.train.model.tiled_look import TiledLook
 
 TOLERANCE = 1e-5  # of a tensor's maximum
 SHAPES = ((1, 3), (20, 5), (9, 12), (3, 4), (17, 9))
@@ -30,17 +35,18 @@ SHAPES = ((1, 3), (20, 5), (9, 12), (3, 4), (17, 9))
 
 @pytest.fixture
 def pair(tiny_config: R2Config) -> Callable[..., tuple[R2Model, R2Model]]:
-    """Build a model with every gate open, and its straightforward twin."""
+    """Build a model with every gate open, and its twin that looks as the reference does."""
 
-    def build(**changes: Any) -> tuple[R2Model, R2Model]:
+    def build(make_look: MakeLook = choose_look, **changes: Any) -> tuple[R2Model, R2Model]:
         torch.manual_seed(0)
-        model = R2Model(replace(tiny_config, **changes)).train()
+        config = replace(tiny_config, **changes)
+        model = R2Model(config, make_look).train()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-        plain = copy.deepcopy(model)
-        plain.block.straightforward = True
-        return model, plain
+        reference = R2Model(config, ReferenceLook).train()
+        reference.load_state_dict(model.state_dict())
+        return model, reference
 
     return build
 
@@ -95,19 +101,18 @@ def sharing(batch: Batch, owners: Sequence[int]) -> Batch:
 
 
 @pytest.mark.parametrize("padding", ["independent", "official"])
-@pytest.mark.parametrize("rows_in_tile", [5, 20, 10_000])
+@pytest.mark.parametrize("frames_in_tile", [1, 4, 2_000])
 @pytest.mark.parametrize("mapped_first", [False, True])
-def test_every_output_and_gradient_is_the_straightforward_one(
+def test_every_output_and_gradient_is_the_reference(
     padding: str,
-    rows_in_tile: int,
+    frames_in_tile: int,
     mapped_first: bool,
     pair: Callable[..., tuple[R2Model, R2Model]],
     make_sample: Callable[..., Sample],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(video_tiles, "BYTES_IN_TILE", 4 * 48 * rows_in_tile)
     monkeypatch.setattr(spatial_pooling, "maps_first", lambda words, patches: mapped_first)
-    model, plain = pair(padding=padding)
+    model, plain = pair(partial(TiledLook, frames_in_tile=frames_in_tile), padding=padding)
     batch = collate([make_sample(*shape) for shape in SHAPES])
     for asked in (batch, sharing(batch, (1, 1, 2, 1, 2))):
         assert_same(gradients(model, asked), gradients(plain, asked))
@@ -139,7 +144,7 @@ def test_eight_bit_codes_and_highlight_models(
     ],
     ids=str,
 )
-def test_ablations_are_the_straightforward_ones_and_use_all_their_parameters(
+def test_ablations_are_the_reference_and_use_all_their_parameters(
     switches: dict[str, Any],
     pair: Callable[..., tuple[R2Model, R2Model]],
     make_sample: Callable[..., Sample],
@@ -165,6 +170,29 @@ def test_ablations_are_the_straightforward_ones_and_use_all_their_parameters(
             torch.testing.assert_close(
                 alone.saliency[0], together.saliency[row, :frames], rtol=0, atol=1e-5
             )
+
+
+def test_without_an_ablation_both_blocks_are_the_same(
+    tiny_config: R2Config, make_sample: Callable[..., Sample]
+) -> None:
+    batch = collate([make_sample(*shape) for shape in SHAPES])
+    extents = Extents.independent(batch)
+    found: list[tuple[BlockOutput, list[Tensor]]] = []
+    for kind in (R2Block, AblatedBlock):
+        torch.manual_seed(0)
+        block = kind(replace(tiny_config, dropout=0.5, drop_path=0.1)).train()
+        with torch.no_grad():
+            for gate in (block.pooled_gate, block.recurrent_gate):
+                assert gate is not None
+                gate.copy_(torch.randn_like(gate))
+        output = block(choose_look(tiny_config, batch, extents), batch.query, extents)
+        (output.frames.sum() + output.words.sum() + output.layer_frames.square().sum()).backward()
+        found.append((output, [p.grad for p in block.parameters() if p.grad is not None]))
+    (method, gradients), (ablated, others) = found
+    for name in ("frames", "words", "layer_frames", "layer_words"):
+        assert torch.equal(getattr(method, name), getattr(ablated, name))
+    assert len(gradients) == len(others) > 40
+    assert all(map(torch.equal, gradients, others))
 
 
 class _Replayed(nn.Module):
@@ -209,8 +237,7 @@ def test_the_number_of_lanes_changes_no_bit(
     monkeypatch: pytest.MonkeyPatch,
     dropout: float,
 ) -> None:
-    monkeypatch.setattr(video_tiles, "BYTES_IN_TILE", 4 * 48 * 20)
-    model, _ = pair(dropout=dropout)
+    model, _ = pair(partial(TiledLook, frames_in_tile=4), dropout=dropout)
     batch = collate([make_sample(*shape) for shape in SHAPES])
     parts: list[int] = []
     found: list[dict[str, Tensor]] = []
@@ -355,12 +382,13 @@ def test_places_of_shared_videos_are_copied_to_the_device_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tile_lanes, "lanes_for", lambda parts: (1, 1))  # modes are of a thread
-    monkeypatch.setattr(video_tiles, "BYTES_IN_TILE", 4 * 48 * 20)
-    model, _ = pair()
+    model, _ = pair(partial(TiledLook, frames_in_tile=4))
     batch = collate([make_sample(*shape) for shape in SHAPES])
     batch = sharing(batch, (1, 2, 1, 2, 4))
     with _Indexing() as seen:
-        output = model.block(batch, Extents.independent(batch))
+        extents = Extents.independent(batch)
+        look = model.make_look(model.config, batch, extents)
+        output = model.block(look, batch.query, extents)
         output.frames.sum().backward()
     assert seen.num_lists == 1
 

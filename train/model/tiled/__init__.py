@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.train.model.tiled.spatial_pooling import pool_patches as pool_patches
+    from r2t.train.model.tiled.spatial_pooling import (
+        Question as Question,
+        pool_patches as pool_patches,
+    )
     from r2t.train.model.tiled.tile_pooling import MapWeights as MapWeights
     from r2t.train.model.tiled.video_tiles import (
         VideoTokens as VideoTokens,

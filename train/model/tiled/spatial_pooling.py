@@ -1,6 +1,6 @@
 """Map patches and pool them by the words, with fewer operations and little memory.
 
-What `FeatureMap` and `SpatialPooling` do to a video, reordered; the same numbers but for rounding.
+What a `FeatureMap` and a pooling do to a video, reordered; the same numbers but for rounding.
 With y = dropout(norm(relu(input_linear(…)))), so that a mapped patch is v = W y + b:
 
 - Words score patches by w · v with w = Wkᵀ (Wq q + bq). Over the patches of a frame the softmax
@@ -22,45 +22,55 @@ tile draws from a seed of its own, so equal seeds give equal bits on however man
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from r2t.train.model.padding import Extents
 from r2t.train.model.tiled.tile_lanes import count_parts, in_lanes
 from r2t.train.model.tiled.tile_pooling import Kept, MapWeights, Setting, Sums, TilePooling
 from r2t.train.model.tiled.video_tiles import VideoTokens, frames_in_tile, place_tiles, plan_tiles
 
 
+class Question(NamedTuple):
+    """What queries ask of the patches of their videos.
+
+    `words` are mapped; products of `probes` with mapped patches are the scores; `competing_words`
+    take part in the maximum.
+    """
+
+    words: Float[Tensor, "layers batch words width"]
+    probes: Float[Tensor, "layers batch words width"]
+    competing_words: Bool[Tensor, "batch words"]
+
+
 def pool_patches(
     video: VideoTokens,
     video_of_query: list[int],
-    words: Float[Tensor, "layers batch words width"],
-    probes: Float[Tensor, "layers batch words width"],
-    competing_words: Bool[Tensor, "batch words"],
-    extents: Extents,
+    num_frames: list[int],
+    question: Question,
     weights: MapWeights,
     dropout: float,
+    max_frames: int | None = None,
 ) -> tuple[Float[Tensor, "layers batch frames width"], Float[Tensor, "layers batch frames width"]]:
     """Return each query's mapped CLS tokens, and the maximum of what its words pooled.
 
-    `words` are mapped; products of `probes` with mapped patches are the scores; `competing_words`
-    take part in the maximum. Queries share the work on their video, except where dropout gives each
-    a draw of its own. Frames past a video's end may be left zero.
+    `num_frames` of each query's video are looked at; those after them may be left zero. A tile has
+    `max_frames`, or as many as suit the device. Queries share the work on their video, except where
+    dropout gives each a draw of its own.
     """
+    words, probes, competing_words = question
     asked: list[tuple[int, list[int]]] = [(v, [query]) for query, v in enumerate(video_of_query)]
     if not dropout:
         queries: dict[int, list[int]] = {}
         for query, place in enumerate(video_of_query):
             queries.setdefault(place, []).append(query)
         asked = list(queries.items())
-    longest = video.tokens.shape[2]
-    num_frames = extents.num_frames.tolist() if extents.isolated else [longest] * len(words[0])
     num_words = competing_words.sum(dim=1).tolist()
-    tiles = list(plan_tiles(asked, num_frames, num_words, frames_in_tile(video.tokens)))
+    max_frames = max_frames or frames_in_tile(video.tokens)
+    tiles = list(plan_tiles(asked, num_frames, num_words, max_frames))
     mapped_first = maps_first(sum(num_words), len(asked) * video.tokens.shape[3])
     device = words.device.type
     mixed = torch.is_autocast_enabled(device)

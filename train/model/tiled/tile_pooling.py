@@ -17,7 +17,7 @@ EPSILON = 1e-5  # of torch.nn.LayerNorm
 
 
 class MapWeights(NamedTuple):
-    """Parameters of a `FeatureMap`, in the order of its definition."""
+    """Parameters of a map: a norm and a linear layer on its input, and the same on its output."""
 
     input_gain: Tensor
     input_shift: Tensor

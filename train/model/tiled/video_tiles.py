@@ -72,6 +72,14 @@ class VideoTokens:
     affine: Tensor | None  # [videos, 2, layers, width]
     times: Tensor | None  # [videos, frames, 2]
 
+    def part(self, layers: slice, tokens: slice) -> VideoTokens:
+        """Return some layers, and some tokens of each frame, without a copy."""
+        return VideoTokens(
+            self.tokens[:, layers, :, tokens],
+            None if self.affine is None else self.affine[:, :, layers],
+            self.times,
+        )
+
     def read(self, layer: int, videos: Places, frames: slice, dtype: torch.dtype) -> Tensor:
         """Copy a tile's tokens into one buffer [videos, frames, tokens, width], to compute in."""
         stored = _take(self.tokens[:, layer, frames], videos)
