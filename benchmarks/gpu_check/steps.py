@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from block_variants import PooledFirst
@@ -34,6 +33,7 @@ from r2t.train.choices import Precision
 from r2t.train.data.batch import Batch
 from r2t.train.model.looks import MakeLook
 from r2t.train.model.losses import compute_losses
+from r2t.train.model.r2_block import LayerWeights
 from r2t.train.model.reference_look import ReferenceLook
 from r2t.train.model.tiled_look import TiledLook
 from r2t.train.run.records import EpochRecord
@@ -85,8 +85,10 @@ def _compiled_look(setting: Setting) -> MakeLook:
     compiled = torch.compile(PooledFirst.at_layer, dynamic=True, backend=backend)
 
     class CompiledLook(PooledFirst):
-        def at_layer(self, *inputs: Any) -> tuple[Tensor, Tensor]:
-            return compiled(self, *inputs)
+        def at_layer(
+            self, weights: LayerWeights, features: Tensor, words: Tensor, competing_words: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            return compiled(self, weights, features, words, competing_words)
 
     return CompiledLook
 
