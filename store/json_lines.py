@@ -39,7 +39,7 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 def printable(text: object) -> str:
     """Return a name with everything escaped that a terminal or a list of lines would not take."""
-    return "".join(each if each.isprintable() else _escaped(each) for each in str(text))
+    return "".join(each if each.isprintable() else escaped(each) for each in str(text))
 
 
 def is_utf8(text: str) -> bool:
@@ -52,7 +52,8 @@ def as_utf8(name: str) -> str:
     return name if is_utf8(name) else printable(name)
 
 
-def _escaped(character: str) -> str:
+def escaped(character: str) -> str:
+    r"""Return a character as an escape, such as `\x1b` or `\u202e`; `\xe9` also for that byte."""
     if "\udc80" <= character <= "\udcff":  # a byte of a file name
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode()

@@ -13,6 +13,8 @@ import json
 import re
 from typing import Any, TextIO
 
+from r2t.store.json_lines import escaped
+
 # C0 without tab and line end, delete, C1, marks of direction, line ends of Unicode, and surrogates,
 # which stand for bytes of a file name that are not UTF-8.
 _UNSAFE = re.compile(
@@ -34,7 +36,7 @@ _HANDLER = "r2t.stand-ins"
 
 def visible(text: str) -> str:
     """Write what could steer a terminal as an escape; other text stays as it is."""
-    return _UNSAFE.sub(lambda found: _escape(found[0]), text)
+    return _UNSAFE.sub(lambda found: escaped(found[0]), text)
 
 
 def on_one_line(text: str) -> str:
@@ -57,13 +59,6 @@ def json_text(value: Any, *, ascii_only: bool = False) -> str:
     """Write JSON for people and programs, in which no character can steer a terminal."""
     text = json.dumps(value, indent=2, ensure_ascii=ascii_only)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _escape(character: str) -> str:
-    number = ord(character)
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that was no UTF-8
-        number -= 0xDC00
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def _stand_in(error: UnicodeError) -> tuple[str, int]:

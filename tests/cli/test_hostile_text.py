@@ -32,7 +32,7 @@ from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
 EVIL = "\x1b]0;owned\x07[red]:smile:\u202etxt.\x9b31m\x7f\r\nno faults"
-SHOWN = r"\x1b]0;owned\x07[red]:smile:\u202etxt.\x9b31m\x7f\x0d"
+SHOWN = r"\x1b]0;owned\x07[red]:smile:\u202etxt.\x9b31m\x7f\r"
 pytestmark = pytest.mark.filterwarnings("default")  # what is warned of is shown, too
 STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
