@@ -16,7 +16,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +34,27 @@ from r2t.store.format import (
     write_part,
 )
 from r2t.store.quantize import Affine
-from r2t.store.schema import QueryFeatures, VideoSource
+from r2t.store.schema import FeatureSpec, QueryFeatures, VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.work_folders import WorkFolder
 
-if TYPE_CHECKING:
-    from r2t.store.feature_store import FeatureStore
-
 _INDEX_EVERY_SECONDS = 60.0
+
+
+class GrowingStore(Protocol):
+    """What a writer asks the store that it adds to, as opened for reading."""
+
+    spec: FeatureSpec
+
+    def refresh(self) -> None: ...
+
+    def is_indexed(self, video_id: str) -> bool: ...
+
+    def video_row(self, video_id: str) -> VideoRow: ...
+
+    def committed_digest(self, node: str) -> str | None: ...
+
+    def query_digests(self) -> dict[str, str]: ...
 
 
 class StoreWriter:
@@ -51,7 +64,7 @@ class StoreWriter:
     too. Videos committed by a run that was killed are found by name and indexed by the next.
     """
 
-    def __init__(self, store: FeatureStore, root: Path) -> None:
+    def __init__(self, store: GrowingStore, root: Path) -> None:
         self._store = store
         self._root = root
         self._work = WorkFolder(root)

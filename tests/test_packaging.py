@@ -89,11 +89,6 @@ def _imported_with(body: list[ast.stmt]) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("statement", "banned"),
     [
-        ("import r2t.store", "torch"),
-        (
-            "import r2t.train.training.fit, r2t.train.grounding.grounder, r2t.train.data.reader",
-            "open_clip",
-        ),
         ("import r2t.cli.main", "torch"),
         ("import r2t.cli.main", "zarr"),
         ("import r2t.cli.main", "pandas"),
@@ -104,7 +99,7 @@ def _imported_with(body: list[ast.stmt]) -> Iterator[str]:
     ],
 )
 def test_import_stays_light(statement: str, banned: str) -> None:
-    """Training must never load CLIP, the store no torch, and the command line only what helps."""
+    """What starts often loads only what it needs; `make layers` holds what may import what."""
     program = f"import sys\n{statement}\nassert {banned!r} not in sys.modules"
     finished = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False

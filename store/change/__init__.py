@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from r2t.store.change.licence import (
         licences as licences,
         set_licence as set_licence,
-        video_attributes as video_attributes,
     )
     from r2t.store.change.merge import MergeReport as MergeReport, merge_stores as merge_stores
     from r2t.store.change.pack import pack_store as pack_store

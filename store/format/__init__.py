@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     )
     from r2t.store.format.layout import (
         MAX_SHARD_FRAMES as MAX_SHARD_FRAMES,
+        MAX_WHOLE_BYTES as MAX_WHOLE_BYTES,
         ColumnsDigest as ColumnsDigest,
         FeatureDigest as FeatureDigest,
         has_only_finite as has_only_finite,

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 MAX_SHARD_FRAMES = 150
 """Most frames in one shard file: bounds a reader's buffer and keeps usual videos in one file."""
 
+MAX_WHOLE_BYTES = 2**21
+"""Most bytes of a file that is read without saying how many: of metadata."""
+
 _MAX_NODE_BYTES = 200
 _BLOCK = 2**18  # values that stay in the processor's cache
 _KEPT_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")

@@ -17,7 +17,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
-from r2t.store.sources import MAX_WHOLE_BYTES
+from r2t.store.format.layout import MAX_WHOLE_BYTES
 
 _open_group = cast("Callable[..., zarr.Group]", zarr.open_group)  # pyright: ignore[reportUnknownMemberType]
 _Mode = Literal["r", "a", "w-"]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         open_root as open_root,
     )
     from r2t.store.sources.source_store import SourceStore as SourceStore
-    from r2t.store.sources.sources import MAX_WHOLE_BYTES as MAX_WHOLE_BYTES
     from r2t.store.sources.zipped import ZippedFolder as ZippedFolder
 else:
     __getattr__ = lazy_exports(__name__)

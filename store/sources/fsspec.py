@@ -19,8 +19,9 @@ from urllib.parse import quote, unquote, urlsplit
 import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
 
 from r2t.store.errors import ServerError, ServerWarning, StoreError
+from r2t.store.format import MAX_WHOLE_BYTES
 from r2t.store.sources.http import CONNECT_SECONDS, IDLE_SECONDS, HttpClient, TransientError
-from r2t.store.sources.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
+from r2t.store.sources.sources import MAX_READ_BYTES
 from r2t.store.wording import how_to_install
 
 _T = TypeVar("_T")

@@ -21,7 +21,8 @@ from urllib.parse import quote, urljoin, urlsplit
 import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
 
 from r2t.store.errors import ServerError, ServerWarning, StoreError
-from r2t.store.sources.sources import MAX_READ_BYTES, MAX_WHOLE_BYTES
+from r2t.store.format import MAX_WHOLE_BYTES
+from r2t.store.sources.sources import MAX_READ_BYTES
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0

@@ -8,9 +8,6 @@ from typing import Protocol
 MAX_READ_BYTES = 2**28
 """Most bytes of one read: a foreign store or server may offer any number of them."""
 
-MAX_WHOLE_BYTES = 2**21
-"""Most bytes of a file that is read without saying how many: of metadata."""
-
 
 class Source(Protocol):
     """The files of a store, read-only; keys are paths within it, such as `index/zarr.json`."""
