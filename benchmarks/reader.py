@@ -34,8 +34,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from toy_store import random_query, random_spec, random_video, write_video
 
-from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures, VideoSource
+from r2t.store import Annotation, FeatureStore, QueryFeatures, VideoSource
 from r2t.store.format.shards import read_ranges
 from r2t.store.machine import allowed_cores
 from r2t.store.video_reader import StoredVideo
@@ -44,7 +45,7 @@ from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader
 from r2t.train.data.sampling import EpochOrder
 
-LAYERS, TOKENS, WIDTH, TEXT_WIDTH, WORDS = 4, 50, 768, 512, 14
+WORDS = 14
 NUM_VIDEOS, BATCH_SIZE, REPEATS = 64, 16, 4
 THREADS, BUFFERS = 2, 3
 
@@ -56,11 +57,7 @@ def num_frames(video: int) -> int:
 
 def make_data(folder: Path) -> FeatureStore:
     """Write the features as a store and as files, unless they are there."""
-    spec = FeatureSpec(
-        model="random", weights_sha256="0" * 64, vision_layers=(9, 10, 11, 12),
-        text_layers=(9, 10, 11, 12), frame_rate=0.5, num_tokens=TOKENS, vision_width=WIDTH,
-        text_width=TEXT_WIDTH, image_size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
-    )  # fmt: skip
+    spec = random_spec()
     store = FeatureStore.create(folder / "feats.zarr", spec)
     if len(store.videos) == NUM_VIDEOS:
         return store
@@ -71,22 +68,14 @@ def make_data(folder: Path) -> FeatureStore:
     queries: list[QueryFeatures] = []
     with store.writer() as writer:
         for video in range(NUM_VIDEOS):
-            frames, name = num_frames(video), f"v{video}"
-            shape = (LAYERS, frames, TOKENS, WIDTH)
-            tokens = generator.standard_normal(shape, dtype=np.float32).astype(np.float16)
+            name = f"v{video}"
+            tokens = random_video(generator, spec, num_frames(video))
             source = VideoSource(name=f"{name}.mp4", num_bytes=1, sha256="0", decoder="none")
-            with writer.video(
-                name,
-                num_frames=frames,
-                duration_seconds=2.0 * frames,
-                frame_rate_fps=0.5,
-                source=source,
-            ) as open_video:
-                open_video.append(tokens)
-            words = generator.standard_normal((LAYERS, WORDS, TEXT_WIDTH)).astype(np.float16)
+            write_video(writer, name, tokens, source=source)
+            query = random_query(generator, spec, name, WORDS)
             np.save(files / f"{name}.npy", np.swapaxes(tokens, 0, 1))
-            np.save(files / f"{name}-query.npy", np.swapaxes(words, 0, 1))
-            queries.append(QueryFeatures(name, words))
+            np.save(files / f"{name}-query.npy", np.swapaxes(query.tokens, 0, 1))
+            queries.append(query)
             moments = np.array([[4.0, 20.0]])
             annotations.append(Annotation(name, name, "sentence", moments, split="train"))
         writer.add_queries(annotations, queries)

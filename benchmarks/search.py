@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from toy_store import make_store, random_spec
 
 from r2t.store import FeatureStore, QueryFeatures
-from r2t.store.schema import FeatureSpec
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
 from r2t.train.grounding.search import search_store
@@ -30,37 +30,7 @@ from r2t.train.model.model import R2Model
 from r2t.train.run.presets import find_preset
 from r2t.train.run.trained_on import TrainedOn
 
-SPEC = FeatureSpec(
-    model="random",
-    weights_sha256="0" * 64,
-    vision_layers=(9, 10, 11, 12),
-    text_layers=(9, 10, 11, 12),
-    frame_rate=0.5,
-    num_tokens=50,
-    vision_width=768,
-    text_width=512,
-    image_size=224,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-)
-
-
-def make_store(path: Path, num_videos: int, num_frames: int) -> FeatureStore:
-    """Write videos of random tokens."""
-    random = np.random.default_rng(0)
-    store = FeatureStore.create(path, SPEC)
-    with store.writer() as writer:
-        for number in range(num_videos):
-            shape = (SPEC.num_layers, num_frames, SPEC.num_tokens, SPEC.vision_width)
-            with writer.video(
-                f"v{number}",
-                num_frames=num_frames,
-                duration_seconds=2.0 * num_frames,
-                frame_rate_fps=0.5,
-                source=None,
-            ) as video:
-                video.append(random.standard_normal(shape, dtype=np.float32).astype(np.float16))
-    return store
+SPEC = random_spec()
 
 
 def one_by_one(grounder: Grounder, store: FeatureStore, query: QueryFeatures) -> list[float]:
@@ -88,7 +58,12 @@ def main() -> None:
     query = QueryFeatures("q", tokens.astype(np.float16))
     seconds: dict[str, list[float]] = {"batched": [], "one by one": []}
     with tempfile.TemporaryDirectory() as folder:
-        store = make_store(Path(folder) / "feats.zarr", options.videos, options.frames)
+        store = make_store(
+            Path(folder) / "feats.zarr",
+            lengths=[options.frames] * options.videos,
+            queries_per_video=0,
+            spec=SPEC,
+        )
         for _ in range(options.repeats + 1):
             began = time.perf_counter()
             found = {

@@ -20,8 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from toy_store import random_spec, write_video
 
-from r2t.store import FeatureSpec, FeatureStore, VideoSource
+from r2t.store import FeatureStore, VideoSource
 from r2t.store.format.parts import new_part_name, write_part
 from r2t.store.format.video_rows import VideoRow, video_columns
 
@@ -31,28 +32,11 @@ NAMED = "video_0000017"
 
 def make(folder: Path, num_rows: int) -> None:
     """Write a store whose index has `num_rows` rows, and the rows as `index.json`."""
-    spec = FeatureSpec(
-        model="simulated",
-        weights_sha256="0" * 64,
-        vision_layers=(11, 12),
-        text_layers=(11, 12),
-        frame_rate=0.5,
-        num_tokens=5,
-        vision_width=16,
-        text_width=16,
-        image_size=32,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )
+    spec = random_spec(layers=(11, 12), num_tokens=5, vision_width=16, text_width=16, image_size=32)
     store = FeatureStore.create(folder / "feats.zarr", spec)
     source = VideoSource(name=f"{NAMED}.mp4", num_bytes=1, sha256="0" * 64, decoder="simulated")
-    with (
-        store.writer() as writer,
-        writer.video(
-            NAMED, num_frames=75, duration_seconds=150.0, frame_rate_fps=0.5, source=source
-        ) as video,
-    ):
-        video.append(np.zeros((2, 75, 5, 16), np.float16))
+    with store.writer() as writer:
+        write_video(writer, NAMED, np.zeros((2, 75, 5, 16), np.float16), source=source)
     rows = [simulated_row(number) for number in range(num_rows) if number != 17]
     for start in range(0, len(rows), PART_ROWS):
         part = folder / "feats.zarr" / "index" / new_part_name()

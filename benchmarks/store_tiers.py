@@ -20,48 +20,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from toy_store import random_spec, random_video, write_video
 
-from r2t.store import FeatureSpec, FeatureStore, VideoSource
+from r2t.store import FeatureStore, VideoSource
 
-FRAMES, LAYERS, TOKENS, WIDTH = 75, 4, 50, 768
+FRAMES, TOKENS = 75, 50
 SOURCE = VideoSource(name="random.mp4", num_bytes=1, sha256="0" * 64, decoder="none")
 Dtype = Literal["float16", "int8"]
 
 
-def random_video(seed: int) -> np.ndarray:
-    """Return float16 [layers, frames, tokens, width]."""
-    values = np.random.default_rng(seed).standard_normal(
-        (LAYERS, FRAMES, TOKENS, WIDTH), np.float32
-    )
-    return values.astype(np.float16)
+def video_of(seed: int) -> NDArray[np.float16]:
+    """Return a video's tokens, [layers, frames, tokens, width], of which a tier keeps its part."""
+    return random_video(np.random.default_rng(seed), random_spec(), FRAMES)
 
 
 def make_store(folder: Path, dtype: Dtype, layers: int, tokens: int, num_videos: int) -> None:
     """Write a store of one tier."""
-    spec = FeatureSpec(
-        model="random",
-        weights_sha256="0" * 64,
-        vision_layers=tuple(range(13 - layers, 13)),
-        text_layers=tuple(range(13 - layers, 13)),
-        frame_rate=0.5,
-        num_tokens=tokens,
-        vision_width=WIDTH,
-        text_width=512,
-        image_size=224,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        dtype=dtype,
-    )
+    spec = random_spec(layers=range(13 - layers, 13), num_tokens=tokens, dtype=dtype)
     with FeatureStore.create(folder, spec).writer() as writer:
         for number in range(num_videos):
-            with writer.video(
-                str(number),
-                num_frames=FRAMES,
-                duration_seconds=2.0 * FRAMES,
-                frame_rate_fps=0.5,
-                source=SOURCE,
-            ) as video:
-                video.append(random_video(number)[-layers:, :, :tokens])
+            tokens_of_tier = video_of(number)[-layers:, :, :tokens]
+            write_video(writer, str(number), tokens_of_tier, source=SOURCE)
 
 
 def disk_bytes(folder: Path) -> int:
@@ -120,7 +100,7 @@ def compare(work: Path, num_videos: int, repeats: int) -> None:
     peer = work / "npy"
     peer.mkdir()
     for number in range(num_videos):
-        np.save(peer / f"{number}.npy", random_video(number).swapaxes(0, 1))
+        np.save(peer / f"{number}.npy", video_of(number).swapaxes(0, 1))
     sizes = {"official .npy": disk_bytes(peer)}
     readers = {"official .npy": (npy_reader(peer, num_videos), npy_reader(peer, num_videos))}
     dtypes: tuple[Dtype, ...] = ("float16", "int8")

@@ -20,42 +20,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
+from toy_store import make_store, random_spec
 
-from r2t.store import FeatureSpec, FeatureStore
+from r2t.store import FeatureStore
 from r2t.store.change.merge import merge_stores
 from r2t.store.change.pack import pack_store
 from r2t.store.check.verify import verify_store
 from r2t.store.machine import allowed_cores
 
 BLOCK_BYTES = 2**20
-
-
-def make_store(path: Path, num_videos: int, num_frames: int) -> None:
-    spec = FeatureSpec(
-        model="random",
-        weights_sha256="0",
-        vision_layers=(9, 10, 11, 12),
-        text_layers=(9, 10, 11, 12),
-        frame_rate=0.5,
-        num_tokens=50,
-        vision_width=768,
-        text_width=512,
-        image_size=224,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )
-    generator = np.random.default_rng(0)
-    shape = (4, num_frames, 50, 768)
-    with FeatureStore.create(path, spec).writer() as writer:
-        for number in range(num_videos):
-            with writer.video(
-                f"v{number}",
-                num_frames=num_frames,
-                duration_seconds=2.0 * num_frames,
-                frame_rate_fps=0.5,
-            ) as video:
-                video.append(generator.standard_normal(shape, np.float32).astype(np.float16))
 
 
 def sha256_of(path: Path) -> str:
@@ -100,7 +73,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         store, scratch = Path(folder, "feats.zarr"), Path(folder, "scratch")
-        make_store(store, options.videos, options.frames)
+        make_store(
+            store,
+            lengths=[options.frames] * options.videos,
+            queries_per_video=0,
+            spec=random_spec(),
+        )
         num_bytes = FeatureStore.open(store).num_bytes()
         print(f"{options.videos} videos, {num_bytes / 1e9:.2f} GB, {options.threads} threads")
         seconds: dict[str, list[float]] = {}

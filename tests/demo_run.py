@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 
 from r2t.store.schema import FeatureSpec
 from r2t.train.grounding.presence import PresenceRule

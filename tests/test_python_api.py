@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from barcode_videos import Recipe, write_video
 from demo_run import make_demo_run
-from tiny_store import make_store, tiny_spec
+from toy_store import make_store, toy_spec
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.clip.matching import ClipOptions
@@ -111,7 +111,7 @@ def test_a_store_is_a_container_of_videos(tmp_path: Path) -> None:
 
 def test_notebooks_show_tables_in_which_nothing_is_markup(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>"
-    odd = FeatureStore.create(tmp_path / hostile[:8], replace(tiny_spec(), model=hostile))
+    odd = FeatureStore.create(tmp_path / hostile[:8], replace(toy_spec(), model=hostile))
     shown = odd._repr_html_()
     assert "<script" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown

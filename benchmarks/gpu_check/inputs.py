@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from toy_store import (
+    FRAME_RATE_FPS,
+    MOMENT_FRAMES,
+    random_annotation,
+    random_query,
+    random_spec,
+    write_video,
+)
 
 from gpu_check.setting import Sizes
-from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures, SaliencyLabels
-from r2t.store.quantize import Affine
+from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures
 from r2t.store.schema import StorageDtype
-from r2t.store.writer import StoreWriter
 from r2t.train.data.batch import Batch, Labels, Sample, collate
 
-FRAME_RATE_FPS = 0.5
 WRITERS = 8
 QUERIES_OF_A_VIDEO = 2
 LONG_VIDEO = "long"
@@ -61,7 +66,13 @@ def make_store(folder: Path, sizes: Sizes, dtype: StorageDtype) -> FeatureStore:
 
     A quarter of the videos are validation.
     """
-    spec = _spec(sizes, dtype)
+    spec = random_spec(
+        layers=range(1, sizes.num_layers + 1),
+        num_tokens=sizes.num_tokens,
+        vision_width=sizes.vision_width,
+        text_width=sizes.text_width,
+        dtype=dtype,
+    )
     store = FeatureStore.create(store_path(folder, dtype), spec, {"pretrained": "none"})
     random = np.random.default_rng(0)
     noise = random.standard_normal(_shape(sizes, sizes.num_frames), dtype=np.float32)
@@ -72,26 +83,26 @@ def make_store(folder: Path, sizes: Sizes, dtype: StorageDtype) -> FeatureStore:
         channels = (sizes.num_layers, sizes.vision_width)
         scale = random.uniform(1 / 50, 1 / 30, channels).astype(np.float32)
         affine = scale, random.uniform(-0.5, 0.5, channels).astype(np.float32)
-    annotations, features = _queries(sizes, random)
+    annotations, features = _queries(sizes, spec, random)
     with store.writer() as writer:
 
         def write(number: int) -> None:
             frames = _num_frames(sizes, number)
             tokens = np.roll(codes, number, axis=-1)[:, :frames]  # each has bytes of its own
-            _write_video(writer, f"v{number}", tokens, affine)
+            write_video(writer, f"v{number}", tokens, affine=affine)
 
         with ThreadPoolExecutor(WRITERS) as pool:
             list(pool.map(write, range(sizes.num_videos)))
         repeats = -(-sizes.long_num_frames // sizes.num_frames)
         if dtype == "float16":
             long = np.tile(codes, (1, repeats, 1, 1))[:, : sizes.long_num_frames]
-            _write_video(writer, LONG_VIDEO, long, None)
+            write_video(writer, LONG_VIDEO, long)
         writer.add_queries(annotations, features)
     return store
 
 
 def _queries(
-    sizes: Sizes, random: np.random.Generator
+    sizes: Sizes, spec: FeatureSpec, random: np.random.Generator
 ) -> tuple[list[Annotation], list[QueryFeatures]]:
     annotations: list[Annotation] = []
     features: list[QueryFeatures] = []
@@ -99,25 +110,17 @@ def _queries(
         frames = _num_frames(sizes, number)
         for query in range(QUERIES_OF_A_VIDEO):
             query_id = f"v{number}-{query}"
-            first = (number + query) % (frames - 3)
-            scores = np.zeros((frames, 3), np.float32)
-            scores[first : first + 3] = 4
-            annotations.append(
-                Annotation(
-                    query_id=query_id,
-                    video_id=f"v{number}",
-                    query=f"sentence {query_id}",
-                    moments=np.array([[first, first + 3.0]]) / FRAME_RATE_FPS,
-                    saliency=SaliencyLabels(scores, 1 / FRAME_RATE_FPS, 0.0, 4.0),
-                    split="val" if number % 4 == 3 else "train",
-                    duration_seconds=frames / FRAME_RATE_FPS,
-                )
+            annotation = random_annotation(
+                query_id,
+                f"v{number}",
+                query=f"sentence {query_id}",
+                first_frame=(number + query) % (frames - MOMENT_FRAMES),
+                num_frames=frames,
+                split="val" if number % 4 == 3 else "train",
             )
+            annotations.append(annotation)
             words = int(random.integers(sizes.num_words // 2, sizes.num_words + 1))
-            shape = (sizes.num_layers, words, sizes.text_width)
-            features.append(
-                QueryFeatures(query_id, random.standard_normal(shape).astype(np.float16))
-            )
+            features.append(random_query(random, spec, query_id, words))
     return annotations, features
 
 
@@ -127,38 +130,3 @@ def _num_frames(sizes: Sizes, number: int) -> int:
 
 def _shape(sizes: Sizes, num_frames: int) -> tuple[int, ...]:
     return sizes.num_layers, num_frames, sizes.num_tokens, sizes.vision_width
-
-
-def _write_video(
-    writer: StoreWriter,
-    video_id: str,
-    tokens: NDArray[Any],
-    affine: Affine | None,
-) -> None:
-    num_frames = tokens.shape[1]
-    with writer.video(
-        video_id,
-        num_frames=num_frames,
-        duration_seconds=num_frames / FRAME_RATE_FPS,
-        frame_rate_fps=FRAME_RATE_FPS,
-        affine=affine,
-    ) as video:
-        video.append(tokens)
-
-
-def _spec(sizes: Sizes, dtype: StorageDtype) -> FeatureSpec:
-    layers = tuple(range(1, sizes.num_layers + 1))
-    return FeatureSpec(
-        model="random",
-        weights_sha256="0" * 64,
-        vision_layers=layers,
-        text_layers=layers,
-        frame_rate=FRAME_RATE_FPS,
-        num_tokens=sizes.num_tokens,
-        vision_width=sizes.vision_width,
-        text_width=sizes.text_width,
-        image_size=224,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        dtype=dtype,
-    )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-import tiny_store
+import toy_store
 from browsers import open_browser
 from typer.testing import CliRunner, Result
 
@@ -17,7 +17,7 @@ from r2t.store import FeatureStore
 @pytest.fixture
 def make_store() -> Callable[..., FeatureStore]:
     """Write videos v0, v1, … of growing length with two queries each; two are the val split."""
-    return tiny_store.make_store
+    return toy_store.make_store
 
 
 @pytest.fixture(scope="module")

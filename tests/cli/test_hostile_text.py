@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
 from rich.table import Table
-from tiny_store import tiny_config
+from tiny_config import tiny_config
 from typer.testing import CliRunner
 
 from r2t.cli.commands.predict import sparkline

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from barcode_videos import Recipe, write_video
 from demo_run import make_demo_run
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 from typer.testing import Result
 
 from r2t.cli.answers.video_asker import VideoAsker

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tiny_store import tiny_spec
+from toy_store import toy_spec
 
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import FeatureWarning, SpecMismatchError
@@ -14,15 +14,15 @@ from r2t.store.schema import UNKNOWN_WEIGHTS
 
 
 def test_the_same_features_are_taken_without_a_word() -> None:
-    require_compatible(tiny_spec(), tiny_spec(), action="ask", names=("a", "b"))
+    require_compatible(toy_spec(), toy_spec(), action="ask", names=("a", "b"))
 
 
 def test_slight_differences_are_told() -> None:
     with pytest.warns(FeatureWarning, match="--dtype was 'float16' in a, and is 'int8' in b"):
-        require_compatible(tiny_spec(), tiny_spec("int8"), action="ask", names=("a", "b"))
-    unknown = replace(tiny_spec(), weights_sha256=UNKNOWN_WEIGHTS)
+        require_compatible(toy_spec(), toy_spec("int8"), action="ask", names=("a", "b"))
+    unknown = replace(toy_spec(), weights_sha256=UNKNOWN_WEIGHTS)
     with pytest.warns(FeatureWarning, match="weights_sha256"):
-        require_compatible(unknown, tiny_spec(), action="ask", names=("a", "b"))
+        require_compatible(unknown, toy_spec(), action="ask", names=("a", "b"))
 
 
 def test_other_features_are_refused() -> None:
@@ -34,5 +34,5 @@ def test_other_features_are_refused() -> None:
     for option, other in cases.items():
         with pytest.raises(SpecMismatchError, match=f"cannot ask: {option}"):
             require_compatible(
-                tiny_spec(), replace(tiny_spec(), **other), action="ask", names=("a", "b")
+                toy_spec(), replace(toy_spec(), **other), action="ask", names=("a", "b")
             )

@@ -9,9 +9,10 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from tiny_store import make_store, undisturbed_config
+from tiny_config import undisturbed_config
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from toy_store import make_store
 
 from r2t.train.choices import Precision
 from r2t.train.data.batch import Sample, collate

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from demo_run import presence_rule
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 from typer.testing import Result
 
 from r2t.cli.commands.calibrate import calibrate

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 from typer.testing import Result
 
 from r2t.cli.commands.compare import Contender, compare, latex_rows

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from barcode_videos import Recipe, write_video
 from demo_run import presence_rule
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 from typer.testing import Result
 
 from r2t.cli.answers.frame_strip import FrameStrip

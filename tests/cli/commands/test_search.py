@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from demo_run import presence_rule
 from open_clip.transformer import VisionTransformer
-from tiny_store import tiny_config
+from tiny_config import tiny_config
 from typer.testing import Result
 
 from r2t.cli.commands.search import search

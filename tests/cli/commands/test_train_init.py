@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 from typer.testing import Result
 
 from r2t.cli.commands.train.train import train

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_store import make_store
+from toy_store import make_store, toy_spec
 
 from r2t.store import Annotation, FeatureStore
 from r2t.store.errors import AnnotationWarning, ConfigError, CorruptFeatureError, ReadingWarning
@@ -291,7 +291,7 @@ def test_a_cache_reads_a_video_once(store: FeatureStore) -> None:
 
 def test_eight_bit_features_travel_as_codes(tmp_path: Path) -> None:
     exact = make_store(tmp_path / "exact.zarr")
-    small = make_store(tmp_path / "small.zarr", dtype="int8")
+    small = make_store(tmp_path / "small.zarr", spec=toy_spec("int8"))
     pairs = zip(
         FeatureReader(exact, exact.annotations(), batch_size=4).in_order(),
         FeatureReader(small, small.annotations(), batch_size=4).in_order(),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from stub_gpu import ORDERS, StubGpu, When
-from tiny_store import make_store
+from toy_store import make_store, toy_spec
 
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError, CorruptFeatureError
@@ -32,7 +32,7 @@ NUM_VIDEOS, REPEATS, BATCH_SIZE = 9, 2, 4
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[StorageDtype, FeatureStore]:
     folder = tmp_path_factory.mktemp("ring")
     return {
-        dtype: make_store(folder / f"{dtype}.zarr", num_videos=NUM_VIDEOS, dtype=dtype)
+        dtype: make_store(folder / f"{dtype}.zarr", num_videos=NUM_VIDEOS, spec=toy_spec(dtype))
         for dtype in ("float16", "int8")
     }
 

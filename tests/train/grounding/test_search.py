@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from stub_gpu import StubGpu
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store, toy_spec
 
 from r2t.train.data import row_reader
 from r2t.train.data.sampling import Row
@@ -21,7 +22,7 @@ from r2t.train.run.trained_on import TrainedOn
 def test_codes_are_decoded_where_the_model_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = make_store(tmp_path / "feats.zarr", dtype="int8")
+    store = make_store(tmp_path / "feats.zarr", spec=toy_spec("int8"))
     config = tiny_config(store)
     grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn(longest_num_frames=32))
     query = store.read_query("v0-0")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stub_gpu import StubGpu
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store, toy_spec
 
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.schema import StorageDtype
@@ -23,7 +24,7 @@ from r2t.train.run.trained_on import TrainedOn
 def test_windows_read_ahead_answer_as_those_that_are_not(
     dtype: StorageDtype, tmp_path: Path
 ) -> None:
-    store = make_store(tmp_path / "feats.zarr", num_videos=5, min_frames=14, dtype=dtype)
+    store = make_store(tmp_path / "feats.zarr", num_videos=5, min_frames=14, spec=toy_spec(dtype))
     config = tiny_config(store)
     grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn())
     plan = WindowPlan(8)  # up to 16 frames are asked whole

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 
 from r2t.store.errors import ConfigError
 from r2t.store.schema import FrameSource, QueryFeatures, VideoFeatures

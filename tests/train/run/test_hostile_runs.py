@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 
 from r2t.store.datasets.registry import read_annotations
 from r2t.store.errors import AnnotationError, ConfigError

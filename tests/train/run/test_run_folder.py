@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError, RunWarning

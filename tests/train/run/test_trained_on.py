@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_store import make_store
+from toy_store import make_store
 
 from r2t.store.errors import ConfigError
 from r2t.train.run.checkpoint import RunFolder

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_store import undisturbed_config
+from tiny_config import undisturbed_config
 
 from r2t.store import FeatureStore
 from r2t.train.training.execution import Execution

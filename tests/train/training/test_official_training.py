@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
-from tiny_store import make_store, tiny_config
+from tiny_config import tiny_config
+from toy_store import make_store
 
 from r2t.train.choices import Recipe
 from r2t.train.data.batch import Batch

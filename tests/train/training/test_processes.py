@@ -18,7 +18,8 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.numpy import load_file
-from tiny_store import make_store, undisturbed_config
+from tiny_config import undisturbed_config
+from toy_store import make_store
 
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError
