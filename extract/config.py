@@ -32,15 +32,25 @@ LayerChoice = int | str | Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
-    """How one run samples, decodes and stores; the model is chosen apart, in `FrozenClip.load`.
+    """How an extraction samples, decodes and stores; `FrozenClip.load` chooses the model.
 
-    `frame_rate` is sampled frames per second, or "per-video": one frame for each clip that the
-    video's saliency labels have. Of several picture streams the "best" is taken, as FFmpeg ranks
-    them, or the "first", as in the official features; few files differ, so that each records it and
-    a store's identity does not. A decoder is killed after `timeout_seconds` without progress, and
-    may take `memory_bytes` (Linux). A video of over `max_hours` fails. `retry_failed` tries again
-    what earlier runs have quarantined, `update` extracts anew the stored videos whose files have
-    changed.
+    Attributes:
+        frame_rate: Sampled frames per second, or "per-video": one frame for each clip that the
+            video's saliency labels have.
+        dtype: How tokens are stored; "int8" halves the bytes.
+        decoder: "decord", "pyav", or "auto": decord where its seeking is exact.
+        stream_choice: Of several picture streams the "best", as FFmpeg ranks them, or the "first",
+            as in the official features. Few files differ, so that each video records it and a
+            store's identity does not.
+        num_workers: Decoding processes.
+        timeout_seconds: A decoder is killed after so long without progress.
+        memory_bytes: What a decoder may take (on Linux).
+        max_hours: A longer video fails.
+        retry_failed: Try videos again that earlier extractions have quarantined.
+        update: Extract stored videos again whose files have changed.
+
+    Raises:
+        ConfigError: if a setting is not legal.
     """
 
     frame_rate: float | Literal["per-video"] = DEFAULT_FRAME_RATE_FPS

@@ -1,7 +1,7 @@
 """One extraction: skip what is done, then decode ‖ encode ‖ write, and set aside what fails.
 
-Here, decoding runs in killable processes, the model in the calling thread, writing in a thread of
-its own (`local_run`); on a cluster each worker does all three (`cluster`). A video appears in the
+Here, decoding runs in processes that can be killed, the model and the writing in threads of their
+own (`local_run`); on a cluster each worker does all three (`cluster`). A video appears in the
 store when it is complete, so a run may end at any point and the next one goes on from there.
 Queries are stored after the videos, and only those of stored videos.
 """
@@ -104,13 +104,17 @@ def extract_videos(
     cluster: Cluster | None = None,
     on_checked: Callable[[int], None] = lambda num_videos: None,
 ) -> ExtractReport:
-    """Bring the features of videos and of their queries into a store made for this model.
+    """Extract the features of videos and of their queries into a store made for this model.
 
-    With a cluster, its workers extract the videos, and this process the queries. `on_checked` is
-    told how many of the stored videos have been compared with their files.
+    Does only what the store lacks. A video that fails is set aside and named in the report. With a
+    cluster, its workers extract the videos, and this process the queries. `on_checked` is called
+    with how many of the stored videos have been compared with their files. SIGINT and SIGTERM end
+    the extraction early: complete videos stay, and the report says so.
 
-    SIGINT and SIGTERM end the run early: complete videos stay, and the report says so. Raises
-    `StoreError` where the store cannot be written, with everything committed before intact.
+    Raises:
+        SpecMismatchError: if the store was made with another CLIP or other settings.
+        AnnotationError: if a sentence is empty, or an id has two meanings.
+        StoreError: if the store cannot be written; what was committed before stays intact.
     """
     began = time.monotonic()
     store.spec.require_equal(

@@ -91,6 +91,11 @@ class FeatureStore:
         server that lists folders (nginx: `autoindex on`) and knows ranges; a zip, named by its
         suffix or as `zip::URL`, needs ranges alone. `cache` keeps tokens of a store that is not on
         this machine.
+
+        Raises:
+            StoreError: if there is no store, or one of another format version.
+            ServerError: if a server fails; a `StoreError`, too.
+            CorruptFeatureError: if the index or the queries are damaged.
         """
         return cls(open_root(location, cache))
 
@@ -100,8 +105,9 @@ class FeatureStore:
     ) -> FeatureStore:
         """Make a store, or open the one that is there if it was made with the same settings.
 
-        Raises `SpecMismatchError` naming the differing fields, and `StoreError` where something
-        else is at `path`.
+        Raises:
+            SpecMismatchError: if the store there has another spec; it names the fields that differ.
+            StoreError: if something else is at `path`, or it is not on a local disk.
         """
         require_local(path)
         root = Path(path).resolve()
@@ -116,7 +122,11 @@ class FeatureStore:
         return store
 
     def writer(self) -> StoreWriter:
-        """Return a context manager that adds videos and queries."""
+        """Return a context manager that adds videos and queries.
+
+        Raises:
+            StoreError: if the store is not a folder on this machine.
+        """
         if self._root is None:
             raise StoreError(f"{self.location} is read-only: copy it to a local disk to add to it")
         return StoreWriter(self, self._root)
@@ -199,8 +209,12 @@ class FeatureStore:
     ) -> VideoFeatures:
         """Read a video's tokens in storage dtype, or only some layers and frames of them.
 
-        Slices have step 1. Moves only the bytes asked for; does not check the digest, as `verify`
-        does. Raises `CorruptFeatureError` on NaN or infinity, which no writer of ours stores.
+        Slices have step 1. Moves only the bytes asked for, and does not compute the digest, as
+        `r2t store verify` does.
+
+        Raises:
+            FeatureNotFoundError: if the store does not have the video.
+            CorruptFeatureError: if what is read is damaged, or holds NaN or infinity.
         """
         return self.locate_video(video_id, layers=layers, frames=frames).read()
 
@@ -224,7 +238,12 @@ class FeatureStore:
         return locate_video_node(group, self.spec, folder, layers=layers, frames=frames)
 
     def read_query(self, query_id: str) -> QueryFeatures:
-        """Read a query's tokens."""
+        """Read a query's tokens.
+
+        Raises:
+            FeatureNotFoundError: if the store does not have the query.
+            CorruptFeatureError: if what is read is damaged, or holds NaN or infinity.
+        """
         try:
             part, row = self._queries.find(query_id)
         except KeyError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import house
 import pytest
+import reference
 from documents import DOCUMENTS, ROOT, blocks_of, broken_references, commands_of
 from typer.main import get_command
 
@@ -107,6 +109,34 @@ def test_what_a_document_names_wrongly_is_found(text: str, is_broken: bool, tmp_
 def test_rooms_are_drawn_as_they_are(path: Path, kind: str, block: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert house.with_block(text, kind, block) == text, "run python tests/house.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "place"),
+    [
+        ("open", "r2t.store.FeatureStore.create", "r2t.store.FeatureStore.open"),
+        ("FeatureStore.open", "", "r2t.store.FeatureStore.open"),
+        ("r2t.store.FeatureStore", "r2t.train", "r2t.store.FeatureStore"),
+        ("find_preset", "r2t.store.FeatureStore", "r2t.train.find_preset"),
+        ("windows", "r2t.train.Grounder.ask", None),  # an argument, not what another door offers
+    ],
+)
+def test_names_on_the_pages_become_links(name: str, here: str, place: str | None) -> None:
+    places = {
+        "r2t.store.FeatureStore",
+        "r2t.store.FeatureStore.open",
+        "r2t.store.FeatureStore.create",
+        "r2t.store.exchange.windows",
+        "r2t.train.find_preset",
+    }
+    assert reference.find_place(name, here, places) == place
+
+
+def test_every_page_of_the_reference_has_names() -> None:
+    for door in reference.DOORS:
+        module = importlib.import_module(door)
+        names = reference.offered(door)
+        assert names or not hasattr(module, "__path__"), door
 
 
 def test_where_is_what_names_what_is_there() -> None:

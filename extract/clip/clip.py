@@ -66,7 +66,7 @@ _DEFAULTS = ClipOptions()
 class FrozenClip:
     """A CLIP model that turns frames and sentences into the tokens that a store keeps.
 
-    `model` and `pretrained` name what was loaded, `weights_sha256` proves it.
+    `model` and `pretrained` name what was loaded; `weights_sha256` identifies the weights.
     """
 
     def __init__(
@@ -138,8 +138,12 @@ class FrozenClip:
         `pretrained` is a tag, a weight file, or "none" for random weights from seed 0; None means
         "openai", or a folder's own weights. `device` None takes a GPU if there is one. `precision`
         "auto" is float16 there and float32 on a CPU. `batch_size` None fits the free memory, and
-        shrinks where that proves too much. `announce` hears of a download before it begins. `pool`
+        shrinks where that proves too much. `announce` is called before a download begins. `pool`
         decodes videos; by default one process, started with the first video and kept.
+
+        Raises:
+            ConfigError: if there is no such model, weights, device or layer, or the weights are
+                neither here nor can be downloaded.
         """
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch size {batch_size}: must be at least 1")
@@ -177,8 +181,12 @@ class FrozenClip:
         """Load the CLIP that features were made with, and prove that it is the one.
 
         `features` is a store, a `Grounder` that was trained on one, or a bare `FeatureSpec`, which
-        does not say where weights are: its model's natural ones are tried. `options` say where else
-        to look. Raises `SpecMismatchError` where the weights found are others.
+        does not say where weights are: its model's usual ones are tried. `options` say where else
+        to look.
+
+        Raises:
+            SpecMismatchError: if the weights found are others.
+            ConfigError: as `load` does.
         """
         origin = ClipOrigin.of(features, options)
         spec = origin.spec
@@ -196,7 +204,11 @@ class FrozenClip:
         return clip
 
     def require_made(self, spec: FeatureSpec) -> None:
-        """Raise `SpecMismatchError` unless features of a spec are what this CLIP makes."""
+        """Check that features of a spec are what this CLIP makes.
+
+        Raises:
+            SpecMismatchError: if they are not.
+        """
         require_compatible(
             spec,
             self.spec(spec.frame_rate, spec.dtype),
@@ -267,7 +279,11 @@ class FrozenClip:
         )
 
     def encode_query(self, text: str) -> QueryFeatures:
-        """Return the hidden states of one sentence; its id is 12 hex digits of its SHA-256."""
+        """Return the hidden states of one sentence; its id is 12 hex digits of its SHA-256.
+
+        Raises:
+            AnnotationError: if the sentence is empty.
+        """
         return self.queries.encode_query(text)
 
     def open_video(
@@ -280,7 +296,10 @@ class FrozenClip:
         """Open a video file of any length, to be decoded and encoded in one pass as it is read.
 
         Its id is its file's stem. `on_frames` is called with how many frames of how many are
-        encoded so far. Opening and reading raise `VideoError`.
+        encoded so far.
+
+        Raises:
+            VideoError: here or while reading, if the file cannot be decoded.
         """
         return open_one_pass(
             Path(path),
@@ -297,6 +316,9 @@ class FrozenClip:
         """Decode and encode one whole video; its id is its file's stem.
 
         Holds all its features in memory: 307 kB a frame for four layers of ViT-B/32.
+
+        Raises:
+            VideoError: if the file cannot be decoded.
         """
         with self.open_video(path, frame_rate_fps) as source:
             return source.read(slice(0, source.num_frames))

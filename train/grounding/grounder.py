@@ -78,7 +78,7 @@ class PreparedVideo:
 
 @runtime_checkable
 class Clip(Protocol):
-    """What `Grounder.ask` needs of a CLIP: `r2t.extract.clip.clip.FrozenClip` is one."""
+    """What `Grounder.ask` needs of a CLIP: `r2t.extract.FrozenClip` is one."""
 
     def open_video(
         self,
@@ -96,7 +96,7 @@ class Clip(Protocol):
 
 
 class Grounder:
-    """A model and how to read its answers.
+    """A trained model that can be asked about videos.
 
     `spec` says which features it understands; `trained_on` is the run's own record of them.
     """
@@ -122,7 +122,11 @@ class Grounder:
         weights: Literal["best", "last"] = "best",
         device: torch.device | str = "cpu",
     ) -> Grounder:
-        """Load what `r2t train` left in a run's folder."""
+        """Load what `r2t train` wrote into a run's folder.
+
+        Raises:
+            ConfigError: if the folder holds no run, or what it holds is damaged.
+        """
         set_arithmetic()
         folder = RunFolder(Path(run))
         config, trained_on = folder.load_config()
@@ -165,9 +169,13 @@ class Grounder:
         A video much longer than those of the training is asked in overlapping windows; `windows`
         is "off" to ask it whole, or how many frames one has. `frame_rate_fps` defaults to the rate
         of the run's features. `on_frames` is called with how many frames of how many are encoded so
-        far. Each call decodes the file: to ask one video often, `prepare` it. Raises `VideoError`,
-        `AnnotationError` for an empty sentence, and `SpecMismatchError` where `clip` is not the one
-        that the run was trained with.
+        far. Each call decodes the file: to ask one video often, `prepare` it.
+
+        Raises:
+            SpecMismatchError: if `clip` is not the CLIP that the run was trained with.
+            AnnotationError: if the sentence is empty.
+            VideoError: if the file cannot be decoded.
+            ConfigError: if the run has no frame rate of its own and none is given.
         """
         clip.require_made(self.spec)
         query = clip.encode_query(sentence)
@@ -183,7 +191,7 @@ class Grounder:
     def prepare(
         self, video: VideoFeatures | FrameSource, plan: WindowPlan | None = None
     ) -> PreparedVideo:
-        """Compute the part of a video that depends on no query; every query after costs less.
+        """Compute the part of a video that depends on no query; each query then costs less.
 
         A source is prepared in the windows of `plan`, by default the run's; features are one.
         """
@@ -202,7 +210,7 @@ class Grounder:
         queries: Sequence[QueryFeatures],
         plan: WindowPlan | None = None,
     ) -> list[Grounding]:
-        """Find several queries in one video; each answer is the one that the query has alone.
+        """Find several queries in one video; each answer is as if the query were asked alone.
 
         A source may be of any length: it is read in the windows of `plan`, by default the run's,
         and one of them is in memory at a time. Features are asked whole, a prepared video in the

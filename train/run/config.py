@@ -27,17 +27,26 @@ _SINCE_ADDED = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A training run.
+    """All settings of a training run.
 
-    `preset` names the settings that the rest was derived from. An epoch is `repeats` passes over
-    the training samples. `precision` is what block and pyramid compute in during training on a GPU;
-    everything else, and any CPU, is float32. "tf32" is float32 all over, in whose products a GPU
-    keeps ten bits of the factors. `gradient_clip` bounds the global L2 norm. `ema_decay` averages
-    the weights that are evaluated and saved. `patience` stops after so many epochs without a better
-    validation score. Training drops videos shorter than `min_duration_seconds`. `sampling` is the
-    order of the samples; see `r2t.train.data.sampling`. `windows` says how long videos are asked:
-    "off" whole, a number in windows of so many frames, "auto" as
-    `r2t.train.grounding.windows` has it.
+    Attributes:
+        preset: The settings that the rest was derived from.
+        evaluator: How validation scores.
+        positive: Which frames are trained as positive, by their saliency.
+        min_duration_seconds: Training leaves out shorter videos.
+        epochs: Each is `repeats` passes over the training samples.
+        gradient_clip: Bounds the global L2 norm.
+        precision: What block and pyramid compute in during training on a GPU; everything else, and
+            any CPU, is float32. "tf32" is float32 throughout, in whose products a GPU keeps ten
+            bits of the factors.
+        ema_decay: Averages the weights that are evaluated and saved.
+        patience: Stop after so many epochs without a better validation score.
+        sampling: The order of the samples; see `r2t.train.data.sampling`.
+        windows: How long videos are asked: "off" whole, a number in windows of so many frames,
+            "auto" as `Grounder.plan` has it.
+
+    Raises:
+        ConfigError: if a setting is not legal.
     """
 
     preset: str

@@ -114,8 +114,14 @@ def train_model(
     """Train on a store's features, validating after each epoch; see `train_on_batches`.
 
     `initial` is a run whose best weights this one begins with; a resumed run keeps its own. The
-    features are read for the device and the processes of `execution`. The folder is held meanwhile:
-    raises `ConfigError` if it cannot be written to, or if another training is writing there.
+    features are read for the device and the processes of `execution`. The folder is locked
+    meanwhile.
+
+    Raises:
+        SpecMismatchError: if the model was made for features of other sizes.
+        ConfigError: if the folder cannot be written to, another training is writing there, or it
+            holds a run with other settings.
+        TrainingError: if the loss is no longer finite.
     """
     _require_fit(config, store)
     execution = execution or Execution()
