@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from r2t.extract.video import decode_worker, frames
 from r2t.extract.video.frames import FrameBatch
 from r2t.extract.video.probe import VideoLength
 
+STRIP_PIXELS = 160  # of the pictures that plots and pages show
+
 honest_decord = frames.decord_pictures
+honest_cut = decode_worker.cut
 honest_measure = decode_worker.measure
 honest_stream = frames.stream_frames
 
@@ -32,24 +35,33 @@ def sabotaged_decord(video: Any, sampling: Any, tick: Any) -> Iterator[frames.Pi
         yield picture
 
 
-def crash_if_told(path: str) -> None:
-    """Crash where the name says so."""
-    if "crashes" in (Path(path).stem, Path(path).parent.name):
+def fail_if_told(path: str) -> None:
+    """Crash or hang where the name says so."""
+    names = (Path(path).stem, Path(path).parent.name)
+    if "crashes" in names:
         os.kill(os.getpid(), signal.SIGSEGV)
+    if "hangs" in names:
+        time.sleep(600)
 
 
 def sabotaged_measure(path: str, fps: Fraction, **options: Any) -> VideoLength:
-    """Crash over the header where the name says so."""
-    crash_if_told(path)
+    """Crash or hang over the header where the name says so."""
+    fail_if_told(path)
     return honest_measure(path, fps, **options)
+
+
+def sabotaged_cut(path: Path, spans: Sequence[Any], out: Path, **options: Any) -> list[Path]:
+    """Crash while cutting where the name says so."""
+    fail_if_told(path.stem.removeprefix("cut-"))
+    return honest_cut(path, spans, out, **options)
 
 
 def sabotaged_stream(path: str, fps: Fraction, **options: Any) -> Iterator[FrameBatch]:
     """Fail whole processes where the name says so."""
     stem = Path(path).stem
-    crash_if_told(path)
-    if stem == "hangs":
-        time.sleep(600)
+    fail_if_told(path)
+    if options["size"] == STRIP_PIXELS:
+        fail_if_told(stem.removeprefix("strip-"))
     while stem == "spins":
         pass
     if stem == "aborts":
@@ -71,4 +83,5 @@ if __name__ == "__main__":
     frames.decord_pictures = sabotaged_decord
     decode_worker.stream_frames = sabotaged_stream
     decode_worker.measure = sabotaged_measure
+    decode_worker.cut = sabotaged_cut
     decode_worker.main()
