@@ -21,6 +21,17 @@ if TYPE_CHECKING:
         plot_grounding as plot_grounding,
         require_picture_path as require_picture_path,
     )
+    from r2t.cli.answers.query_answers import (
+        HIGHLIGHTS_ONLY as HIGHLIGHTS_ONLY,
+        Answers as Answers,
+        AskedStore as AskedStore,
+        Asking as Asking,
+        ask_model as ask_model,
+        ask_store as ask_store,
+        note_long_videos as note_long_videos,
+        read_answers as read_answers,
+        score_answers as score_answers,
+    )
     from r2t.cli.answers.verdict import (
         ABSENT as ABSENT,
         presence_json as presence_json,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import r2t.store
+import r2t.train
 from r2t.cli.shared import (
     SOME_FAILED,
     Checkpoint,
@@ -26,9 +28,7 @@ from r2t.cli.shared import (
 )
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
-
-if TYPE_CHECKING:
-    from r2t.train.grounding import PresenceRule
+from r2t.train import grounding, run, training
 
 
 @examples(
@@ -54,21 +54,9 @@ def calibrate(
     chance does not, and the exit status is 1. The run must not have been trained on the --split.
     """
     with handle_errors():
-        from r2t.store.feature_store import FeatureStore
-        from r2t.train.devices import pick_device
-        from r2t.train.grounding import (
-            PRESENCE,
-            Grounder,
-            choose_presence_rule,
-            load_rule,
-            save_rule,
-        )
-        from r2t.train.run import RunFolder
-        from r2t.train.training import evaluation_queries
-
-        RunFolder(checkpoint).require_writable()
-        features = FeatureStore.open(store)
-        grounder = Grounder.load(checkpoint, device=pick_device(device))
+        run.RunFolder(checkpoint).require_writable()
+        features = r2t.store.FeatureStore.open(store)
+        grounder = grounding.Grounder.load(checkpoint, device=r2t.train.pick_device(device))
         require_compatible(
             grounder.spec,
             features.spec,
@@ -77,7 +65,7 @@ def calibrate(
         )
         rows = [
             row
-            for row in evaluation_queries(features, split, None, grounder.trained_on)
+            for row in training.evaluation_queries(features, split, None, grounder.trained_on)
             if features.is_indexed(row.video_id)
         ]
         if len({row.video_id for row in rows}) < 2:
@@ -93,7 +81,7 @@ def calibrate(
                 done += count
                 show_done(done)
 
-            rule = choose_presence_rule(
+            rule = grounding.choose_presence_rule(
                 grounder,
                 features,
                 rows,
@@ -104,12 +92,12 @@ def calibrate(
             )
         facts = {"store": store, "content": features.content_digest(), "split": split, "seed": seed}
         if rule.beats_chance:
-            save_rule(checkpoint, rule, facts)
+            grounding.save_rule(checkpoint, rule, facts)
         if json:
             print_json({**asdict(rule), "beats_chance": rule.beats_chance, **facts})
         else:
             say(rule_line(rule))
-        path = checkpoint / PRESENCE
+        path = checkpoint / grounding.PRESENCE
         if rule.beats_chance:
             note(f"written: {path}")
             return
@@ -118,12 +106,12 @@ def calibrate(
             f"videos of split {split!r}, or train longer",
             style="yellow",
         )
-        if load_rule(checkpoint) is not None:
+        if grounding.load_rule(checkpoint) is not None:
             note(f"{path}, which is there from before, stays in use; delete it if it should not")
         raise typer.Exit(SOME_FAILED)
 
 
-def rule_line(rule: PresenceRule) -> str:
+def rule_line(rule: grounding.PresenceRule) -> str:
     """Say what a rule does, and how sure that is."""
     shares = (
         f"{rule.recall:.0%} of {rule.num_present} sentences of the video and {rule.rejected:.0%} of"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
-from r2t.cli.commands.eval import HIGHLIGHTS_ONLY, Answers, Asking, ask_model
+from r2t.cli.answers import HIGHLIGHTS_ONLY, Answers, Asking, ask_model, read_answers
 from r2t.cli.shared import (
     Device,
     Domain,
@@ -30,9 +30,7 @@ from r2t.cli.shared import (
 )
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.wording import counted
-
-if TYPE_CHECKING:
-    from r2t.train.metrics import Difference, Interval, QueryScores
+from r2t.train import metrics
 
 COMPARED_METRICS = {
     "MR-full-R1@0.5": "R1@0.5",
@@ -56,8 +54,8 @@ class Contender:
     """A model's scores with 95 % intervals, and how it differs from the first one's."""
 
     name: str
-    scores: Mapping[str, Interval]
-    difference: Mapping[str, Difference] | None
+    scores: Mapping[str, metrics.Interval]
+    difference: Mapping[str, metrics.Difference] | None
 
 
 @examples(
@@ -139,8 +137,6 @@ def _answers(
     asking: Asking,
 ) -> list[Answers]:
     """Return what each model predicts; runs are asked, files are read."""
-    from r2t.cli.commands.eval import read_answers
-
     if (store is None) == (annotations is None):
         raise ConfigError("give either --store, or --annotations for files of predictions alone")
     if store is None:
@@ -178,10 +174,8 @@ def _answers(
 def _contenders(
     names: Sequence[str], answered: Sequence[Answers], num_samples: int
 ) -> list[Contender]:
-    from r2t.train.metrics import bootstrap_intervals, compare_scores, score_queries
-
-    scores: list[QueryScores] = [
-        score_queries(each.rows, each.truth, evaluator=cast("Any", answered[0].evaluator))
+    scores: list[metrics.QueryScores] = [
+        metrics.score_queries(each.rows, each.truth, evaluator=cast("Any", answered[0].evaluator))
         for each in answered
     ]
     shared = [name for name in COMPARED_METRICS if all(name in each.metrics() for each in scores)]
@@ -190,14 +184,14 @@ def _contenders(
     return [
         Contender(
             name,
-            bootstrap_intervals(
+            metrics.bootstrap_intervals(
                 {metric: own.metrics()[metric] for metric in shared},
                 own.video_ids,
                 num_samples=num_samples,
             ),
             None
             if own is scores[0]
-            else compare_scores(own, scores[0], metrics=shared, num_samples=num_samples),
+            else metrics.compare_scores(own, scores[0], metrics=shared, num_samples=num_samples),
         )
         for name, own in zip(names, scores, strict=True)
     ]
@@ -243,12 +237,12 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def _tables(contenders: Sequence[Contender], names: Sequence[str]) -> list[Table]:
-    metrics = list(contenders[0].scores)
+    compared = list(contenders[0].scores)
     scores = Table(title="scores, with 95 % intervals", title_justify="left")
     lead = Table(title=cell(f"differences from {names[0]}"), title_justify="left")
     for table in (scores, lead):
         table.add_column("", overflow="fold")
-        for name in metrics:
+        for name in compared:
             table.add_column(COMPARED_METRICS[name], justify="right")
     for name, each in zip(names, contenders, strict=True):
         cells = [

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import r2t.train.model
 from r2t.cli.shared import Json, NumTokens, PresetOption, examples, handle_errors, print_json, say
+from r2t.store import exchange
 from r2t.store.errors import ConfigError
+from r2t.store.schema import FeatureSpec
 from r2t.store.wording import counted
-
-if TYPE_CHECKING:
-    from r2t.store.schema import FeatureSpec
-    from r2t.train.model import R2Model
-    from r2t.train.run import Preset, TrainedOn
+from r2t.train import run
 
 CLIP_DEPTH = 12  # of the ViT-B towers, the only ones that the official code can use
 
@@ -36,11 +35,8 @@ def import_checkpoint(
 ) -> None:
     """Make a run folder of an official checkpoint."""
     with handle_errors():
-        from r2t.train.model import load_official
-        from r2t.train.run import RunFolder, find_preset
-
-        chosen = find_preset(preset)
-        network = load_official(checkpoint)
+        chosen = run.find_preset(preset)
+        network = r2t.train.model.load_official(checkpoint)
         if chosen.highlights_only == network.config.boundary_head:
             raise ConfigError(
                 f"{checkpoint} has {'a' if network.config.boundary_head else 'no'} boundary head, "
@@ -48,7 +44,7 @@ def import_checkpoint(
             )
         config = chosen.train_config(recipe="official")
         sizes = replace(network.config, dropout=chosen.dropout, padding=config.model.padding)
-        folder = RunFolder(out)
+        folder = run.RunFolder(out)
         folder.claim(
             replace(config, model=sizes),
             _trained_on(checkpoint, _spec(network, chosen, model, num_tokens)),
@@ -62,11 +58,11 @@ def import_checkpoint(
             say(f"imported: {out}, {parameters} of {checkpoint.name}")
 
 
-def _spec(network: R2Model, preset: Preset, model: str, num_tokens: int) -> FeatureSpec:
-    from r2t.store.exchange import official_spec
-
+def _spec(
+    network: r2t.train.model.R2Model, preset: run.Preset, model: str, num_tokens: int
+) -> FeatureSpec:
     config = network.config
-    return official_spec(
+    return exchange.official_spec(
         model=model,
         layers=range(CLIP_DEPTH - config.num_layers + 1, CLIP_DEPTH + 1),
         frame_rate=preset.frame_rate,
@@ -76,17 +72,15 @@ def _spec(network: R2Model, preset: Preset, model: str, num_tokens: int) -> Feat
     )
 
 
-def _trained_on(checkpoint: Path, spec: FeatureSpec) -> TrainedOn:
-    from r2t.train.run import ImportedWeights, TrainedOn
-
+def _trained_on(checkpoint: Path, spec: FeatureSpec) -> run.TrainedOn:
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return TrainedOn(
+    return run.TrainedOn(
         identity=spec,
         provenance={"model": spec.model, "pretrained": "openai"},
-        imported=ImportedWeights(checkpoint.name, digest),
+        imported=run.ImportedWeights(checkpoint.name, digest),
     )
 
 
-def _count(network: R2Model) -> int:
+def _count(network: r2t.train.model.R2Model) -> int:
     return sum(parameter.numel() for parameter in network.parameters())

@@ -11,8 +11,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from r2t.cli.answers import presence_verdict
-from r2t.cli.commands.eval import HIGHLIGHTS_ONLY, Answers, Asking, ask_store, score
+from r2t.cli.answers import (
+    HIGHLIGHTS_ONLY,
+    Answers,
+    Asking,
+    ask_store,
+    presence_verdict,
+    score_answers,
+)
 from r2t.cli.pages import (
     FILE_POLICY,
     VideoPlace,
@@ -47,8 +53,7 @@ from r2t.store.json_lines import as_utf8
 from r2t.store.wording import counted
 
 if TYPE_CHECKING:
-    from r2t.cli.answers import FrameStrip
-    from r2t.cli.commands.eval import AskedStore
+    from r2t.cli.answers import AskedStore, FrameStrip
     from r2t.train.model import Grounding
 
 TOP = 5  # found moments of each query
@@ -214,7 +219,7 @@ def _scores(
         return None, [], {}
     answers = answers.with_labels()
     if evaluator in HIGHLIGHTS_ONLY:
-        found = score(answers)
+        found = score_answers(answers)
         domains = found.get("domains", {})
         means = {"mAP": found, **domains}
         percents = {name: 100.0 * table["mAP"] for name, table in means.items()}

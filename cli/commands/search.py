@@ -11,8 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from r2t.cli.answers import ABSENT, presence_json
-from r2t.cli.commands.eval import note_long_videos
+from r2t.cli.answers import ABSENT, note_long_videos, presence_json
 from r2t.cli.shared import (
     SOME_FAILED,
     Checkpoint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,11 +20,10 @@ from r2t.cli.shared import (
     read_annotation_options,
     say,
 )
+from r2t.store import datasets
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.wording import counted
-
-if TYPE_CHECKING:
-    from r2t.train.metrics import SubmissionRow
+from r2t.train import metrics
 
 
 @examples(
@@ -46,11 +45,8 @@ def submission(
     What it takes but looks wrong is a warning; with --strict, a problem too.
     """
     with handle_errors():
-        from r2t.store.datasets import LABELLED_CLIP_SECONDS
-        from r2t.train.metrics import check_submission, read_submission, write_server_archive
-
         truth = read_annotation_options(annotations)
-        splits: dict[Literal["val", "test"], list[SubmissionRow]] = {}
+        splits: dict[Literal["val", "test"], list[metrics.SubmissionRow]] = {}
         problems: list[str] = []
         warnings: list[str] = []
         given: dict[Literal["val", "test"], Path | None] = {"val": val, "test": test}
@@ -60,14 +56,16 @@ def submission(
             expected = [annotation for annotation in truth if annotation.split == split]
             if not expected:
                 raise AnnotationError(f"--annotations has no query of split {split}, as {path} is")
-            splits[split] = read_submission(path)
-            found = check_submission(splits[split], expected, clip_seconds=LABELLED_CLIP_SECONDS)
+            splits[split] = metrics.read_submission(path)
+            found = metrics.check_submission(
+                splits[split], expected, clip_seconds=datasets.LABELLED_CLIP_SECONDS
+            )
             problems += [f"{path}: {fault}" for fault in found.errors]
             (problems if strict else warnings).extend(f"{path}: {it}" for it in found.warnings)
         if not splits:
             raise ConfigError("give the predictions to pack: --val FILE, --test FILE or both")
         if not problems:
-            write_server_archive(out, splits)
+            metrics.write_server_archive(out, splits)
         counts = {split: len(rows) for split, rows in splits.items()}
         if json:
             outcome = {"written": not problems, "queries": counts}

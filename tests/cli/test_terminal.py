@@ -15,7 +15,7 @@ from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 from r2t.cli.commands.compare import COMPARED_METRICS, Contender, print_comparison, short_names
-from r2t.cli.commands.train.train import with_settings
+from r2t.cli.commands.train.settings import with_settings
 from r2t.cli.main import app
 from r2t.cli.shared import options
 from r2t.cli.shared.options import parse_fps, parse_rate, parse_size

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
         find_preset as find_preset,
     )
     from r2t.train.run.records import (
+        Bottleneck as Bottleneck,
         EpochRecord as EpochRecord,
-        EpochTally as EpochTally,
-        RunProgress as RunProgress,
         Timing as Timing,
         ValidationScore as ValidationScore,
     )

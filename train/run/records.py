@@ -1,4 +1,4 @@
-"""What a run counts, measures and writes down."""
+"""What a run measures and writes down."""
 
 from __future__ import annotations
 
@@ -17,31 +17,6 @@ class ValidationScore:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass
-class RunProgress:
-    """Counters that a resumed run continues."""
-
-    epoch: int = 0
-    iteration: int = 0
-    best_score: float | None = None
-    epochs_since_best: int = 0
-
-
-@dataclass
-class EpochTally:
-    """What has happened in an epoch so far; `steps` is where a resumed one goes on.
-
-    `wait_seconds` is how long the model had no batch to work on, `step_seconds` the rest.
-    """
-
-    steps: int = 0
-    samples: int = 0
-    read_bytes: int = 0
-    wait_seconds: float = 0.0
-    step_seconds: float = 0.0
-    seconds: float = 0.0
-
-
 @dataclass(frozen=True)
 class Timing:
     """Where an epoch's time went; `read_gb_per_second` is over training, in 1e9 bytes.
@@ -56,24 +31,6 @@ class Timing:
     samples_per_second: float
     read_gb_per_second: float
     bottleneck: Bottleneck
-
-    @classmethod
-    def of(cls, tally: EpochTally, validation_seconds: float) -> Timing:
-        """Summarise an epoch."""
-        training = max(tally.wait_seconds + tally.step_seconds, 1e-9)
-        parts: dict[Bottleneck, float] = {
-            "reading": tally.wait_seconds,
-            "model": tally.step_seconds,
-            "validation": validation_seconds,
-        }
-        return cls(
-            wait_seconds=tally.wait_seconds,
-            step_seconds=tally.step_seconds,
-            validation_seconds=validation_seconds,
-            samples_per_second=tally.samples / training,
-            read_gb_per_second=tally.read_bytes / 1e9 / training,
-            bottleneck=max(parts, key=lambda part: parts[part]),
-        )
 
     def scalars(self) -> dict[str, float]:
         """Return what can be drawn over epochs."""

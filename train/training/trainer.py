@@ -8,28 +8,23 @@ interruption.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from r2t.store.errors import ConfigError, R2TError, is_gpu_fault
+from r2t.store.errors import ConfigError, R2TError
 from r2t.train.data import Batch, Targets
 from r2t.train.devices import set_arithmetic
 from r2t.train.model import Losses, R2Model, compute_losses
 from r2t.train.run import (
-    STATE,
     EpochRecord,
-    EpochTally,
     RunFolder,
-    RunProgress,
-    Timing,
     TrainConfig,
     TrainedOn,
     ValidationScore,
@@ -37,7 +32,7 @@ from r2t.train.run import (
 from r2t.train.training.execution import BatchSource, Execution
 from r2t.train.training.interruption import Interruption
 from r2t.train.training.optimizer import Optimizer
-from r2t.train.training.random_state import load_random_state, save_random_state
+from r2t.train.training.state import RunState
 from r2t.train.training.stopwatch import Stopwatch, tracing
 
 if TYPE_CHECKING:
@@ -62,8 +57,8 @@ def train_on_batches(
     """Train a model and leave everything about the run in its folder.
 
     `evaluate` is called after each epoch with the model to be saved, in evaluation mode; without it
-    the latest weights count as the best. `trained_on` describes the features and must be
-    the same when the run is resumed. Seeds torch's global generator. Raises
+    the latest weights count as the best. `trained_on` says which features these are; they
+    must be the same when the run is resumed. Seeds torch's global generator. Raises
     KeyboardInterrupt, with the state saved, when it was asked to stop.
     """
     if len(batches) == 0:
@@ -75,62 +70,49 @@ def train_on_batches(
     execution.processes.wait()
     run = _Run(config, execution, folder)
     if execution.resume and folder.has_state():
-        run.load()
+        run.state.load(folder)
     elif trained_on.initial is not None:
-        run.begin_with(folder.load_initial())
+        run.state.begin_with(folder.load_initial())
     with run.interruption.heard(), tracing(execution.trace) as traced:
         if not execution.processes.leads:
             run.train(batches, evaluate, traced, None)
             return folder
         from torch.utils.tensorboard import SummaryWriter  # which all else here does without
 
-        folder.cut_metrics(run.progress.epoch)
-        writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=run.progress.epoch)
+        epoch = run.state.progress.epoch
+        folder.cut_metrics(epoch)
+        writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=epoch)
         with writer:
             run.train(batches, evaluate, traced, writer)
     return folder
 
 
 class _Run:
-    """All that changes while a run goes on."""
+    """The loop over a run's epochs and steps."""
 
     def __init__(self, config: TrainConfig, execution: Execution, folder: RunFolder) -> None:
         set_arithmetic(config.precision)
         torch.manual_seed(config.seed)
-        device = execution.device
+        device, processes = execution.device, execution.processes
         self.config = config
         self.execution = execution
         self.folder = folder
         self.device = device
-        self.model = R2Model(config.model).to(device)
-        if not execution.processes.leads:  # the same weights, but other dropout
-            torch.manual_seed(config.seed + execution.processes.rank)
+        model = R2Model(config.model).to(device)
+        if not processes.leads:  # the same weights, but other dropout
+            torch.manual_seed(config.seed + processes.rank)
         self.autocast_dtype = AUTOCAST_DTYPES.get(config.precision)
         self.mixed = device.type == "cuda" and self.autocast_dtype is not None
         scaled = self.mixed and config.precision == "float16"
-        self.optimizer = Optimizer(self.model, config, scaled_on=device.type if scaled else None)
-        self.averaged = copy.deepcopy(self.model).eval() if config.ema_decay is not None else None
-        self.progress = RunProgress()
-        self.tally = EpochTally()
-        self.sums: dict[str, Tensor] = {}
+        optimizer = Optimizer(model, config, scaled_on=device.type if scaled else None)
+        self.state = RunState(model, optimizer, config, device, processes)
         self.interruption = Interruption()
         self.saved_at = time.perf_counter()
-
-    @property
-    def evaluated(self) -> R2Model:
-        """The model to evaluate and save: the averaged one if there is one."""
-        return self.model if self.averaged is None else self.averaged
-
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Start from another run's weights instead of random ones."""
-        self.model.load_state_dict(dict(weights))
-        if self.averaged is not None:
-            self.averaged.load_state_dict(dict(weights))
 
     def exhausted(self) -> bool:
         """Return whether patience has run out."""
         patience = self.config.patience
-        return patience is not None and self.progress.epochs_since_best >= patience
+        return patience is not None and self.state.progress.epochs_since_best >= patience
 
     def train(
         self,
@@ -140,13 +122,13 @@ class _Run:
         writer: SummaryWriter | None,
     ) -> None:
         """Train to the last epoch, or until patience runs out."""
-        while self.progress.epoch < self.config.epochs and not self.exhausted():
+        while self.state.progress.epoch < self.config.epochs and not self.exhausted():
             record = self.train_epoch(batches, evaluate, traced)
             if writer is not None:
                 self.folder.append_metrics(dataclasses.asdict(record))
-                self.folder.save_weights("last", self.evaluated)
+                self.folder.save_weights("last", self.state.evaluated)
                 if record.is_best:
-                    self.folder.save_weights("best", self.evaluated)
+                    self.folder.save_weights("best", self.state.evaluated)
             self.save()
             if writer is not None:
                 _log(writer, record)
@@ -161,8 +143,9 @@ class _Run:
     ) -> EpochRecord:
         """Train for one epoch, or what is left of it; evaluate, and count it as finished."""
         self._train_steps(batches, traced)
-        epoch, tally = self.progress.epoch, self.tally
-        totals = {name: value.item() for name, value in self.sums.items()}
+        state = self.state
+        epoch, tally = state.progress.epoch, state.tally
+        totals = {name: value.item() for name, value in state.sums.items()}
         norm, skipped = totals.pop("gradient_norm"), int(totals.pop("skipped"))
         means = {name: total / tally.steps for name, total in totals.items()}
         if not math.isfinite(means["total"]):
@@ -173,17 +156,18 @@ class _Run:
         started = time.perf_counter()
         evaluation = None if evaluate is None else self._evaluate(evaluate)
         validation_seconds = time.perf_counter() - started
-        is_best = self._count_epoch(evaluation)
+        score = None if evaluation is None else evaluation.score
+        is_best = state.finish_epoch(score)
         return EpochRecord(
             epoch=epoch,
-            iteration=self.progress.iteration,
-            learning_rate=self._rate(self.progress.iteration - 1, len(batches)),
+            iteration=state.progress.iteration,
+            learning_rate=self._rate(state.progress.iteration - 1, len(batches)),
             seconds=tally.seconds + validation_seconds,
-            timing=Timing.of(tally, validation_seconds),
+            timing=tally.timing(validation_seconds),
             losses=means,
             gradient_norm=norm / max(1, tally.steps - skipped),
             skipped_steps=skipped,
-            score=None if evaluation is None else evaluation.score,
+            score=score,
             metrics={} if evaluation is None else dict(evaluation.metrics),
             is_best=is_best,
         )
@@ -193,13 +177,14 @@ class _Run:
         at_once = self.execution.processes.size == 1  # others would wait for an answer
         try:
             with torch.no_grad(), self.interruption.raised(at_once):
-                return evaluate(self.evaluated.eval())
+                return evaluate(self.state.evaluated.eval())
         except KeyboardInterrupt:
             self.save()
             raise
 
     def _train_steps(self, batches: BatchSource, traced: Callable[[], None]) -> None:
-        tally, watch = self.tally, Stopwatch(self.device)
+        state, watch = self.state, Stopwatch(self.device)
+        tally = state.tally
         before = dataclasses.replace(tally)
         started = time.perf_counter()
 
@@ -209,10 +194,9 @@ class _Run:
             tally.step_seconds = before.step_seconds + watch.step_seconds
             tally.seconds = before.seconds + time.perf_counter() - started
 
-        self.model.train()
-        for batch in watch.watch(batches.epoch(self.progress.epoch, tally.steps)):
-            for name, value in self._step(batch, len(batches)).items():
-                self.sums[name] = self.sums[name] + value if name in self.sums else value
+        state.model.train()
+        for batch in watch.watch(batches.epoch(state.progress.epoch, tally.steps)):
+            state.add(self._step(batch, len(batches)))
             tally.steps += 1
             tally.samples += sum(batch.rank_counts) or len(batch)
             tally.read_bytes += batch.num_read_bytes
@@ -232,16 +216,22 @@ class _Run:
         if wish == 2:
             raise KeyboardInterrupt
 
+    def save(self) -> None:
+        """Write the state between two steps."""
+        self.saved_at = time.perf_counter()
+        self.state.save(self.folder)
+
     def _step(self, batch: Batch, iterations_per_epoch: int) -> dict[str, Tensor]:
         """Update the weights by one batch; return its losses without waiting for the device."""
         batch = batch.to(self.device)
         if batch.targets is None:
             raise ConfigError(f"{batch!r}: training needs labels")
+        state = self.state
         losses = self._losses(batch, batch.targets)
-        rate = self._rate(self.progress.iteration, iterations_per_epoch)
-        update = self.optimizer.step(losses.total, rate, self.execution.processes)
-        self._average(update.skipped)
-        self.progress.iteration += 1
+        rate = self._rate(state.progress.iteration, iterations_per_epoch)
+        update = state.optimizer.step(losses.total, rate, self.execution.processes)
+        state.average(update.skipped)
+        state.progress.iteration += 1
         terms = {
             **losses.terms(),
             "total": losses.total,
@@ -255,79 +245,11 @@ class _Run:
 
     def _losses(self, batch: Batch, targets: Targets) -> Losses:
         with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.mixed):
-            predictions = self.model(batch)
+            predictions = self.state.model(batch)
         if batch.rank_counts:
             processes = self.execution.processes
             predictions = processes.gather_predictions(predictions, batch.rank_counts)
         return compute_losses(predictions, targets, self.config.losses)
-
-    @torch.no_grad()
-    def _average(self, skipped: Tensor) -> None:
-        if self.averaged is None or self.config.ema_decay is None:
-            return
-        share = (1 - self.config.ema_decay) * (~skipped).float()
-        for mean, current in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(current, share)
-
-    def _count_epoch(self, evaluation: ValidationScore | None) -> bool:
-        progress = self.progress
-        progress.epoch += 1
-        self.tally, self.sums = EpochTally(), {}
-        if evaluation is None:
-            return True
-        is_best = progress.best_score is None or evaluation.score > progress.best_score
-        if is_best:
-            progress.best_score = evaluation.score
-        progress.epochs_since_best = 0 if is_best else progress.epochs_since_best + 1
-        return is_best
-
-    def save(self) -> None:
-        """Write the state between two steps."""
-        random = save_random_state(self.device, self.execution.processes)
-        self.saved_at = time.perf_counter()
-        if not self.execution.processes.leads:
-            return
-        parts = {
-            "model": self.model.state_dict(),
-            "averaged": {} if self.averaged is None else self.averaged.state_dict(),
-            "random": random,
-            "sums": self.sums,
-            "optimizer": self.optimizer.state(),
-        }
-        tensors = {f"{part}/{key}": value for part in parts for key, value in parts[part].items()}
-        counters = {
-            "progress": dataclasses.asdict(self.progress),
-            "tally": dataclasses.asdict(self.tally),
-            "scaler": self.optimizer.scaler_state(),
-        }
-        self.folder.save_state(tensors, counters)
-
-    def load(self) -> None:
-        """Continue from what `save` wrote."""
-        tensors, counters = self.folder.load_state()
-        try:
-            self._restore(tensors, counters)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or is_gpu_fault(error):
-                raise
-            raise ConfigError(
-                f"{self.folder.path / STATE} is not of this run, or damaged: {error}; start a new "
-                "run"
-            ) from error
-
-    def _restore(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, key = name.partition("/")
-            parts.setdefault(part, {})[key] = tensor
-        self.model.load_state_dict(parts["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(parts["averaged"])
-        self.optimizer.load(parts.get("optimizer", {}), counters["scaler"])
-        self.progress = RunProgress(**counters["progress"])
-        self.tally = EpochTally(**counters["tally"])
-        self.sums = {name: value.to(self.device) for name, value in parts.get("sums", {}).items()}
-        load_random_state(parts["random"], self.device, self.execution.processes)
 
 
 def _log(writer: SummaryWriter, record: EpochRecord) -> None:

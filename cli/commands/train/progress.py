@@ -8,19 +8,15 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import typer
 
+import r2t.store
 from r2t.cli.shared import INTERRUPTED, ShowDone, human_bytes, note, progress_bar
 from r2t.store.schema import PER_VIDEO
 from r2t.store.wording import counted
-
-if TYPE_CHECKING:
-    from r2t.store.feature_store import FeatureStore
-    from r2t.train.data import Reading
-    from r2t.train.run import EpochRecord, Timing, TrainConfig
-    from r2t.train.training import Execution, Processes, Splits
+from r2t.train import data, run, training
 
 TRACE = "trace.json"
 SHOWN_METRICS = (
@@ -37,13 +33,13 @@ SHOWN_METRICS = (
 class TrainRun:
     """A run as the options describe it."""
 
-    config: TrainConfig
-    store: FeatureStore
-    splits: Splits
+    config: run.TrainConfig
+    store: r2t.store.FeatureStore
+    splits: training.Splits
     folder: Path
     initial: Path | None
-    processes: Processes
-    reading: Reading
+    processes: training.Processes
+    reading: data.Reading
     resume: bool
     checkpoint_minutes: float
     profile: bool
@@ -60,23 +56,20 @@ class TrainRun:
             self._fit(None)
 
     def _fit(self, show_done: ShowDone | None) -> None:
-        from r2t.train.run import RunFolder
-        from r2t.train.training import Execution, train_model
-
         config = self.config
-        unfinished = RunFolder(self.folder).is_unfinished(config.epochs, config.patience)
+        unfinished = run.RunFolder(self.folder).is_unfinished(config.epochs, config.patience)
         if unfinished and self.processes.leads:
             note(f"going on with the run in {self.folder}, which is not finished")
-        execution = Execution(
+        execution = training.Execution(
             device=self.reading.device,
             resume=self.resume or unfinished,
             checkpoint_minutes=self.checkpoint_minutes,
             processes=self.processes,
         )
         if show_done is not None:
-            execution = self._told(execution, show_done)
+            execution = self._with_reports(execution, show_done)
         try:
-            train_model(
+            training.train_model(
                 config,
                 self.store,
                 self.splits,
@@ -90,15 +83,15 @@ class TrainRun:
                 note(f"interrupted; the same command with --out {self.folder} goes on")
             raise typer.Exit(INTERRUPTED) from error
 
-    def _told(self, execution: Execution, show_done: ShowDone) -> Execution:
-        """Let a run tell how far it is."""
+    def _with_reports(self, execution: training.Execution, show_done: ShowDone) -> training.Execution:
+        """Return an execution that also shows how far the run is."""
         times: list[float] = []
         finished = 0
 
         def on_step(done: int, total: int) -> None:
             show_done(finished + done / total, f"step {done}/{total}")
 
-        def on_epoch(record: EpochRecord) -> None:
+        def on_epoch(record: run.EpochRecord) -> None:
             nonlocal finished
             finished = record.epoch + 1
             times.append(record.seconds)
@@ -113,9 +106,6 @@ class TrainRun:
         )
 
     def _introduce(self) -> None:
-        from r2t.train.data import count_trained
-        from r2t.train.run import OWN_DATA
-
         config, splits = self.config, self.splits
         where = str(self.reading.device)
         if self.processes.size > 1:
@@ -123,13 +113,13 @@ class TrainRun:
         num_videos = [
             len({annotation.video_id for annotation in rows}) for rows in (splits.train, splits.val)
         ]
-        preset = "own data" if config.preset == OWN_DATA else config.preset
+        preset = "own data" if config.preset == run.OWN_DATA else config.preset
         note(
             f"training {preset}, {config.losses.recipe} recipe, on {self.store.location}: "
             f"{counted(len(splits.train), 'query')} of {counted(num_videos[0], 'video')}; "
             f"run {self.folder} on {where}"
         )
-        num_queries = count_trained(self.store, splits.train, config.min_duration_seconds)
+        num_queries = data.count_trained(self.store, splits.train, config.min_duration_seconds)
         iterations = config.num_iterations(num_queries)
         if iterations:  # else the training says what is wrong
             note(schedule_line(config, iterations))
@@ -149,10 +139,8 @@ class TrainRun:
             note(f"features are kept in the memory of {cache.device} once read, {size} at most")
 
 
-def schedule_line(config: TrainConfig, iterations: int) -> str:
+def schedule_line(config: run.TrainConfig, iterations: int) -> str:
     """Say how a run of so many iterations goes, and what of it is for this data."""
-    from r2t.train.run import OWN_DATA
-
     schedule, unit = config.schedule, config.decoding.unit_seconds
     warmup = min(schedule.warmup_iterations, iterations)
     words = [
@@ -166,13 +154,13 @@ def schedule_line(config: TrainConfig, iterations: int) -> str:
         ),
         "moments are not rounded" if unit is None else f"moments are rounded to {unit:g} s",
     ]
-    if config.preset == OWN_DATA:
+    if config.preset == run.OWN_DATA:
         words.append("these follow your data, a dataset's own come with --preset")
     return "; ".join(words)
 
 
 def misfits(
-    config: TrainConfig, iterations: int, frame_rate: float | Literal["per-video"]
+    config: run.TrainConfig, iterations: int, frame_rate: float | Literal["per-video"]
 ) -> Iterator[str]:
     """Yield what of a run's settings does not fit the data, and what to do about it."""
     schedule, unit = config.schedule, config.decoding.unit_seconds
@@ -192,7 +180,7 @@ def misfits(
         )
 
 
-def epoch_line(record: EpochRecord, num_epochs: int, seconds_per_epoch: float) -> str:
+def epoch_line(record: run.EpochRecord, num_epochs: int, seconds_per_epoch: float) -> str:
     """Describe a finished epoch, its main metrics, and when the last one will be."""
     words = [
         f"epoch {record.epoch + 1}/{num_epochs}",
@@ -217,7 +205,7 @@ def epoch_line(record: EpochRecord, num_epochs: int, seconds_per_epoch: float) -
     return "  ".join(words)
 
 
-def bottleneck(timing: Timing) -> str:
+def bottleneck(timing: run.Timing) -> str:
     """Say what an epoch's time went into most."""
     seconds = {
         "reading": timing.wait_seconds,
@@ -230,7 +218,7 @@ def bottleneck(timing: Timing) -> str:
 
 
 @contextmanager
-def quiet_unless_leading(processes: Processes) -> Generator[None]:
+def quiet_unless_leading(processes: training.Processes) -> Generator[None]:
     """Let one of several processes speak for all."""
     with warnings.catch_warnings():
         if not processes.leads:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
-from difflib import get_close_matches
-from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
+import r2t.train
 from r2t.cli.commands.train.initial_run import begun_with, continue_from
 from r2t.cli.commands.train.progress import TrainRun, quiet_unless_leading
+from r2t.cli.commands.train.settings import base_config, follow, with_changes, with_settings
 from r2t.cli.shared import (
     DEFAULT_CACHE_BYTES,
     Cache,
@@ -31,20 +30,14 @@ from r2t.cli.shared import (
     examples,
     fields_as_typed,
     handle_errors,
-    note,
     one_of,
     open_store,
     print_json,
     say,
 )
 from r2t.store.errors import ConfigError
+from r2t.train import data, run, training
 from r2t.train.choices import Precision, PresetName, Recipe, SampleOrder
-
-if TYPE_CHECKING:
-    from r2t.store.feature_store import FeatureStore
-    from r2t.train.data import Reading
-    from r2t.train.run import TrainConfig
-    from r2t.train.training import Processes, Splits
 
 FIELD_OPTIONS = {
     "learning_rate": "--lr",
@@ -161,15 +154,12 @@ def train(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
     with handle_errors(), fields_as_typed(FIELD_OPTIONS):
-        from r2t.train.run import OWN_DATA
-        from r2t.train.training import joined, split_annotations
-
         with ExitStack() as stack:
-            processes, own_device = stack.enter_context(joined(device))
+            processes, own_device = stack.enter_context(training.joined(device))
             stack.enter_context(quiet_unless_leading(processes))
             features = open_store(store, disk_cache, disk_cache_size)
             folder = stack.enter_context(_run_folder(out, processes, resume=resume))
-            base = _base_config(features, folder, preset, recipe, resume=resume)
+            base = base_config(features, folder, preset, recipe, resume=resume)
             if init is not None and not resume:
                 base = continue_from(base, begun_with(init, folder), features, hidden_width)
             changes = {
@@ -187,12 +177,12 @@ def train(  # noqa: PLR0913 - a parameter for each option
                 "schedule.warmup_iterations": warmup,
             }
             config = with_changes(with_settings(base, settings or []), changes)
-            splits = split_annotations(
+            splits = training.split_annotations(
                 features, domain=domain, val_fraction=val_fraction, seed=config.seed
             )
-            if config.preset == OWN_DATA and not resume:
+            if config.preset == run.OWN_DATA and not resume:
                 # What was given is set once more: it counts for more than what the data say.
-                fitted = _follow(config, features, splits, folder)
+                fitted = follow(config, features, splits, folder)
                 config = with_changes(with_settings(fitted, settings or []), changes)
             TrainRun(
                 config=config,
@@ -216,55 +206,12 @@ def train(  # noqa: PLR0913 - a parameter for each option
             say(f"trained: {folder}, best epoch {best} of {result['epochs']}")
 
 
-def with_changes(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    """Set fields, those of a part named `part.field`; None leaves a field as it is."""
-    fields: dict[str, dict[str, Any]] = {}
-    for name, value in changes.items():
-        if value is not None:
-            part, _, field = name.rpartition(".")
-            fields.setdefault(part, {})[field] = value
-    own = fields.pop("", {})
-    parts = {part: replace(getattr(config, part), **given) for part, given in fields.items()}
-    return replace(config, **own, **parts)
-
-
-def with_settings(config: TrainConfig, given: Sequence[str]) -> TrainConfig:
-    """Set fields given as `name=value`, where values are as in JSON and text needs no quotes."""
-    values = config.to_dict()
-    for text in given:
-        name, equals, value = text.partition("=")
-        part, _, field = name.rpartition(".")
-        target: dict[str, Any] = values if not part else _part(values, part)
-        if not equals or field not in target or _part(target, field):
-            names = list(_setting_names(values))
-            near = get_close_matches(name, names, 1)
-            meant = f"; did you mean {near[0]}?" if near and name not in names else ""
-            raise ConfigError(f"--set {text}: give NAME=VALUE; names are {', '.join(names)}{meant}")
-        with suppress(ValueError):
-            value = loads(value)
-        target[field] = value
-    return type(config).from_dict(values)
-
-
-def _setting_names(values: Mapping[str, Any]) -> Iterator[str]:
-    for name in values:
-        yield from [f"{name}.{field}" for field in _part(values, name)] or [name]
-
-
-def _part(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the part of the settings of this name; empty if it is no part."""
-    found = values.get(name)
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-
-
 def run_result(folder: Path) -> dict[str, Any]:
     """Return where a run is and how good it became; epochs count from 1.
 
     What the folder has no record of any more is None.
     """
-    from r2t.train.run import RunFolder
-
-    records = RunFolder(folder).metrics()
+    records = run.RunFolder(folder).metrics()
     none: dict[str, Any] = {}
     best = next((record for record in reversed(records) if record.get("is_best")), none)
     return {
@@ -277,73 +224,26 @@ def run_result(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _run_folder(out: Path | None, processes: Processes, *, resume: bool) -> Generator[Path]:
+def _run_folder(
+    out: Path | None, processes: training.Processes, *, resume: bool
+) -> Generator[Path]:
     """Yield where the run goes: by default a folder of its own, named by the time."""
-    from r2t.train.run import reserved
-
     if out is not None:
         yield out
         return
     if resume:
         raise ConfigError("--resume needs --out, the folder of the run to go on with")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    with reserved(Path("runs"), now) if processes.leads else nullcontext(Path()) as folder:
+    with run.reserved(Path("runs"), now) if processes.leads else nullcontext(Path()) as folder:
         name = processes.gather_bytes(folder.name.encode())[0].decode()
         yield Path("runs") / name
 
 
 def _reading(
-    device: str, processes: Processes, prefetch: int, buffer_gb: float, cache: Cache
-) -> Reading:
-    from r2t.train.data import Reading, VideoCache
-    from r2t.train.devices import pick_device
-
-    processor = pick_device(device)
+    device: str, processes: training.Processes, prefetch: int, buffer_gb: float, cache: Cache
+) -> data.Reading:
+    processor = r2t.train.pick_device(device)
     kept = None
     if cache != "none":
-        kept = VideoCache(cache, processor, sharers=processes.on_this_machine)
-    return Reading(device=processor, prefetch=prefetch, buffer_gb=buffer_gb, cache=kept)
-
-
-def _base_config(
-    store: FeatureStore, folder: Path, preset: str | None, recipe: Recipe | None, *, resume: bool
-) -> TrainConfig:
-    """Return the settings of the run to resume, or of the preset."""
-    from r2t.train.run import CONFIG, OWN_PRESET, RunFolder, find_preset
-
-    if resume:
-        if not (folder / CONFIG).exists():
-            raise ConfigError(RunFolder(folder).absent())
-        recorded, _ = RunFolder(folder).load_config()
-        for name, given, used in (
-            ("preset", preset, recorded.preset),
-            ("recipe", recipe, recorded.losses.recipe),
-        ):
-            if given not in (None, used):
-                raise ConfigError(f"{folder} was started with {name} {used!r}, not {given!r}")
-        return recorded
-    chosen = OWN_PRESET if preset is None else find_preset(preset)
-    if chosen is not OWN_PRESET and chosen.frame_rate != store.spec.frame_rate:
-        note(
-            f"note: the preset {chosen.name} is for features at --fps {chosen.frame_rate}, "
-            f"the store has {store.spec.frame_rate}"
-        )
-    return chosen.train_config(
-        recipe=recipe or "paper",
-        num_layers=store.spec.num_layers,
-        vision_width=store.spec.vision_width,
-        text_width=store.spec.text_width,
-    )
-
-
-def _follow(config: TrainConfig, store: FeatureStore, splits: Splits, folder: Path) -> TrainConfig:
-    """Return settings that follow the data, or the interrupted run in the folder that did so."""
-    from r2t.train.data import count_trained
-    from r2t.train.run import CONFIG, OWN_DATA, RunFolder, follow_data, follow_run
-
-    if (folder / CONFIG).exists():
-        begun, _ = RunFolder(folder).load_config()
-        if begun.preset == OWN_DATA:
-            return follow_run(config, begun)
-    num_queries = count_trained(store, splits.train, config.min_duration_seconds)
-    return follow_data(config, num_queries=num_queries, frame_rate=store.spec.frame_rate)
+        kept = data.VideoCache(cache, processor, sharers=processes.on_this_machine)
+    return data.Reading(device=processor, prefetch=prefetch, buffer_gb=buffer_gb, cache=kept)

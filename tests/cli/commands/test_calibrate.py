@@ -16,7 +16,7 @@ from typer.testing import Result
 
 from r2t.cli.commands.calibrate import calibrate
 from r2t.store import FeatureStore
-from r2t.train.grounding import presence_choice
+from r2t.train import grounding
 from r2t.train.grounding.presence import save_rule
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
@@ -47,9 +47,7 @@ def told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rule_is_in_the_folder(
     run_command: Callable[..., Result], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        presence_choice, "choose_presence_rule", lambda *_, **__: presence_rule(0.25)
-    )
+    monkeypatch.setattr(grounding, "choose_presence_rule", lambda *_, **__: presence_rule(0.25))
     asked = ("--store", tmp_path / "feats.zarr", "--checkpoint", run, "--device", "cpu")
     answer = run_command(calibrate, *asked, "--json", "--absent", 1)
     assert answer.exit_code == 0, answer.stderr

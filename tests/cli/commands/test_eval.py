@@ -176,7 +176,7 @@ def test_training_and_evaluation_ask_long_videos_alike(
     store = tmp_path / "feats.zarr"
     make_store(store, lengths=LENGTHS)
     tiny = ("--store", store, "--epochs", 1, "--hidden-width", 16, "--json", "--device", "cpu")
-    said = "more than 64 frames are in 1 of 2 videos, so these are asked in overlapping windows"
+    said = "1 of 2 videos with more than 64 frames: asked in overlapping windows"
     for name, options, divided in (
         ("dataset", ("--preset", "qvhighlights", "--warmup", 1), False),
         ("own", (), True),
@@ -195,8 +195,8 @@ def test_training_and_evaluation_ask_long_videos_alike(
         whole = run_command(evaluate, *command, "--windows", "off")
         assert "windows" not in whole.stderr
         halved = run_command(evaluate, *command, "--windows", 20)
-        assert "more than 40 frames are in 1 of 2 videos" in halved.stderr
-        assert "windows of 20 and their answers are merged" in halved.stderr
+        assert "1 of 2 videos with more than 40 frames" in halved.stderr
+        assert "windows of 20 frames, whose answers are merged" in halved.stderr
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_every_video_answers_as_it_would_alone_and_no_picture_is_looked_at(
     asked = ("a ball", "--store", store, "--checkpoint", run, "--device", "cpu")
     answer = run_command(search, *asked, "--json", "--moments", 2, "--batch-size", 2)
     assert answer.exit_code == 0, answer.stderr
-    assert "more than 80 frames are in 1 of 5 videos" in answer.stderr.replace("\n", " ")
+    assert "1 of 5 videos with more than 80 frames" in answer.stderr.replace("\n", " ")
     found = json.loads(answer.stdout)
     assert found["num_videos"] == 5
     scores = [video["score"] for video in found["videos"]]

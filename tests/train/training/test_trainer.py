@@ -21,11 +21,12 @@ from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import find_preset
-from r2t.train.run.records import EpochRecord, EpochTally, Timing, ValidationScore
+from r2t.train.run.records import EpochRecord, ValidationScore
 from r2t.train.run.trained_on import TrainedOn
 from r2t.train.training.execution import Execution
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import Processes
+from r2t.train.training.state import EpochTally
 from r2t.train.training.trainer import TrainingError, train_on_batches
 
 
@@ -247,7 +248,7 @@ def test_a_state_of_another_run_is_refused(
         (tensors, {"tally": counters["tally"]}),
     ):
         folder.save_state(*odd)
-        with pytest.raises(ConfigError, match=r"state\.safetensors is not of this run, or damaged"):
+        with pytest.raises(ConfigError, match=r"belongs to another run or is damaged"):
             train_on_batches(
                 replace(config, epochs=2), Shuffled(samples), folder.path, execution=RESUME
             )
@@ -326,7 +327,7 @@ def test_the_bottleneck_is_what_takes_longest() -> None:
         tally = EpochTally(
             samples=8, read_bytes=4 * 10**9, wait_seconds=parts[0], step_seconds=parts[1]
         )
-        timing = Timing.of(tally, parts[2])
+        timing = tally.timing(parts[2])
         assert timing.bottleneck == name
         assert timing.samples_per_second == 8 / (parts[0] + parts[1])
         assert timing.read_gb_per_second == 4 / (parts[0] + parts[1])
