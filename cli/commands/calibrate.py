@@ -49,9 +49,10 @@ def calibrate(
 ) -> None:
     """Choose the saliency under which `r2t predict` says that a sentence is not in the video.
 
-    Each video is asked its own sentences and those of others. The threshold that tells the two
-    apart best goes into the run's folder, with how well it does; one that does no better than
-    chance does not, and the exit status is 1. The run must not have been trained on the --split.
+    Each video is asked its own sentences and sentences of other videos. The threshold that
+    separates the two best is written into the run's folder, with how well it does so. Where it is
+    no better than chance, nothing is written and the exit status is 1. The run must not have been
+    trained on the --split.
     """
     with handle_errors():
         run.RunFolder(checkpoint).require_writable()
@@ -70,8 +71,8 @@ def calibrate(
         ]
         if len({row.video_id for row in rows}) < 2:
             raise ConfigError(
-                f"{store} has queries of fewer than two videos in split {split!r}: there is no "
-                "video to ask the sentences of another"
+                f"{store} has queries of fewer than two videos in split {split!r}: asking a "
+                "video the sentences of another takes two"
             )
         done = 0
         with progress_bar("questions", len(rows) * (1 + absent)) as show_done:
@@ -102,24 +103,23 @@ def calibrate(
             note(f"written: {path}")
             return
         note(
-            "not written: this tells them apart no better than chance for certain; annotate more "
-            f"videos of split {split!r}, or train longer",
+            "not written: it is not certain that this is better than chance; annotate more videos "
+            f"of split {split!r}, or train longer",
             style="yellow",
         )
         if grounding.load_rule(checkpoint) is not None:
-            note(f"{path}, which is there from before, stays in use; delete it if it should not")
+            note(f"{path} of an earlier calibration stays in use; delete it if it should not be")
         raise typer.Exit(SOME_FAILED)
 
 
 def rule_line(rule: grounding.PresenceRule) -> str:
     """Say what a rule does, and how sure that is."""
-    shares = (
-        f"{rule.recall:.0%} of {rule.num_present} sentences of the video and {rule.rejected:.0%} of"
-    )
     held_out = f"[{rule.held_out_right_low:.0%}, {rule.held_out_right_high:.0%}]"
     return (
-        f"present from a saliency of {rule.threshold:.3f}: right for {shares} {rule.num_absent} of "
-        f"others; on videos it was not chosen on, for {rule.held_out_right:.0%} {held_out} of both "
-        f"kinds; a sentence of the video scores above one of another in {rule.auc:.0%} "
+        f"a sentence counts as present from a saliency of {rule.threshold:.3f}: right for "
+        f"{rule.recall:.0%} of {rule.num_present} sentences of the video and {rule.rejected:.0%} "
+        f"of {rule.num_absent} sentences of other videos; on videos that the threshold was not "
+        f"chosen on, for {rule.held_out_right:.0%} {held_out} of both; a sentence of the video "
+        f"scores above one of another video in {rule.auc:.0%} "
         f"[{rule.auc_low:.0%}, {rule.auc_high:.0%}] of pairs (chance is 50%)"
     )

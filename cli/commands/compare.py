@@ -88,11 +88,11 @@ def compare(  # noqa: PLR0913 - a parameter for each option
     strict: Strict = False,
     json: Json = False,
 ) -> None:
-    """Score models on the same queries, and tell by how much each differs from the first.
+    """Score models on the same queries, and say by how much each differs from the first.
 
-    A difference has a 95 % interval (other videos) and a p-value: how often as large a one appears
-    if the two models' answers are swapped at random, video by video. Of a store the val split is
-    asked by default, of files every split.
+    A difference comes with a 95 % interval, from resampling the videos, and a p-value: how often
+    one as large appears when the two models' answers are swapped at random, video by video. By
+    default runs are asked the val split of the store, and files are compared on every split.
     """
     with handle_errors():
         if len(models) < 2:
@@ -156,7 +156,7 @@ def _answers(
         raise ConfigError("only files of predictions are given: compare them with --annotations")
     first = next(iter(asked.values()))
     if first.evaluator in HIGHLIGHTS_ONLY:
-        raise ConfigError(f"{first.evaluator} scores videos, not queries: nothing to compare by")
+        raise ConfigError(f"{first.evaluator} scores videos, so there are no queries to compare on")
     if not first.labelled:
         raise AnnotationError("the queries have no labels to score with")
     return [

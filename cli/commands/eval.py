@@ -57,8 +57,8 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     dataset: Annotated[
         Evaluator | None,
         typer.Option(
-            help="How to score: qvhighlights has moments and saliency. By default as the run "
-            "was trained; predictions as qvhighlights.",
+            help="How to score; qvhighlights scores moments and saliency. By default as the run "
+            "was trained for; predictions as qvhighlights.",
             **one_of(Evaluator),
         ),
     ] = None,
@@ -66,7 +66,9 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         Path | None,
         typer.Option(help="With a store: folder for the results; by default in the run's."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option(help="Write the scores there, as JSON.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option(help="Write the scores into this file, as JSON.")
+    ] = None,
     json: Json = False,
     bootstrap: Annotated[
         int,
@@ -78,7 +80,8 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     strict_official: Annotated[
         bool,
         typer.Option(
-            "--strict-official", help="Score as the official evaluators do, their defects too."
+            "--strict-official",
+            help="Score as the official evaluators do, including their defects.",
         ),
     ] = False,
     batch_size: QueryBatch = 16,
@@ -87,7 +90,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Score a trained model on a store, or predictions against annotations.
 
-    Of a store and of highlight datasets the val split is scored by default, else every split.
+    By default a store and a highlight dataset are scored on their val split, other files on all.
     """
     with handle_errors():
         given = (store, checkpoint, predictions, annotations)

@@ -41,8 +41,8 @@ def submission(
 ) -> None:
     """Check predictions against annotations and pack them for the QVHighlights server.
 
-    What the official evaluator does not take is a problem: it is named, and nothing is written.
-    What it takes but looks wrong is a warning; with --strict, a problem too.
+    What the official evaluator would refuse is a problem: each is named, and nothing is written.
+    What it accepts but looks wrong is a warning or, with --strict, a problem.
     """
     with handle_errors():
         truth = read_annotation_options(annotations)
@@ -55,7 +55,9 @@ def submission(
                 continue
             expected = [annotation for annotation in truth if annotation.split == split]
             if not expected:
-                raise AnnotationError(f"--annotations has no query of split {split}, as {path} is")
+                raise AnnotationError(
+                    f"--annotations has no query of split {split}, which {path} answers"
+                )
             splits[split] = metrics.read_submission(path)
             found = metrics.check_submission(
                 splits[split], expected, clip_seconds=datasets.LABELLED_CLIP_SECONDS

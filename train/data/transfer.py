@@ -79,8 +79,8 @@ class CudaTransfer:
         if code:
             raise ConfigError(
                 f"the GPU's driver cannot pin {num_bytes / 1e9:.2f} GB of the host's memory (CUDA "
-                f"error {code}): a smaller --batch-size takes less; in training, so do "
-                "--prefetch and --buffer-gb"
+                f"error {code}): give a smaller --batch-size or, in training, a smaller "
+                "--prefetch or --buffer-gb"
             )
         forget = weakref.finalize(memory, self._unregister, memory.data_ptr())
         forget.atexit = False  # CUDA may be gone by then, and takes it along

@@ -47,7 +47,7 @@ class VideoCache:
         if kind == "gpu":
             if transfer is None and device.type != "cuda":
                 raise ConfigError(
-                    f"a cache on the GPU needs one, but the device is {device}: use ram"
+                    f"a cache on the GPU needs a GPU, but the device is {device}: use ram"
                 )
             self.transfer = transfer or CudaTransfer(device)
         self.device = device if kind == "gpu" else torch.device("cpu")
@@ -128,6 +128,6 @@ class VideoCache:
 
 def _free_host_bytes() -> int:
     found = available_bytes()
-    if found is None:  # nobody says, so take half of all there is
+    if found is None:  # the system does not say, so take half of all there is
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return found

@@ -211,8 +211,8 @@ def _evaluate_videos(
             if row.saliency is not None and len(row.saliency) != len(label):
                 raise AnnotationError(
                     f"video {row.video_id!r}: {len(row.saliency)} saliency scores for "
-                    f"{len(label)} clips; YouTube Highlights needs one per clip: is the video of "
-                    "another cut than its labels?"
+                    f"{len(label)} clips; YouTube Highlights needs one per clip: do the labels "
+                    "belong to another cut of the video?"
                 )
         mean = youtube_average_precision(saliencies, labels).mean()
     else:
@@ -279,7 +279,8 @@ def _saliency(
     if len(labels) < len(annotations) or len(saliencies) < len(rows):
         raise AnnotationError(
             f"without saliency: {counted(len(annotations) - len(labels), 'annotation')} and "
-            f"{counted(len(rows) - len(saliencies), 'prediction')}; either all or none must be"
+            f"{counted(len(rows) - len(saliencies), 'prediction')}; give saliency for all of them "
+            "or for none"
         )
     if len({label.shape[1] for label in labels}) > 1 or min(map(len, labels)) == 0:
         raise AnnotationError("saliency must be scored by the same number of annotators everywhere")

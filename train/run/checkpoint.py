@@ -76,8 +76,8 @@ class RunFolder:
                 ) from error
             if not locked:
                 warnings.warn(
-                    f"the disk of {self.path} knows no locks: make sure that no other training "
-                    "writes into this folder",
+                    f"the disk that holds {self.path} does not support locks: make sure that no "
+                    "other training writes into this folder",
                     RunWarning,
                     stacklevel=3,
                 )
@@ -115,7 +115,7 @@ class RunFolder:
             if differing:
                 raise ConfigError(
                     f"cannot resume {self.path} with other settings (only epochs and patience "
-                    "may change; with --resume they are the run's own) or on other features: "
+                    "may change; --resume keeps the run's own) or on other features: "
                     + "; ".join(differing)
                 )
         elif resume:
@@ -127,7 +127,7 @@ class RunFolder:
         what = f"lacks {CONFIG}" if self.path.is_dir() else "does not exist"
         return (
             f"there is no run to resume in {self.path}, which {what}: give the folder of a run, or "
-            "leave out resuming to begin one"
+            "start a new run without resuming"
         )
 
     def load_config(self) -> tuple[TrainConfig, TrainedOn]:
@@ -212,7 +212,7 @@ class RunFolder:
         """Keep the lines of finished epochs; those after were broken off by an interruption.
 
         A line that cannot be read is left out, with a `RunWarning`: its figures are lost, but
-        nothing that the run goes on from.
+        nothing that the run continues from.
         """
         path = self.path / METRICS_FILE
         lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
@@ -224,8 +224,8 @@ class RunFolder:
         if len(kept) < num_epochs:
             lost = [epoch + 1 for epoch in range(num_epochs) if epoch not in kept]
             warnings.warn(
-                f"{path} is damaged: it has no figures of epoch {', '.join(map(str, lost[:10]))}"
-                f"{', …' if lost[10:] else ''}; the run goes on without them",
+                f"{path} is damaged: it lacks the figures of epoch {', '.join(map(str, lost[:10]))}"
+                f"{', …' if lost[10:] else ''}; the run continues without them",
                 RunWarning,
                 stacklevel=3,
             )

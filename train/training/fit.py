@@ -70,8 +70,8 @@ def split_annotations(
     train_rows, val_rows = labelled(train_rows), labelled(val_rows)
     if not train_rows:
         raise ConfigError(
-            f"{store.location}: no query to train on has moments or saliency to learn from: give "
-            "them seconds with r2t store annotate --replace"
+            f"{store.location}: none of the queries to train on has moments or saliency: add them "
+            "with r2t store annotate --replace"
         )
     if val_rows or not val_fraction:
         return Splits(train_rows, val_rows, held_out=False)

@@ -131,8 +131,8 @@ def launched() -> bool:
 def joined(device: str) -> Generator[tuple[Processes, str]]:
     """Join the processes that torchrun has started; yield them and the device of this one.
 
-    `device` is "cpu", or "auto" or "cuda" for one GPU each, be it that each process sees all of its
-    machine's or its own alone.
+    `device` is "cpu", or "auto" or "cuda" for one GPU each, whether a process sees all GPUs of its
+    machine or only its own.
     """
     if not launched():
         yield ALONE, device
@@ -142,7 +142,7 @@ def joined(device: str) -> Generator[tuple[Processes, str]]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device not in ("cpu", "cuda"):
         raise ConfigError(
-            f"device {device!r}: several processes train on cpu, or on cuda, a GPU each"
+            f"device {device!r}: several processes train on cpu, or on cuda with a GPU each"
         )
     if device == "cuda":
         number = _own_gpu(local_rank, torch.cuda.device_count())
@@ -168,8 +168,8 @@ def _own_gpu(local_rank: int, num_visible: int) -> int:
     if num_visible == 1:  # of a launcher that shows each process its own
         return 0
     raise ConfigError(
-        f"process {local_rank} of this machine has no GPU, there are {num_visible}: start as many "
-        "processes as GPUs"
+        f"process {local_rank} of this machine has no GPU, as there are {num_visible}: start as "
+        "many processes as GPUs"
     )
 
 

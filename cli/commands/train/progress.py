@@ -45,7 +45,7 @@ class TrainRun:
     profile: bool
 
     def carry_out(self) -> None:
-        """Train, or go on with a run that was broken off, telling how far it is."""
+        """Train, or continue an interrupted run, and show how far it is."""
         if self.processes.leads:
             self._introduce()
             with progress_bar("epochs", self.config.epochs) as show_done:
@@ -59,7 +59,7 @@ class TrainRun:
         config = self.config
         unfinished = run.RunFolder(self.folder).is_unfinished(config.epochs, config.patience)
         if unfinished and self.processes.leads:
-            note(f"going on with the run in {self.folder}, which is not finished")
+            note(f"continuing the unfinished run in {self.folder}")
         execution = training.Execution(
             device=self.reading.device,
             resume=self.resume or unfinished,
@@ -80,10 +80,12 @@ class TrainRun:
             )
         except KeyboardInterrupt as error:
             if self.processes.leads:
-                note(f"interrupted; the same command with --out {self.folder} goes on")
+                note(f"interrupted; to continue, run the same command with --out {self.folder}")
             raise typer.Exit(INTERRUPTED) from error
 
-    def _with_reports(self, execution: training.Execution, show_done: ShowDone) -> training.Execution:
+    def _with_reports(
+        self, execution: training.Execution, show_done: ShowDone
+    ) -> training.Execution:
         """Return an execution that also shows how far the run is."""
         times: list[float] = []
         finished = 0
@@ -136,7 +138,7 @@ class TrainRun:
         cache = self.reading.cache
         if cache is not None:
             size = human_bytes(self.store.num_bytes())
-            note(f"features are kept in the memory of {cache.device} once read, {size} at most")
+            note(f"features stay in memory on {cache.device} once they are read: at most {size}")
 
 
 def schedule_line(config: run.TrainConfig, iterations: int) -> str:
@@ -155,7 +157,7 @@ def schedule_line(config: run.TrainConfig, iterations: int) -> str:
         "moments are not rounded" if unit is None else f"moments are rounded to {unit:g} s",
     ]
     if config.preset == run.OWN_DATA:
-        words.append("these follow your data, a dataset's own come with --preset")
+        words.append("these follow your data; --preset takes those of a dataset")
     return "; ".join(words)
 
 

@@ -67,8 +67,8 @@ def train(  # noqa: PLR0913 - a parameter for each option
     preset: Annotated[
         PresetName | None,
         typer.Option(
-            help="The paper's settings for a dataset, as they are. Without it QVHighlights', with "
-            "warm-up, schedule and rounding that follow your data.",
+            help="The paper's settings for a dataset, unchanged. By default those for "
+            "QVHighlights, with warm-up, schedule and rounding adapted to your data.",
             **one_of(PresetName),
         ),
     ] = None,
@@ -76,17 +76,17 @@ def train(  # noqa: PLR0913 - a parameter for each option
         Path | None, typer.Option(help="Folder of the run; by default runs/<time>.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, in its settings.")
+        bool, typer.Option("--resume", help="Continue the run in --out with its own settings.")
     ] = False,
     init: Annotated[
-        Path | None, typer.Option(help="Begin with the best weights of this run: fine-tuning.")
+        Path | None, typer.Option(help="Start from the best weights of this run (fine-tuning).")
     ] = None,
     recipe: Annotated[
         Recipe | None,
         typer.Option(
-            help="official trains as the released code does: its losses, padding that the batch "
-            "lets through, and the passes of an epoch shuffled together. By default paper: the "
-            "paper's losses, every sample as it is alone, each pass shuffled.",
+            help="official trains as the released code does: its losses, padding that has an "
+            "effect, and the passes of an epoch shuffled together. By default paper: the paper's losses, "
+            "padding without effect, each pass shuffled by itself.",
             **one_of(Recipe),
         ),
     ] = None,
@@ -110,7 +110,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
         float | None, typer.Option(help="Average the weights with this decay, such as 0.999.")
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better score.")
+        int | None, typer.Option(help="Stop after this many epochs without a better score.")
     ] = None,
     seed: OptionalSeed = None,
     domain: Domain = None,
@@ -123,7 +123,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
         typer.Option(
             help="Order of the samples: uniform shuffles each pass of an epoch, joint all of them "
             "together; video moves fewer bytes: queries of a video share a batch, and an epoch's "
-            "passes take turns batch by batch. By default that of the --recipe.",
+            "passes take turns batch by batch. By default the order of the --recipe.",
             **one_of(SampleOrder),
         ),
     ] = None,
@@ -136,7 +136,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
         Cache, typer.Option(help="Where to keep all features once they are read.", **one_of(Cache))
     ] = "none",
     checkpoint_minutes: Annotated[
-        float, typer.Option(help="Save the state within an epoch, too, after so many minutes.")
+        float, typer.Option(help="Also save the state during an epoch, after this many minutes.")
     ] = 15.0,
     profile: Annotated[
         bool, typer.Option("--profile", help="Write a trace of a few steps into the run's folder.")
@@ -232,7 +232,7 @@ def _run_folder(
         yield out
         return
     if resume:
-        raise ConfigError("--resume needs --out, the folder of the run to go on with")
+        raise ConfigError("--resume needs --out, the folder of the run to continue")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     with run.reserved(Path("runs"), now) if processes.leads else nullcontext(Path()) as folder:
         name = processes.gather_bytes(folder.name.encode())[0].decode()

@@ -56,7 +56,10 @@ def test_the_rule_is_in_the_folder(
     assert printed.pop("beats_chance") is True
     assert printed.items() <= written.items()
     text = run_command(calibrate, *asked)
-    assert "present from a saliency of 0.250: right for 90% of 100 sentences" in text.stdout
+    assert (
+        "a sentence counts as present from a saliency of 0.250: right for 90% of 100 sentences"
+        in text.stdout
+    )
     assert f"written: {run / 'presence.json'}" in text.stderr
 
 
@@ -68,14 +71,14 @@ def test_a_rule_at_chance_is_not_written(
     answer = run_command(calibrate, *asked, "--absent", 1)
     assert answer.exit_code == 1
     assert "of 4 sentences of the video" in answer.stdout
-    assert "not written: this tells them apart no better than chance" in answer.stderr
+    assert "not written: it is not certain that this is better than chance" in answer.stderr
     assert not (run / "presence.json").exists()
     save_rule(run, presence_rule(0.25), {})
     before = (run / "presence.json").read_bytes()
     answer = run_command(calibrate, *asked, "--absent", 1, "--json")
     assert answer.exit_code == 1
     assert json.loads(answer.stdout)["beats_chance"] is False
-    assert "presence.json, which is there from before, stays in use" in answer.stderr
+    assert "presence.json of an earlier calibration stays in use" in answer.stderr
     assert (run / "presence.json").read_bytes() == before
 
 

@@ -159,7 +159,7 @@ def test_a_run_that_lost_a_line_of_its_metrics_says_so_and_ends(
     path.write_bytes(path.read_bytes()[:40])
     answer = run_command(*start, "--resume", "--json")
     assert answer.exit_code == 0, answer.stderr
-    assert "has no figures of epoch 1" in answer.stderr
+    assert "lacks the figures of epoch 1" in answer.stderr
     result = json.loads(answer.stdout)
     assert (result["epochs"], result["best_epoch"], result["metrics"]) == (0, None, {})
 
@@ -179,13 +179,13 @@ def test_the_same_command_goes_on_with_an_interrupted_run(
         patch.setattr(train_run, "epoch_line", asked_to_stop)
         answer = run_command(*command, "--out", run)
     assert answer.exit_code == 130
-    assert f"the same command with --out {run} goes on" in answer.stderr
+    assert f"to continue, run the same command with --out {run}" in answer.stderr
     other = run_command(*command, "--out", run, "--seed", 1)
     assert other.exit_code == 2
     assert "seed: 0 before, 1 now" in other.stderr
     answer = run_command(*command, "--out", run, "--profile")
     assert answer.exit_code == 0
-    assert f"going on with the run in {run}" in answer.stderr
+    assert f"continuing the unfinished run in {run}" in answer.stderr
     assert [line[:9] for line in answer.stderr.splitlines() if line.startswith("epoch ")] == [
         "epoch 2/3",
         "epoch 3/3",

@@ -51,7 +51,7 @@ def test_where_the_disk_has_no_locks_that_is_said(
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with (
-        pytest.warns(RunWarning, match="knows no locks: make sure that no other training"),
+        pytest.warns(RunWarning, match="does not support locks: make sure that no other training"),
         RunFolder(tmp_path / "run").held(),
     ):
         pass

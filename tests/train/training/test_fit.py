@@ -147,7 +147,7 @@ def test_queries_without_labels_are_left_out_by_name(tmp_path: Path) -> None:
     folder = train_model(tiny_config(store, epochs=1), store, splits, tmp_path / "run")
     assert len(folder.metrics()) == 1
     answer(*range(4))
-    with pytest.raises(ConfigError, match="no query to train on has moments or saliency"):
+    with pytest.raises(ConfigError, match="none of the queries to train on has moments"):
         split_annotations(store)
     answer(*range(4, 8))
     assert split_annotations(store, val_fraction=0.5).held_out

@@ -143,7 +143,7 @@ def test_a_process_takes_a_gpu_of_its_own_however_many_it_sees(
 
 def test_too_few_gpus_are_refused(launched: Callable[..., Group]) -> None:
     launched(2, local_rank="2")
-    with pytest.raises(ConfigError, match="process 2 of this machine has no GPU, there are 2"):
+    with pytest.raises(ConfigError, match="process 2 of this machine has no GPU, as there are 2"):
         joined("cuda").__enter__()
     launched(1, other=b"here GPU-1")
     with pytest.raises(ConfigError, match="processes 0 and 1 have the same GPU: start as many"):

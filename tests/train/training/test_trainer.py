@@ -230,7 +230,9 @@ def test_a_damaged_line_of_the_metrics_is_named_and_ends_nothing(
     path = folder.path / "metrics.jsonl"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0] + damage)
     assert [record["epoch"] for record in folder.metrics()] == [0]
-    with pytest.warns(RunWarning, match="has no figures of epoch 2; the run goes on without them"):
+    with pytest.warns(
+        RunWarning, match="lacks the figures of epoch 2; the run continues without them"
+    ):
         train_on_batches(
             replace(config, epochs=3), Shuffled(samples), folder.path, execution=RESUME
         )
