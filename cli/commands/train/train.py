@@ -85,8 +85,8 @@ def train(  # noqa: PLR0913 - a parameter for each option
         Recipe | None,
         typer.Option(
             help="official trains as the released code does: its losses, padding that has an "
-            "effect, and the passes of an epoch shuffled together. By default paper: the paper's losses, "
-            "padding without effect, each pass shuffled by itself.",
+            "effect, and the passes of an epoch shuffled together. By default paper: the "
+            "paper's losses, padding without effect, each pass shuffled by itself.",
             **one_of(Recipe),
         ),
     ] = None,
