@@ -21,7 +21,7 @@ from metrics_oracle import evaluate_serially
 
 from r2t.store.annotations import Annotation, SaliencyLabels
 from r2t.store.datasets.registry import read_annotations
-from r2t.train.metrics.metrics import evaluate_predictions, score_queries
+from r2t.train.metrics.evaluators import evaluate_predictions, score_queries
 from r2t.train.metrics.submission import SubmissionRow, read_submission
 
 NUM_QUERIES, NUM_CLIPS, NUM_PREDICTIONS = 1550, 75, 10

@@ -40,6 +40,14 @@ def available_bytes(root: Path = _ROOT) -> int | None:
     return min((each for each in known if each is not None), default=None)
 
 
+def spare_bytes(root: Path = _ROOT) -> int:
+    """Return how much memory to plan with: what can still be had, or half of all if nobody says."""
+    found = available_bytes(root)
+    if found is None:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return found
+
+
 @dataclass(frozen=True)
 class _Look:
     """Seconds that had passed at one moment; the allowed cores together were idle for so many."""

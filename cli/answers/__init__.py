@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         ask_store as ask_store,
         note_long_videos as note_long_videos,
         read_answers as read_answers,
-        score_answers as score_answers,
+        score_table as score_table,
     )
     from r2t.cli.answers.verdict import (
         ABSENT as ABSENT,

@@ -151,7 +151,7 @@ def note_long_videos(
         )
 
 
-def score_answers(
+def score_table(
     answered: Answers, *, num_resamples: int = 0, strict_official: bool = False
 ) -> dict[str, Any]:
     """Return the official table; with resamples also `intervals`, per key of its `brief`.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from r2t.cli.answers import Answers, Asking, ask_model, read_answers, score_answers
+from r2t.cli.answers import Answers, Asking, ask_model, read_answers, score_table
 from r2t.cli.shared import (
     Device,
     Domain,
@@ -114,7 +114,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
             raise ConfigError(
                 "give either --store and --checkpoint, or --predictions and --annotations"
             )
-        scores = score_answers(answered, num_resamples=bootstrap, strict_official=strict_official)
+        scores = score_table(answered, num_resamples=bootstrap, strict_official=strict_official)
         if folder is not None:
             write_json(scores, folder / "metrics.json")
         if json_file is not None:

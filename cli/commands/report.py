@@ -17,7 +17,7 @@ from r2t.cli.answers import (
     Asking,
     ask_store,
     presence_verdict,
-    score_answers,
+    score_table,
 )
 from r2t.cli.pages import (
     FILE_POLICY,
@@ -219,7 +219,7 @@ def _scores(
         return None, [], {}
     answers = answers.with_labels()
     if evaluator in HIGHLIGHTS_ONLY:
-        found = score_answers(answers)
+        found = score_table(answers)
         domains = found.get("domains", {})
         means = {"mAP": found, **domains}
         percents = {name: 100.0 * table["mAP"] for name, table in means.items()}

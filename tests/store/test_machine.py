@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from r2t.store import machine
-from r2t.store.machine import CoreWatch, allowed_cores, available_bytes
+from r2t.store.machine import CoreWatch, allowed_cores, available_bytes, spare_bytes
 
 GB = 2**30
 
@@ -141,6 +141,14 @@ class Clock:
         for core, more in idle.items():
             self.idle[core] += more
         self.write()
+
+
+def test_memory_to_plan_with_is_half_of_all_where_nobody_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert spare_bytes(write(tmp_path / "linux", MEMINFO)) == 20 * 2**30
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)
+    assert spare_bytes(tmp_path / "elsewhere") == 1000 * 4096 // 2
 
 
 def test_free_cores_are_idle_ones_and_our_own(

@@ -7,7 +7,6 @@ speed of memory anyway.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.store.machine import available_bytes
+from r2t.store.machine import spare_bytes
 from r2t.train.choices import CacheKind
 from r2t.train.data.sampling import Row
 from r2t.train.data.transfer import CudaTransfer, Transfer
@@ -53,7 +52,7 @@ class VideoCache:
         self.device = device if kind == "gpu" else torch.device("cpu")
         self.reserved_bytes = 0
         if self.transfer is None:
-            self._free_bytes = int(_USABLE * _free_host_bytes()) // sharers
+            self._free_bytes = int(_USABLE * spare_bytes()) // sharers
         else:
             self._free_bytes = int(_USABLE * self.transfer.free_device_bytes())
         self._videos: dict[Row, Tensor] = {}
@@ -124,10 +123,3 @@ class VideoCache:
                 target[:, row.num_frames :].zero_()
 
         return work
-
-
-def _free_host_bytes() -> int:
-    found = available_bytes()
-    if found is None:  # the system does not say, so take half of all there is
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return found

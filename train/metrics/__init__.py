@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         Group as Group,
         score_breakdown as score_breakdown,
     )
-    from r2t.train.metrics.metrics import (
+    from r2t.train.metrics.evaluators import (
         QueryScores as QueryScores,
         evaluate_predictions as evaluate_predictions,
         official_table as official_table,

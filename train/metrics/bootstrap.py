@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from r2t.store.errors import AnnotationError, ConfigError
-from r2t.train.metrics.metrics import QueryScores
+from r2t.train.metrics.evaluators import QueryScores
 
 HEADLINE_METRICS = ("MR-full-R1@0.5", "MR-full-R1@0.7", "MR-full-mAP")
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 
 from r2t.store.annotations import Annotation
 from r2t.train.metrics.bootstrap import Interval, bootstrap_intervals
-from r2t.train.metrics.metrics import QueryScores
+from r2t.train.metrics.evaluators import QueryScores
 from r2t.train.metrics.moments import LENGTH_RANGES, MomentValues
 
 Kind = Literal["all", "moment length", "sentence length"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from r2t.store.errors import ConfigError
 from r2t.train.metrics.bootstrap import Interval, paired_difference
-from r2t.train.metrics.metrics import QueryScores
+from r2t.train.metrics.evaluators import QueryScores
 
 _CLOSE = 1e-9  # sums that differ by less are equal but for rounding
 _BLOCK = 1 << 22  # signs held at once

@@ -16,7 +16,7 @@ from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.demo.world import make_world
 from r2t.store.datasets.registry import read_annotations
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.metrics.metrics import score_queries
+from r2t.train.metrics.evaluators import score_queries
 from r2t.train.metrics.submission import SubmissionRow
 
 RANDOM_MOMENTS = 6.7  # R1@0.5 of moments drawn without looking, in percent

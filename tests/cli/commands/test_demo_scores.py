@@ -8,7 +8,7 @@ import pytest
 from r2t.cli.commands.demo.report import scores_as_json
 from r2t.cli.commands.demo.scores import OURS, compare_methods
 from r2t.store import Annotation
-from r2t.train.metrics.metrics import QueryScores, score_queries
+from r2t.train.metrics.evaluators import QueryScores, score_queries
 from r2t.train.metrics.submission import SubmissionRow
 
 TRUTHS = [

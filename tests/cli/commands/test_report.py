@@ -28,7 +28,7 @@ from r2t.cli.pages.report import breakdown_table, json_for_html, query_entry, re
 from r2t.store.annotations import Annotation
 from r2t.train.grounding.presence import save_rule
 from r2t.train.metrics.breakdown import COLUMNS, score_breakdown
-from r2t.train.metrics.metrics import score_queries
+from r2t.train.metrics.evaluators import score_queries
 from r2t.train.metrics.submission import SubmissionRow
 from r2t.train.model.decode import Grounding
 from r2t.train.training.fit import split_annotations, train_model

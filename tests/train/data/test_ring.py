@@ -215,7 +215,7 @@ def test_a_cache_on_the_device_is_one_block_without_gaps(
 def test_processes_share_the_host_s_memory_and_have_a_gpu_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("r2t.train.data.video_cache.available_bytes", lambda: 1000)
+    monkeypatch.setattr("r2t.train.data.video_cache.spare_bytes", lambda: 1000)
     rows, device = {Row("v", 1): 700}, torch.device("cuda:1")
     VideoCache("gpu", device, sharers=8, transfer=StubGpu(free_bytes=1000)).reserve(rows)
     VideoCache("ram", device).reserve(rows)

@@ -16,7 +16,7 @@ from r2t.store.datasets.registry import read_annotations
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.train.choices import Evaluator
 from r2t.train.metrics.bootstrap import bootstrap_intervals, paired_difference
-from r2t.train.metrics.metrics import evaluate_predictions, official_table, score_queries
+from r2t.train.metrics.evaluators import evaluate_predictions, official_table, score_queries
 from r2t.train.metrics.moments import AP_THRESHOLDS, LENGTH_RANGES, moment_values
 from r2t.train.metrics.submission import SubmissionRow, read_submission
 

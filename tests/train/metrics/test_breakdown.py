@@ -6,7 +6,7 @@ import numpy as np
 
 from r2t.store import Annotation
 from r2t.train.metrics.breakdown import score_breakdown
-from r2t.train.metrics.metrics import score_queries
+from r2t.train.metrics.evaluators import score_queries
 from r2t.train.metrics.submission import SubmissionRow
 
 

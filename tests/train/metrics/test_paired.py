@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from r2t.store import Annotation
-from r2t.train.metrics.metrics import QueryScores, score_queries
+from r2t.train.metrics.evaluators import QueryScores, score_queries
 from r2t.train.metrics.paired import compare_scores
 from r2t.train.metrics.submission import SubmissionRow
 
