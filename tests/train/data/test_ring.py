@@ -293,7 +293,7 @@ def test_a_driver_that_cannot_pin_memory_is_an_error_with_advice(
 ) -> None:
     cuda = Cuda(monkeypatch, code=2)
     with pytest.raises(
-        ConfigError, match=r"cannot pin 0\.01 GB .* error 2\): a smaller --batch-size"
+        ConfigError, match=r"cannot pin 0\.01 GB .* error 2\): give a smaller --batch-size"
     ):
         CudaTransfer(torch.device("cuda")).host_memory(10**7)
     assert "unregister" not in {name for name, *_ in cuda.calls}
