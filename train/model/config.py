@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from r2t.store.errors import ConfigError
 from r2t.train.model.pooling import Pooling
 
-# Far above any sense, and far below what would hang or take all memory before it is refused.
+# Far above any useful size, and small enough to be refused before they fill the memory.
 MAX_LAYERS, MAX_WIDTH, MAX_LEVELS = 256, 1 << 16, 16
 Direction = Literal["backward", "forward", "parallel"]
 

@@ -1,16 +1,15 @@
 """Which look is used where.
 
-All looks compute the same, but for rounding, and differ in what they cost:
+All looks compute the same up to rounding; they differ in what they cost.
 
-- `ReferenceLook` maps every patch of every query's video. Nothing but a test or a benchmark asks
-  for it.
-- `TiledLook` is what training and evaluation use on every device. A video is read once for all its
-  queries, and most of the arithmetic on patches moves to the words, which are fewer. On a processor
-  its tiles stay in the cache, whatever the width is: a tile has as many frames as fit. On a GPU the
-  tiles are large enough to keep it busy.
-- `PreparedLook` is what `R2Model.answer` uses, on every device: whoever asks one video again does
-  not pay for its patches twice. It needs them in memory, mapped, and gives no gradients, so nothing
-  can be trained with it.
+- `ReferenceLook` follows the formulas line by line and maps every patch for every query. Only tests
+  and benchmarks use it.
+- `TiledLook` is used in training and evaluation. It reads a video once for all of its queries and
+  moves most of the arithmetic from the patches to the words, of which there are fewer. A tile has
+  as many frames of the given width as fit into a CPU's cache, or as keep a GPU busy, so this one
+  look serves every width and both kinds of device.
+- `PreparedLook` is used by `R2Model.answer`, on any device, so that asking a video again does not
+  map its patches again. It needs all of them in memory and computes no gradients.
 """
 
 from __future__ import annotations
@@ -27,5 +26,5 @@ MakeLook = Callable[[R2Config, Batch, Extents], Look]
 
 
 def choose_look(config: R2Config, batch: Batch, extents: Extents) -> Look:
-    """Return the look for a batch, on the device that it is on."""
+    """Return the look for a batch in training or evaluation, on the device that holds it."""
     return TiledLook(config, batch, extents)

@@ -1,7 +1,7 @@
 """Losses: classification, boundary, saliency, and calibration across videos and layers.
 
-A batch without anything to learn from in a term (no positive point, no positive frame) makes that
-term 0, with zero gradient. The official code divides by zero there, and takes the `column` softmax
+If a batch has nothing for a term to learn from (no positive point, no positive frame), the term is
+0 and so is its gradient. The official code divides by zero there, and takes the `column` softmax
 over frames that may be masked in every sample, whose gradient is NaN while the loss is finite; here
 the positive frames are gathered first, which leaves the loss the same.
 """

@@ -1,7 +1,7 @@
 """What a frame gives besides its CLS token: its tokens pooled by the query, their mean, or nothing.
 
-Query-modulated pooling is R²-Tuning's; the others are what its ablations compare with. Each is
-written here as its formula reads. A look that computes the same in another way reads the weights.
+Query-modulated pooling is R²-Tuning's; the others are for its ablations. Each is written here as
+its formula reads; a look that computes it in another way takes the weights from here.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class QueryPooling(TokenPooling):
         self.width = width
         self.patch_key = nn.Linear(width, width)
         self.word_query = nn.Linear(width, width)
-        # It adds the same to all patches of a frame, which the softmax cancels; official weights
-        # have it, so it is kept, out of the optimizer's reach.
+        # It adds the same to the scores of all patches, which the softmax cancels. Official weights
+        # have it, so it is kept, but it is not trained.
         self.patch_key.bias.requires_grad_(False)
 
     def forward(
@@ -61,7 +61,7 @@ class QueryPooling(TokenPooling):
 
 
 class MeanPooling(TokenPooling):
-    """Pool a frame's tokens to their mean, whatever the words are; the CLS token counts as one."""
+    """Pool a frame's tokens to their mean, whatever the words; the CLS token is one of them."""
 
     def forward(
         self,
@@ -73,7 +73,7 @@ class MeanPooling(TokenPooling):
 
 
 class ClsAlone(TokenPooling):
-    """Look at no patch: the CLS token is all that a frame gives."""
+    """Use no patches: the CLS token is all that a frame gives."""
 
     tokens = slice(1)
 

@@ -1,4 +1,4 @@
-"""Look at one video many times: its patches are mapped once, and every sentence reads them."""
+"""Spatial pooling of one video for many queries: its patches are mapped once and kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORDS_IN_WINDOW = 2**16  # frames times words that are pooled at once: 64 MB at 
 def map_video(
     block: LayerWeights, video: VideoTokens
 ) -> Float[Tensor, "layers frames tokens hidden"]:
-    """Return the part of one video that depends on no query, for `PreparedLook`."""
+    """Map all patches of one video, which depends on no query, for `PreparedLook`."""
     video = video.part(slice(None), block.pooling.tokens)
     _, num_layers, num_frames, num_tokens, _ = video.tokens.shape
     weight = block.video_map.output_linear.weight
@@ -31,7 +31,7 @@ def map_video(
 
 
 class PreparedLook:
-    """Look at what `map_video` made of a video, for several queries; it needs no gradients."""
+    """Pool what `map_video` returned for the words of several queries, without gradients."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What words ask of patches, put so that a patch need not be projected for it."""
+"""What words ask of patches, rewritten so that the patches need no key projection."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def question_of(
     words: Float[Tensor, "layers batch words width"],
     competing_words: Bool[Tensor, "batch words"],
 ) -> Question:
-    """Return what to ask so that the answer is what a pooling gives.
+    """Return the question whose answer is the result of a pooling.
 
-    A mean is what a single word finds that says nothing and attends to all tokens alike.
+    The mean is what a single zero word finds: it attends to all tokens equally and adds nothing.
     """
     if isinstance(pooling, QueryPooling):
         return Question(words, probes(pooling, words), competing_words)
-    silent = torch.zeros_like(words[:, :, :1])
-    return Question(silent, silent, torch.ones_like(competing_words[:, :1]))
+    zero = torch.zeros_like(words[:, :, :1])
+    return Question(zero, zero, torch.ones_like(competing_words[:, :1]))
 
 
 def probes(
@@ -32,7 +32,7 @@ def probes(
 ) -> Float[Tensor, "*batch words width"]:
     """Return vectors whose products with patches give the same attention as the keys do.
 
-    (Wq q + bq) · (Wk v + bk) = (Wkᵀ (Wq q + bq)) · v + …, where the rest is the same for all
-    patches of a frame, so the softmax cancels it.
+    (Wq q + bq) · (Wk v + bk) = (Wkᵀ (Wq q + bq)) · v + (Wq q + bq) · bk, and the last term is the
+    same for all patches, so the softmax cancels it.
     """
     return pooling.word_query(words) @ pooling.patch_key.weight / math.sqrt(pooling.width)

@@ -1,27 +1,30 @@
-"""The R² Block (R²-Tuning, section 3): the method, step by step.
+"""The R² Block (R²-Tuning, section 3), step by step.
 
-A frozen CLIP describes every word, and every frame by P patches and a CLS token, once in each of
-its last K layers. One small block, with one set of weights, walks these layers from the last to the
-first. At each layer it does two things.
+In each of its layers a frozen CLIP describes a frame by its patches and a CLS token, and a sentence
+by its words. One small block visits the last K layers, from the last of them to the first, with the
+same weights at each. A visit has two steps.
 
-*Query-modulated spatial pooling*: the words look at the patches of every frame. With v the mapped
-patches of a frame, v_cls its mapped CLS token and q a mapped word,
+*Query-modulated spatial pooling.* Each word attends to the patches of a frame, and the frame keeps
+the strongest response in each channel. With v the mapped patches, v_cls the mapped CLS token, q a
+mapped word and C the width,
 
     a = softmax over patches of (Wq q + bq) · (Wk v + bk) / √C
     o = maximum over words of (Σ a v + q)
-    z = v_cls + tanh(pooled_gate) o             the gate starts at 0: at first words add nothing
+    z = v_cls + tanh(pooled_gate) o
 
-*Recurrent temporal refinement*: what this layer shows is blended with h', the frames that the layer
-after it handed on, and a transformer decoder layer, R, refines them over time by the words,
+*Recurrent temporal refinement.* The frames z are blended with the frames h' of the visit before,
+which was one layer later in CLIP. A transformer decoder layer R refines the result over time, with
+the words as its memory:
 
-    g = sigmoid(recurrent_gate)                 the gate starts at 0: at first half of each
-    h = R(g z + (1 - g) h', q)                  h = R(z, q) at the last layer, where there is no h'
+    g = sigmoid(recurrent_gate)
+    h = R(g z + (1 - g) h', q)        at the last layer, which has no h', R(z, q)
 
-so that frames go from coarse to fine; those of the first layer are what the block hands on.
+Both gates start at 0: at first the pooled patches add nothing, and z and h' count half each. The
+block's result is the h of the first of the K layers, to which all later ones have contributed.
 
 Where the paper's formulas read differently we follow the official code, whose weights must load:
-the mapped word is added to what it pooled before the maximum, patches are pooled as they are,
-without a value projection, and saliency is measured against the words of the first layer.
+the mapped word is added to what it pooled before the maximum is taken, patches are pooled as they
+are, without a value projection, and saliency is measured against the words of the first layer.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ class BlockOutput:
 
 
 class LayerWeights(nn.Module):
-    """What is learned about a layer: maps of both features, the pooling, and the refinement."""
+    """What a visit uses: a map for each kind of feature, the pooling and the refinement."""
 
     def __init__(self, config: R2Config) -> None:
         super().__init__()
@@ -68,13 +71,16 @@ class LayerWeights(nn.Module):
         self.refinement = TemporalRefinement(config.width, config.num_heads, config.drop_path)
 
     def of_layer(self, layer: int) -> LayerWeights:
-        """Return the weights of a layer: all layers share these."""
+        """Return the weights of a layer; here all layers share them."""
         return self
 
 
 @runtime_checkable
 class Look(Protocol):
-    """A way to look at the patches of the videos that a batch of queries asks about."""
+    """Spatial pooling of the videos that a batch of queries asks about.
+
+    `looks` says which implementations there are and where each is used.
+    """
 
     def __call__(
         self,
@@ -82,12 +88,12 @@ class Look(Protocol):
         words: Float[Tensor, "layers batch words hidden"],
         layers: slice = slice(None),
     ) -> tuple[LayerFrames, LayerFrames]:
-        """Return v_cls and o of these layers, given their mapped words."""
+        """Return v_cls and o at these layers, given their mapped words."""
         ...
 
 
 class R2Block(LayerWeights):
-    """A recurrent block beside frozen layers, which all share its weights."""
+    """The recurrent block of the method; all layers share its weights."""
 
     def __init__(self, config: R2Config) -> None:
         super().__init__(config)
@@ -101,7 +107,7 @@ class R2Block(LayerWeights):
         query: Float[Tensor, "batch layers words text_width"],
         extents: Extents,
     ) -> BlockOutput:
-        """Pool the patches of all layers, then refine from the last layer to the first."""
+        """Pool at all layers, which needs no h, then refine from the last to the first."""
         words = self.query_map(query.float()).transpose(0, 1)  # q
         cls_tokens, pooled = look(self, words)  # v_cls and o
         positions = position_code(extents.time_lengths, extents.frame_mask.shape[1], self.width)

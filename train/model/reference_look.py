@@ -1,4 +1,4 @@
-"""Look at patches as the formulas read: the golden way, for tests and comparisons."""
+"""The reference: spatial pooling as the formulas read, for tests and comparisons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from r2t.train.model.r2_block import LayerFrames, LayerWeights
 class ReferenceLook:
     """Map every patch of every query's video and pool it, layer after layer, in autograd.
 
-    It takes more time and memory than any other look, and is what they have to agree with.
+    It takes more time and memory than the other looks, and they have to agree with it.
     """
 
     def __init__(self, config: R2Config, batch: Batch, extents: Extents) -> None:

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 # kernel add up in any order where there are many keys. Without gradients that one is repeatable.
 _WITH_GRADIENTS = [SDPBackend.MATH]
 _WITHOUT = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-_FEWEST_WORDS = 16  # attention to fewer takes a processor twice as long
+_FEWEST_WORDS = 16  # attention over fewer takes a CPU twice as long
 
 
 class TemporalRefinement(nn.Module):

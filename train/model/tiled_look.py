@@ -1,4 +1,4 @@
-"""Look at patches in tiles: the fast arithmetic, in training and in evaluation."""
+"""Spatial pooling in tiles: the fast arithmetic, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from r2t.train.model.tiled import MapWeights, VideoTokens, pool_patches
 
 
 class TiledLook:
-    """Look at each video once for all layers and all its queries, a tile of frames at a time.
+    """Read each video once for all of its queries, a tile of frames at a time.
 
-    `frames_in_tile` is as many as suit the device, unless it is given.
+    Unless `frames_in_tile` is given, a tile has as many frames as suit the device.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TiledLook:
 
 
 def map_weights(mapping: FeatureMap) -> MapWeights:
-    """Return the parameters of a map under the names that the tiles have for them."""
+    """Return the parameters of a map under the names that the tiles use."""
     return MapWeights(
         input_gain=mapping.input_norm.weight,
         input_shift=mapping.input_norm.bias,
