@@ -16,7 +16,7 @@ hand with their names and oddities are used; of Ego4D-NLQ they always are. --onl
 with one of these words, such as tacos. Each runs in a process of its own, as a reader runs it; with
 --here all run in this one, which takes a fifth of the time. Prints for every command what it said
 and how much arrived of what the files hold; the exit status is 1 if a command failed, or if
-something is missing unsaid.
+something is missing and no message says so.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def labelled(annotations: Sequence[Annotation]) -> list[Annotation]:
         first = unlabelled[0]
         warnings.warn(
             f"{len(unlabelled)} of {len(annotations)} queries are left out: they have neither "
-            f"moments nor saliency, such as {first.query!r} of {first.video_id}; give them seconds "
+            f"moments nor saliency, such as {first.query!r} of {first.video_id}; give them moments "
             "with r2t store annotate --replace",
             AnnotationWarning,
             stacklevel=2,

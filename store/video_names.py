@@ -107,7 +107,7 @@ class VideoNames:
             return f"it can mean {' or '.join(map(repr, twins))}"
         if near := self._by_spelling.get(_spelling(name)):
             path = re.search(r"[/\\]", name)
-            return f"there is {near[0]!r}, {'without a path' if path else 'in other letters'}"
+            return f"there is {near[0]!r}, {'without a path' if path else 'spelled differently'}"
         self._num_compared += 1
         if self._num_compared > _MOST_COMPARED:
             return ""
@@ -133,8 +133,8 @@ def match_videos(annotations: Sequence[Annotation], names: VideoNames) -> list[A
     if cameras:
         name, found = cameras[0]
         warnings.warn(
-            f"TACoS' annotations leave out the camera that its videos are named with: {name!r} is "
-            f"taken for {found!r}, as one of {counted(len(cameras), 'video')}",
+            f"TACoS' annotations leave out the camera in its videos' names: {name!r} is taken for "
+            f"{found!r} ({counted(len(cameras), 'video')} in all)",
             AnnotationWarning,
             stacklevel=2,
         )

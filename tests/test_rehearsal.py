@@ -52,7 +52,7 @@ def test_every_documented_command_brings_along_what_the_files_hold(rehearsed: Re
     assert len(rehearsed.lines) == len({str(line.command) for line in rehearsed.lines}) > 35
 
 
-def test_what_is_missing_unsaid_is_wrong(rehearsed: Rehearsed) -> None:
+def test_what_is_missing_without_a_message_is_wrong(rehearsed: Rehearsed) -> None:
     counted = [line for line in rehearsed.lines if line.tallies]
     assert {line.command.name for line in counted} > {"extract", "train", "eval", "submission"}
     for line in counted:

@@ -20,7 +20,7 @@ from rehearsal_steps.files import Held, Miniature, Query
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of something arrived, of how many there are; `said` are told of as left out."""
+    """How many of something arrived, of how many there are; `said` are left out with a message."""
 
     noun: str
     arrived: int
@@ -29,11 +29,11 @@ class Tally:
 
     @property
     def right(self) -> bool:
-        """Whether nothing is missing unsaid."""
+        """Whether all arrived, but for what a message says was left out."""
         return self.arrived + self.said == self.held
 
     def __str__(self) -> str:
-        left_out = f", {self.said} said to be left out" if self.said else ""
+        left_out = f", {self.said} left out with a message" if self.said else ""
         wrong = "" if self.right else " WRONG"
         return f"{self.arrived}/{self.held} {self.noun}{left_out}{wrong}"
 

@@ -62,7 +62,7 @@ def check(
     fps: Annotated[
         float,
         typer.Option(
-            help="Frames a second that will be sampled; tells what is too short.",
+            help="Frames per second that will be sampled; a moment must last one frame.",
             parser=parse_fps,
             metavar="FPS",
         ),
@@ -73,10 +73,10 @@ def check(
     follow_links: FollowLinks = False,
     json: Json = False,
 ) -> None:
-    """Compare annotations with their videos, and say how to mend what does not fit.
+    """Compare annotations with their videos, and say how to correct what does not fit.
 
     Reads each video's header and first picture; nothing is changed. Exits with 1 if there are
-    problems; notes alone are none.
+    problems; notes are not problems.
     """
     with handle_errors():
         from r2t.store.datasets import NOTES, check_against_videos, check_annotations

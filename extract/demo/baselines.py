@@ -101,8 +101,8 @@ def sentences_of_others(video_ids: Sequence[str], rng: Generator) -> Int[ndarray
     largest = max(np.unique([videos[v] for v in video_ids], return_counts=True)[1])
     if 2 * largest > len(order):
         raise ConfigError(
-            f"one video has {largest} of {len(order)} queries: the others are too few to lend it "
-            "their sentences"
+            f"one video has {largest} of {len(order)} queries: the other videos have too few "
+            "sentences to exchange with it"
         )
     lenders = np.empty_like(order)
     lenders[order] = np.roll(order, len(order) // 2)

@@ -91,10 +91,12 @@ def check_annotations(
     splits: dict[str, set[str]] = {}
     for where, row in located:
         if row.query_id in ids:
-            yield Finding("duplicate_id", where, f"{row.name} was given at {ids[row.query_id]}")
+            yield Finding(
+                "duplicate_id", where, f"{row.name} was already given at {ids[row.query_id]}"
+            )
         elif (row.video_id, row.query) in sentences:
             earlier = sentences[row.video_id, row.query]
-            yield Finding("duplicate_query", where, f"{row.query!r} was asked at {earlier}")
+            yield Finding("duplicate_query", where, f"{row.query!r} was already asked at {earlier}")
         ids.setdefault(row.query_id, where)
         sentences.setdefault((row.video_id, row.query), where)
         splits.setdefault(row.video_id, set()).add(row.split)
@@ -132,7 +134,7 @@ def check_against_videos(
     annotated = set(meant.values())
     for video_id in durations_seconds:
         if video_id not in annotated:
-            yield Finding("unannotated_video", video_id, "no query asks it")
+            yield Finding("unannotated_video", video_id, "no query asks about it")
 
 
 def _check_moments(where: str, row: Annotation, frame_rate_fps: float) -> Iterator[Finding]:
@@ -144,7 +146,9 @@ def _check_moments(where: str, row: Annotation, frame_rate_fps: float) -> Iterat
             yield Finding("no_length", where, f"[{start:g}, {end:g}]")
         elif end - start < 1 / frame_rate_fps:
             seconds = f"{1 / frame_rate_fps:g} s at {frame_rate_fps:g} fps"
-            yield Finding("too_short", where, f"[{start:g}, {end:g}]; a sampled frame is {seconds}")
+            yield Finding(
+                "too_short", where, f"[{start:g}, {end:g}]; a sampled frame lasts {seconds}"
+            )
     ordered = sorted(moments)
     for (start, end), (later_start, later_end) in itertools.pairwise(ordered):
         pair = f"[{start:g}, {end:g}] and [{later_start:g}, {later_end:g}]"

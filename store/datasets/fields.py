@@ -72,12 +72,12 @@ def _json_errors(where: str) -> Generator[None]:
 def check_text(value: object, where: str, *, empty: bool = False) -> str:
     """Return the text without surrounding blanks; refuse what UTF-8 cannot hold."""
     if not isinstance(value, str):
-        raise AnnotationError(f"{where} is {shown(value)}; expected a text")
+        raise AnnotationError(f"{where} is {shown(value)}; expected text")
     if not is_utf8(value):
         raise AnnotationError(f"{where} holds half a surrogate pair: {value!r}")
     text = value.strip()
     if not (text or empty):
-        raise AnnotationError(f"{where} is empty; expected a text")
+        raise AnnotationError(f"{where} is empty; expected text")
     return text
 
 

@@ -36,30 +36,30 @@ FindingKind = Literal[
 ]
 
 ADVICE: dict[FindingKind, str] = {
-    "passed_over": "put it right as its message says, or move it elsewhere if it is no annotation",
+    "passed_over": "correct what the message says, or move the file if it holds no annotations",
     "other_file": "nothing to do, unless it holds annotations: then save them as CSV or JSON lines",
     "encoding": "save the file as UTF-8, such as: iconv -f WINDOWS-1252 -t UTF-8 FILE > FIXED",
-    "byte_order_mark": "nothing to do: it is read; other programs may want it gone (UTF-8, no BOM)",
+    "byte_order_mark": "nothing to do: it is read; for other programs save it as UTF-8 without BOM",
     "unreadable": "correct the row as its message says",
     "empty_query": "write the sentence, or remove the row",
     "reversed": "swap start and end",
     "changed_on_reading": "nothing to do, if the change is what you want",
     "duplicate_id": "give each query its own query_id, or leave the column out of a CSV",
-    "duplicate_query": "join the rows of one sentence of one video into one query",
-    "repeated_moment": "keep the moment once",
+    "duplicate_query": "merge the rows that ask the same sentence of the same video",
+    "repeated_moment": "keep only one of the two",
     "overlap": "join moments that overlap into one, or cut where one ends and the next begins",
-    "too_short": "widen the moment, or extract with more --fps, so that it lasts one sampled frame",
+    "too_short": "widen the moment, or extract at a higher --fps: it is to last a sampled frame",
     "no_length": "set an end after the start",
-    "unlabelled": "add moments, or call its split test: such a query teaches nothing",
-    "two_splits": "put all queries of a video into one split, or scores are of videos seen before",
+    "unlabelled": "add moments, or move it to the test split: nothing is learned from it",
+    "two_splits": "put all queries of a video into one split: scores must be of unseen videos",
     "missing_video": "put the video into the folder, correct its name, or remove its rows",
     "damaged_video": "replace the file: it cannot be decoded, so its queries will be left out",
-    "unusable_name": "rename the file: its name is to be the video's id",
-    "camera_in_name": "nothing to do: TACoS' annotations leave out the camera of its videos' names",
-    "unannotated_video": "nothing to do: its features are stored, for `predict` and `search`; only "
-    "at --fps per-video, where labels tell the rate, it is left out",
+    "unusable_name": "rename the file: its name becomes the video's id",
+    "camera_in_name": "nothing to do: TACoS' annotations leave out the camera in its videos' names",
+    "unannotated_video": "nothing to do: its features are stored, for `predict` and `search`; it "
+    "is left out only with --fps per-video, where the labels give the rate",
     "wrong_duration": "check that it is the same cut of the video; correct or remove the duration",
-    "out_of_range": "check the unit (seconds, not frames or ms) and the cut; end with the video",
+    "out_of_range": "check the unit (seconds, not frames or ms) and the cut, or end it there",
 }
 """How to put each kind right."""
 
@@ -78,7 +78,7 @@ NOTES: frozenset[FindingKind] = frozenset(
 
 _REASONS: Mapping[str, FindingKind] = {
     "ends before it starts": "reversed",
-    "is empty; expected a text": "empty_query",
+    "is empty; expected text": "empty_query",
 }
 
 

@@ -14,7 +14,7 @@ _MEANT_FOR_ROWS = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson"})
 _ADVICE = {
     **dict.fromkeys((".xls", ".xlsx", ".ods", ".numbers"), "a spreadsheet: save it as CSV"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".rar"), "an archive: unpack it"),
-    **dict.fromkeys((".bz2", ".xz", ".zst"), "packed: unpack it, or pack it with gzip"),
+    **dict.fromkeys((".bz2", ".xz", ".zst"), "compressed: unpack it, or compress it with gzip"),
     ".parquet": "Parquet is not read: save it as CSV",
 }
 
@@ -60,7 +60,8 @@ def survey_folder(folder: str | Path) -> FolderFiles:
 
 def _why_unread(path: Path, suffix: str) -> str | None:
     if suffix not in known_suffixes():
-        return _ADVICE.get(suffix, f"files ending in {suffix or 'nothing'} hold no annotations")
+        which = f"ending in {suffix}" if suffix else "without a suffix"
+        return _ADVICE.get(suffix, f"files {which} hold no annotations")
     try:
         return why_unread(path)
     except AnnotationError as error:

@@ -44,8 +44,8 @@ class QVHighlightsRows(AnnotationFormat):
 def _released(row: Fields, default: Split) -> Annotation:
     if "label" in row:
         raise AnnotationError(
-            f"{row.where}: rows with a 'label' are one domain's highlights, whose clips another "
-            "file times; read the dataset's youtube_anno.json or tvsum_anno.json"
+            f"{row.where}: rows with a 'label' hold one domain's highlights, and another file has "
+            "the times of their clips; read the dataset's youtube_anno.json or tvsum_anno.json"
         )
     duration = row.number("duration")
     moments = row.matrix("relevant_windows", 2) if "relevant_windows" in row else np.zeros((0, 2))
@@ -66,7 +66,7 @@ def _clip_saliency(row: Fields, duration: float) -> SaliencyLabels | None:
     num_clips = int(duration / LABELLED_CLIP_SECONDS)
     if not 0 < num_clips <= MAX_CLIPS:
         raise AnnotationError(
-            f"{row.at('duration')} = {duration:g}: rows with saliency last "
+            f"{row.at('duration')} = {duration:g}: rows with saliency must last "
             f"{LABELLED_CLIP_SECONDS:g} to {MAX_CLIPS * LABELLED_CLIP_SECONDS:g} s"
         )
     given = row.matrix("saliency_scores", 3, low=0, high=4)
@@ -80,7 +80,7 @@ def _clip_saliency(row: Fields, duration: float) -> SaliencyLabels | None:
     for clip, values in zip(clip_ids, given, strict=True):
         if not isinstance(clip, int) or isinstance(clip, bool) or not 0 <= clip < num_clips:
             raise AnnotationError(
-                f"{row.at('relevant_clip_ids')}: {clip!r} is no clip of a {duration:g} s video; "
+                f"{row.at('relevant_clip_ids')}: {clip!r} is not a clip of a {duration:g} s video; "
                 f"legal are 0 to {num_clips - 1}"
             )
         if clip in seen:

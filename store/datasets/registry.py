@@ -69,7 +69,7 @@ def read_annotations(
     for where, annotation in located:
         if annotation.query_id in by_query:
             raise AnnotationError(
-                f"{where}: {annotation.name} was given already at "
+                f"{where}: {annotation.name} was already given at "
                 f"{by_query[annotation.query_id][0]}; ids must be unique in a file"
             )
         _note_moments(annotation, report)
@@ -92,7 +92,7 @@ def open_annotations(
     found = find_format(content)
     text = decode(path, content).text if found is None or found.is_text else ""
     if found is None:
-        raise AnnotationError(f"{path}: {_why_unknown(text)}; known are {known_formats()}")
+        raise AnnotationError(f"{path}: {_why_unknown(text)}; known formats are {known_formats()}")
     listed = found.has_published_splits
     default = split or ("train" if listed else split_of_stem(path))
     return found.read(path, text, default, report), listed

@@ -108,8 +108,8 @@ def _header_cells(text: str, delimiter: str) -> list[str]:
 def _require_same_facts(query: _Query, facts: _Facts, where: str) -> None:
     if query.facts != facts:
         raise AnnotationError(
-            f"{where} and {query.where} give one query of one video different split, query_id, "
-            f"duration or domain: {facts} and {query.facts}"
+            f"{where} and {query.where} ask the same sentence of the same video, but differ in "
+            f"split, query_id, duration or domain: {facts} and {query.facts}"
         )
 
 
@@ -144,7 +144,7 @@ def _rows(path: Path, text: str, report: ReadReport) -> Iterator[tuple[str, dict
             yield where, row
     except csv.Error as error:
         where = f"{path}, line {reader.line_num}"
-        report.refuse(where, AnnotationError(f"{where}: {error}; what follows was not read"))
+        report.refuse(where, AnnotationError(f"{where}: {error}; the rest was not read"))
 
 
 def _header(cells: list[str], where: str) -> list[str]:
@@ -153,8 +153,9 @@ def _header(cells: list[str], where: str) -> list[str]:
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     if unknown or missing or len(set(columns)) < len(columns):
         raise AnnotationError(
-            f"{where}: the columns are {', '.join(columns)}; needed are "
-            f"{', '.join(REQUIRED_COLUMNS)}, allowed also {', '.join(OPTIONAL_COLUMNS)}, each once"
+            f"{where}: the columns are {', '.join(columns)}; required are "
+            f"{', '.join(REQUIRED_COLUMNS)}, optional {', '.join(OPTIONAL_COLUMNS)}, each at most "
+            "once"
         )
     return columns
 
@@ -162,7 +163,7 @@ def _header(cells: list[str], where: str) -> list[str]:
 def _require_cells(cells: list[str], columns: list[str], delimiter: str, where: str) -> None:
     if len(cells) != len(columns):
         raise AnnotationError(
-            f"{where}: {len(cells)} cells under {len(columns)} columns; a text with a "
+            f"{where}: {len(cells)} cells under {len(columns)} columns; text with a "
             f"{_DELIMITERS[delimiter]} needs quotes"
         )
 

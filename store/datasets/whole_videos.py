@@ -1,8 +1,8 @@
 """What the datasets of highlights share: whole videos scored clip by clip.
 
 The query is the video's title as it stands and the query id its video id; there are no moments. A
-title may be empty, which is counted in the ReadReport: CLIP is then given its start and end token
-alone, as the official features were made.
+title may be empty, which is counted in the ReadReport: CLIP is then given only its start and end
+tokens, as the official features were made.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def split_of_record(
 
 
 def check_title(value: object, where: str, report: ReadReport) -> str:
-    """Return a title as it stands; count one without a word."""
+    """Return a title as it stands; count one without words."""
     title = check_sentence(value, where, empty=True)
     if not title.strip():
-        report.add("title", "without a word (kept: CLIP is given its start and end token alone)")
+        report.add("title", "without words (kept: CLIP is given only its start and end tokens)")
     return title
 
 

@@ -70,7 +70,7 @@ def test_reads_released_json_lines(save: Save) -> None:
         ({"duration": -1}, "'duration' = -1; legal are 0 to 1e"),
         ({"duration": 10**400}, "64 bits"),
         ({"duration": 1e9}, "legal are"),
-        ({"duration": 1}, "rows with saliency last 2"),
+        ({"duration": 1}, "rows with saliency must last 2"),
         ({"duration": float("nan")}, "NaN is not a legal number"),
         ({"relevant_windows": [[2, float("inf")]]}, "Infinity is not a legal number"),
         ({"relevant_windows": [[-1, 2]]}, "legal are 0"),
@@ -78,8 +78,8 @@ def test_reads_released_json_lines(save: Save) -> None:
         ({"relevant_windows": [[1, 2, 3]]}, "3 numbers; expected 2"),
         ({"relevant_windows": [1, 2]}, "expected a list"),
         ({"relevant_clip_ids": [1]}, "1 relevant_clip_ids but 2"),
-        ({"relevant_clip_ids": [1, 5]}, "5 is no clip of a 11 s video; legal are 0 to 4"),
-        ({"relevant_clip_ids": [1, True]}, "True is no clip"),
+        ({"relevant_clip_ids": [1, 5]}, "5 is not a clip of a 11 s video; legal are 0 to 4"),
+        ({"relevant_clip_ids": [1, True]}, "True is not a clip"),
         ({"relevant_clip_ids": [1, 1]}, "occurs twice"),
         ({"saliency_scores": [[5, 0, 0], [0, 0, 0]]}, "legal are 0 to 4"),
         ({"saliency_scores": [[1, 0], [0, 0]]}, "expected 3"),
@@ -136,7 +136,7 @@ def test_refuses_what_is_no_text(tmp_path: Path) -> None:
 
 def test_refuses_duplicate_ids(save: Save) -> None:
     row = json.dumps(RELEASED)
-    with pytest.raises(AnnotationError, match=r"line 3: query '7', .* was given already .*line 1"):
+    with pytest.raises(AnnotationError, match=r"line 3: query '7', .* was already given .*line 1"):
         read_annotations(save("a.jsonl", f"{row}\n\n{row}"))
 
 

@@ -67,7 +67,8 @@ def demo(
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help=f"{FULL.seeds} trainings from --seed on, and the mean of their scores."
+            "--full",
+            help=f"{FULL.seeds} trainings with seeds from --seed up, and the mean of their scores.",
         ),
     ] = False,
     videos: Annotated[
@@ -87,11 +88,11 @@ def demo(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Ask an unseen video, then do all of it: videos, features, training, evaluation, offline.
+    """Ask an unseen video, then start from scratch: videos, features, training, evaluation.
 
-    The first answer comes from a run that was trained before and is part of this package; the
-    tables at the end are of what is trained here. What is there already from an earlier run is
-    used again.
+    Nothing is downloaded. The first answer comes from a run that was trained before and is part of
+    this package; the tables at the end are of what is trained here. What an earlier demo has left
+    in the folder is used again.
     """
     with handle_errors():
         size = _size(quick, full, videos=videos, test_videos=test_videos, epochs=epochs)
@@ -202,7 +203,7 @@ def _require_size(store: FeatureStore, size: DemoSize, out: Path) -> None:
     found = tuple(len({row.video_id for row in store.annotations(name)}) for name in splits)
     if any(has > want for has, want in zip(found, wanted, strict=True)):
         raise ConfigError(
-            f"{out} holds features of {found} videos to train on, to validate and to test, and "
+            f"{out} holds features of {found} videos for training, validation and test, but "
             f"{wanted} were asked for: give another --out, or the larger numbers"
         )
 

@@ -63,7 +63,7 @@ def first_answer(out: Path) -> FirstAnswer:
 
     folder = out / "videos"
     question = read_annotations(make_world(folder, num_videos=1, seed=0, split="test"))[0]
-    note("loading torch and a small CLIP, which takes some seconds the first time …")
+    note("loading torch and a small CLIP, which takes a few seconds the first time …")
     from r2t.extract.clip import FrozenClip
     from r2t.train.grounding import Grounder
 

@@ -103,8 +103,8 @@ def score_answers(
     """Answer the test split in every way and score the answers.
 
     What the similarity baseline looks at, and how it turns a curve into moments, is chosen on all
-    of the training split. `on_queries` hears how many queries were answered so far, of all those of
-    `num_questions`.
+    of the training split. `on_queries` is told how many queries were answered so far, of all those
+    of `num_questions`.
     """
     rng = np.random.default_rng(seed)
     answered = _Counter(on_queries)
@@ -122,7 +122,7 @@ def score_model(
 ) -> dict[str, QueryScores]:
     """Score a model on the test split, and the same model asked with others' sentences.
 
-    `on_queries` hears how many more queries were answered.
+    `on_queries` is told how many more queries were answered.
     """
     test = store.annotations("test")
     lenders = sentences_of_others([row.video_id for row in test], rng)

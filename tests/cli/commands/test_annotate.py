@@ -144,7 +144,7 @@ def test_single_queries_are_removed_by_id(clip: FrozenClip, store: FeatureStore)
     assert texts(store).keys() == {"q1", "q2", "v1"}
     answer = CliRunner().invoke(app, ["remove", store.location, "q1", "V0"])
     assert answer.exit_code == 2
-    assert "no videos or queries V0 (there is 'v0', in other letters)" in answer.stderr
+    assert "no videos or queries V0 (there is 'v0', spelled differently)" in answer.stderr
     # An id of both is the video's.
     answer = CliRunner().invoke(app, ["remove", store.location, "v1.mp4"])
     assert "removed 1 video, 2 queries" in answer.stdout
@@ -159,5 +159,5 @@ def test_videos_of_a_store_are_named_as_files_and_none_is_left_out_silently(
     assert CliRunner().invoke(app, [*command, "v0.mp4", "--set", "MIT"]).exit_code == 0
     answer = CliRunner().invoke(app, [*command, "v0", "--videos", "V1"])
     assert answer.exit_code == 2
-    assert "there is no video V1 (there is 'v1', in other letters)" in answer.stderr
+    assert "there is no video V1 (there is 'v1', spelled differently)" in answer.stderr
     assert "MIT" in CliRunner().invoke(app, [*command, "v0.mkv"]).stdout

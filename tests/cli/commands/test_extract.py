@@ -354,4 +354,4 @@ def test_one_video_is_extracted_with_its_own_rows(
     status, _, err = run("--videos", ".", "--only", "wall.mp4", *options)
     assert status == 0, err
     status, _, err = run("--videos", ".", "--only", "Wall", *options)
-    assert (status, "Wall (there is 'wall', in other letters)" in err) == (2, True)
+    assert (status, "Wall (there is 'wall', spelled differently)" in err) == (2, True)

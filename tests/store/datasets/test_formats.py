@@ -156,17 +156,17 @@ def test_a_title_is_taken_as_it_stands_and_may_be_empty(
         name: _youtube(info=info) for name, info in zip((DOG_TRAIN, DOG_VAL), infos, strict=True)
     }
     with pytest.warns(
-        AnnotationWarning, match=r"1 title without a word \(kept: CLIP is given its sta"
+        AnnotationWarning, match=r"1 title without words \(kept: CLIP is given only its sta"
     ):
         empty, other = read_annotations(save("youtube_anno.json", videos))
     assert (empty.query, other.query) == (title, untidy)
     assert empty.is_title
     record = {"fps": 25, "frames": "160", "domain": "BK", "title": title, "anno": [[1]]}
-    with pytest.warns(AnnotationWarning, match="1 title without a word"):
+    with pytest.warns(AnnotationWarning, match="1 title without words"):
         (row,) = read_annotations(save("tvsum_anno.json", {TVSUM_VAL: record}))
     assert row.query == title
     _write_mat(tmp_path / "ydata-tvsum50.mat", np.full((2, 160), 4.0), title=title or " ")
-    with pytest.warns(AnnotationWarning, match="1 title without a word"):
+    with pytest.warns(AnnotationWarning, match="1 title without words"):
         (row,) = read_annotations(tmp_path / "ydata-tvsum50.mat")
     assert row.query == (title or " ")
     # Written down and read again, and found nothing wrong with: it is what the dataset says.
@@ -293,9 +293,9 @@ def test_query_ids_are_part_of_the_format() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("video,query,start\n", "needed are video, query, start, end"),
-        ("video,query,start,end,stop\n", "allowed also split, query_id, duration, domain"),
-        ("video,query,start,end,end\n", "each once"),
+        ("video,query,start\n", "required are video, query, start, end"),
+        ("video,query,start,end,stop\n", "optional split, query_id, duration, domain"),
+        ("video,query,start,end,end\n", "each at most once"),
         ("video,query,start,end\nv,a, b,1,2\n", "line 2: 5 cells under 4 columns"),
         ("video,query,start,end\nv,a,2,1\n", "line 2: the moment .2, 1. ends before"),
         ("video,query,start,end\nv,a,1,\n", "line 2, end is ''"),
@@ -307,9 +307,9 @@ def test_query_ids_are_part_of_the_format() -> None:
         ("video,query,start,end,split\nv,a,1,2,dev\n", "split is 'dev'"),
         (
             "video,query,start,end,split\nv,a,1,2,val\nv,a,3,4,train\n",
-            "line 3 and .*line 2 give one query",
+            "line 3 and .*line 2 ask the same sentence",
         ),
-        ("video,query,start,end,query_id\nv,a,1,2,x\nw,b,3,4,x\n", "query 'x', .* given already"),
+        ("video,query,start,end,query_id\nv,a,1,2,x\nw,b,3,4,x\n", "query 'x', .* already given"),
         ("video,query,start,end\n", "no rows at all"),
     ],
 )
