@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.padding import Padding
@@ -29,13 +29,12 @@ from r2t.cli.shared import (
     say,
     split_option,
 )
+from r2t.extract import video
+from r2t.store import datasets
 from r2t.store.errors import AnnotationError, VideoError
 from r2t.store.json_lines import is_utf8, printable
 from r2t.store.video_names import require_utf8_name
 from r2t.store.wording import counted
-
-if TYPE_CHECKING:
-    from r2t.store.datasets import Finding, Rows
 
 NUM_EXAMPLES = 3
 COUNTED = {"videos": "video", "queries": "query", "moments": "moment"}
@@ -79,14 +78,14 @@ def check(
     problems; notes are not problems.
     """
     with handle_errors():
-        from r2t.store.datasets import NOTES, check_against_videos, check_annotations
-
         rows = _read(videos, annotations)
         durations = _durations(videos, rows, fps, follow_links=follow_links)
-        rows.findings.extend(check_annotations(rows.located, fps))
-        rows.findings.extend(check_against_videos(rows.located, durations))
-        problems = _by_kind(finding for finding in rows.findings if finding.kind not in NOTES)
-        notes = _by_kind(finding for finding in rows.findings if finding.kind in NOTES)
+        rows.findings.extend(datasets.check_annotations(rows.located, fps))
+        rows.findings.extend(datasets.check_against_videos(rows.located, durations))
+        problems = _by_kind(
+            finding for finding in rows.findings if finding.kind not in datasets.NOTES
+        )
+        notes = _by_kind(finding for finding in rows.findings if finding.kind in datasets.NOTES)
         counts = {
             "videos": len(durations),
             "queries": len(rows.located),
@@ -102,40 +101,36 @@ def check(
         raise typer.Exit(SOME_FAILED)
 
 
-def _read(videos: Path, given: Sequence[str] | None) -> Rows:
-    from r2t.store.datasets import Finding, Rows, read_leniently, survey_folder
+def _read(videos: Path, given: Sequence[str] | None) -> datasets.Rows:
 
-    rows = Rows()
+    rows = datasets.Rows()
     files = [split_option(text) for text in given or ()]
     if not given:
-        survey = survey_folder(videos)
+        survey = datasets.survey_folder(videos)
         files = [(None, path) for path in survey.annotations]
         if not files:
             raise AnnotationError(
                 f"there are no annotations beside {videos}{passed_over(survey)}: give --annotations"
             )
         for path, reason in survey.passed_over.items():
-            rows.findings.append(Finding("passed_over", printable(path), reason))
+            rows.findings.append(datasets.Finding("passed_over", printable(path), reason))
         for path, reason in survey.others.items():
-            rows.findings.append(Finding("other_file", printable(path), reason))
+            rows.findings.append(datasets.Finding("other_file", printable(path), reason))
     for split, path in files:
         with growing_bar(f"rows of {path.name}") as show_rows:
-            found = read_leniently(path, split, show_rows)
+            found = datasets.read_leniently(path, split, show_rows)
         rows.located.extend(found.located)
         rows.findings.extend(found.findings)
     return rows
 
 
 def _durations(
-    folder: Path, rows: Rows, fps: float, *, follow_links: bool
+    folder: Path, rows: datasets.Rows, fps: float, *, follow_links: bool
 ) -> dict[str, float | str]:
     """Return each video's duration in seconds, or why it cannot be decoded."""
-    from r2t.extract.video import DecodePool, find_videos
-    from r2t.store.datasets import Finding
-
-    paths = find_videos(folder, follow_links=follow_links)
+    paths = video.find_videos(folder, follow_links=follow_links)
     durations: dict[str, float | str] = {}
-    with DecodePool() as pool, progress_bar("videos", len(paths)) as show_done:
+    with video.DecodePool() as pool, progress_bar("videos", len(paths)) as show_done:
         for done, path in enumerate(paths, start=1):
             try:
                 require_utf8_name(path)
@@ -144,25 +139,26 @@ def _durations(
                 if is_utf8(path.stem):
                     durations[path.stem] = str(error)
                 else:
-                    rows.findings.append(Finding("unusable_name", printable(path.name), str(error)))
+                    rows.findings.append(
+                        datasets.Finding("unusable_name", printable(path.name), str(error))
+                    )
             show_done(done)
     return durations
 
 
-def _by_kind(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
-    grouped: dict[str, list[Finding]] = {}
+def _by_kind(findings: Iterable[datasets.Finding]) -> dict[str, list[datasets.Finding]]:
+    grouped: dict[str, list[datasets.Finding]] = {}
     for finding in findings:
         grouped.setdefault(finding.kind, []).append(finding)
     return grouped
 
 
-def _json(grouped: dict[str, list[Finding]]) -> dict[str, Any]:
-    from r2t.store.datasets import ADVICE
+def _json(grouped: dict[str, list[datasets.Finding]]) -> dict[str, Any]:
 
     return {
         kind: {
             "count": len(found),
-            "advice": ADVICE[found[0].kind],
+            "advice": datasets.ADVICE[found[0].kind],
             "findings": [{"where": each.where, "message": each.message} for each in found],
         }
         for kind, found in grouped.items()
@@ -170,12 +166,11 @@ def _json(grouped: dict[str, list[Finding]]) -> dict[str, Any]:
 
 
 def _print(
-    problems: dict[str, list[Finding]],
-    notes: dict[str, list[Finding]],
+    problems: dict[str, list[datasets.Finding]],
+    notes: dict[str, list[datasets.Finding]],
     counts: dict[str, int],
     num_examples: int,
 ) -> None:
-    from r2t.store.datasets import ADVICE
 
     console = answers()
     for style, grouped in (("bold red", problems), ("bold yellow", notes)):
@@ -185,13 +180,15 @@ def _print(
                 console.print(Padding(cell(_line(finding)), (0, 0, 0, 2)))
             if len(found) > num_examples:
                 console.print(f"  … and {len(found) - num_examples:,} more")
-            console.print(Padding(cell(f"→ {ADVICE[found[0].kind]}"), (0, 0, 0, 2)), style="dim")
+            console.print(
+                Padding(cell(f"→ {datasets.ADVICE[found[0].kind]}"), (0, 0, 0, 2)), style="dim"
+            )
     summary = ", ".join(counted(counts[name], noun) for name, noun in COUNTED.items())
     number = sum(map(len, problems.values()))
     say(f"{summary}: {counted(number, 'problem') if number else 'no problems'}")
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: datasets.Finding) -> str:
     if finding.message.startswith(finding.where):
         return finding.message
     return f"{finding.where}: {finding.message}"

@@ -7,10 +7,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import r2t.extract
+import r2t.extract.demo
+import r2t.store
+from r2t.cli.commands.demo.first import ask_and_draw, first_answer
+from r2t.cli.commands.demo.report import score_tables, scores_as_json
+from r2t.cli.commands.demo.scores import Scores, compare_methods, num_questions, score_answers
 from r2t.cli.commands.demo.steps import (
     FULL,
     QUICK,
@@ -32,14 +38,9 @@ from r2t.cli.shared import (
     progress_bar,
     write_json,
 )
+from r2t.store.annotations import Split
 from r2t.store.errors import ConfigError
-
-if TYPE_CHECKING:
-    from r2t.cli.commands.demo.scores import Scores
-    from r2t.extract.clip import FrozenClip
-    from r2t.store.annotations import Split
-    from r2t.store.feature_store import FeatureStore
-    from r2t.train.grounding import Grounder
+from r2t.train import grounding
 
 
 @examples(
@@ -133,8 +134,6 @@ def _size(
 
 
 def _show_first(out: Path, json: bool) -> dict[str, Any]:
-    from r2t.cli.commands.demo.first import first_answer
-
     with _stage("first answer"):
         first = first_answer(out)
     if not json:
@@ -146,18 +145,13 @@ def _show_first(out: Path, json: bool) -> dict[str, Any]:
 
 def _from_scratch(out: Path, size: DemoSize, seed: int, json: bool) -> dict[str, Any]:
     """Make, train and evaluate; show the tables unless JSON is wanted, and return it all."""
-    from r2t.cli.commands.demo.first import ask_and_draw
-    from r2t.cli.commands.demo.report import score_tables, scores_as_json
-    from r2t.cli.commands.demo.scores import compare_methods
-    from r2t.extract.demo import read_kinds
-
     folder = out / "videos"
     with _stage("1/5 videos"):
         make_videos(folder, size.videos, size.test_videos, num_val=size.val_videos)
     with _stage("2/5 features"):
         clip, store = extract_features(folder, out / "feats.zarr")
         _require_size(store, size, out)
-    grounders: list[Grounder] = []
+    grounders: list[grounding.Grounder] = []
     scores: list[Scores] = []
     runs = [run_folder(out, size, number) for number in range(seed, seed + size.seeds)]
     for place, run in enumerate(runs):
@@ -169,7 +163,7 @@ def _from_scratch(out: Path, size: DemoSize, seed: int, json: bool) -> dict[str,
     with _stage("5/5 picture"):
         question = store.annotations("test")[0]
         drawn = ask_and_draw(grounders[0], clip, folder, question, out / "example.png")
-    kinds = read_kinds(folder / "test.jsonl")
+    kinds = r2t.extract.demo.read_kinds(folder / "test.jsonl")
     trainings = [compare_methods([each], kinds) for each in scores]
     methods = trainings[0] if len(scores) == 1 else compare_methods(scores, kinds)
     if not json:
@@ -196,7 +190,7 @@ def _stage(name: str) -> Generator[None]:
     note(f"{name}: {time.monotonic() - began:.0f} s")
 
 
-def _require_size(store: FeatureStore, size: DemoSize, out: Path) -> None:
+def _require_size(store: r2t.store.FeatureStore, size: DemoSize, out: Path) -> None:
     """Refuse what an earlier demo with more videos has left: all of them would be trained on."""
     wanted = (size.videos, size.val_videos, size.test_videos)
     splits: tuple[Split, ...] = ("train", "val", "test")
@@ -208,8 +202,11 @@ def _require_size(store: FeatureStore, size: DemoSize, out: Path) -> None:
         )
 
 
-def _score(grounder: Grounder, clip: FrozenClip, store: FeatureStore, seed: int) -> Scores:
-    from r2t.cli.commands.demo.scores import num_questions, score_answers
-
+def _score(
+    grounder: grounding.Grounder,
+    clip: r2t.extract.FrozenClip,
+    store: r2t.store.FeatureStore,
+    seed: int,
+) -> Scores:
     with progress_bar("questions", num_questions(store)) as bar:
         return score_answers(grounder, clip, store, seed=seed, on_queries=bar)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group
 
-from r2t.cli.shared import note
-
-if TYPE_CHECKING:
-    from r2t.extract.clip import FrozenClip
-    from r2t.store.annotations import Annotation
-    from r2t.train.grounding import Grounder
-    from r2t.train.model import Grounding
+import r2t.cli.answers
+import r2t.extract
+import r2t.extract.video
+import r2t.train
+from r2t.cli.commands.predict import grounding_table
+from r2t.cli.shared import note, span
+from r2t.extract import demo
+from r2t.store import datasets
+from r2t.store.annotations import Annotation
+from r2t.train import model
 
 NUM_MOMENTS = 3
 PICTURE = "first-answer.png"
@@ -27,14 +30,11 @@ class FirstAnswer:
 
     video: Path
     question: Annotation
-    grounding: Grounding
+    grounding: model.Grounding
     picture: Path
 
     def table(self) -> Group:
         """Return the best moments, and what was annotated, for a terminal."""
-        from r2t.cli.commands.predict import grounding_table
-        from r2t.cli.shared import span
-
         found = grounding_table(self.grounding, self.video.name, self.question.query, NUM_MOMENTS)
         truth = ", ".join(span(start, end) for start, end in self.question.moments.tolist())
         return Group(found, f"annotated: {truth}")
@@ -58,32 +58,31 @@ def shipped_run() -> Path:
 def first_answer(out: Path) -> FirstAnswer:
     """Make one video of the test split, ask the shipped run a sentence, and draw the answer."""
     note("making a video that no run was trained on …")
-    from r2t.extract.demo import make_world
-    from r2t.store.datasets import read_annotations
-
     folder = out / "videos"
-    question = read_annotations(make_world(folder, num_videos=1, seed=0, split="test"))[0]
+    question = datasets.read_annotations(
+        demo.make_world(folder, num_videos=1, seed=0, split="test")
+    )[0]
     note("loading torch and a small CLIP, which takes a few seconds the first time …")
-    from r2t.extract.clip import FrozenClip
-    from r2t.train.grounding import Grounder
-
-    grounder = Grounder.load(shipped_run())
-    clip = FrozenClip.load("r2t-demo", layers=grounder.spec.num_layers)
+    grounder = r2t.train.Grounder.load(shipped_run())
+    clip = r2t.extract.FrozenClip.load("r2t-demo", layers=grounder.spec.num_layers)
     note(f'asking {question.video_id}.mp4: "{question.query}" …')
     return ask_and_draw(grounder, clip, folder, question, out / PICTURE)
 
 
 def ask_and_draw(
-    grounder: Grounder, clip: FrozenClip, folder: Path, question: Annotation, picture: Path
+    grounder: r2t.train.Grounder,
+    clip: r2t.extract.FrozenClip,
+    folder: Path,
+    question: Annotation,
+    picture: Path,
 ) -> FirstAnswer:
     """Ask a video of a folder, and draw the answer as `r2t predict --plot` does."""
-    from r2t.cli.answers import draw_frame_strip, plot_grounding
-    from r2t.extract.video import DecodePool
-
     video = folder / f"{question.video_id}.mp4"
     grounding = grounder.ask(clip, video, question.query)
-    with DecodePool() as pool:
-        strip = draw_frame_strip(pool, video, grounding.duration_seconds)
+    with r2t.extract.video.DecodePool() as pool:
+        strip = r2t.cli.answers.draw_frame_strip(pool, video, grounding.duration_seconds)
     truth = [(start, end) for start, end in question.moments.tolist()]
-    plot_grounding(grounding, question.query, picture, strip=strip, truth=truth, top=NUM_MOMENTS)
+    r2t.cli.answers.plot_grounding(
+        grounding, question.query, picture, strip=strip, truth=truth, top=NUM_MOMENTS
+    )
     return FirstAnswer(video, question, grounding, picture)

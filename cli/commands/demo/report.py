@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
+from r2t.cli.commands.demo.scores import ScoredMethod
 from r2t.cli.shared import cell
-
-if TYPE_CHECKING:
-    from r2t.cli.commands.demo.scores import ScoredMethod
-    from r2t.train.metrics import Interval
+from r2t.train import metrics
 
 METRIC_TITLES = {"MR-full-R1@0.5": "R1@0.5", "MR-full-R1@0.7": "R1@0.7", "MR-full-mAP": "mAP"}
 
@@ -28,7 +26,7 @@ def scores_as_json(methods: Sequence[ScoredMethod]) -> dict[str, Any]:
     }
 
 
-def _intervals(intervals: Mapping[str, Interval]) -> dict[str, Any]:
+def _intervals(intervals: Mapping[str, metrics.Interval]) -> dict[str, Any]:
     return {
         METRIC_TITLES[metric]: {
             "value": round(interval.value, 2),

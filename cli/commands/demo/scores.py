@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from r2t.extract.clip import frame_similarity
+import r2t.extract
+import r2t.extract.clip
+import r2t.store
+import r2t.train
 from r2t.extract.demo import (
     ScoredMoments,
     SimilarityRule,
@@ -29,11 +31,6 @@ from r2t.train.metrics import (
     bootstrap_intervals,
     score_queries,
 )
-
-if TYPE_CHECKING:
-    from r2t.extract.clip import FrozenClip
-    from r2t.store.feature_store import FeatureStore
-    from r2t.train.grounding import Grounder
 
 Values = NDArray[np.float64]  # one for each query
 OURS = "R²-Tuning"
@@ -93,9 +90,9 @@ def compare_methods(runs: Sequence[Scores], kinds: Mapping[str, str]) -> list[Sc
 
 
 def score_answers(
-    grounder: Grounder,
-    clip: FrozenClip,
-    store: FeatureStore,
+    grounder: r2t.train.Grounder,
+    clip: r2t.extract.FrozenClip,
+    store: r2t.store.FeatureStore,
     *,
     seed: int,
     on_queries: Callable[[int], None],
@@ -115,8 +112,8 @@ def score_answers(
 
 
 def score_model(
-    grounder: Grounder,
-    store: FeatureStore,
+    grounder: r2t.train.Grounder,
+    store: r2t.store.FeatureStore,
     rng: Generator,
     on_queries: Callable[[int], None] = lambda num: None,
 ) -> dict[str, QueryScores]:
@@ -134,8 +131,8 @@ def score_model(
 
 
 def score_untrained(
-    clip: FrozenClip,
-    store: FeatureStore,
+    clip: r2t.extract.FrozenClip,
+    store: r2t.store.FeatureStore,
     rng: Generator,
     on_queries: Callable[[int], None] = lambda num: None,
 ) -> dict[str, QueryScores]:
@@ -151,7 +148,7 @@ def score_untrained(
     return {name: _score(test, moments) for name, moments in answers.items()}
 
 
-def num_questions(store: FeatureStore) -> int:
+def num_questions(store: r2t.store.FeatureStore) -> int:
     """Return how many questions `score_answers` asks."""
     return 3 * len(store.annotations("test")) + len(store.annotations("train"))
 
@@ -167,8 +164,8 @@ class _Counter:
 
 
 def _ask(
-    grounder: Grounder,
-    store: FeatureStore,
+    grounder: r2t.train.Grounder,
+    store: r2t.store.FeatureStore,
     videos: Sequence[Annotation],
     sentences: Sequence[Annotation],
     on_queries: Callable[[int], None],
@@ -192,8 +189,8 @@ def _by_video(annotations: Sequence[Annotation]) -> Iterator[tuple[str, list[int
 
 
 def _similarity_answers(
-    clip: FrozenClip,
-    store: FeatureStore,
+    clip: r2t.extract.FrozenClip,
+    store: r2t.store.FeatureStore,
     test: Sequence[Annotation],
     on_queries: Callable[[int], None],
 ) -> list[ScoredMoments]:
@@ -216,8 +213,8 @@ def _similarity_answers(
 
 
 def _curves(
-    clip: FrozenClip,
-    store: FeatureStore,
+    clip: r2t.extract.FrozenClip,
+    store: r2t.store.FeatureStore,
     annotations: Sequence[Annotation],
     on_queries: Callable[[int], None],
 ) -> list[dict[str, tuple[NDArray[np.float32], float, float]]]:
@@ -229,7 +226,7 @@ def _curves(
         timing = (video.frame_rate_fps, video.duration_seconds)
         curves += [
             {"CLS": (cosines[:, 0], *timing), "patches": (cosines[:, 1:].max(axis=1), *timing)}
-            for cosines in frame_similarity(clip, video, queries)
+            for cosines in r2t.extract.clip.frame_similarity(clip, video, queries)
         ]
         on_queries(len(places))
     return curves

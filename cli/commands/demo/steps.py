@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import r2t.extract
+import r2t.store
+import r2t.train
+import r2t.train.run
+from r2t.cli.commands.train.progress import epoch_line
 from r2t.cli.shared import note, progress_bar
+from r2t.extract import demo, video
+from r2t.store import datasets
+from r2t.store.annotations import Split
 from r2t.store.errors import StoreError
 from r2t.store.machine import allowed_cores
-
-if TYPE_CHECKING:
-    from r2t.extract.clip import FrozenClip
-    from r2t.extract.demo import Level
-    from r2t.store.annotations import Split
-    from r2t.store.feature_store import FeatureStore
-    from r2t.train.grounding import Grounder
-    from r2t.train.run import TrainConfig
+from r2t.train import grounding, model, training
 
 SAMPLING_RATE_FPS = 1.0
 
@@ -48,9 +49,8 @@ def make_videos(
     num_test: int,
     *,
     num_val: int = USUAL.val_videos,
-    level: Level = "plain",
+    level: demo.Level = "plain",
 ) -> None:
-    from r2t.extract.demo import make_world
 
     processes = min(4, allowed_cores())
     wanted: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
@@ -58,7 +58,7 @@ def make_videos(
         before = 0
         for split, count in wanted.items():
             base = before
-            make_world(
+            demo.make_world(
                 folder,
                 num_videos=count,
                 seed=0,
@@ -72,26 +72,21 @@ def make_videos(
 
 def extract_features(
     folder: Path, location: Path, *, layers: int = 4
-) -> tuple[FrozenClip, FeatureStore]:
-    from r2t.extract.clip import FrozenClip
-    from r2t.extract.config import ExtractConfig, default_num_workers
-    from r2t.extract.pipeline import extract_videos
-    from r2t.extract.video import find_videos
-    from r2t.store.datasets import read_annotations
-    from r2t.store.feature_store import FeatureStore
-
-    clip = FrozenClip.load("r2t-demo", layers=layers)
-    config = ExtractConfig(frame_rate=SAMPLING_RATE_FPS, num_workers=default_num_workers())
+) -> tuple[r2t.extract.FrozenClip, r2t.store.FeatureStore]:
+    clip = r2t.extract.FrozenClip.load("r2t-demo", layers=layers)
+    config = r2t.extract.ExtractConfig(
+        frame_rate=SAMPLING_RATE_FPS, num_workers=r2t.extract.default_num_workers()
+    )
     spec = clip.spec(config.frame_rate, config.dtype)
-    store = FeatureStore.create(location, spec, clip.provenance())
-    videos = find_videos(folder)
+    store = r2t.store.FeatureStore.create(location, spec, clip.provenance())
+    videos = video.find_videos(folder)
     annotations = [
         row
         for split in ("train", "val", "test")
-        for row in read_annotations(folder / f"{split}.jsonl")
+        for row in datasets.read_annotations(folder / f"{split}.jsonl")
     ]
     with progress_bar("features", len(videos)) as bar:
-        report = extract_videos(
+        report = r2t.extract.extract_videos(
             config, clip, store, videos, annotations, lambda state: bar(state.num_finished)
         )
     if report.interrupted:
@@ -102,12 +97,9 @@ def extract_features(
     return clip, store
 
 
-def train_demo_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) -> Grounder:
-    from r2t.cli.commands.train.progress import epoch_line
-    from r2t.train.grounding import Grounder
-    from r2t.train.run import RunFolder
-    from r2t.train.training import Execution, split_annotations, train_model
-
+def train_demo_model(
+    store: r2t.store.FeatureStore, run: Path, *, epochs: int, seed: int
+) -> grounding.Grounder:
     config = demo_config(store, epochs=epochs, seed=seed)
     with progress_bar("epochs", epochs) as bar:
 
@@ -115,18 +107,18 @@ def train_demo_model(store: FeatureStore, run: Path, *, epochs: int, seed: int) 
             note(epoch_line(record, epochs, record.seconds))
             bar(record.epoch + 1)
 
-        resume = RunFolder(run).has_state()
-        train_model(
+        resume = r2t.train.run.RunFolder(run).has_state()
+        training.train_model(
             config,
             store,
-            split_annotations(store),
+            training.split_annotations(store),
             run,
-            execution=Execution(resume=resume, on_epoch=on_epoch),
+            execution=training.Execution(resume=resume, on_epoch=on_epoch),
         )
-    return Grounder.load(run)
+    return grounding.Grounder.load(run)
 
 
-def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
+def demo_config(store: r2t.store.FeatureStore, *, epochs: int, seed: int) -> r2t.train.TrainConfig:
     """Return QVHighlights' settings at the demo's size.
 
     The model is narrow and nothing is dropped out, since a few minutes on a CPU leave no time for a
@@ -135,11 +127,10 @@ def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
     that took the validation score further. Batches share videos, which the queries of a batch then
     cost but once.
     """
-    from r2t.train.model import DecodeConfig, R2Config
-    from r2t.train.run import ScheduleConfig, find_preset
-
     spec = store.spec
-    config = find_preset("qvhighlights").train_config(num_layers=spec.num_layers, seed=seed)
+    config = r2t.train.find_preset("qvhighlights").train_config(
+        num_layers=spec.num_layers, seed=seed
+    )
     return replace(
         config,
         preset="demo",
@@ -150,7 +141,7 @@ def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
             video_weight=0.02,
             layer_weight=0.02,
         ),
-        model=R2Config(
+        model=model.R2Config(
             num_layers=spec.num_layers,
             vision_width=spec.vision_width,
             text_width=spec.text_width,
@@ -158,9 +149,9 @@ def demo_config(store: FeatureStore, *, epochs: int, seed: int) -> TrainConfig:
             num_heads=4,
             dropout=0.0,
         ),
-        decoding=DecodeConfig(unit_seconds=1.0, suppression="linear"),
+        decoding=model.DecodeConfig(unit_seconds=1.0, suppression="linear"),
         # Halved whenever half of what was left is over.
-        schedule=ScheduleConfig(
+        schedule=r2t.train.run.ScheduleConfig(
             learning_rate=2e-3,
             warmup_iterations=100,
             step_epochs=tuple(sorted({epochs - epochs // 2**n for n in range(1, 5)})),

@@ -6,10 +6,12 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+import r2t.extract
+import r2t.store
 from r2t.cli.commands.extract.inputs import (
     annotations_of,
     frame_rate,
@@ -41,15 +43,10 @@ from r2t.cli.shared import (
     progress_bar,
     say,
 )
+from r2t.extract import run
 from r2t.extract.video import DEFAULT_MAX_HOURS, DEFAULT_MEMORY_BYTES, DecoderChoice
 from r2t.store.schema import StorageDtype
 from r2t.store.wording import counted
-
-if TYPE_CHECKING:
-    from r2t.extract.run import Cluster, Stage
-
-
-DECODER_BYTES = 4 * 10**9
 
 
 @examples(
@@ -170,18 +167,12 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     The same command again does only what is missing.
     """
     with handle_errors():
-        from r2t.extract.clip import FrozenClip
-        from r2t.extract.config import ExtractConfig, default_num_workers
-        from r2t.extract.pipeline import extract_videos
-        from r2t.extract.run import ExtractProgress
-        from r2t.store.feature_store import FeatureStore
-
-        config = ExtractConfig(
+        config = r2t.extract.ExtractConfig(
             frame_rate=frame_rate(fps, preset),
             dtype=dtype,
             decoder=decoder,
             stream_choice="best" if preset is None else "first",
-            num_workers=default_num_workers() if workers is None else workers,
+            num_workers=r2t.extract.default_num_workers() if workers is None else workers,
             timeout_seconds=timeout,
             memory_bytes=memory_limit,
             max_hours=max_hours,
@@ -202,12 +193,12 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             "offline": offline,
         }
         _require_places(store, dask)
-        clip = FrozenClip.load(**arguments, announce=announce_download)
+        clip = r2t.extract.FrozenClip.load(**arguments, announce=announce_download)
         if dry_run:
             if not show_plan(config, clip, store, paths, queries, json=json):
                 raise typer.Exit(SOME_FAILED)
             return
-        target = FeatureStore.create(
+        target = r2t.store.FeatureStore.create(
             store,
             clip.spec(config.frame_rate, config.dtype),
             {
@@ -221,7 +212,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             def show_checked(num_videos: int) -> None:
                 show_done(num_videos, "comparing files with what is stored")
 
-            def show(progress: ExtractProgress) -> None:
+            def show(progress: run.ExtractProgress) -> None:
                 num_before = len(paths) - progress.num_videos
                 done = progress.num_finished + progress.part_finished
                 show_done(num_before + done, _pace(progress.num_frames, progress.stages, began))
@@ -229,7 +220,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
                     note(f"failed: {progress.failed[0]}: {progress.failed[1]}", style="red")
 
             began = time.monotonic()
-            report = extract_videos(
+            report = r2t.extract.extract_videos(
                 config,
                 clip,
                 target,
@@ -250,32 +241,26 @@ def extract(  # noqa: PLR0913 - a parameter for each option
 
 def _require_places(store: str, cluster: str | None) -> None:
     """Refuse what cannot be written to or connected to before a model is loaded."""
-    from r2t.store.feature_store import require_local
-
-    require_local(store)
+    r2t.store.require_local(store)
     if cluster is not None:
-        from r2t.extract.run import require_cluster
-
-        require_cluster(cluster)
+        run.require_cluster(cluster)
 
 
 @contextmanager
-def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[Cluster | None]:
+def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[run.Cluster | None]:
     if address is None:
         yield None
         return
-    from r2t.extract.run import open_cluster
 
-    with open_cluster(address, clip_arguments) as cluster:
+    with run.open_cluster(address, clip_arguments) as cluster:
         place = f"; dashboard: {cluster.dashboard}" if cluster.dashboard else ""
         note(f"cluster: {counted(cluster.num_workers, 'worker')}{place}")
         yield cluster
 
 
-def _pace(num_frames: int, stages: Sequence[Stage], began: float) -> str:
-    from r2t.extract.run import busiest_stage
+def _pace(num_frames: int, stages: Sequence[run.Stage], began: float) -> str:
 
-    slowest = busiest_stage(stages)
+    slowest = run.busiest_stage(stages)
     if slowest is None:
         return ""
     return f"{num_frames / (time.monotonic() - began):.1f} frames/s, bound by {slowest.name}"

@@ -13,20 +13,22 @@ from r2t.cli.shared import (
     read_annotation_options,
     read_video_ids,
 )
+from r2t.extract import video
+from r2t.store import datasets
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.json_lines import printable
 from r2t.store.video_names import VideoNames
 from r2t.store.wording import counted, named
+from r2t.train import run
 
 
 def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-video"]:
     """Read `--fps` and `--preset`, of which one may be given."""
     if preset is None:
         return parse_frame_rate(fps or "0.5")
-    from r2t.train.run import find_preset
 
-    rate = find_preset(preset).frame_rate
+    rate = run.find_preset(preset).frame_rate
     if fps is not None and parse_frame_rate(fps) != rate:
         raise ConfigError(f"--preset {preset} is {rate} frames a second, --fps {fps}: give one")
     return rate
@@ -49,21 +51,17 @@ def annotations_about(annotations: list[Annotation], names: VideoNames) -> list[
 
 def videos_in(path: Path, *, follow_links: bool) -> list[Path]:
     """Return the videos of a folder, or the one video given."""
-    from r2t.extract.video import find_videos
-
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise VideoError(f"--videos {path}: there is no such folder or video")
-    return find_videos(path, follow_links=follow_links)
+    return video.find_videos(path, follow_links=follow_links)
 
 
 def annotations_of(videos: Path, given: list[str] | None) -> list[Annotation]:
     """Read the given annotation files, or those beside the videos; of one video, its own rows."""
-    from r2t.store.datasets import survey_folder
-
     if given is None:
-        survey = survey_folder(videos if videos.is_dir() else videos.parent)
+        survey = datasets.survey_folder(videos if videos.is_dir() else videos.parent)
         for path, reason in survey.passed_over.items():
             note(f"passed over: {printable(path)}: {reason}", style="yellow")
         if not survey.annotations:

@@ -6,27 +6,24 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
+import r2t.extract
+import r2t.store
 from r2t.cli.commands.extract.report import without_rate
 from r2t.cli.shared import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
+from r2t.extract import run
 from r2t.store.annotations import Annotation
 from r2t.store.errors import StoreError
 from r2t.store.video_names import VideoNames, match_videos
 from r2t.store.wording import counted
 
-if TYPE_CHECKING:
-    from r2t.extract.clip import FrozenClip
-    from r2t.extract.config import ExtractConfig
-    from r2t.extract.plan import ExtractPlan
-    from r2t.store.feature_store import FeatureStore
-
 
 def show_plan(
-    config: ExtractConfig,
-    clip: FrozenClip,
+    config: r2t.extract.ExtractConfig,
+    clip: r2t.extract.FrozenClip,
     store: str,
     videos: Sequence[Path],
     annotations: Sequence[Annotation],
@@ -37,23 +34,21 @@ def show_plan(
 
     `clip` may have random weights.
     """
-    from r2t.extract.pipeline import frame_rates, name_videos
-    from r2t.extract.plan import plan_extraction, query_bytes
-    from r2t.extract.run import VideoJob
-
     opened = _open(config, clip, store)
-    given, refused = name_videos(videos, VideoNames(opened.videos["video_id"] if opened else ()))
+    given, refused = r2t.extract.name_videos(
+        videos, VideoNames(opened.videos["video_id"] if opened else ())
+    )
     stored = {name for name in given if opened and opened.has_video(name)}
     paths = {name: path for name, path in given.items() if name not in stored}
     annotations = match_videos(annotations, VideoNames(given))
-    rates = frame_rates(config, annotations, list(paths))
+    rates = r2t.extract.frame_rates(config, annotations, list(paths))
     unlabelled = [name for name in paths if name not in rates]
-    jobs = [VideoJob(name, paths[name], rate) for name, rate in rates.items()]
+    jobs = [run.VideoJob(name, paths[name], rate) for name, rate in rates.items()]
     with progress_bar("videos", len(jobs)) as show_done:
-        found = plan_extraction(config, clip, jobs, show_done)
+        found = r2t.extract.plan_extraction(config, clip, jobs, show_done)
     unreadable = {**refused, **found.unreadable}
     free = shutil.disk_usage(_existing_parent(Path(store))).free
-    num_query_bytes = query_bytes(clip, len(annotations))
+    num_query_bytes = r2t.extract.query_bytes(clip, len(annotations))
     if json:
         print_json(
             {
@@ -96,13 +91,14 @@ def show_plan(
     return not unreadable
 
 
-def _open(config: ExtractConfig, clip: FrozenClip, store: str) -> FeatureStore | None:
+def _open(
+    config: r2t.extract.ExtractConfig, clip: r2t.extract.FrozenClip, store: str
+) -> r2t.store.FeatureStore | None:
     """Open the store, if there is one; its settings must be the same."""
     if not Path(store).exists():
         return None
-    from r2t.store.feature_store import FeatureStore
 
-    opened = FeatureStore.open(store)
+    opened = r2t.store.FeatureStore.open(store)
     ours = clip.spec(config.frame_rate, config.dtype)
     unknown = {name: getattr(opened.spec, name) for name in ("weights_sha256", "mean", "std")}
     opened.spec.require_equal(
@@ -118,7 +114,7 @@ def _existing_parent(path: Path) -> Path:
     raise StoreError(f"{path}: there is no such place")
 
 
-def _table(found: ExtractPlan, dtype: str, num_layers: int) -> Table:
+def _table(found: r2t.extract.ExtractPlan, dtype: str, num_layers: int) -> Table:
     table = Table("layers", "tokens", "float16", "int8", title="bytes of features")
     for column in table.columns[2:]:
         column.justify = "right"
@@ -134,7 +130,9 @@ def _table(found: ExtractPlan, dtype: str, num_layers: int) -> Table:
     return table
 
 
-def _time_line(found: ExtractPlan, clip: FrozenClip, num_workers: int) -> str:
+def _time_line(
+    found: r2t.extract.ExtractPlan, clip: r2t.extract.FrozenClip, num_workers: int
+) -> str:
     if found.seconds is None or found.decode_seconds is None or found.encode_seconds is None:
         return "no video could be decoded, so there is no estimate of the time"
     return (
@@ -144,6 +142,6 @@ def _time_line(found: ExtractPlan, clip: FrozenClip, num_workers: int) -> str:
     )
 
 
-def _times(found: ExtractPlan) -> dict[str, Any]:
+def _times(found: r2t.extract.ExtractPlan) -> dict[str, Any]:
     names = ("seconds", "decode_seconds", "encode_seconds")
     return {name: getattr(found, name) for name in names}

@@ -6,18 +6,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import r2t.extract
 from r2t.cli.shared import missing_names, note, note_impossible, note_rewordings
 from r2t.store.wording import counted, named
-
-if TYPE_CHECKING:
-    from r2t.extract.pipeline import ExtractReport
 
 _MOST_CHANGED = 20  # videos that are named
 
 
-def show_extraction(report: ExtractReport, store: str, show: Callable[[str], None]) -> None:
+def show_extraction(
+    report: r2t.extract.ExtractReport, store: str, show: Callable[[str], None]
+) -> None:
     """Print what was done with `show`, and everything that is wanting by name."""
     counts = {
         "skipped (stored already)": report.skipped,
@@ -52,7 +52,7 @@ def show_extraction(report: ExtractReport, store: str, show: Callable[[str], Non
         note("interrupted; run the same command to resume", style="yellow")
 
 
-def _tell_wanting(report: ExtractReport) -> None:
+def _tell_wanting(report: r2t.extract.ExtractReport) -> None:
     """Name the videos whose features are not in the store as they should be."""
     for reason in report.refused.values():
         note(f"refused: {reason}", style="red")
@@ -79,7 +79,7 @@ def without_rate(video_ids: Sequence[str]) -> str:
     )
 
 
-def _tell_stages(report: ExtractReport) -> None:
+def _tell_stages(report: r2t.extract.ExtractReport) -> None:
     if report.bottleneck is not None:
         paces = (
             f"{stage.name} {stage.frames_per_second:.1f} frames/s "
@@ -89,7 +89,7 @@ def _tell_stages(report: ExtractReport) -> None:
         note(f"bound by {report.bottleneck.name}: {', '.join(paces)}")
 
 
-def extraction_json(report: ExtractReport, store: str) -> dict[str, Any]:
+def extraction_json(report: r2t.extract.ExtractReport, store: str) -> dict[str, Any]:
     """Return all of a report as JSON values."""
     return {
         "store": store,
