@@ -3,10 +3,10 @@
     python benchmarks/inference.py
 
 QVHighlights' sizes: 75 frames of 50 tokens, 4 layers, queries of 12 to 20 words; float32 on two
-threads. The reference answers one query at a time, as the official evaluation does.
-Ours takes eight queries at a time, each about a video of its own or four about each; or prepares a
-video once and then hears one sentence, or eight, about it. Decoding to seconds is left out. All
-take turns in one process, ratios are taken within a turn, and all answers must agree.
+threads. The reference answers one query at a time, as the official evaluation does. Ours takes
+eight queries at a time, each about a video of its own or four about each; or it prepares a video
+once and is then asked one sentence, or eight, about it. Decoding to seconds is left out. All take
+turns in one process, ratios are taken within a turn, and all answers must agree.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Masked attention at lengths that kernels treat differently: the model's own, then each backend's.
 
-Only the model's own has to be right: what a backend does that it does not choose is for the record.
+Only the attention that the model uses has to be right; the other backends are shown for the record.
 """
 
 from __future__ import annotations

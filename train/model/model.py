@@ -170,9 +170,9 @@ class R2Model(nn.Module):
 
 
 class _NoDraws(TorchFunctionMode):
-    """Leave out drawing numbers, which tensors on "meta" do not hold.
+    """Skip random initialisation: tensors on "meta" hold no numbers.
 
-    Torch would load its compiler for it, which takes longer than all else that a model needs.
+    Torch would import its compiler for it, which takes longer than building the model.
     """
 
     def __torch_function__(

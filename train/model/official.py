@@ -76,7 +76,7 @@ def load_official(path: Path, *, num_heads: int = 8) -> R2Model:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of files that are no checkpoints, the unpickler raises anything
-        # PyTorch's own text is left out: it advises to read the file unsafely.
+        # PyTorch's own message is left out: it advises reading the file unsafely.
         raise ConfigError(
             f"{path} is no checkpoint, or holds more than tensors and plain values, which is not "
             "read because it could run code; give a .pth file of the official code"
