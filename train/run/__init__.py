@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         reserved as reserved,
     )
     from r2t.train.run.config import (
+        ScheduleConfig as ScheduleConfig,
         TrainConfig as TrainConfig,
     )
     from r2t.train.run.initial import take_initial as take_initial
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
         Timing as Timing,
         ValidationScore as ValidationScore,
     )
-    from r2t.train.run.schedule import ScheduleConfig as ScheduleConfig
     from r2t.train.run.trained_on import ImportedWeights as ImportedWeights, TrainedOn as TrainedOn
 else:
     __getattr__ = lazy_exports(__name__)

@@ -12,7 +12,6 @@ from r2t.store.errors import ConfigError
 from r2t.train.choices import Evaluator, PositiveRule, Precision, SampleOrder, WindowChoice
 from r2t.train.data import EpochOrder
 from r2t.train.model import DecodeConfig, LossConfig, R2Config
-from r2t.train.run.schedule import ScheduleConfig
 
 # Settings that came later, and what runs that know nothing of them did.
 _SINCE_ADDED = {
@@ -23,6 +22,32 @@ _SINCE_ADDED = {
     "shared_weights": True,
     "layer_weighting": False,
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """A base rate, reached after `warmup_iterations`, times `decay` from each of `step_epochs` on.
+
+    Epochs and iterations count from 0; the warm-up starts at `warmup_ratio` of the base rate.
+    """
+
+    learning_rate: float = 5e-4
+    warmup_iterations: int = 500
+    warmup_ratio: float = 0.001
+    step_epochs: tuple[int, ...] = ()
+    decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "warmup_ratio", "decay"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be in (0, 1]")
+        if self.warmup_iterations < 0:
+            raise ConfigError(f"warmup_iterations = {self.warmup_iterations}: must not be negative")
+        if (
+            list(self.step_epochs) != sorted(set(self.step_epochs))
+            or min(self.step_epochs, default=1) < 1
+        ):
+            raise ConfigError(f"step_epochs = {self.step_epochs}: give ascending epochs from 1 up")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,7 @@ from typing import Literal
 from r2t.store.errors import ConfigError
 from r2t.train.choices import Evaluator, PositiveRule, Recipe
 from r2t.train.model import DecodeConfig, LossConfig, R2Config, Suppression
-from r2t.train.run.config import TrainConfig
-from r2t.train.run.schedule import ScheduleConfig
+from r2t.train.run.config import ScheduleConfig, TrainConfig
 
 PAPER_WEIGHT = 0.1  # of the boundary, saliency and calibration losses alike
 

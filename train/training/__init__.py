@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         split_annotations as split_annotations,
         train_model as train_model,
     )
+    from r2t.train.training.optimizer import learning_rate as learning_rate
     from r2t.train.training.processes import Processes as Processes, joined as joined
 else:
     __getattr__ = lazy_exports(__name__)

@@ -1,4 +1,4 @@
-"""One update of the weights: scaling, summing over processes, clipping, AdamW; or none at all."""
+"""One update of the weights: its rate, scaling, summing over processes, clipping; or none."""
 
 from __future__ import annotations
 
@@ -8,8 +8,27 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from r2t.train.run import TrainConfig
+from r2t.train.run import ScheduleConfig, TrainConfig
 from r2t.train.training.processes import Processes
+
+
+def learning_rate(schedule: ScheduleConfig, iteration: int, iterations_per_epoch: int) -> float:
+    """Return the learning rate of an iteration, counted over the whole run.
+
+    As in the official code a warm-up that outlasts a step ignores it, and the base rate it ends
+    on holds until the next epoch starts.
+    """
+    warmup = schedule.warmup_iterations
+    if iteration < warmup:
+        progress = iteration / warmup
+        return schedule.learning_rate * (
+            schedule.warmup_ratio + (1 - schedule.warmup_ratio) * progress
+        )
+    epoch = iteration // iterations_per_epoch
+    if epoch * iterations_per_epoch <= warmup:
+        return schedule.learning_rate
+    num_steps = sum(step <= epoch for step in schedule.step_epochs)
+    return schedule.learning_rate * schedule.decay**num_steps
 
 
 class Update(NamedTuple):

@@ -31,7 +31,7 @@ from r2t.train.run import (
 )
 from r2t.train.training.execution import BatchSource, Execution
 from r2t.train.training.interruption import Interruption
-from r2t.train.training.optimizer import Optimizer
+from r2t.train.training.optimizer import Optimizer, learning_rate
 from r2t.train.training.state import RunState
 from r2t.train.training.stopwatch import Stopwatch, tracing
 
@@ -241,7 +241,7 @@ class _Run:
         return {name: term.detach() for name, term in terms.items()}
 
     def _rate(self, iteration: int, iterations_per_epoch: int) -> float:
-        return self.config.schedule.rate(iteration, iterations_per_epoch)
+        return learning_rate(self.config.schedule, iteration, iterations_per_epoch)
 
     def _losses(self, batch: Batch, targets: Targets) -> Losses:
         with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.mixed):

@@ -167,7 +167,8 @@ def misfits(
     """Yield what of a run's settings does not fit the data, and what to do about it."""
     schedule, unit = config.schedule, config.decoding.unit_seconds
     if 2 * schedule.warmup_iterations > iterations:
-        last = schedule.rate(iterations - 1, max(1, iterations // config.epochs))
+        per_epoch = max(1, iterations // config.epochs)
+        last = training.learning_rate(schedule, iterations - 1, per_epoch)
         yield (
             f"the warm-up of {schedule.warmup_iterations:,} iterations takes more than half of the "
             f"run's {iterations:,}, whose last learning rate is {last:.2g} of "

@@ -8,6 +8,7 @@ import pytest
 
 from r2t.train.run.own_data import OWN_PRESET, follow_data, follow_run
 from r2t.train.run.presets import QVHIGHLIGHTS
+from r2t.train.training.optimizer import learning_rate
 
 
 def test_qvhighlights_itself_would_get_its_own_schedule() -> None:
@@ -45,7 +46,7 @@ def test_small_and_large_data_get_the_same_shares(
     assert found == expected
     steps_per_epoch = -(-num_queries // batch_size) * config.repeats
     reached = {
-        schedule.rate(iteration, steps_per_epoch)
+        learning_rate(schedule, iteration, steps_per_epoch)
         for iteration in range(own.num_iterations(num_queries))
     }
     assert schedule.learning_rate in reached  # the warm-up ends within the run
