@@ -69,10 +69,10 @@ def compare(  # noqa: PLR0913 - a parameter for each option
         typer.Argument(help="Folders of training runs, or files of predictions (JSON lines)."),
     ],
     store: Annotated[
-        str | None, typer.Option(help="Feature store with the queries, for runs.")
+        str | None, typer.Option(help="Feature store with the queries, to compare runs.")
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="Annotation file of any format, for files alone.")
+        Path | None, typer.Option(help="Annotation file of any format, to compare files alone.")
     ] = None,
     split: OptionalSplit = None,
     domain: Domain = None,

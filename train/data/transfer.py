@@ -41,11 +41,11 @@ class Transfer(Protocol):
         ...
 
     def free_device_bytes(self) -> int:
-        """Return how much of the device's memory nobody has."""
+        """Return how much of the device's memory is free."""
         ...
 
     def release(self) -> None:
-        """Give memory of the device back that has been let go of, else it is kept for its size."""
+        """Return freed memory to the device; otherwise it is kept for others of the same size."""
         ...
 
     def run(self, work: Callable[[], None], *, after: Mark | None = None) -> Mark:

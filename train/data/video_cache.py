@@ -30,8 +30,8 @@ class VideoCache:
 
     All that is reserved at a time is one block, in which videos lie without gaps. `sharers` is the
     number of processes on this machine that fill a cache each: they share its memory, but each has
-    a GPU of its own. `transfer` is the way onto the GPU, None on the host: whoever reads from a
-    cache on a GPU does so by it, since its order is what keeps a video from being read too early.
+    a GPU of its own. `transfer` is the way onto the GPU, None on the host. Reads from a
+    cache on a GPU go through it too: its order keeps a video from being read before it is there.
     """
 
     def __init__(

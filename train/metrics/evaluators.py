@@ -1,7 +1,7 @@
 """The benchmarks' evaluators: predictions and annotations in, the official table of scores out.
 
-Equal to R²-Tuning's own evaluation wherever that is defined, to the last printed digit. Where it
-answers by accident, ours does not, unless `strict_official` asks for it:
+Equal to R²-Tuning's own evaluation wherever that is defined, to the last printed digit. Where
+its answer is an accident of the code, ours differs, unless `strict_official` asks for it:
 
 - two moments without length that make the IoU 0/0: officially a hit in mAP, here no overlap;
 - a range of lengths that no annotation falls in: officially the scores of all, here None.

@@ -41,7 +41,7 @@ def compare_scores(
     if num_samples < 1:
         raise ConfigError(f"num_samples = {num_samples}: must be at least 1")
     intervals = paired_difference(ours, theirs, metrics=metrics, num_samples=num_samples, seed=seed)
-    row = {query_id: place for place, query_id in enumerate(theirs.query_ids)}
+    row = {query_id: index for index, query_id in enumerate(theirs.query_ids)}
     order = [row[query_id] for query_id in ours.query_ids]
     mine, other = ours.metrics(), theirs.metrics()
     table = np.stack([mine[name] - other[name][order] for name in intervals], axis=1)

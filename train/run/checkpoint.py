@@ -6,7 +6,7 @@
     state.safetensors                    raw weights, optimizer, random state; counters as metadata
     metrics.jsonl                        one line an epoch
 
-A file appears whole or not at all: it is written beside its place and renamed into it. While a
+A file appears whole or not at all: it is written beside where it belongs and renamed. While a
 training writes here, it holds an advisory lock on the folder.
 """
 

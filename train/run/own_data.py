@@ -1,9 +1,9 @@
-"""Settings for data of one's own: QVHighlights', with what is of that dataset alone left out.
+"""Settings for your own data: those for QVHighlights, without what belongs to that dataset alone.
 
 A dataset's preset fixes how long the learning rate rises, when it falls, what moments are rounded
-to and which videos are too short to learn from. On other data these follow the data: the warm-up
-and the fall are the shares of the run that they are of QVHighlights' run, moments are rounded to a
-frame, and no video is too short.
+to and which videos are too short to learn from. On other data these are adapted: warm-up and decay
+come at the same shares of the run as for QVHighlights, moments are rounded to a frame, and no video
+is too short.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from r2t.store.schema import PER_VIDEO
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import QVHIGHLIGHTS
 
-OWN_DATA = "own"  # in the place of a preset's name
+OWN_DATA = "own"  # instead of a preset's name
 OWN_PRESET = replace(QVHIGHLIGHTS, name=OWN_DATA, min_duration_seconds=0.0)
 
 _QVHIGHLIGHTS_QUERIES = 7_218  # of its train split

@@ -2,7 +2,7 @@
 
 Where paper and code disagree, `recipe` chooses. "paper" has the paper's losses, gives every sample
 the outputs it has alone, and shuffles each pass. "official" is all that the released code trains
-with: its losses (see `LossConfig`), padding that it lets through, and the passes of an epoch
+with: its losses (see `LossConfig`), padding that has an effect, and the passes of an epoch
 shuffled together. The rest is the same in both, as released: no source but the code states it.
 """
 

@@ -1,4 +1,4 @@
-"""How a training run is carried out, apart from what it learns from and to what end."""
+"""How a training run is carried out: on which device, in how many processes, saved how often."""
 
 from __future__ import annotations
 

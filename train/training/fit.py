@@ -37,7 +37,7 @@ EVALUATION_BATCH_SIZE = 8
 
 @dataclass(frozen=True)
 class Splits:
-    """Annotations to train on and to validate on; `held_out` says that we made the split."""
+    """Annotations to train on and to validate on; `held_out` if the store has no val split."""
 
     train: list[Annotation]
     val: list[Annotation]

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interruption:
-    """Hears SIGINT and SIGTERM; the loop asks at times when it can stop.
+    """Notes SIGINT and SIGTERM; the loop asks for them when it can stop.
 
     A second SIGINT raises KeyboardInterrupt at once, as usual: then what was done since the last
     saved state is lost.
@@ -21,8 +21,8 @@ class Interruption:
         self._raise = False
 
     @contextmanager
-    def heard(self) -> Generator[Interruption]:
-        """Hear signals inside the block; only the main thread can, elsewhere nothing changes."""
+    def caught(self) -> Generator[Interruption]:
+        """Catch signals inside the block; only the main thread can, elsewhere nothing changes."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

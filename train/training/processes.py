@@ -72,8 +72,8 @@ class Processes:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        places = flat.split([gradient.numel() for gradient in gradients])
-        for gradient, total in zip(gradients, places, strict=True):
+        totals = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, total in zip(gradients, totals, strict=True):
             gradient.copy_(total.view_as(gradient))
 
     def gather_rows(
@@ -102,10 +102,10 @@ class Processes:
             fields["offsets"] = own.offsets
         counted = [field[: counts[self.rank]].flatten(1) for field in fields.values()]
         rows = self.gather_rows(torch.cat(counted, dim=1), counts)
-        places = rows.split([field.shape[1:].numel() for field in fields.values()], dim=1)
+        columns = rows.split([field.shape[1:].numel() for field in fields.values()], dim=1)
         whole = {
-            name: place.unflatten(1, field.shape[1:])
-            for (name, field), place in zip(fields.items(), places, strict=True)
+            name: column.unflatten(1, field.shape[1:])
+            for (name, field), column in zip(fields.items(), columns, strict=True)
         }
         return replace(
             own,

@@ -73,7 +73,7 @@ def train_on_batches(
         run.state.load(folder)
     elif trained_on.initial is not None:
         run.state.begin_with(folder.load_initial())
-    with run.interruption.heard(), tracing(execution.trace) as traced:
+    with run.interruption.caught(), tracing(execution.trace) as traced:
         if not execution.processes.leads:
             run.train(batches, evaluate, traced, None)
             return folder

@@ -130,7 +130,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
     windows: Windows = "auto",
     prefetch: Annotated[int, typer.Option(min=1, help="Batches to read ahead.")] = 2,
     buffer_gb: Annotated[
-        float, typer.Option(help="Most memory for batches, read ahead or in use, in GB.")
+        float, typer.Option(help="Memory limit for batches, read ahead or in use, in GB.")
     ] = 8.0,
     cache: Annotated[
         Cache, typer.Option(help="Where to keep all features once they are read.", **one_of(Cache))
