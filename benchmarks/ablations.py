@@ -180,7 +180,7 @@ def run_all(jobs: list[Job], num_processes: int) -> None:
             job = futures[future]
             seconds, score = future.result()
             note(f"{job.variant.key}, seed {job.seed}: mAP {score:.1f}, {seconds:.0f} s")
-            bar(done)
+            bar(done, len(jobs))
 
 
 def run(job: Job) -> tuple[float, float]:

@@ -38,6 +38,7 @@ from r2t.store.check import warn_of_other_cuts
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.json_lines import printable
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VideoNames, match_videos, require_utf8_name
 
@@ -102,7 +103,7 @@ def extract_videos(
     on_progress: Callable[[ExtractProgress], None] = lambda progress: None,
     *,
     cluster: Cluster | None = None,
-    on_checked: Callable[[int], None] = lambda num_videos: None,
+    on_checked: OnProgress = no_progress,
 ) -> ExtractReport:
     """Extract the features of videos and of their queries into a store made for this model.
 

@@ -7,7 +7,7 @@ and now. Nothing is written, and the model's weights are not needed: random ones
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +21,7 @@ from r2t.extract.video import DecodePool, VideoLength
 from r2t.store.errors import VideoError
 from r2t.store.format import split_into_shards
 from r2t.store.machine import allowed_cores
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import StorageDtype
 
 _NUM_SAMPLES = 3  # videos decoded for the estimate, the shortest and the longest avoided
@@ -69,9 +70,9 @@ def plan_extraction(
     config: ExtractConfig,
     clip: FrozenClip,
     jobs: Sequence[VideoJob],
-    on_progress: Callable[[int], None] = lambda num_measured: None,
+    on_video: OnProgress = no_progress,
 ) -> ExtractPlan:
-    """Measure videos and estimate the run; `on_progress` hears how many have been measured."""
+    """Measure videos and estimate the run; `on_video` is told how many are measured so far."""
     lengths: dict[str, VideoLength] = {}
     unreadable: dict[str, str] = {}
     with (
@@ -86,7 +87,7 @@ def plan_extraction(
                 lengths[job.video_id] = length
             else:
                 unreadable[job.video_id] = length
-            on_progress(number)
+            on_video(number, len(jobs))
         readable = [job for job in jobs if job.video_id in lengths]
         decode = _decode_seconds(pool, _samples(readable, lengths))
     num_frames = [length.num_frames for length in lengths.values()]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from r2t.extract.video import file_sha256
 from r2t.store.errors import VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import node_name
+from r2t.store.progress import OnProgress, no_progress
 
 
 def find_replaced(
     store: FeatureStore,
     paths: Mapping[str, Path],
-    on_progress: Callable[[int], None] = lambda num_checked: None,
+    on_video: OnProgress = no_progress,
 ) -> dict[str, str]:
     """Say of each stored video whose file has changed what changed, by id.
 
@@ -33,7 +34,7 @@ def find_replaced(
         reason = _difference(path, num_bytes, sha256, _stored_at(store, video_id)) if sha256 else ""
         if reason:
             replaced[video_id] = reason
-        on_progress(number)
+        on_video(number, len(paths))
     return replaced
 
 

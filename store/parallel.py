@@ -12,6 +12,7 @@ import dask
 from dask.callbacks import Callback
 
 from r2t.store.machine import allowed_cores
+from r2t.store.progress import OnProgress, no_progress
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -25,9 +26,9 @@ def map_threads(
     items: Sequence[_Item],
     *,
     num_threads: int | None = None,
-    on_done: Callable[[int], None] | None = None,
+    on_done: OnProgress = no_progress,
 ) -> list[_Result]:
-    """Return the results in order of the items; `on_done` is told how many there are.
+    """Return the results in order of the items; `on_done` is told how many there are so far.
 
     As many items are in memory as there are threads: by default, one a core.
     """
@@ -36,8 +37,7 @@ def map_threads(
     def count(*_: object) -> None:
         nonlocal num_done
         num_done += 1
-        if on_done is not None:
-            on_done(num_done)
+        on_done(num_done, len(items))
 
     tasks = [_delayed(function, pure=False)(item) for item in items]
     with Callback(posttask=count):

@@ -242,10 +242,6 @@ class VideoFeatures:
         return dequantize(self.tokens, self.scale, self.offset)
 
 
-OnFrames = Callable[[int, int], None]
-"""Called with how many frames of how many are there so far."""
-
-
 @dataclass(frozen=True, eq=False)
 class FrameSource:
     """A video whose features are read a piece at a time, whether stored or made meanwhile.

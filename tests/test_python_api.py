@@ -40,7 +40,7 @@ def test_two_lines_lead_from_a_run_to_an_answer(
 ) -> None:
     video = write_video(tmp_path / "dog", Recipe())
     found = FrozenClip.matching(grounder, ON_CPU)
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[float, float]] = []
     grounding = grounder.ask(
         found, video, "a ball", on_frames=lambda done, total: heard.append((done, total))
     )

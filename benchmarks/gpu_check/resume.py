@@ -6,7 +6,6 @@ Two trainings that run through tell first whether any two end in the same bits.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -19,6 +18,7 @@ from gpu_check.inputs import store_path
 from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.store import FeatureStore
+from r2t.store.progress import OnProgress
 from r2t.train.choices import Precision
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.training.execution import Execution
@@ -82,8 +82,8 @@ def _fit(
     )
 
 
-def _stop(at: tuple[int, int] | None, epochs_done: list[object]) -> Callable[[int, int], None]:
-    def on_step(done: int, total: int) -> None:
+def _stop(at: tuple[int, int] | None, epochs_done: list[object]) -> OnProgress:
+    def on_step(done: float, total: float) -> None:
         if at == (len(epochs_done), done):
             signal.raise_signal(signal.SIGINT)
 

@@ -25,7 +25,7 @@ def cut_moments(pool: DecodePool, video: Path, grounding: Grounding, out: Path, 
     spans = [(start, end) for start, end, _ in best_moments(grounding, top)]
     with progress_bar("seconds cut", round(sum(end - start for start, end in spans))) as show_done:
         for path in pool.cut(
-            video, spans, out, on_seconds=lambda seconds: show_done(round(seconds))
+            video, spans, out, on_seconds=lambda done, total: show_done(round(done), round(total))
         ):
             note(f"cut: {path}")
 

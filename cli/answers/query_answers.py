@@ -127,15 +127,8 @@ def ask_store(
             f"{location} has no query with features of split {split!r}{where}; it has {offered}"
         )
     note_long_videos(store, plan, {row.video_id for row in truth})
-    done = 0
     with progress_bar("queries", len(truth)) as show_done:
-
-        def on_queries(count: int) -> None:
-            nonlocal done
-            done += count
-            show_done(done)
-
-        groundings = stored.ground(grounder, on_queries=on_queries)
+        groundings = stored.ground(grounder, on_queries=show_done)
     return AskedStore(grounder, store, truth, groundings)
 
 

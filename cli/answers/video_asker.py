@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2t.store.errors import AnnotationError, AnnotationWarning, VideoError
-from r2t.store.schema import OnFrames
+from r2t.store.progress import OnProgress, no_progress
 
 if TYPE_CHECKING:
     from r2t.extract.clip import FrozenClip
@@ -47,7 +47,7 @@ class VideoAsker:
         self._prepared: OrderedDict[Path, PreparedVideo] = OrderedDict()
         self._lock = threading.Lock()
 
-    def prepare(self, path: Path, on_frames: OnFrames = lambda done, total: None) -> PreparedVideo:
+    def prepare(self, path: Path, on_frames: OnProgress = no_progress) -> PreparedVideo:
         """Encode a video, or return what is kept of it; raise `VideoError` where that fails."""
         with self._lock:
             prepared = self._prepared.get(path)
@@ -74,7 +74,7 @@ class VideoAsker:
         with self._lock:
             self._prepared.pop(path, None)
 
-    def _encode(self, path: Path, on_frames: OnFrames) -> PreparedVideo:
+    def _encode(self, path: Path, on_frames: OnProgress) -> PreparedVideo:
         with self._clip.open_video(path, self._frame_rate_fps, on_frames=on_frames) as source:
             if source.duration_seconds > self._max_seconds:
                 raise VideoError(

@@ -74,14 +74,7 @@ def calibrate(
                 f"{store} has queries of fewer than two videos in split {split!r}: asking a "
                 "video the sentences of another takes two"
             )
-        done = 0
-        with progress_bar("questions", len(rows) * (1 + absent)) as show_done:
-
-            def on_queries(count: int) -> None:
-                nonlocal done
-                done += count
-                show_done(done)
-
+        with progress_bar("questions") as show_done:
             rule = grounding.choose_presence_rule(
                 grounder,
                 features,
@@ -89,7 +82,7 @@ def calibrate(
                 absent_per_query=absent,
                 seed=seed,
                 plan=grounder.plan(as_windows(windows)),
-                on_queries=on_queries,
+                on_queries=show_done,
             )
         facts = {"store": store, "content": features.content_digest(), "split": split, "seed": seed}
         if rule.beats_chance:

@@ -19,7 +19,6 @@ from r2t.cli.shared import (
     answers,
     cell,
     examples,
-    growing_bar,
     handle_errors,
     new_app,
     parse_fps,
@@ -117,7 +116,7 @@ def _read(videos: Path, given: Sequence[str] | None) -> datasets.Rows:
         for path, reason in survey.others.items():
             rows.findings.append(datasets.Finding("other_file", printable(path), reason))
     for split, path in files:
-        with growing_bar(f"rows of {path.name}") as show_rows:
+        with progress_bar(f"rows of {path.name}") as show_rows:
             found = datasets.read_leniently(path, split, show_rows)
         rows.located.extend(found.located)
         rows.findings.extend(found.findings)
@@ -142,7 +141,7 @@ def _durations(
                     rows.findings.append(
                         datasets.Finding("unusable_name", printable(path.name), str(error))
                     )
-            show_done(done)
+            show_done(done, len(paths))
     return durations
 
 

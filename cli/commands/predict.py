@@ -36,11 +36,11 @@ from r2t.cli.shared import (
     as_windows,
     cell,
     examples,
-    growing_bar,
     handle_errors,
     minutes,
     note,
     print_json,
+    progress_bar,
     span,
 )
 from r2t.extract.video import DEFAULT_MAX_HOURS
@@ -240,7 +240,7 @@ def ask_file(
     asked = clip.encode_query(query)
     plan = grounder.plan(as_windows(windows))
     with (
-        growing_bar("frames") as show_done,
+        progress_bar("frames") as show_done,
         clip.open_video(video, frame_rate_fps, on_frames=show_done) as source,
     ):
         num_windows = len(plan.windows(source.num_frames))

@@ -150,7 +150,7 @@ def _best_answers(
                 heapq.heappush(best, (answer.score, answer.video_id, answer))
                 if len(best) > top:
                     heapq.heappop(best)
-            show_done(done)
+            show_done(done, len(store))
     return [answer for _, _, answer in sorted(best, reverse=True)], failed
 
 

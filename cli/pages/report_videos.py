@@ -151,7 +151,7 @@ def video_entries(
                     num_bytes += len(jpeg)
                     num_strips += 1
             entries[video_id] = entry
-            show_done(done)
+            show_done(done, len(durations))
     left_out = len(place.paths.keys() & durations.keys()) - num_strips - len(failed)
     if num_bytes >= MAX_STRIP_BYTES and left_out > 0:
         note(

@@ -230,8 +230,8 @@ class Page:
                 session.video,
                 [(start, end)],
                 session.clip,
-                on_seconds=lambda seconds: progress(
-                    (round(seconds, 1), round(end - start, 1)), desc="cutting", unit="seconds"
+                on_seconds=lambda done, total: progress(
+                    (round(done, 1), round(total, 1)), desc="cutting", unit="seconds"
                 ),
             )
         return str(session.clip), session

@@ -86,7 +86,6 @@ if TYPE_CHECKING:
         ShowDone as ShowDone,
         answers as answers,
         cell as cell,
-        growing_bar as growing_bar,
         handle_errors as handle_errors,
         human_bytes as human_bytes,
         human_seconds as human_seconds,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 import r2t.store
-from r2t.cli.shared.ui import growing_bar
+from r2t.cli.shared.ui import progress_bar
 from r2t.store import datasets, sources
 from r2t.store.annotations import Annotation, Split
 from r2t.store.errors import AnnotationError, ConfigError
@@ -79,7 +79,7 @@ def read_annotation_file(
     path: Path, split: Split | None = None, domain: str | None = None
 ) -> list[Annotation]:
     """Read a file of annotations, behind a progress bar if it is long."""
-    with growing_bar(f"rows of {path.name}") as show_rows:
+    with progress_bar(f"rows of {path.name}") as show_rows:
         return datasets.read_annotations(path, split=split, domain=domain, on_rows=show_rows)
 
 

@@ -11,8 +11,8 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -175,18 +175,21 @@ def write_json(value: Mapping[str, Any], path: Path) -> None:
 
 
 class ShowDone(Protocol):
-    """Shows how many are done, and a few words on how it goes."""
+    """Shows how much is done, of how much, and a few words on how it goes."""
 
-    def __call__(self, completed: float, detail: str = "") -> None: ...
+    def __call__(self, done: float, total: float, detail: str = "") -> None: ...
 
 
 @contextmanager
-def progress_bar(label: str, total: int) -> Generator[ShowDone]:
-    """Yield a function that is told how many are done: a bar on a terminal, else a few lines."""
+def progress_bar(label: str, total: int | None = None) -> Generator[ShowDone]:
+    """Yield a function that shows progress: a bar on a terminal, else a few lines.
+
+    Without a `total`, the bar appears once that is known.
+    """
     console = notes()
     if not console.is_terminal:
         with _named(label):
-            yield _line_printer(label, total)
+            yield _line_printer(label)
         return
     with (
         _named(label),
@@ -201,10 +204,10 @@ def progress_bar(label: str, total: int) -> Generator[ShowDone]:
             transient=True,
         ) as progress,
     ):
-        task = progress.add_task(label, total=total, detail="")
+        task = progress.add_task(label, total=total, detail="", visible=total is not None)
 
-        def show_done(completed: float, detail: str = "") -> None:
-            progress.update(task, completed=completed, detail=detail)
+        def show_done(done: float, total: float, detail: str = "") -> None:
+            progress.update(task, completed=done, total=total, detail=detail, visible=True)
 
         yield show_done
 
@@ -219,30 +222,16 @@ def _named(label: str) -> Generator[None]:
         raise
 
 
-@contextmanager
-def growing_bar(label: str) -> Generator[Callable[[int, int], None]]:
-    """Yield a function that is told how many are done, of how many; the bar waits for that."""
-    with ExitStack() as stack:
-        bars: list[ShowDone] = []
-
-        def show_done(completed: int, total: int) -> None:
-            if not bars:
-                bars.append(stack.enter_context(progress_bar(label, total)))
-            bars[0](completed)
-
-        yield show_done
-
-
-def _line_printer(label: str, total: int) -> ShowDone:
+def _line_printer(label: str) -> ShowDone:
     began = printed = time.monotonic()
 
-    def show_done(completed: float, detail: str = "") -> None:
+    def show_done(done: float, total: float, detail: str = "") -> None:
         nonlocal printed
         now = time.monotonic()
-        if completed and now - printed >= _LINE_EVERY_SECONDS:
-            left = (now - began) / completed * (total - completed)
+        if done and now - printed >= _LINE_EVERY_SECONDS:
+            left = (now - began) / done * (total - done)
             words = f"; {detail}" if detail else ""
-            note(f"{label}: {int(completed)}/{total}, about {human_seconds(left)} left{words}")
+            note(f"{label}: {int(done)}/{total}, about {human_seconds(left)} left{words}")
             printed = now
 
     return show_done

@@ -51,10 +51,10 @@ from r2t.extract.config import (
 from r2t.extract.video import DecodePool
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError, is_gpu_fault
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import (
     FeatureSpec,
     FrameSource,
-    OnFrames,
     QueryFeatures,
     StorageDtype,
     VideoFeatures,
@@ -291,7 +291,7 @@ class FrozenClip:
         path: str | Path,
         frame_rate_fps: float = DEFAULT_FRAME_RATE_FPS,
         *,
-        on_frames: OnFrames = lambda done, total: None,
+        on_frames: OnProgress = no_progress,
     ) -> AbstractContextManager[FrameSource]:
         """Open a video file of any length, to be decoded and encoded in one pass as it is read.
 

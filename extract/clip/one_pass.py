@@ -16,7 +16,8 @@ from jaxtyping import Float16, UInt8
 
 from r2t.extract.video import DecodePool, FrameBatch
 from r2t.store.json_lines import as_utf8
-from r2t.store.schema import FrameSource, OnFrames, VideoFeatures
+from r2t.store.progress import OnProgress
+from r2t.store.schema import FrameSource, VideoFeatures
 
 Encode = Callable[
     [UInt8[np.ndarray, "frames 3 rows columns"]],
@@ -32,7 +33,7 @@ def open_one_pass(
     pool: DecodePool,
     image_size: int,
     encode: Encode,
-    on_frames: OnFrames,
+    on_frames: OnProgress,
 ) -> Generator[FrameSource]:
     """Open a video file; its id is its stem (bytes that are not UTF-8 as escapes).
 
@@ -56,7 +57,7 @@ class _OnePass:
         frame_rate_fps: float,
         encode: Encode,
         batches: Iterator[FrameBatch],
-        on_frames: OnFrames,
+        on_frames: OnProgress,
     ) -> None:
         self._video_id = video_id
         self._frame_rate_fps = frame_rate_fps

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +27,7 @@ from r2t.extract.demo.staging import CROWDED, sample_scene
 from r2t.store.annotations import Split
 from r2t.store.errors import ConfigError
 from r2t.store.files import appearing, write_whole
+from r2t.store.progress import OnProgress, no_progress
 
 Level = Literal["plain", "composed", "crowded"]
 
@@ -86,15 +87,15 @@ def make_world(
     split: Split,
     level: Level = "plain",
     processes: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    on_video: OnProgress = no_progress,
 ) -> Path:
     """Write `num_videos` videos and `<split>.jsonl` into a folder; return the latter's path.
 
     `level` "composed" asks harder questions about the same videos, see `composed`; "crowded" asks
     them about videos full of small shapes, see `staging`. Splits never share a scene, nor do they
-    share one with what the demo's CLIP was trained on. `progress` is called with (videos done, of
-    how many). More videos of a seed begin with the same videos, and those already there are kept.
-    The same libx264 writes the same bytes.
+    share one with what the demo's CLIP was trained on. `on_video` is told how many are
+    written so far. More videos of a seed begin with the same videos, and those already there are
+    kept. The same libx264 writes the same bytes.
     """
     if num_videos < 1 or seed < 0 or processes < 1:
         raise ConfigError(
@@ -107,8 +108,7 @@ def make_world(
         _film_all(folder, split, seed, level, num_videos, processes), start=1
     ):
         rows += part
-        if progress is not None:
-            progress(done, num_videos)
+        on_video(done, num_videos)
     annotations = folder / f"{split}.jsonl"
     write_whole(annotations, "".join(json.dumps(row) + "\n" for row in rows))
     return annotations

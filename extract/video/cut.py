@@ -29,6 +29,7 @@ from r2t.extract.video.probe import VideoInfo, probe
 from r2t.extract.video.resize import Orientation
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.files import appearing
+from r2t.store.progress import OnProgress, no_progress
 
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 SUFFIXES = tuple(_FORMATS)
@@ -78,7 +79,7 @@ def cut(
     spans: Sequence[TimeSpan],
     out: Path,
     *,
-    on_seconds: Callable[[float], None] = lambda done: None,
+    on_seconds: OnProgress = no_progress,
 ) -> list[Path]:
     """Write spans of a video, in seconds, and return the files: one, or one for each span.
 
@@ -89,12 +90,25 @@ def cut(
     plan = clips(out, spans)
     if not any(chosen for _, chosen in plan):
         raise VideoError(f"{video}: no moment of any length was found to cut out")
+    total = sum(_length(chosen) for _, chosen in plan)
+    before = 0.0
     for path, chosen in plan:
         if path.exists() and path.samefile(video):
             raise ConfigError(f"{path} is the video itself: give the clip another name")
         with appearing(path) as unfinished:
-            _write(video, chosen, unfinished, _FORMATS[path.suffix.lower()], on_seconds)
+            _write(
+                video,
+                chosen,
+                unfinished,
+                _FORMATS[path.suffix.lower()],
+                lambda done, before=before: on_seconds(before + done, total),
+            )
+        before += _length(chosen)
     return [path for path, _ in plan]
+
+
+def _length(spans: Sequence[TimeSpan]) -> float:
+    return sum(end - start for start, end in spans)
 
 
 def _write(

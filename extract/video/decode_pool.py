@@ -33,8 +33,9 @@ from r2t.extract.video.decoders import PYAV
 from r2t.extract.video.frames import FrameBatch, handover_label
 from r2t.extract.video.probe import VideoLength, exact_rate
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
+from r2t.store.progress import OnProgress, no_progress
 
-_Answer = TypeVar("_Answer", FrameBatch, VideoLength, float)
+_Answer = TypeVar("_Answer", FrameBatch, VideoLength, tuple[float, float])
 
 _MOST_TOLD = 3  # warnings of one video; the rest are counted
 
@@ -170,14 +171,14 @@ class DecodePool:
         spans: Sequence[tuple[float, float]],
         out: Path,
         *,
-        on_seconds: Callable[[float], None] = lambda done: None,
+        on_seconds: OnProgress = no_progress,
     ) -> list[Path]:
         """Do what `cut.cut` does in a worker."""
         require_clip_path(out)
         request = {"path": str(path), "spans": [list(span) for span in spans], "out": str(out)}
         try:
-            for seconds in self._attempt(request, DecodeProcess.cut):
-                on_seconds(seconds)
+            for done, total in self._attempt(request, DecodeProcess.cut):
+                on_seconds(done, total)
         except DecoderDeathError as death:
             raise VideoError(f"{path}: its decoder {death}") from death
         return [clip for clip, _ in clips(out, spans)]

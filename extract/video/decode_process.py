@@ -83,10 +83,11 @@ class DecodeProcess:
         for message in self._converse(request):
             yield VideoLength(**message["length"])
 
-    def cut(self, request: dict[str, Any]) -> Iterator[float]:
-        """Yield how many seconds are cut, of one video."""
+    def cut(self, request: dict[str, Any]) -> Iterator[tuple[float, float]]:
+        """Yield how many seconds are cut so far out of one video, and how many are to be."""
         for message in self._converse(request):
-            yield message["seconds"]
+            done, total = message["seconds"]
+            yield done, total
 
     def _converse(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         self._await_start()

@@ -131,11 +131,11 @@ def _stream(
 def _cut(answers: BinaryIO, request: dict[str, Any]) -> None:
     last_word = 0.0
 
-    def on_seconds(done: float) -> None:
+    def on_seconds(done: float, total: float) -> None:
         nonlocal last_word
         if (now := time.monotonic()) - last_word > _PROGRESS_SECONDS:
             last_word = now
-            _answer(answers, {"seconds": done})
+            _answer(answers, {"seconds": [done, total]})
 
     cut(Path(request["path"]), request["spans"], Path(request["out"]), on_seconds=on_seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from r2t.store.errors import FeatureNotFoundError
@@ -11,14 +11,13 @@ from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
 from r2t.store.format import damage, node_name, source_from_attributes, storage_errors
 from r2t.store.parallel import map_threads
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import open_root
 from r2t.store.video_reader import video_attributes
 from r2t.store.work_folders import WorkFolder, maintenance
 
 
-def licences(
-    location: str | Path, *, on_video: Callable[[int], None] | None = None
-) -> dict[str, str | None]:
+def licences(location: str | Path, *, on_video: OnProgress = no_progress) -> dict[str, str | None]:
     """Return the licence of each indexed video, None where none is recorded."""
     root = open_root(location)
     video_ids: list[str] = FeatureStore(root).videos["video_id"].tolist()

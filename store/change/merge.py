@@ -17,6 +17,7 @@ from r2t.store.errors import CorruptFeatureError, R2TError, ServerError, StoreEr
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import QUERIES_PER_PART, VideoRow, query_row_digest
 from r2t.store.parallel import map_threads
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.writer import StoreWriter
 
@@ -64,7 +65,7 @@ def merge_stores(
     link: bool = True,
     quick: bool = False,
     num_threads: int | None = None,
-    on_video: Callable[[int, int], None] | None = None,
+    on_video: OnProgress = no_progress,
 ) -> MergeReport:
     """Bring all videos and queries of some stores into another, which is made if need be.
 
@@ -141,7 +142,7 @@ def bring_all(
     link: bool,
     quick: bool,
     num_threads: int | None,
-    on_video: Callable[[int, int], None] | None,
+    on_video: OnProgress,
 ) -> MergeReport:
     """Bring the wanted videos that the target lacks, the first source that has one giving it."""
     wanted: dict[str, tuple[StoreRoot, VideoRow]] = {}
@@ -166,7 +167,7 @@ def bring_all(
         bring,
         list(wanted),
         num_threads=num_threads,
-        on_done=None if on_video is None else lambda count: on_video(count, len(wanted)),
+        on_done=on_video,
     )
     linked, copied, present = (done.count(word) for word in ("linked", "copied", "present"))
     return MergeReport(linked + copied, linked, present, 0, failures)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,7 @@ from r2t.store.format import (
     video_columns,
     write_part,
 )
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import StoreRoot, open_root
 
 _Rows = list[VideoRow]
@@ -50,7 +51,7 @@ def pack_store(
     out: Path,
     *,
     max_bytes: int | None = None,
-    on_video: Callable[[int], None] | None = None,
+    on_video: OnProgress = no_progress,
 ) -> PackReport:
     """Write a local store as one zip, or as several of at most about `max_bytes` of features.
 
@@ -80,8 +81,7 @@ def pack_store(
                 for row in rows:
                     _add_video(archive, root, path, row)
                     num_done += 1
-                    if on_video is not None:
-                        on_video(num_done)
+                    on_video(num_done, len(names))
     return PackReport(
         tuple(targets),
         num_done,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from r2t.store.check import KINDS, live_parts
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import node_name, storage_errors
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import open_root
 from r2t.store.video_names import VideoNames
 from r2t.store.work_folders import WorkFolder, maintenance
@@ -36,7 +37,7 @@ def remove_videos(
     *,
     query_ids: Collection[str] = (),
     keep_queries: bool = False,
-    on_video: Callable[[int], None] | None = None,
+    on_video: OnProgress = no_progress,
 ) -> RemoveReport:
     """Take videos, and the queries of them, out of a local store; and single queries by id.
 
@@ -58,8 +59,7 @@ def remove_videos(
         num_videos = 0
         for number, video_id in enumerate(sorted(wanted), start=1):
             num_videos += _remove_node(path, work, video_id)
-            if on_video is not None:
-                on_video(number)
+            on_video(number, len(wanted))
         indexed = store.video_rows()
         rows = [row for row in indexed if row.video_id not in wanted]
         if len(rows) < len(indexed):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
 from r2t.store.check import KINDS, Checked, Fault, check_store, names_in
 from r2t.store.files import write_whole
 from r2t.store.format import Part, PartKind, open_group, read_query_rows, storage_errors
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import open_root
 from r2t.store.work_folders import WorkFolder, maintenance, remove_dead_work
 
@@ -50,7 +50,7 @@ def repair_store(
     *,
     quick: bool = False,
     num_threads: int | None = None,
-    on_video: Callable[[int, int], None] | None = None,
+    on_video: OnProgress = no_progress,
 ) -> RepairReport:
     """Mend what can be mended in a local store; safe beside running extractions, and to repeat.
 

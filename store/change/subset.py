@@ -7,7 +7,7 @@ never coded anew, so that what is kept means exactly what it meant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from r2t.store.errors import ConfigError, FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import TokenLayout, VideoRow, node_name
 from r2t.store.parallel import map_threads
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import FeatureSpec, QueryFeatures
 from r2t.store.writer import StoreWriter
 
@@ -40,7 +41,7 @@ def subset_store(
     layers: Sequence[int] | None = None,
     cls_only: bool = False,
     link: bool = True,
-    on_video: Callable[[int, int], None] | None = None,
+    on_video: OnProgress = no_progress,
 ) -> MergeReport:
     """Write the videos that are wanted, with their queries, into another store.
 
@@ -78,7 +79,7 @@ def subset_store(
             done = map_threads(
                 cut,
                 rows,
-                on_done=None if on_video is None else lambda count: on_video(count, len(rows)),
+                on_done=on_video,
             )
             report = MergeReport(done.count("cut"), 0, done.count("present"), 0, failures)
         queries = read_queries(source.store, failures, wanted)

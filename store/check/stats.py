@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from r2t.store.errors import StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import damage, errors_from_attributes
 from r2t.store.parallel import map_threads
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.quantize import ERROR_FIELDS
 from r2t.store.sources import open_root
 from r2t.store.video_reader import video_attributes
@@ -35,7 +35,7 @@ class QuantizationStats:
 
 
 def quantization_stats(
-    location: str | Path, *, on_video: Callable[[int], None] | None = None
+    location: str | Path, *, on_video: OnProgress = no_progress
 ) -> QuantizationStats:
     """Gather the errors of an int8 store; raise `StoreError` for one that has none."""
     root = open_root(location)

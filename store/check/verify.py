@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from r2t.store.check.inventory import TOP_NAMES, names_in
 from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
 from r2t.store.format import PartKind, VideoRow, damage
 from r2t.store.parallel import map_threads
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.work_folders import work_folders
 
@@ -94,12 +95,12 @@ def verify_store(
     *,
     quick: bool = False,
     num_threads: int | None = None,
-    on_video: Callable[[int, int], None] | None = None,
+    on_video: OnProgress = no_progress,
 ) -> VerifyReport:
     """Look for all that can be wrong with a store, here or at a URL; change nothing.
 
     `quick` checks the tokens' shapes, sizes and places but not their bytes. `on_video` is told how
-    many videos are checked, of how many. Raises `StoreError` where there is no store to look at,
+    many videos are checked so far. Raises `StoreError` where there is no store to look at,
     and `ServerError` where a server does not give what it is asked for: no fault of the store.
     """
     began = time.monotonic()
@@ -126,7 +127,7 @@ def check_store(
     *,
     quick: bool = False,
     num_threads: int | None = None,
-    on_video: Callable[[int, int], None] | None = None,
+    on_video: OnProgress = no_progress,
 ) -> Checked:
     """Look at every node, part and file of a store."""
     # Folders first: a run that ends while its videos are looked at has indexed them all by then.
@@ -137,7 +138,7 @@ def check_store(
             lambda node: check_stored_video(root, node, quick=quick),
             nodes,
             num_threads=num_threads,
-            on_done=None if on_video is None else lambda done: on_video(done, len(nodes)),
+            on_done=on_video,
         )
         parts: dict[PartKind, list[CheckedPart]] = {}
         replaced: dict[PartKind, list[str]] = {}

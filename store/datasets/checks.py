@@ -7,7 +7,7 @@ passes here is what extraction accepts. Nothing is changed or repaired.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from r2t.store.datasets.reading import ReadReport
 from r2t.store.datasets.registry import find_format, open_annotations, split_of_stem
 from r2t.store.datasets.text import marked_encoding, read_content
 from r2t.store.errors import AnnotationError
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.video_names import VideoNames, differ_by_camera
 
 _TOLERANCE_SECONDS = 0.5  # videos end within a frame of what files say
@@ -25,7 +26,7 @@ _TOLERANCE_SECONDS = 0.5  # videos end within a frame of what files say
 def read_leniently(
     path: str | Path,
     split: Split | None = None,
-    on_rows: Callable[[int, int], None] | None = None,
+    on_rows: OnProgress = no_progress,
 ) -> Rows:
     """Read what can be read of an annotation file; raise `AnnotationError` if it cannot be opened.
 

@@ -10,6 +10,7 @@ from r2t.store.annotations import Annotation
 from r2t.store.datasets.fields import Fields, check_list, parse_json, parse_json_at
 from r2t.store.errors import AnnotationError
 from r2t.store.json_lines import numbered_lines
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.wording import counted
 
 _TELL_EVERY_ROWS = 5000
@@ -29,7 +30,7 @@ class ReadReport:
 
     counts: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     on_bad_row: Callable[[str, AnnotationError], None] | None = None
-    on_rows: Callable[[int, int], None] | None = None
+    on_rows: OnProgress = no_progress
     _num_rows: int = 0
     _total: int = 0
 
@@ -54,7 +55,7 @@ class ReadReport:
     def advance(self) -> None:
         """Say that a row is read."""
         self._num_rows += 1
-        if self.on_rows is not None and self._num_rows % _TELL_EVERY_ROWS == 0:
+        if self._num_rows % _TELL_EVERY_ROWS == 0:
             self.on_rows(self._num_rows, max(self._total, self._num_rows))
 
     def each(self, rows: Iterable[Fields], build: Callable[[Fields], Annotation]) -> Located:

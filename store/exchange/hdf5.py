@@ -14,16 +14,17 @@ import h5py  # pyright: ignore[reportMissingTypeStubs]
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
-from r2t.store.exchange.r2_npy import OnVideo, TransferReport
+from r2t.store.exchange.r2_npy import TransferReport
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
 from r2t.store.format import MAX_SHARD_FRAMES, TokenLayout, node_name, storage_errors
+from r2t.store.progress import OnProgress, no_progress
 
 _open = cast("Any", h5py).File
 
 
 def export_hdf5(
-    store: FeatureStore, path: Path, *, on_video: OnVideo | None = None
+    store: FeatureStore, path: Path, *, on_video: OnProgress = no_progress
 ) -> TransferReport:
     """Write a store into one HDF5 file, as it is stored.
 
@@ -43,8 +44,7 @@ def export_hdf5(
                 group.attrs.update(asdict(row))
                 _write_video(store, row.video_id, row.num_frames, group)
                 sink.require()
-                if on_video is not None:
-                    on_video(number)
+                on_video(number, len(rows))
             annotations = store.annotations()
             for annotation in annotations:
                 group = file.create_group(f"queries/{node_name(annotation.query_id)}")

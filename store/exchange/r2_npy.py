@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from r2t.store.errors import AnnotationWarning, ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
 from r2t.store.format import QUERIES_PER_PART, TokenLayout, storage_errors
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.quantize import dequantize
 from r2t.store.schema import (
     PER_VIDEO,
@@ -40,7 +41,6 @@ from r2t.store.video_names import VideoNames, match_videos, name_of_features
 from r2t.store.wording import counted
 from r2t.store.writer import StoreWriter
 
-OnVideo = Callable[[int], None]
 """Told how many videos are done."""
 
 _MAX_NAME_BYTES = 255
@@ -102,7 +102,7 @@ def import_r2_npy(
     queries: Path,
     annotations: Sequence[Annotation],
     *,
-    on_video: OnVideo | None = None,
+    on_video: OnProgress = no_progress,
 ) -> TransferReport:
     """Add released features to a store: all files of `videos`, and the annotated ones of `queries`.
 
@@ -136,8 +136,7 @@ def import_r2_npy(
                     _import_video(writer, store.spec, file, durations.get(file.stem), odd)
             except (VideoError, ConfigError) as error:
                 failures[str(file)] = str(error)
-            if on_video is not None:
-                on_video(number)
+            on_video(number, len(files))
         num_videos = len(known) - num_skipped - len(failures)
         there = {name: store.has_video(name) for name in {each.video_id for each in annotations}}
         usable = [each for each in annotations if there[each.video_id]]
@@ -159,7 +158,7 @@ def import_r2_npy(
 
 
 def export_r2_npy(
-    store: FeatureStore, videos: Path, queries: Path, *, on_video: OnVideo | None = None
+    store: FeatureStore, videos: Path, queries: Path, *, on_video: OnProgress = no_progress
 ) -> TransferReport:
     """Write a store's features as the released files are; eight-bit tokens become float16.
 
@@ -178,8 +177,7 @@ def export_r2_npy(
                 num_skipped += 1
             elif file is not None:
                 _export_video(store, video_id, num_frames, file)
-            if on_video is not None:
-                on_video(number)
+            on_video(number, len(lengths))
         num_videos = len(lengths) - num_skipped - len(failures)
         for query_id in store.query_digests():
             file = _file_of(query_id, queries, failures)

@@ -231,7 +231,7 @@ def test_a_progress_bar_takes_brackets_as_brackets(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TERM", "xterm")
     pipe = Pipe("utf-8", monkeypatch)
     with ui.progress_bar("[red]vid\x1b]0;owned\x07eos", 2) as show_done:
-        show_done(1, "[/nothing]\x1b[2J")
+        show_done(1, 2, "[/nothing]\x1b[2J")
     text = pipe.text()
     assert "[red]vid" in text
     assert "\x1b]0;" not in text

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from r2t.store.annotations import Annotation
 from r2t.store.feature_store import FeatureStore
+from r2t.store.progress import OnProgress, no_progress
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.data import FeatureReader, Reading, share_of
 from r2t.train.grounding.grounder import Grounder
@@ -34,9 +35,9 @@ def ground_all(
     reader: FeatureReader,
     decoding: DecodeConfig,
     *,
-    on_queries: Callable[[int], None] | None = None,
+    on_queries: OnProgress = no_progress,
 ) -> dict[str, Grounding]:
-    """Ground every query of a reader, by id; `on_queries` hears how many each batch answered.
+    """Ground every query of a reader, by id; `on_queries` is told how many are answered so far.
 
     Batching changes no answer: a sample's outputs do not depend on its neighbours.
     """
@@ -47,8 +48,7 @@ def ground_all(
         for batch in reader.in_order():
             found = decode_predictions(model(batch.to(device)), batch, decoding)
             groundings.update(zip(batch.query_ids, found, strict=True))
-            if on_queries is not None:
-                on_queries(len(batch))
+            on_queries(len(groundings), len(reader.annotations))
     return groundings
 
 
@@ -83,18 +83,24 @@ class StoredQueries:
         self.annotations = [row for row in annotations if row.query_id in known]
 
     def ground(
-        self, grounder: Grounder, *, on_queries: Callable[[int], None] = lambda count: None
+        self, grounder: Grounder, *, on_queries: OnProgress = no_progress
     ) -> dict[str, Grounding]:
         """Answer this process's part of the queries, by id.
 
-        `on_queries` hears how many each batch, or each long video, answered.
+        `on_queries` is told how many are answered so far, of all those of every process.
         """
         decoding = grounder.config.decoding
-        groundings = ground_all(grounder.model, self._whole, decoding, on_queries=on_queries)
+        total = len(self.annotations)
+        groundings = ground_all(
+            grounder.model,
+            self._whole,
+            decoding,
+            on_queries=lambda done, _: on_queries(done, total),
+        )
         mine = share_of(list(self._long), self._reading.rank, self._reading.num_ranks)
         asked = {video_id: self._long[video_id] for video_id in mine}
         answers = ground_stored(grounder, self._store, asked, self._plan, self._reading)
         for query_ids, found in zip(asked.values(), answers, strict=True):
             groundings |= zip(query_ids, found, strict=True)
-            on_queries(len(query_ids))
+            on_queries(len(groundings), total)
         return groundings

@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
+from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import (
     PER_VIDEO,
     FeatureSpec,
     FrameSource,
-    OnFrames,
     QueryFeatures,
     VideoFeatures,
 )
@@ -85,7 +85,7 @@ class Clip(Protocol):
         path: str | Path,
         frame_rate_fps: float,
         *,
-        on_frames: OnFrames = lambda done, total: None,
+        on_frames: OnProgress = no_progress,
     ) -> AbstractContextManager[FrameSource]: ...
 
     def encode_query(self, text: str) -> QueryFeatures: ...
@@ -162,7 +162,7 @@ class Grounder:
         *,
         frame_rate_fps: float | None = None,
         windows: WindowChoice = "auto",
-        on_frames: OnFrames = lambda done, total: None,
+        on_frames: OnProgress = no_progress,
     ) -> Grounding:
         """Find a sentence in a video file of any length; moments come best first.
 

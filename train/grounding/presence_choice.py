@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from r2t.store.annotations import Annotation
 from r2t.store.feature_store import FeatureStore
+from r2t.store.progress import OnProgress, no_progress
 from r2t.train.data import Reading
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import PresenceRule, presence_score
@@ -25,13 +26,13 @@ def choose_presence_rule(
     absent_per_query: int = 4,
     seed: int = 0,
     plan: WindowPlan | None = None,
-    on_queries: Callable[[int], None] = lambda count: None,
+    on_queries: OnProgress = no_progress,
 ) -> PresenceRule:
     """Ask videos their own queries and as many times those of others, and choose a threshold.
 
     A sentence that is annotated for a video is never taken as absent from it; one that fits without
-    being annotated may be. `plan` defaults to the run's windows. `on_queries` hears how many
-    questions each video answered.
+    being annotated may be. `plan` defaults to the run's windows. `on_queries` is told
+    how many questions are answered so far.
     """
     present: list[float] = []
     absent: list[float] = []
@@ -39,13 +40,14 @@ def choose_presence_rule(
     plan = plan or grounder.plan()
     questions = list(_questions(annotations, absent_per_query, seed))
     ids = {video_id: [*own, *others] for video_id, own, others in questions}
+    num_questions = sum(map(len, ids.values()))
     answers = ground_stored(grounder, store, ids, plan, Reading(device=grounder.device))
     for (_, own, others), found in zip(questions, answers, strict=True):
         scores = [presence_score(each) for each in found]
         present += scores[: len(own)]
         absent += scores[len(own) :]
         asked.append((len(own), len(others)))
-        on_queries(len(found))
+        on_queries(len(present) + len(absent), num_questions)
     videos = np.arange(len(asked))
     counts = np.array(asked).reshape(-1, 2)
     return PresenceRule.choose(

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from r2t.store.progress import OnProgress, no_progress
 from r2t.train.data import Batch
 from r2t.train.run import EpochRecord
 from r2t.train.training.processes import ALONE, Processes
@@ -44,5 +45,5 @@ class Execution:
     checkpoint_minutes: float = 15.0
     trace: Path | None = None
     processes: Processes = ALONE
-    on_step: Callable[[int, int], None] | None = None
+    on_step: OnProgress = no_progress
     on_epoch: Callable[[EpochRecord], None] | None = None

@@ -201,8 +201,7 @@ class _Run:
             tally.samples += sum(batch.rank_counts) or len(batch)
             tally.read_bytes += batch.num_read_bytes
             traced()
-            if self.execution.on_step is not None:
-                self.execution.on_step(tally.steps, len(batches))
+            self.execution.on_step(tally.steps, len(batches))
             self._pause(clock)
         clock()
 

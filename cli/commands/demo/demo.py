@@ -16,7 +16,7 @@ import r2t.extract.demo
 import r2t.store
 from r2t.cli.commands.demo.first import ask_and_draw, first_answer
 from r2t.cli.commands.demo.report import score_tables, scores_as_json
-from r2t.cli.commands.demo.scores import Scores, compare_methods, num_questions, score_answers
+from r2t.cli.commands.demo.scores import Scores, compare_methods, score_answers
 from r2t.cli.commands.demo.steps import (
     FULL,
     QUICK,
@@ -208,5 +208,5 @@ def _score(
     store: r2t.store.FeatureStore,
     seed: int,
 ) -> Scores:
-    with progress_bar("questions", num_questions(store)) as bar:
+    with progress_bar("questions") as bar:
         return score_answers(grounder, clip, store, seed=seed, on_queries=bar)

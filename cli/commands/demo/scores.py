@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -23,6 +23,7 @@ from r2t.extract.demo import (
     whole_video,
 )
 from r2t.store.annotations import Annotation
+from r2t.store.progress import OnProgress, no_progress
 from r2t.train.metrics import (
     HEADLINE_METRICS,
     Interval,
@@ -89,22 +90,36 @@ def compare_methods(runs: Sequence[Scores], kinds: Mapping[str, str]) -> list[Sc
     ]
 
 
+class QuestionCounter:
+    """Counts the questions of all ways of answering together, and says how many are answered."""
+
+    def __init__(self, total: int = 0, on_queries: OnProgress = no_progress) -> None:
+        self._total = total
+        self._on_queries = on_queries
+        self._done = 0
+
+    def add(self, num_questions: int) -> None:
+        """Count questions that have been answered."""
+        self._done += num_questions
+        self._on_queries(self._done, self._total)
+
+
 def score_answers(
     grounder: r2t.train.Grounder,
     clip: r2t.extract.FrozenClip,
     store: r2t.store.FeatureStore,
     *,
     seed: int,
-    on_queries: Callable[[int], None],
+    on_queries: OnProgress,
 ) -> dict[str, QueryScores]:
     """Answer the test split in every way and score the answers.
 
     What the similarity baseline looks at, and how it turns a curve into moments, is chosen on all
-    of the training split. `on_queries` is told how many queries were answered so far, of all those
-    of `num_questions`.
+    of the training split. `on_queries` is told how many questions are answered so far.
     """
     rng = np.random.default_rng(seed)
-    answered = _Counter(on_queries)
+    test, train = store.annotations("test"), store.annotations("train")
+    answered = QuestionCounter(3 * len(test) + len(train), on_queries)
     return {
         **score_model(grounder, store, rng, answered),
         **score_untrained(clip, store, rng, answered),
@@ -115,17 +130,15 @@ def score_model(
     grounder: r2t.train.Grounder,
     store: r2t.store.FeatureStore,
     rng: Generator,
-    on_queries: Callable[[int], None] = lambda num: None,
+    answered: QuestionCounter | None = None,
 ) -> dict[str, QueryScores]:
-    """Score a model on the test split, and the same model asked with others' sentences.
-
-    `on_queries` is told how many more queries were answered.
-    """
+    """Score a model on the test split, and the same model asked with others' sentences."""
+    answered = answered or QuestionCounter()
     test = store.annotations("test")
     lenders = sentences_of_others([row.video_id for row in test], rng)
     asked = {OURS: test, SHUFFLED: [test[int(place)] for place in lenders]}
     return {
-        name: _score(test, _ask(grounder, store, test, sentences, on_queries))
+        name: _score(test, _ask(grounder, store, test, sentences, answered))
         for name, sentences in asked.items()
     }
 
@@ -134,33 +147,19 @@ def score_untrained(
     clip: r2t.extract.FrozenClip,
     store: r2t.store.FeatureStore,
     rng: Generator,
-    on_queries: Callable[[int], None] = lambda num: None,
+    answered: QuestionCounter | None = None,
 ) -> dict[str, QueryScores]:
-    """Score on the test split what needs no training; `on_queries` as in `score_model`."""
+    """Score on the test split what needs no training."""
+    answered = answered or QuestionCounter()
     test = store.annotations("test")
     lengths = store.videos.set_index("video_id")["duration_seconds"]
     durations = [float(lengths[row.video_id]) for row in test]
     answers = {
-        SIMILARITY: _similarity_answers(clip, store, test, on_queries),
+        SIMILARITY: _similarity_answers(clip, store, test, answered),
         "random moments": [random_moments(rng, duration) for duration in durations],
         "whole video": [whole_video(duration) for duration in durations],
     }
     return {name: _score(test, moments) for name, moments in answers.items()}
-
-
-def num_questions(store: r2t.store.FeatureStore) -> int:
-    """Return how many questions `score_answers` asks."""
-    return 3 * len(store.annotations("test")) + len(store.annotations("train"))
-
-
-class _Counter:
-    def __init__(self, report: Callable[[int], None]) -> None:
-        self._report = report
-        self._done = 0
-
-    def __call__(self, num: int) -> None:
-        self._done += num
-        self._report(self._done)
 
 
 def _ask(
@@ -168,7 +167,7 @@ def _ask(
     store: r2t.store.FeatureStore,
     videos: Sequence[Annotation],
     sentences: Sequence[Annotation],
-    on_queries: Callable[[int], None],
+    answered: QuestionCounter,
 ) -> list[ScoredMoments]:
     """Ask each video the sentence at the same place of the other list."""
     moments: list[ScoredMoments] = []
@@ -176,7 +175,7 @@ def _ask(
         queries = [store.read_query(sentences[place].query_id) for place in places]
         found = grounder.ground(store.read_video(video_id), queries)
         moments += [grounding.moments for grounding in found]
-        on_queries(len(places))
+        answered.add(len(places))
     return moments
 
 
@@ -192,10 +191,10 @@ def _similarity_answers(
     clip: r2t.extract.FrozenClip,
     store: r2t.store.FeatureStore,
     test: Sequence[Annotation],
-    on_queries: Callable[[int], None],
+    answered: QuestionCounter,
 ) -> list[ScoredMoments]:
     tuning = store.annotations("train")
-    known = _curves(clip, store, tuning, on_queries)
+    known = _curves(clip, store, tuning, answered)
 
     def tuning_score(view: str, rule: SimilarityRule) -> float:
         moments = [rule(*curves[view]) for curves in known]
@@ -209,14 +208,14 @@ def _similarity_answers(
     found = {view: best_of(view) for view in ("CLS", "patches")}
     view = max(found, key=lambda name: found[name][0])
     rule = found[view][1]
-    return [rule(*curves[view]) for curves in _curves(clip, store, test, on_queries)]
+    return [rule(*curves[view]) for curves in _curves(clip, store, test, answered)]
 
 
 def _curves(
     clip: r2t.extract.FrozenClip,
     store: r2t.store.FeatureStore,
     annotations: Sequence[Annotation],
-    on_queries: Callable[[int], None],
+    answered: QuestionCounter,
 ) -> list[dict[str, tuple[NDArray[np.float32], float, float]]]:
     """Return, per query, the similarity of CLS and of the best patch, with the video's timing."""
     curves: list[dict[str, tuple[NDArray[np.float32], float, float]]] = []
@@ -228,7 +227,7 @@ def _curves(
             {"CLS": (cosines[:, 0], *timing), "patches": (cosines[:, 1:].max(axis=1), *timing)}
             for cosines in r2t.extract.clip.frame_similarity(clip, video, queries)
         ]
-        on_queries(len(places))
+        answered.add(len(places))
     return curves
 
 

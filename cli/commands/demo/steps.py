@@ -54,8 +54,8 @@ def make_videos(
 
     processes = min(4, allowed_cores())
     wanted: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test}
-    with progress_bar("videos", sum(wanted.values())) as bar:
-        before = 0
+    total, before = sum(wanted.values()), 0
+    with progress_bar("videos", total) as bar:
         for split, count in wanted.items():
             base = before
             demo.make_world(
@@ -65,7 +65,7 @@ def make_videos(
                 split=split,
                 level=level,
                 processes=processes,
-                progress=lambda done, _, base=base: bar(base + done),
+                on_video=lambda done, _, base=base: bar(base + done, total),
             )
             before += count
 
@@ -87,7 +87,12 @@ def extract_features(
     ]
     with progress_bar("features", len(videos)) as bar:
         report = r2t.extract.extract_videos(
-            config, clip, store, videos, annotations, lambda state: bar(state.num_finished)
+            config,
+            clip,
+            store,
+            videos,
+            annotations,
+            lambda state: bar(state.num_finished, len(videos)),
         )
     if report.interrupted:
         raise KeyboardInterrupt
@@ -105,7 +110,7 @@ def train_demo_model(
 
         def on_epoch(record: Any) -> None:
             note(epoch_line(record, epochs, record.seconds))
-            bar(record.epoch + 1)
+            bar(record.epoch + 1, epochs)
 
         resume = r2t.train.run.RunFolder(run).has_state()
         training.train_model(

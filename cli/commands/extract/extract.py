@@ -209,13 +209,14 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         )
         with _cluster(dask, arguments) as cluster, progress_bar("videos", len(paths)) as show_done:
 
-            def show_checked(num_videos: int) -> None:
-                show_done(num_videos, "comparing files with what is stored")
+            def show_checked(done: float, _: float) -> None:
+                show_done(done, len(paths), "comparing files with what is stored")
 
             def show(progress: run.ExtractProgress) -> None:
                 num_before = len(paths) - progress.num_videos
                 done = progress.num_finished + progress.part_finished
-                show_done(num_before + done, _pace(progress.num_frames, progress.stages, began))
+                pace = _pace(progress.num_frames, progress.stages, began)
+                show_done(num_before + done, len(paths), pace)
                 if progress.failed:
                     note(f"failed: {progress.failed[0]}: {progress.failed[1]}", style="red")
 

@@ -19,7 +19,6 @@ from r2t.cli.shared import (
     Threads,
     answers,
     examples,
-    growing_bar,
     handle_errors,
     human_bytes,
     json_ready,
@@ -53,7 +52,7 @@ def verify(
     Exits with 1 if anything is wrong, with 2 if the store cannot be read or a server fails.
     """
     with handle_errors():
-        with growing_bar("videos") as show_done:
+        with progress_bar("videos") as show_done:
             report = check.verify_store(store, quick=quick, num_threads=threads, on_video=show_done)
         if json:
             print_json(json_ready(report))
@@ -132,7 +131,7 @@ def repair(
     Exits with 1 if videos or queries must be extracted again.
     """
     with handle_errors():
-        with growing_bar("videos") as show_done:
+        with progress_bar("videos") as show_done:
             report = change.repair_store(
                 store, quick=quick, num_threads=threads, on_video=show_done
             )

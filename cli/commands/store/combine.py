@@ -20,7 +20,6 @@ from r2t.cli.shared import (
     Threads,
     VideoIds,
     examples,
-    growing_bar,
     handle_errors,
     human_bytes,
     json_ready,
@@ -56,7 +55,7 @@ def merge(
     things, nothing is written. Run the same command again to resume.
     """
     with handle_errors():
-        with growing_bar("videos") as show_done:
+        with progress_bar("videos") as show_done:
             report = change.merge_stores(
                 stores, into, link=not copy, quick=quick, num_threads=threads, on_video=show_done
             )
@@ -80,7 +79,7 @@ def unpack(
         for archive in archives:
             if not archive.is_file():
                 raise ConfigError(f"there is no archive {archive}")
-        with growing_bar("videos") as show_done:
+        with progress_bar("videos") as show_done:
             report = change.merge_stores(archives, into, link=False, on_video=show_done)
         _tell("unpacked", report, into, json=json)
 
@@ -111,7 +110,7 @@ def subset(
         if videos is not None:
             known: list[str] = r2t.store.FeatureStore.open(store).videos["video_id"].tolist()
             ids = read_video_ids("--videos", videos, known, "stored")
-        with growing_bar("videos") as show_done:
+        with progress_bar("videos") as show_done:
             report = change.subset_store(
                 store,
                 into,

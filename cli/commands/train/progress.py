@@ -88,17 +88,17 @@ class TrainRun:
     ) -> training.Execution:
         """Return an execution that also shows how far the run is."""
         times: list[float] = []
-        finished = 0
+        finished, epochs = 0, self.config.epochs
 
-        def on_step(done: int, total: int) -> None:
-            show_done(finished + done / total, f"step {done}/{total}")
+        def on_step(done: float, total: float) -> None:
+            show_done(finished + done / total, epochs, f"step {done}/{total}")
 
         def on_epoch(record: run.EpochRecord) -> None:
             nonlocal finished
             finished = record.epoch + 1
             times.append(record.seconds)
             note(epoch_line(record, self.config.epochs, sum(times) / len(times)))
-            show_done(finished)
+            show_done(finished, epochs)
 
         return replace(
             execution,

@@ -49,7 +49,7 @@ def test_a_video_is_encoded_once_and_forgotten_in_turn(
     monkeypatch.setattr(clip, "encode_frames", lambda p: encoded.append(len(p)) or encode(p))
     grounder = Grounder.load(run)
     asker = VideoAsker(grounder, clip, frame_rate_fps=4.0, max_videos=2, max_seconds=6)
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[float, float]] = []
     asker.prepare(videos[0], lambda done, total: heard.append((done, total)))
     first, remarks = asker.ask(videos[0], "a ball")
     assert heard[-1] == (20, 20)

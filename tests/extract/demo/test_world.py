@@ -171,13 +171,13 @@ def test_saliency_counts_the_seconds_and_the_size() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    heard: list[tuple[int, int]] = []
+    heard: list[tuple[float, float]] = []
     annotations = make_world(
         tmp_path,
         num_videos=2,
         seed=7,
         split="val",
-        progress=lambda done, total: heard.append((done, total)),
+        on_video=lambda done, total: heard.append((done, total)),
     )
     assert heard == [(1, 2), (2, 2)]
     assert annotations == tmp_path / "val.jsonl"

@@ -34,7 +34,7 @@ def path(whole: Path, tmp_path: Path) -> Path:
 
 
 def test_a_whole_store_has_no_fault(whole: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[float, float]] = []
     report = verify_store(whole, on_video=lambda done, total: seen.append((done, total)))
     assert report.faults == ()
     assert (report.num_videos, report.num_queries, report.num_parts) == (2, 2, 2)

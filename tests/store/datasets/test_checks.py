@@ -145,6 +145,6 @@ def test_a_name_that_says_two_splits_is_a_finding_and_the_rows_are_read(tmp_path
 def test_long_files_tell_how_far_they_are_read(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_text("video,query,start,end\n" + "dog,one,1,9\n" * 12_000)
-    told: list[tuple[int, int]] = []
+    told: list[tuple[float, float]] = []
     read_leniently(path, on_rows=lambda done, total: told.append((done, total)))
     assert told == [(5000, 12_001), (10_000, 12_001)]

@@ -72,11 +72,15 @@ def bring_in(store: FeatureStore, released: Released, **changes: Any) -> Any:
 def test_what_was_imported_exports_to_equal_bytes(
     store: FeatureStore, released: Released, tmp_path: Path
 ) -> None:
-    seen: list[int] = []
-    report = bring_in(store, released, on_video=seen.append)
+    seen: list[tuple[float, float]] = []
+
+    def see(done: float, total: float) -> None:
+        seen.append((done, total))
+
+    report = bring_in(store, released, on_video=see)
     assert (report.num_videos, report.num_skipped, report.num_queries) == (3, 0, 3)
     assert report.failures == {}
-    assert seen == [1, 2, 3]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
     for number, (video_id, num_frames) in enumerate(LENGTHS.items()):
         video = store.read_video(video_id)
         assert np.array_equal(video.tokens, random_tokens(num_frames, seed=number))
@@ -86,10 +90,10 @@ def test_what_was_imported_exports_to_equal_bytes(
     assert [repr(a) for a in store.annotations()] == [repr(a) for a in released.annotations]
 
     again = Released(tmp_path / "out" / "vid", tmp_path / "out" / "txt", [])
-    report = export_r2_npy(store, again.videos, again.queries, on_video=seen.append)
+    report = export_r2_npy(store, again.videos, again.queries, on_video=see)
     assert (report.num_videos, report.num_queries, report.failures) == (3, 3, {})
     assert again.files() == released.files()
-    assert seen == [1, 2, 3, 1, 2, 3]
+    assert seen == 2 * [(1, 3), (2, 3), (3, 3)]
 
     (again.videos / "cat.npy").unlink()
     report = export_r2_npy(store, again.videos, again.queries)

@@ -106,11 +106,16 @@ def test_a_sentence_of_the_video_is_never_taken_as_absent(tmp_path: Path) -> Non
         choose_presence_rule(grounder, store, rows)
     last = rows[-1]
     own = Annotation(last.query_id, last.video_id, "only here", last.moments)
-    counts: list[int] = []
-    rule = choose_presence_rule(grounder, store, [*rows[:-1], own], on_queries=counts.append)
+    counts: list[tuple[float, float]] = []
+    rule = choose_presence_rule(
+        grounder,
+        store,
+        [*rows[:-1], own],
+        on_queries=lambda done, total: counts.append((done, total)),
+    )
     assert rule.num_present == 12
     assert rule.num_absent == 5 + 5  # "only here" of five videos; "sentence 1" of v5, five times
-    assert sum(counts) == 22
+    assert counts[-1] == (22, 22)
     scores = [
         presence_score(grounder(store.read_video(row.video_id), store.read_query(row.query_id)))
         for row in rows

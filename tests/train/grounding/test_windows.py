@@ -156,13 +156,13 @@ def test_short_videos_are_asked_as_one_and_long_ones_of_a_store_in_windows(
     trained_on = TrainedOn(longest_num_frames=32)
     grounder = Grounder(R2Model(config.model), config, store.spec, trained_on)
     rows = store.annotations()
-    counts: list[int] = []
+    counts: list[tuple[float, float]] = []
     plan = WindowPlan.of_run(trained_on)
     asked = StoredQueries(store, rows, plan, batch_size=4)
     assert asked.annotations == rows
-    found = asked.ground(grounder, on_queries=counts.append)
+    found = asked.ground(grounder, on_queries=lambda done, total: counts.append((done, total)))
     assert set(found) == {row.query_id for row in rows}
-    assert sum(counts) == 6
+    assert counts[-1] == (6, 6)
     for number in range(3):
         saliency = found[f"v{number}-1"].saliency
         assert len(saliency) == 63 + number

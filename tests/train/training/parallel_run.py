@@ -21,7 +21,7 @@ def main(store: FeatureStore, folder: Path, stop_after: int) -> None:
     with joined("auto" if torch.cuda.is_available() else "cpu") as (processes, device):
         steps = 0
 
-        def on_step(done: int, total: int) -> None:
+        def on_step(done: float, total: float) -> None:
             nonlocal steps
             steps += 1
             if steps == stop_after and processes.rank == processes.size - 1:

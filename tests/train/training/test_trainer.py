@@ -300,7 +300,7 @@ def test_training_learns(config: TrainConfig, samples: list[Sample], tmp_path: P
 def test_a_run_tells_how_far_it_is_and_where_its_time_goes(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
-    steps: list[tuple[int, int]] = []
+    steps: list[tuple[float, float]] = []
     records: list[EpochRecord] = []
     execution = Execution(
         on_step=lambda done, total: steps.append((done, total)),
