@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -25,13 +25,16 @@ from r2t.store.format import (
     Table,
     VideoRow,
     annotation_at,
+    attributes_of,
     child_names,
     damage,
+    find_node,
     has_only_finite,
     node_name,
     open_group,
     ragged_row,
     read_part,
+    require_group,
     rows_of_columns,
     storage_errors,
 )
@@ -198,7 +201,7 @@ class FeatureStore:
     def committed_digest(self, node: str) -> str | None:
         """Return the digest of a committed node, None if there is none."""
         group = self._node(node)
-        return None if group is None else cast("str | None", group.attrs.get("digest"))
+        return None if group is None else attributes_of(group).get("digest")
 
     def video_row(self, video_id: str) -> VideoRow:
         """Return the index row of a committed video, read from the video itself."""
@@ -324,14 +327,13 @@ class FeatureStore:
         return self.read_video(video_id)
 
     def _node(self, path: str) -> zarr.Group | None:
-        with damage(f"{self.location}: {path}"), contextlib.suppress(KeyError):
-            node = self._group[path]
-            return node if isinstance(node, zarr.Group) else None
-        return None
+        node = find_node(self._group, path, f"{self.location}: {path}")
+        return node if isinstance(node, zarr.Group) else None
 
     def _video_group(self, video_id: str) -> zarr.Group:
         group = self._node(f"videos/{node_name(video_id)}")
-        if group is None or "digest" not in group.attrs:
+        attributes = {} if group is None else attributes_of(group)
+        if group is None or "digest" not in attributes:
             raise FeatureNotFoundError(
                 f"{self.location}: the index names the video {video_id!r}, but it is not there: "
                 "was the store copied halfway? Copy it again, or run `r2t store repair` and "
@@ -339,10 +341,10 @@ class FeatureStore:
                 if self.is_indexed(video_id)
                 else f"{self.location} has no video {video_id!r}; extract it first"
             )
-        if group.attrs.get("video_id") != video_id:
+        if attributes.get("video_id") != video_id:
             raise CorruptFeatureError(
                 f"{self.location}: the node of {video_id!r} holds "
-                f"{group.attrs.get('video_id')!r} (ids that differ only in case clash on this disk)"
+                f"{attributes.get('video_id')!r} (ids that differ only in case clash on this disk)"
             )
         return group
 
@@ -363,7 +365,7 @@ class FeatureStore:
                 if name not in replaced:
                     path = f"{kind}/{name}"
                     if path not in self._known_parts:
-                        part = cast("zarr.Group", self._group[path])
+                        part = require_group(self._group, path)
                         self._known_parts[path] = read_part(part, kind)
                     parts.append(self._known_parts[path])
                     replaced |= parts[-1].replaces

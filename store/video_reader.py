@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import zarr
@@ -18,6 +18,7 @@ from r2t.store.format import (
     ByteRange,
     TokenLayout,
     VideoRow,
+    attributes_of,
     damage,
     has_only_finite,
     locate_tokens,
@@ -25,6 +26,8 @@ from r2t.store.format import (
     read_columns,
     read_metadata,
     read_ranges,
+    require_array,
+    require_group,
     source_from_attributes,
 )
 from r2t.store.schema import FeatureSpec, VideoFeatures, VideoSource
@@ -109,12 +112,12 @@ def locate_video_node(
 
     `folder` is the node's own folder on this machine, or None where a source reaches it.
     """
-    attributes: dict[str, Any] = group.attrs.asdict()
+    attributes = attributes_of(group)
     video_id = str(attributes.get("video_id"))
     with damage(video_id):
         row = VideoRow.from_attributes(attributes)
         layout = TokenLayout.of(spec, row.num_frames)
-        layout.require(cast("zarr.Array[Any]", group["tokens"]), video_id)
+        layout.require(require_array(group, "tokens"), video_id)
         wanted_layers, wanted_frames = _select(layout, layers, frames, video_id)
         if folder is None:
             shards = _remote_shards(group, layout, row.digest)
@@ -143,15 +146,14 @@ def locate_video_node(
 
 def video_row(group: zarr.Group) -> VideoRow:
     """Return the index row of a committed video, read from the video itself."""
-    attributes: dict[str, Any] = group.attrs.asdict()
+    attributes = attributes_of(group)
     with damage(str(attributes.get("video_id"))):
         return VideoRow.from_attributes(attributes)
 
 
 def video_attributes(root: StoreRoot, video_id: str) -> dict[str, Any]:
     """Return all that is recorded of a committed video."""
-    with damage(f"{root.location}: {video_id}"):
-        return cast("zarr.Group", root.group[f"videos/{node_name(video_id)}"]).attrs.asdict()
+    return attributes_of(require_group(root.group, f"videos/{node_name(video_id)}"))
 
 
 def _remote_shards(group: zarr.Group, layout: TokenLayout, digest: str) -> RemoteShards:

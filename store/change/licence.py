@@ -53,9 +53,10 @@ def set_licence(
             file = path / "videos" / node_name(video_id) / "zarr.json"
             with damage(str(file)):
                 metadata = json.loads(file.read_bytes())
-                source = metadata["attributes"].setdefault(
-                    "source", {"name": "", "bytes": 0, "sha256": ""}
-                )
-                source["licence"] = licence
+                source = metadata["attributes"].get("source")
+                if not isinstance(source, dict | None):
+                    raise ValueError(f"source = {source!r}")
+            nothing = {"name": "", "bytes": 0, "sha256": ""}
+            metadata["attributes"]["source"] = {**(source or nothing), "licence": licence}
             write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
     return len(wanted)

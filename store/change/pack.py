@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from r2t.store.check import expected_files, files_in
 from r2t.store.errors import ConfigError, CorruptFeatureError
@@ -22,6 +21,7 @@ from r2t.store.format import (
     QUERIES_PER_PART,
     TokenLayout,
     VideoRow,
+    attributes_of,
     new_part_name,
     node_name,
     open_group,
@@ -120,7 +120,7 @@ def _write_frame(
     root: StoreRoot, store: FeatureStore, rows: _Rows, query_ids: Sequence[str], folder: Path
 ) -> None:
     """Write a store that names these videos and holds these queries, but no features of videos."""
-    header = {"r2t": cast("Any", root.group.attrs["r2t"])}
+    header = {"r2t": attributes_of(root.group)["r2t"]}
     for name in ("", "videos", "index", "queries"):
         open_group(str(folder / name), "a", None if name else header)
     if rows:

@@ -23,12 +23,15 @@ from r2t.store.format import (
     PartKind,
     VideoRow,
     annotation_at,
+    attributes_of,
     damage,
     has_only_finite,
     part_replaces,
     query_row_digest,
     read_part,
+    require_group,
     rows_of_columns,
+    zarr_reads,
 )
 from r2t.store.schema import FeatureSpec, QueryFeatures
 from r2t.store.sources import StoreRoot
@@ -53,10 +56,7 @@ class CheckedPart:
 def open_part(root: StoreRoot, kind: PartKind, name: str) -> Part:
     """Read a part's columns, tokens left on disk; raise `CorruptFeatureError` if it has damage."""
     with damage(f"{kind}/{name}"):
-        group = root.group[f"{kind}/{name}"]
-        if not isinstance(group, zarr.Group):
-            raise CorruptFeatureError(f"{kind}/{name} is an array, expected a group")
-        return read_part(group, kind)
+        return read_part(require_group(root.group, f"{kind}/{name}"), kind)
 
 
 def live_parts(root: StoreRoot, kind: PartKind) -> tuple[list[str], list[str]]:
@@ -68,8 +68,8 @@ def live_parts(root: StoreRoot, kind: PartKind) -> tuple[list[str], list[str]]:
         if name not in replaced:
             live.append(name)
             # What raises here is found again, and named, when the part is checked.
-            with contextlib.suppress(CorruptFeatureError), damage(name):
-                replaced |= part_replaces(cast("zarr.Group", root.group[f"{kind}/{name}"]))
+            with contextlib.suppress(CorruptFeatureError):
+                replaced |= part_replaces(require_group(root.group, f"{kind}/{name}"))
     return live[::-1], [name for name in names if name in replaced]
 
 
@@ -92,7 +92,7 @@ def check_part(root: StoreRoot, kind: PartKind, name: str) -> CheckedPart:
     try:
         part = open_part(root, kind, name)
         with damage(place):
-            recorded = cast("str | None", root.group[place].attrs.get("digest"))
+            recorded = attributes_of(require_group(root.group, place)).get("digest")
             digest = _Digest(part)
             rows: list[int] = []
             for row, problem in digest.rows(root.spec) if kind == "queries" else ():
@@ -137,7 +137,8 @@ class _Digest:
         self._digest.begin("tokens", tokens.shape)
         for start, stop in _batches(offsets, spec):
             first = int(offsets[start])
-            values = np.asarray(tokens[first : int(offsets[stop])])
+            with zarr_reads("tokens"):
+                values = np.asarray(tokens[first : int(offsets[stop])])
             self._digest.update(values)
             for row in range(start, stop):
                 words = values[int(offsets[row]) - first : int(offsets[row + 1]) - first]

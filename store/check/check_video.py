@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import zarr
@@ -17,9 +16,11 @@ from r2t.store.format import (
     FeatureDigest,
     TokenLayout,
     VideoRow,
+    attributes_of,
     damage,
     errors_from_attributes,
     node_name,
+    require_group,
     shard_key,
 )
 from r2t.store.schema import FeatureSpec
@@ -52,8 +53,8 @@ def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> Ch
         return CheckedVideo(node, None, 0, [Fault(kind, place, "is no node of a video")])
     row: VideoRow | None = None
     try:
-        group = _open_node(root, place)
-        if "digest" not in group.attrs:
+        group = require_group(root.group, place)
+        if "digest" not in attributes_of(group):
             detail = "has no digest: it was never committed, or copied in part"
             return CheckedVideo(node, None, 0, [Fault("uncommitted", place, detail)])
         row = _legal_row(root.spec, group, node)
@@ -91,16 +92,8 @@ def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> Ch
 _LINK = "is a symbolic link, which may lead out of the store"
 
 
-def _open_node(root: StoreRoot, place: str) -> zarr.Group:
-    with damage(place):
-        group = root.group[place]
-        if not isinstance(group, zarr.Group):
-            raise CorruptFeatureError(f"{place} is an array, expected a group")
-        return group
-
-
 def _legal_row(spec: FeatureSpec, group: zarr.Group, node: str) -> VideoRow:
-    attributes: dict[str, Any] = group.attrs.asdict()
+    attributes = attributes_of(group)
     video_id = attributes.get("video_id")
     if not isinstance(video_id, str) or node_name(video_id) != node:
         raise CorruptFeatureError(f"holds the video {video_id!r}, whose place is another")

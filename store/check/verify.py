@@ -20,7 +20,7 @@ from r2t.store.check.check_video import CheckedVideo, check_stored_video
 from r2t.store.check.faults import Fault
 from r2t.store.check.inventory import TOP_NAMES, names_in
 from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
-from r2t.store.format import PartKind, VideoRow, damage
+from r2t.store.format import PartKind, VideoRow, find_node
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import StoreRoot, open_root
@@ -163,8 +163,8 @@ def check_store(
 def _missing_groups(root: StoreRoot) -> list[Fault]:
     faults: list[Fault] = []
     for name in ("videos", *KINDS):
-        with contextlib.suppress(KeyError, CorruptFeatureError), damage(name):
-            if name in root.group and isinstance(root.group[name], zarr.Group):
+        with contextlib.suppress(CorruptFeatureError):
+            if isinstance(find_node(root.group, name), zarr.Group):
                 continue
         faults.append(Fault("group", name, "is missing, or its zarr.json is missing or damaged"))
     return faults

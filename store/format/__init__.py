@@ -21,12 +21,18 @@ if TYPE_CHECKING:
         split_into_shards as split_into_shards,
     )
     from r2t.store.format.nodes import (
+        ZARR_ERRORS as ZARR_ERRORS,
         FolderStore as FolderStore,
+        attributes_of as attributes_of,
         child_names as child_names,
         create_array as create_array,
         damage as damage,
+        find_node as find_node,
         open_group as open_group,
+        require_array as require_array,
+        require_group as require_group,
         storage_errors as storage_errors,
+        zarr_reads as zarr_reads,
     )
     from r2t.store.format.parts import (
         PART_COLUMNS as PART_COLUMNS,

@@ -22,6 +22,18 @@ from r2t.store.format.layout import MAX_WHOLE_BYTES
 _open_group = cast("Callable[..., zarr.Group]", zarr.open_group)  # pyright: ignore[reportUnknownMemberType]
 _Mode = Literal["r", "a", "w-"]
 
+ZARR_ERRORS = (
+    OSError,
+    ValueError,  # its own errors, of json, of Unicode, of numpy
+    # What it trips over, since it takes metadata apart before it looks what it is:
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RuntimeError,  # RecursionError, NotImplementedError
+    TypeError,
+)
+"""What zarr raises on damaged or hostile content."""
+
 
 class FolderStore(LocalStore):
     """A folder of this machine, for reading what others wrote: plain files in plain folders.
@@ -122,14 +134,68 @@ def storage_errors(path: Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def damage(label: str) -> Generator[None]:
-    """Turn whatever zarr raises on damaged or hostile metadata into a `CorruptFeatureError`."""
+    """Turn what damaged or hostile content makes others raise into a `CorruptFeatureError`.
+
+    These are `OSError` of the disk, and `ValueError` of json, Unicode, numpy and our own checks. A
+    mistake in our code is another, such as a `TypeError`, and passes as it is. zarr raises those
+    over content, too, so it is called within `zarr_reads`.
+    """
     try:
         yield
+    except StoreError:
+        raise
     except R2TError as error:
-        if isinstance(error, StoreError):
-            raise
         raise CorruptFeatureError(f"{label} is damaged: {error}") from error
-    except Exception as error:  # TypeError, KeyError, JSONDecodeError, NotImplementedError, …
-        raise CorruptFeatureError(
-            f"{label} is damaged or cannot be read ({error!r}); `r2t store verify` says more"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise CorruptFeatureError(_cannot_be_read(label, error)) from error
+
+
+@contextlib.contextmanager
+def zarr_reads(label: str) -> Generator[None]:
+    """Turn what zarr raises on content that it cannot take apart into a `CorruptFeatureError`.
+
+    Nothing but zarr may run inside: what it trips over are the same errors as our mistakes.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except ZARR_ERRORS as error:
+        raise CorruptFeatureError(_cannot_be_read(label, error)) from error
+
+
+def find_node(
+    group: zarr.Group, path: str, label: str | None = None
+) -> zarr.Group | zarr.Array[Any] | None:
+    """Return what lies at a path in a group, None if there is nothing."""
+    with zarr_reads(label or path), contextlib.suppress(KeyError):
+        return group[path]
+    return None
+
+
+def require_group(group: zarr.Group, path: str) -> zarr.Group:
+    """Return the group at a path in another; raise `CorruptFeatureError` if there is none."""
+    node = find_node(group, path)
+    if not isinstance(node, zarr.Group):
+        what = "missing" if node is None else "an array, expected a group"
+        raise CorruptFeatureError(f"{path} is {what}")
+    return node
+
+
+def require_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Return the array of a name in a group; raise `CorruptFeatureError` if there is none."""
+    node = find_node(group, name)
+    if not isinstance(node, zarr.Array):
+        what = "missing" if node is None else "a group, expected an array"
+        raise CorruptFeatureError(f"{group.path}/{name} is {what}")
+    return node
+
+
+def attributes_of(group: zarr.Group) -> dict[str, Any]:
+    """Return the attributes of a group."""
+    with zarr_reads(f"{group.path or group.store}/zarr.json"):
+        return group.attrs.asdict()
+
+
+def _cannot_be_read(label: str, error: Exception) -> str:
+    return f"{label} is damaged or cannot be read ({error!r}); `r2t store verify` says more"

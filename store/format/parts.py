@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.format.columns import Column, read_column_rows, read_columns, read_metadata
 from r2t.store.format.layout import columns_digest
-from r2t.store.format.nodes import create_array, open_group
+from r2t.store.format.nodes import attributes_of, create_array, open_group, require_array
 from r2t.store.format.video_rows import INDEX_COLUMNS, require_legal_columns
 
 Columns = Mapping[str, NDArray[Any]]
@@ -140,13 +140,14 @@ def read_part(group: zarr.Group, kind: PartKind) -> Part:
             raise CorruptFeatureError(
                 f"{label}: column {key} and its offsets do not fit each other"
             )
-    tokens = cast("zarr.Array[Any]", group["tokens"]) if "tokens" in found else None
+    tokens = require_array(group, "tokens") if "tokens" in found else None
     return Part(group.basename, columns, tokens, part_replaces(group), found.get("tokens"))
 
 
 def part_replaces(group: zarr.Group) -> frozenset[str]:
     """Return the names of the parts that a part stands in for."""
-    names = cast("list[Any]", group.attrs.get("replaces", []))
+    found = attributes_of(group).get("replaces", [])
+    names = cast("list[Any]", found) if isinstance(found, list) else [found]
     if not all(isinstance(name, str) and name < group.basename for name in names):
         raise CorruptFeatureError(f"part {group.path}: it cannot replace {names}")
     return frozenset(names)

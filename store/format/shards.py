@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.format.layout import split_into_shards
-from r2t.store.format.nodes import require_inside
+from r2t.store.format.nodes import require_inside, zarr_reads
 from r2t.store.schema import FeatureSpec
 
 _MISSING = 2**64 - 1
@@ -91,18 +91,21 @@ class TokenLayout:
 
     def require(self, array: zarr.Array[Any], label: str) -> None:
         """Raise `CorruptFeatureError` unless the array is laid out as format version 1 says."""
-        found = (array.shape, array.dtype, array.chunks, array.shards)
         legal = (self.shape, self.dtype, self.chunk_shape, self.shard_shape)
-        if found != legal or not _is_plain(array, self.chunk_shape):
+        with zarr_reads(label):
+            found = (array.shape, array.dtype, array.chunks, array.shards)
+            metadata = cast("Any", array.metadata).to_dict()
+        if found != legal or not _is_plain(metadata, self.chunk_shape, self.dtype):
             raise CorruptFeatureError(
                 f"{label}: tokens have (shape, dtype, chunks, shards) = {found}, format version 1 "
                 f"has {legal} here, uncompressed; extract this video again"
             )
 
 
-def _is_plain(array: zarr.Array[Any], chunk_shape: tuple[int, ...]) -> bool:
+def _is_plain(
+    metadata: Mapping[str, Any], chunk_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> bool:
     """Whether chunks are bare little-endian numbers, with the index of offsets at a shard's end."""
-    metadata = cast("Any", array.metadata).to_dict()
     codecs, separator = metadata["codecs"], metadata["chunk_key_encoding"]
     if len(codecs) != 1 or separator != {
         "name": "default",
@@ -114,7 +117,7 @@ def _is_plain(array: zarr.Array[Any], chunk_shape: tuple[int, ...]) -> bool:
     one_byte = {"name": "bytes"}
     inner = tuple({k: v for k, v in codec.items() if v != {}} for codec in sharding["codecs"])
     return (
-        inner == ((numbers,) if array.dtype.itemsize > 1 else (one_byte,))
+        inner == ((numbers,) if dtype.itemsize > 1 else (one_byte,))
         and tuple(sharding["index_codecs"]) == (numbers, {"name": "crc32c"})
         and str(getattr(sharding["index_location"], "value", sharding["index_location"])) == "end"
         and tuple(sharding["chunk_shape"]) == chunk_shape

@@ -55,10 +55,10 @@ class RemoteShards:
         """Return the same bytes as ranges of files on this machine, None if they are elsewhere."""
         ranges: list[ByteRange] = []
         for piece in wanted:
-            place = self.source.place(shard_key(self.folder, piece.shard))
-            if place is None:
+            found = self.source.local_file(shard_key(self.folder, piece.shard))
+            if found is None:
                 return None
-            ranges.append(ByteRange(place[0], place[1] + piece.offset, piece.num_bytes))
+            ranges.append(ByteRange(found[0], found[1] + piece.offset, piece.num_bytes))
         return ranges
 
     def read_into(self, wanted: Sequence[ShardRange], out: memoryview) -> None:

@@ -13,10 +13,10 @@ from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 
 from r2t.store.errors import StoreError
-from r2t.store.format import FolderStore, open_group
+from r2t.store.format import ZARR_ERRORS, FolderStore, attributes_of, open_group
 from r2t.store.schema import FORMAT_VERSION, FeatureSpec
 from r2t.store.sources.cache import ByteCache
-from r2t.store.sources.fsspec import RemoteFolder
+from r2t.store.sources.remote import open_folder
 from r2t.store.sources.source_store import SourceStore
 from r2t.store.sources.sources import Source
 from r2t.store.sources.zipped import ZippedFolder
@@ -74,7 +74,7 @@ def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot
         raise StoreError(f"{text} is no Zarr v3 group, so no r2t feature store") from error
     except StoreError:
         raise
-    except Exception as error:  # of damaged metadata, and of folders that cannot be read
+    except ZARR_ERRORS as error:
         raise StoreError(
             f"cannot read {text}/zarr.json: {error!r}; only another copy of the store has what it "
             "said: copy it again"
@@ -89,11 +89,11 @@ def _remote_source(url: str) -> Source:
         return ZippedFolder(inner if is_url(inner) else Path(inner).resolve())
     if urlsplit(url).path.lower().endswith(".zip"):
         return ZippedFolder(url)
-    return RemoteFolder(url)
+    return open_folder(url)
 
 
 def _read_header(group: zarr.Group, location: str) -> tuple[FeatureSpec, dict[str, Any]]:
-    found = group.attrs.get("r2t")
+    found = attributes_of(group).get("r2t")
     if not isinstance(found, dict):
         raise StoreError(f"{location} is a Zarr group but no r2t feature store")
     header = cast("dict[str, Any]", found)

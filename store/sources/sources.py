@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from r2t.store.errors import StoreError
+from r2t.store.format import MAX_WHOLE_BYTES
+
 MAX_READ_BYTES = 2**28
 """Most bytes of one read: a foreign store or server may offer any number of them."""
 
@@ -26,9 +29,23 @@ class Source(Protocol):
         """Return the names in a folder; those of folders end with a slash."""
         ...
 
-    def place(self, key: str) -> tuple[Path, int] | None:
+    def local_file(self, key: str) -> tuple[Path, int] | None:
         """Return the file on this machine that holds the bytes, and where in it they begin."""
         ...
+
+
+def bounded_range(name: str, start: int, stop: int | None) -> tuple[int, int]:
+    """Return which bytes to ask for; raise `StoreError` if they are more than is read at once."""
+    end = start + MAX_WHOLE_BYTES if stop is None else stop
+    if end - start > MAX_READ_BYTES:
+        raise StoreError(f"{name}: {end - start} bytes asked for at once")
+    return start, end
+
+
+def require_small(name: str, content: bytes | None) -> None:
+    """Raise `StoreError` if a file that was read whole is larger than metadata can be."""
+    if content is not None and len(content) >= MAX_WHOLE_BYTES:
+        raise StoreError(f"{name} is larger than {MAX_WHOLE_BYTES} bytes")
 
 
 def keys_below(source: Source, folder: str) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from r2t.store.errors import ServerError, StoreError
-from r2t.store.sources.fsspec import RemoteFolder
+from r2t.store.sources.remote import open_folder
 from r2t.store.sources.sources import MAX_READ_BYTES
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, …, length of the name, of the extra field
@@ -52,7 +52,7 @@ class _LocalFile:
 class _RemoteFile:
     def __init__(self, url: str) -> None:
         self.location = url
-        self._source = RemoteFolder(url)
+        self._source = open_folder(url)
 
     def read(self, start: int, stop: int) -> bytes:
         content = self._source.read("", start, stop)
@@ -117,7 +117,7 @@ class ZippedFolder:
         """Return the names in a folder; those of folders end with a slash."""
         return sorted(self._folders.get(folder, ()))
 
-    def place(self, key: str) -> tuple[Path, int] | None:
+    def local_file(self, key: str) -> tuple[Path, int] | None:
         """Return the zip and where in it the member begins, if the zip is on this machine."""
         member = self._members.get(key)
         if member is None or not isinstance(self._file, _LocalFile):

@@ -14,9 +14,9 @@ import fsspec.config
 import pytest
 
 from r2t.store.errors import ServerError, ServerWarning
-from r2t.store.sources import fsspec as remote, http
-from r2t.store.sources.fsspec import RemoteFolder
+from r2t.store.sources import http, retries
 from r2t.store.sources.http import HttpClient
+from r2t.store.sources.remote import open_folder
 
 BODY = b'{"zarr_format": 3}'
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -61,7 +61,7 @@ def redirect(target: str) -> Answer:
 
 def test_a_silent_server_is_given_up_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "IDLE_SECONDS", 0.1)
-    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.001)
     ended = threading.Event()
 
     def wait(_: BaseHTTPRequestHandler) -> None:
@@ -72,7 +72,7 @@ def test_a_silent_server_is_given_up_and_named(monkeypatch: pytest.MonkeyPatch) 
             pytest.warns(ServerWarning, match=r"127\.0\.0\.1 does not answer; asked again"),
             pytest.raises(ServerError, match=r"after 3 attempts: .*sent nothing for"),
         ):
-            RemoteFolder(url).read("zarr.json")
+            open_folder(url).read("zarr.json")
         ended.set()
 
 
@@ -87,7 +87,7 @@ def test_a_slow_server_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
     began = time.monotonic()
     with serving(slowly) as url:
-        assert RemoteFolder(url).read("zarr.json") == BODY
+        assert open_folder(url).read("zarr.json") == BODY
     assert time.monotonic() - began > http.IDLE_SECONDS  # longer than nothing may come
 
 
@@ -108,7 +108,7 @@ def test_credentials_stay_with_the_server_and_the_other_is_named_once(
     with serving(hear("other", whole)) as other:
         elsewhere = other.replace("127.0.0.1", "localhost")
         with serving(hear("first", redirect(f"{elsewhere}/x%20y"))) as first:
-            folder = RemoteFolder(first)
+            folder = open_folder(first)
             with pytest.warns(ServerWarning, match="passes requests on to localhost") as told:
                 found = [(folder.read("zarr.json"), folder.size("zarr.json")) for _ in range(2)]
     assert found == [(BODY, len(BODY))] * 2
@@ -120,7 +120,7 @@ def test_credentials_stay_with_the_server_and_the_other_is_named_once(
 
 def test_a_redirection_in_a_circle_ends() -> None:
     with serving(redirect("/again")) as url, pytest.raises(ServerError, match="over 5 times"):
-        RemoteFolder(url).read("zarr.json")
+        open_folder(url).read("zarr.json")
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
@@ -141,7 +141,7 @@ def test_a_public_server_cannot_send_us_to_a_private_one(
             pytest.warns(ServerWarning, match=name),
             pytest.raises(ServerError, match=rf"to {name} at .*, which is a private address"),
         ):
-            RemoteFolder(public).read("zarr.json")
+            open_folder(public).read("zarr.json")
     assert asked == []
 
 

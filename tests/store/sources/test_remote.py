@@ -21,8 +21,10 @@ from r2t.store.change.merge import merge_stores
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.format.layout import node_name
-from r2t.store.sources import fsspec as remote, http
+from r2t.store.sources import http, retries
 from r2t.store.sources.cache import ByteCache
+from r2t.store.sources.http_folder import HttpFolder
+from r2t.store.sources.remote import open_folder
 
 LONG = 301  # frames of three shards
 TOKENS = {"a dog": random_tokens(5, seed=1), "long": random_tokens(LONG, seed=2)}
@@ -175,9 +177,9 @@ def test_a_server_that_ignores_ranges_serves_small_files_alone(
 def test_what_fails_for_a_moment_is_tried_again(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.001)
     with scripted_server(home) as (url, plan):
-        source = remote.RemoteFolder(f"{url}/feats.zarr")
+        source = open_folder(f"{url}/feats.zarr")
         expected = (home / "feats.zarr" / "zarr.json").read_bytes()
         plan.statuses, plan.cut_short = [503, 500], 2
         assert source.read("zarr.json") == expected
@@ -198,11 +200,11 @@ def test_what_fails_for_a_moment_is_tried_again(
 def test_what_a_server_does_is_no_fault_of_the_store(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.001)
-    answered = remote.RemoteFolder._http_get
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.001)
+    answered = HttpFolder._get
     lost = ""
 
-    def get(self: remote.RemoteFolder, key: str, span: tuple[int, int] | None) -> bytes:
+    def get(self: HttpFolder, key: str, span: tuple[int, int] | None) -> bytes:
         if lost in key and not key.endswith("/"):
             raise ConnectionRefusedError(key)
         return answered(self, key, None)[slice(*span or (None, None))]
@@ -211,7 +213,7 @@ def test_what_a_server_does_is_no_fault_of_the_store(
         monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 1000)
         with pytest.raises(ServerError, match="ignores ranges"):
             verify_store(f"{url}/feats.zarr")
-        monkeypatch.setattr(remote.RemoteFolder, "_http_get", get)
+        monkeypatch.setattr(HttpFolder, "_get", get)
         for lost in ("videos/long/tokens/c/", "/query_id/c/"):
             with pytest.raises(ServerError, match=f"{lost}.* after 5 attempts"):
                 verify_store(f"{url}/feats.zarr")
@@ -243,7 +245,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(_registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(StoreError, match=r"pip install '\.\[s3\]'"):
-        remote.RemoteFolder("s3://bucket/feats.zarr")
+        open_folder("s3://bucket/feats.zarr")
 
 
 def test_zips_that_are_not_what_they_say_are_refused(home: Path, tmp_path: Path) -> None:

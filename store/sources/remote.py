@@ -1,0 +1,38 @@
+"""Opening the folder behind a URL: by requests of our own over http(s), else through fsspec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
+
+from r2t.store.errors import StoreError
+from r2t.store.sources.fsspec_folder import FsspecFolder
+from r2t.store.sources.http_folder import HttpFolder
+from r2t.store.sources.sources import Source
+from r2t.store.wording import how_to_install
+
+_url_to_fs = cast(
+    "Callable[[str], tuple[Any, str]]",
+    fsspec.core.url_to_fs,  # pyright: ignore[reportUnknownMemberType]
+)
+_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
+
+
+def open_folder(url: str) -> Source:
+    """Connect lazily; raise `StoreError` if no installed package speaks the protocol."""
+    protocol = url.split("://")[0].split("::")[-1].lower()
+    try:
+        file_system, path = _url_to_fs(url)
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        advice = how_to_install(extra) if extra else str(error)
+        raise StoreError(
+            f"cannot open {url}: {protocol} needs a package that is not installed; {advice}"
+        ) from error
+    except Exception as error:  # each protocol has its own
+        raise StoreError(f"cannot open {url}: {error!r}") from error
+    protocols = file_system.protocol
+    is_http = "http" in ((protocols,) if isinstance(protocols, str) else protocols)
+    return (HttpFolder if is_http else FsspecFolder)(url, file_system, path)
