@@ -24,7 +24,7 @@ from r2t.extract.run.one_video import (
     VideoFailed,
     VideoJob,
     VideoSink,
-    decode,
+    decode_video,
     encode,
     open_decode_pool,
 )
@@ -120,7 +120,7 @@ class Extractor(WorkerPlugin):
         """Extract one video; raise what is wrong with more than this video."""
         tally = Tally()
         with VideoSink(self._writer, tally) as sink:
-            for event in decode(self._pool, job):
+            for event in decode_video(self._pool, job):
                 sink.take(self._encoded(event, tally.clock))
                 if tally.failed:
                     break

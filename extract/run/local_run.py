@@ -26,7 +26,7 @@ from r2t.extract.run.one_video import (
     VideoFailed,
     VideoJob,
     VideoSink,
-    decode,
+    decode_video,
     encode,
     open_decode_pool,
 )
@@ -124,7 +124,7 @@ class _HandOver:
     def work(self) -> None:
         try:
             while not self.stop.is_set():
-                for event in decode(self._pool, self._waiting.get_nowait()):
+                for event in decode_video(self._pool, self._waiting.get_nowait()):
                     self._put(event)
         except queue.Empty:
             self._put(None)

@@ -102,7 +102,7 @@ def open_decode_pool(
     )
 
 
-def decode(pool: DecodePool, job: VideoJob) -> Iterator[FramesDecoded | VideoEnd]:
+def decode_video(pool: DecodePool, job: VideoJob) -> Iterator[FramesDecoded | VideoEnd]:
     """Decode one video; what is wrong with it is yielded last, not raised."""
     try:
         decoder = ""

@@ -15,8 +15,8 @@ from r2t.store.datasets.formats import HEAD_CHARACTERS, AnnotationFormat, FileSt
 from r2t.store.datasets.own_rows import OwnRows
 from r2t.store.datasets.qvhighlights import QVHighlightsRows
 from r2t.store.datasets.reading import Located, ReadReport
-from r2t.store.datasets.table import Table
-from r2t.store.datasets.text import decode, read_content
+from r2t.store.datasets.table import CsvTable
+from r2t.store.datasets.text import decode_text, read_content
 from r2t.store.datasets.timed_sentences import TimedSentences
 from r2t.store.datasets.tvsum import TVSumJson
 from r2t.store.datasets.tvsum_mat import TVSumMat
@@ -33,7 +33,7 @@ FORMATS: tuple[AnnotationFormat, ...] = (
     YouTubeHighlightsJson(),
     TVSumJson(),
     CharadesText(),
-    Table(),
+    CsvTable(),
 )
 """Every format, in the order in which they are asked whether a file is theirs."""
 
@@ -90,7 +90,7 @@ def open_annotations(
 ) -> tuple[Located, bool]:
     """Return the rows of a file, and whether published lists decide their splits."""
     found = find_format(content)
-    text = decode(path, content).text if found is None or found.is_text else ""
+    text = decode_text(path, content).text if found is None or found.is_text else ""
     if found is None:
         raise AnnotationError(f"{path}: {_why_unknown(text)}; known formats are {known_formats()}")
     listed = found.has_published_splits

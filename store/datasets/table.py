@@ -35,7 +35,7 @@ class _Query:
     moments: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
 
 
-class Table(AnnotationFormat):
+class CsvTable(AnnotationFormat):
     """Rows of `video,query,start,end`; those of one (video, query) are one query.
 
     Cells are divided by commas, semicolons or tabs, as the header shows; where commas do not

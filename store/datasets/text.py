@@ -32,7 +32,7 @@ class FileText:
 
 def read_text(path: Path) -> str:
     """Read a text file: UTF-8, or UTF-16 with a byte order mark; unpacked if it is gzipped."""
-    return decode(path, read_content(path)).text
+    return decode_text(path, read_content(path)).text
 
 
 def read_content(path: Path, num_bytes: int | None = None) -> bytes:
@@ -55,7 +55,7 @@ def read_content(path: Path, num_bytes: int | None = None) -> bytes:
     return content
 
 
-def decode(path: Path, content: bytes) -> FileText:
+def decode_text(path: Path, content: bytes) -> FileText:
     """Decode a file's bytes; raise `AnnotationError` if they are no such text."""
     encoding = marked_encoding(content)
     try:

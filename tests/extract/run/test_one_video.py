@@ -18,7 +18,7 @@ from r2t.extract.run.one_video import (
     VideoFailed,
     VideoJob,
     VideoSink,
-    decode,
+    decode_video,
 )
 from r2t.extract.run.progress import Tally
 from r2t.extract.video.decode_pool import DecodePool
@@ -98,6 +98,6 @@ def test_a_file_that_vanishes_fails_its_video(
 
     monkeypatch.setattr(one_video, "file_sha256", too_late)
     with DecodePool(size=8) as pool:
-        *_, last = decode(pool, VideoJob("gone", path, 1.0))
+        *_, last = decode_video(pool, VideoJob("gone", path, 1.0))
     assert isinstance(last, VideoFailed)
     assert "cannot be read" in last.reason
