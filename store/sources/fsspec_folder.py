@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from r2t.store.errors import ServerError
-from r2t.store.sources.retries import ask
+from r2t.store.sources.retries import ask_with_retries
 from r2t.store.sources.sources import bounded_range, require_small
 
 
@@ -22,7 +22,7 @@ class FsspecFolder:
         """Return the bytes from start to stop, fewer where the file ends; None if there is none."""
         name = self._name(key)
         start, end = bounded_range(name, start, stop)
-        content = ask(
+        content = ask_with_retries(
             name, lambda: cast("bytes", self._fs.cat_file(self._join(key), start=start, end=end))
         )
         if start == 0 and stop is None:
@@ -32,7 +32,9 @@ class FsspecFolder:
     def size(self, key: str) -> int | None:
         """Return the size of a file in bytes; None if there is none."""
         name = self._name(key)
-        info = ask(name, lambda: cast("dict[str, Any]", self._fs.info(self._join(key))))
+        info = ask_with_retries(
+            name, lambda: cast("dict[str, Any]", self._fs.info(self._join(key)))
+        )
         if info is None or info.get("type") == "directory":
             return None
         if not isinstance(info.get("size"), int):
@@ -48,7 +50,7 @@ class FsspecFolder:
 
         own = self._join(folder).strip("/")
         names: list[str] = []
-        for entry in ask(self._name(folder), listed) or []:
+        for entry in ask_with_retries(self._name(folder), listed) or []:
             path = str(entry["name"]).strip("/")
             if path != own:
                 slash = "/" if entry.get("type") == "directory" else ""

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.sources.http import CONNECT_SECONDS, IDLE_SECONDS, HttpClient
-from r2t.store.sources.retries import ask
+from r2t.store.sources.retries import ask_with_retries
 from r2t.store.sources.sources import bounded_range, require_small
 
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"'?#]+)["']""", re.IGNORECASE)
@@ -37,19 +37,25 @@ class HttpFolder:
         name = self._name(key)
         wanted = bounded_range(name, start, stop)
         whole = start == 0 and stop is None
-        content = ask(name, lambda: self._get(key, None if whole else wanted), _SILENCE)
+        content = ask_with_retries(
+            name, lambda: self._get(key, None if whole else wanted), _SILENCE
+        )
         if whole:
             require_small(name, content)
         return content
 
     def size(self, key: str) -> int | None:
         """Return the size of a file in bytes; None if there is none."""
-        return ask(self._name(key), lambda: self._client.length(self._join(key)), _SILENCE)
+        return ask_with_retries(
+            self._name(key), lambda: self._client.length(self._join(key)), _SILENCE
+        )
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; those of folders end with a slash."""
         try:
-            page = ask(self._name(folder), lambda: self._get(f"{folder}/", None), _SILENCE)
+            page = ask_with_retries(
+                self._name(folder), lambda: self._get(f"{folder}/", None), _SILENCE
+            )
         except StoreError as error:
             if isinstance(error.__cause__, PermissionError):
                 page = None  # what nginx answers where it lists nothing

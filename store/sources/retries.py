@@ -32,7 +32,7 @@ _TRANSIENT = {
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}
 
 
-def ask(name: str, request: Callable[[], _T], silence: str | None = None) -> _T | None:
+def ask_with_retries(name: str, request: Callable[[], _T], silence: str | None = None) -> _T | None:
     """Make a request, again after a pause if it may then succeed; None if nothing is there.
 
     `name` is the URL that is asked for; `silence` says what it means when no answer comes. Raises
