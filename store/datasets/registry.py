@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from r2t.store.datasets.tvsum import TVSumJson
 from r2t.store.datasets.tvsum_mat import TVSumMat
 from r2t.store.datasets.youtube_highlights import YouTubeHighlightsJson
 from r2t.store.errors import AnnotationError, AnnotationWarning
-from r2t.store.progress import OnProgress, no_progress
 
 FORMATS: tuple[AnnotationFormat, ...] = (
     TVSumMat(),
@@ -45,7 +45,7 @@ def read_annotations(
     *,
     split: Split | None = None,
     domain: str | None = None,
-    on_rows: OnProgress = no_progress,
+    on_rows: Callable[[int, int], None] | None = None,
 ) -> list[Annotation]:
     """Read an annotation file of any known format, in file order.
 
@@ -90,7 +90,7 @@ def open_annotations(
 ) -> tuple[Located, bool]:
     """Return the rows of a file, and whether published lists decide their splits."""
     found = find_format(content)
-    text = decode_text(path, content).text if found is None or found.is_text else ""
+    text = decode_text(path, content) if found is None or found.is_text else ""
     if found is None:
         raise AnnotationError(f"{path}: {_why_unknown(text)}; known formats are {known_formats()}")
     listed = found.has_published_splits

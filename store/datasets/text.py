@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from r2t.store.errors import AnnotationError
@@ -22,17 +21,9 @@ _BYTE_ORDER_MARKS = {
 }
 
 
-@dataclass(frozen=True)
-class FileText:
-    """What a file says, and the encoding that its byte order mark names, if it has one."""
-
-    text: str
-    marked_encoding: str | None
-
-
 def read_text(path: Path) -> str:
     """Read a text file: UTF-8, or UTF-16 with a byte order mark; unpacked if it is gzipped."""
-    return decode_text(path, read_content(path)).text
+    return decode_text(path, read_content(path))
 
 
 def read_content(path: Path, num_bytes: int | None = None) -> bytes:
@@ -55,11 +46,11 @@ def read_content(path: Path, num_bytes: int | None = None) -> bytes:
     return content
 
 
-def decode_text(path: Path, content: bytes) -> FileText:
+def decode_text(path: Path, content: bytes) -> str:
     """Decode a file's bytes; raise `AnnotationError` if they are no such text."""
     encoding = marked_encoding(content)
     try:
-        return FileText(content.decode(encoding or "utf-8"), encoding)
+        return content.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
         name = "UTF-16" if encoding == "utf-16" else "UTF-8"
         raise AnnotationError(
