@@ -18,6 +18,7 @@ import zarr
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
+from r2t.store.files import commit_folder
 from r2t.store.format import (
     INDEX_COLUMNS,
     Part,
@@ -395,7 +396,7 @@ def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
             for name in ("", "videos", "index", "queries"):
                 open_group(str(unfinished / name), "a", None if name else {"r2t": header})
             try:
-                os.rename(unfinished, root)
+                commit_folder(unfinished, root)
             except OSError:
                 if not (root / "zarr.json").is_file():
                     raise

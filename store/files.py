@@ -1,7 +1,9 @@
-"""Files that appear whole or not at all, and what to say where a disk refuses one.
+"""Files and folders that appear whole or not at all, and what to say where a disk refuses one.
 
-A file is written beside its place, flushed to the disk and renamed there. So a disk that is full,
-a crash or a loss of power leaves the file that was there before, or none, and never half of one.
+Each is written elsewhere on the same disk, flushed and renamed into its place. So a full disk, a
+crash or a loss of power leaves what was there before, or nothing, and never half. Contents are
+flushed first because a disk may otherwise keep the rename and lose them; the rename itself is not
+flushed, because losing it leaves the old state, which is whole.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def appearing(path: Path, *, beside: Path | None = None) -> Generator[Path]:
         yield unfinished
         if target.exists():
             unfinished.chmod(target.stat().st_mode)
-        sync(unfinished)
+        _flush(unfinished)
         os.replace(unfinished, target)
     except OSError as error:
         places = ("None", str(unfinished))
@@ -89,6 +91,22 @@ def write_whole(path: Path, content: bytes | str, *, beside: Path | None = None)
     data = content.encode() if isinstance(content, str) else content
     with appearing(path, beside=beside) as unfinished:
         unfinished.write_bytes(data)
+
+
+def commit_folder(folder: Path, target: Path) -> None:
+    """Flush a finished folder and rename it to `target`, on the same disk.
+
+    Raises `OSError` if something is there already, or the disk refuses. A network disk may report
+    an error though it renamed: its second try found nothing to move.
+    """
+    for parent, _, names in os.walk(folder, topdown=False):
+        for path in [*(os.path.join(parent, name) for name in names), parent]:
+            _flush(path)
+    try:
+        os.rename(folder, target)
+    except OSError:
+        if folder.exists() or not target.is_dir():
+            raise
 
 
 def require_writable(folder: Path) -> None:
@@ -130,17 +148,10 @@ def _opened(path: str | Path) -> Generator[BinaryIO]:
         yield file
 
 
-def sync(path: str | Path) -> None:
+def _flush(path: str | Path) -> None:
     """Flush one file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """Flush files, then their folders, to the disk, so that a rename never outruns its contents."""
-    for parent, _, names in os.walk(folder, topdown=False):
-        for path in [*(os.path.join(parent, name) for name in names), parent]:
-            sync(path)

@@ -7,7 +7,6 @@ what is finished; a reader, or a machine that loses power, sees the old state or
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 import time
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
-from r2t.store.files import sync_tree
+from r2t.store.files import commit_folder
 from r2t.store.format import (
     VideoRow,
     new_part_name,
@@ -215,17 +214,15 @@ class StoreWriter:
         folder = self._work.path / f"{kind}-{name}"
         with storage_errors(self._root):
             write_part(folder, columns)
-            sync_tree(folder)
-            move_part(folder, self._root / kind / name)
+            commit_folder(folder, self._root / kind / name)
         self._store.refresh()
 
     def _commit(self, folder: Path, node: str, digest: str) -> bool:
         """Rename a node into place; return False if an equal one, with its own row, is there."""
         target = self._root / node
         with storage_errors(self._root):
-            sync_tree(folder)
             try:
-                os.rename(folder, target)
+                commit_folder(folder, target)
             except OSError:
                 if not target.is_dir():
                     raise
@@ -242,15 +239,3 @@ class StoreWriter:
                     ) from None
                 return False
         return True
-
-
-def move_part(folder: Path, target: Path) -> None:
-    """Rename a part into place, under a name that nobody else has.
-
-    A network disk may report an error though it renamed: its second try found nothing to move.
-    """
-    try:
-        os.rename(folder, target)
-    except OSError:
-        if folder.exists() or not target.is_dir():
-            raise

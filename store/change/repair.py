@@ -100,7 +100,7 @@ def _mend_groups(path: Path, work: WorkFolder, aside: Path, faults: list[Fault])
                 moved.append(place)
             open_group(str(work.path / fault.place), "a")
             (path / fault.place).mkdir(exist_ok=True)
-            os.rename(work.path / place, path / place)
+            write_whole(path / place, (work.path / place).read_bytes(), beside=work.path)
     return moved
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from r2t.store.annotations import Annotation
 from r2t.store.check import live_parts, open_part
-from r2t.store.files import sync_tree
+from r2t.store.files import commit_folder
 from r2t.store.format import (
     QUERIES_PER_PART,
     Columns,
@@ -33,7 +33,6 @@ from r2t.store.format import (
 from r2t.store.schema import QueryFeatures
 from r2t.store.sources import open_root
 from r2t.store.work_folders import WorkFolder, maintenance
-from r2t.store.writer import move_part
 
 QueryRow = tuple[Annotation, QueryFeatures]
 
@@ -45,8 +44,7 @@ def commit_part(
     name = new_part_name(replaces)
     folder = work.path / f"{kind}-{name}"
     write_part(folder, columns, replaces)
-    sync_tree(folder)
-    move_part(folder, root / kind / name)
+    commit_folder(folder, root / kind / name)
 
 
 def replace_index(

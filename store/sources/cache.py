@@ -74,7 +74,7 @@ class ByteCache:
         with contextlib.suppress(OSError):
             with self._claimed(num_bytes):
                 unfinished.touch()
-            try:
+            try:  # not flushed: an entry that a loss of power spoils fails its checksum
                 unfinished.write_bytes(content + _checksum(content))
                 os.rename(unfinished, self.folder / name)
             finally:

@@ -9,7 +9,7 @@ import pytest
 from features import full_disk
 
 from r2t.store.errors import StoreError
-from r2t.store.files import appearing, explain, write_whole
+from r2t.store.files import appearing, commit_folder, explain, write_whole
 
 _REFUSALS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -42,6 +42,60 @@ def test_a_disk_that_fails_to_flush_leaves_the_old_file(
     assert raised.value.filename == str(path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["weights"]
+
+
+def _finished(tmp_path: Path) -> Path:
+    folder = tmp_path / "finished"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "file").write_text("whole")
+    return folder
+
+
+def test_a_folder_is_flushed_from_the_inside_and_then_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, target, done = _finished(tmp_path), tmp_path / "target", list[str]()
+    fsync, rename = os.fsync, os.rename
+
+    def note_flush(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def note_rename(source: Path, place: Path) -> None:
+        done.append("renamed")
+        rename(source, place)
+
+    monkeypatch.setattr("os.fsync", note_flush)
+    monkeypatch.setattr("os.rename", note_rename)
+    commit_folder(folder, target)
+    assert done == ["file", "inner", "finished", "renamed"]
+    assert (target / "inner" / "file").read_text() == "whole"
+    assert not folder.exists()
+
+
+def test_a_folder_takes_no_other_ones_place(tmp_path: Path) -> None:
+    folder, target = _finished(tmp_path), tmp_path / "target"
+    target.mkdir()
+    (target / "theirs").touch()
+    with pytest.raises(OSError, match="not empty"):
+        commit_folder(folder, target)
+    assert folder.is_dir()
+    assert os.listdir(target) == ["theirs"]
+
+
+def test_a_disk_that_renamed_and_reports_an_error_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, target = _finished(tmp_path), tmp_path / "target"
+    rename = os.rename
+
+    def rename_twice(source: Path, place: Path) -> None:
+        rename(source, place)
+        rename(source, place)
+
+    monkeypatch.setattr("os.rename", rename_twice)
+    commit_folder(folder, target)
+    assert (target / "inner" / "file").read_text() == "whole"
 
 
 def test_an_error_of_the_writer_leaves_the_old_file_and_is_its_own(tmp_path: Path) -> None:
