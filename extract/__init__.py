@@ -14,11 +14,10 @@ if TYPE_CHECKING:
         ExtractConfig as ExtractConfig,
         default_num_workers as default_num_workers,
     )
+    from r2t.extract.pending import frame_rates as frame_rates, name_videos as name_videos
     from r2t.extract.pipeline import (
         ExtractReport as ExtractReport,
         extract_videos as extract_videos,
-        frame_rates as frame_rates,
-        name_videos as name_videos,
     )
     from r2t.extract.plan import (
         ExtractPlan as ExtractPlan,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.quarantine import Quarantine
+from r2t.extract.pending import Quarantine, find_replaced, frame_rates, name_videos
 from r2t.extract.queries import (
     Rewording,
     find_rewordings,
@@ -30,17 +30,13 @@ from r2t.extract.queries import (
     warn_of_late_moments,
     without_impossible,
 )
-from r2t.extract.replaced import find_replaced
 from r2t.extract.run import ExtractProgress, LocalRun, Stage, Tally, VideoJob, busiest_stage
 from r2t.store.annotations import Annotation
 from r2t.store.change import remove_videos
 from r2t.store.check import warn_of_other_cuts
-from r2t.store.errors import ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.json_lines import printable
 from r2t.store.progress import OnProgress, no_progress
-from r2t.store.schema import PER_VIDEO
-from r2t.store.video_names import VideoNames, match_videos, require_utf8_name
+from r2t.store.video_names import VideoNames, match_videos
 
 if TYPE_CHECKING:
     from r2t.extract.run import Cluster, ClusterRun
@@ -187,28 +183,6 @@ def extract_videos(
     )
 
 
-def name_videos(
-    videos: Sequence[Path], stored: VideoNames
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the files by video id, and why some can have none.
-
-    A file whose name differs only by its Unicode normal form from a stored id, as after a move
-    between systems, is that video.
-    """
-    paths: dict[str, Path] = {}
-    refused: dict[str, str] = {}
-    stems = {path.stem for path in videos}
-    for path in videos:
-        try:
-            require_utf8_name(path)
-        except VideoError as error:
-            refused[printable(path.name)] = str(error)
-            continue
-        twin = stored.find_spelled(path.stem)
-        paths[path.stem if twin is None or twin in stems else twin] = path
-    return paths, refused
-
-
 def _run(
     config: ExtractConfig,
     clip: FrozenClip,
@@ -221,29 +195,6 @@ def _run(
     from r2t.extract.run import ClusterRun
 
     return ClusterRun(cluster, config, store, tally)
-
-
-def frame_rates(
-    config: ExtractConfig, annotations: Sequence[Annotation], video_ids: Sequence[str]
-) -> dict[str, float]:
-    """Return the frame rate of each video that has one.
-
-    Where each has its own, by its labels, a dataset's folder may hold videos without any, as that
-    of YouTube Highlights does. Raises `ConfigError` where no annotation has labels.
-    """
-    if config.frame_rate != PER_VIDEO:
-        return dict.fromkeys(video_ids, float(config.frame_rate))
-    clips = {
-        each.video_id: each.saliency.clip_seconds
-        for each in annotations
-        if each.saliency is not None
-    }
-    if video_ids and not clips:
-        raise ConfigError(
-            "one frame a clip was asked for, but no annotation has saliency of its clips: give the "
-            "annotations that have, or a number of frames a second"
-        )
-    return {name: 1 / clips[name] for name in video_ids if name in clips}
 
 
 @contextmanager

@@ -23,10 +23,8 @@ from av.stream import Stream
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from r2t.extract.video.clock import on_one_clock
-from r2t.extract.video.container import open_video
+from r2t.extract.video.container import Orientation, on_one_clock, open_video
 from r2t.extract.video.probe import VideoInfo, probe
-from r2t.extract.video.resize import Orientation
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.files import appearing
 from r2t.store.progress import OnProgress, no_progress

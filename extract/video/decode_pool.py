@@ -23,6 +23,7 @@ from r2t.extract.video.choices import (
     DEFAULT_MEMORY_BYTES,
     DecoderChoice,
     StreamChoice,
+    exact_rate,
     require_decoder,
     require_hours,
     require_stream_choice,
@@ -31,7 +32,7 @@ from r2t.extract.video.cut import clips, require_clip_path
 from r2t.extract.video.decode_process import DecodeProcess, DecoderDeathError
 from r2t.extract.video.decoders import PYAV
 from r2t.extract.video.frames import FrameBatch, handover_label
-from r2t.extract.video.probe import VideoLength, exact_rate
+from r2t.extract.video.probe import VideoLength
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
 from r2t.store.progress import OnProgress, no_progress
 

@@ -24,11 +24,10 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
+from PIL import Image
 
-from r2t.extract.video.clock import on_one_clock
-from r2t.extract.video.container import open_video
+from r2t.extract.video.container import Orientation, on_one_clock, open_video
 from r2t.extract.video.probe import VideoInfo
-from r2t.extract.video.resize import Orientation, resize_and_crop
 from r2t.extract.video.timeline import frame_ticks
 from r2t.store.errors import VideoError
 
@@ -134,6 +133,25 @@ def _require_sound(video: VideoInfo, frame: av.VideoFrame, ticks: int) -> None:
         raise VideoError(
             f"{video.path}: the picture at {float(video.seconds(ticks)):.3f} s is damaged"
         )
+
+
+def resize_and_crop(
+    rgb: UInt8[np.ndarray, "height width 3"], size: int
+) -> UInt8[np.ndarray, "3 size size"]:
+    """Bring the short side to `size` and the long side in proportion, then keep the centre.
+
+    The order is that of the official extraction. Pillow's bicubic filter widens with the scale and
+    so does not alias.
+    """
+    height, width = rgb.shape[:2]
+    short = min(height, width)
+    new_width, new_height = width * size // short, height * size // short
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    if (new_width, new_height) != (width, height):
+        image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+    left, top = (new_width - size) // 2, (new_height - size) // 2
+    image = image.crop((left, top, left + size, top + size))
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
 def decord_pictures(

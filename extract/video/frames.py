@@ -25,6 +25,7 @@ from r2t.extract.video.choices import (
     DecoderChoice,
     StreamChoice,
     decord_name,
+    exact_rate,
     require_decoder,
 )
 from r2t.extract.video.decoders import (
@@ -35,7 +36,7 @@ from r2t.extract.video.decoders import (
     decord_pictures,
     pyav_pictures,
 )
-from r2t.extract.video.probe import VideoInfo, exact_rate, probe
+from r2t.extract.video.probe import VideoInfo, probe
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
 from r2t.store.json_lines import printable
 from r2t.store.video_names import VIDEO_SUFFIXES

@@ -23,19 +23,15 @@ from av.stream import Stream
 from r2t.extract.video.choices import (
     DEFAULT_MAX_HOURS,
     StreamChoice,
+    exact_rate,
     require_hours,
     require_stream_choice,
 )
-from r2t.extract.video.container import open_video, picture_streams
-from r2t.extract.video.length import find_length
-from r2t.extract.video.resize import Orientation
+from r2t.extract.video.container import Orientation, find_length, open_video, picture_streams
 from r2t.extract.video.timeline import RARE, Timeline, starts_anew
-from r2t.store.errors import ConfigError, VideoError
+from r2t.store.errors import VideoError
 
 logger = logging.getLogger(__name__)
-
-# The largest denominator of a frame rate: lets 0.1 mean 1/10 and 29.97002997 mean 30000/1001.
-_RATE_DENOMINATOR = 100_000
 
 _LONG_GAP_SECONDS = 60
 
@@ -185,14 +181,6 @@ def measure(
         height=video.height,
         codec=video.codec,
     )
-
-
-def exact_rate(fps: float | Fraction) -> Fraction:
-    """Return the simple fraction that a float rate stands for; raise `ConfigError` if not > 0."""
-    if not (math.isfinite(fps) and fps > 0):
-        raise ConfigError(f"fps = {fps}: give frames per second above 0")
-    rate = Fraction(fps).limit_denominator(_RATE_DENOMINATOR)
-    return rate or Fraction(fps)
 
 
 def probe(

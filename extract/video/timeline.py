@@ -2,8 +2,8 @@
 
 `read_ending` jumps to the last key frame and reads on, which costs next to nothing where a file has
 a table of its frames. `read_timeline` reads every packet, without decoding. Streams made for
-broadcast may start their clock anew; FFmpeg then lets its own go on, and so does `clock`, at the
-joints of a `Timeline`.
+broadcast may start their clock anew; FFmpeg then lets its own go on, and so does `on_one_clock`, at
+the joints of a `Timeline`.
 """
 
 from __future__ import annotations

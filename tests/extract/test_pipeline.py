@@ -21,8 +21,8 @@ import pytest
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
+from r2t.extract.pending import Quarantine
 from r2t.extract.pipeline import ExtractReport, extract_videos
-from r2t.extract.quarantine import Quarantine
 from r2t.extract.run.progress import ExtractProgress
 from r2t.store.annotations import Annotation, SaliencyLabels, make_query_id
 from r2t.store.check.verify import verify_store

@@ -25,11 +25,11 @@ from barcode_videos import (
 from PIL import Image
 
 from r2t.extract.video import choices, frames
-from r2t.extract.video.choices import DecoderChoice, StreamChoice, decord_name
-from r2t.extract.video.decoders import DecordRefusal
+from r2t.extract.video.choices import DecoderChoice, StreamChoice, decord_name, exact_rate
+from r2t.extract.video.container import Orientation
+from r2t.extract.video.decoders import DecordRefusal, resize_and_crop
 from r2t.extract.video.frames import FrameBatch, file_sha256, find_videos, stream_frames
-from r2t.extract.video.probe import exact_rate, probe
-from r2t.extract.video.resize import Orientation, resize_and_crop
+from r2t.extract.video.probe import probe
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
 
 NTSC = tuple(Fraction(1001 * frame, 30_000) for frame in range(150))
