@@ -1,4 +1,4 @@
-"""Found moments on their way to people: pictures, clips, subtitles, verdicts."""
+"""What people are shown of the moments found: pictures, clips, subtitles, verdicts."""
 
 from __future__ import annotations
 

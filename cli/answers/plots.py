@@ -145,7 +145,7 @@ def _draw_moments(
     truth: Sequence[tuple[float, float]],
     duration_seconds: float,
 ) -> None:
-    """Give every moment a lane of its own; the better of two found ones is above the other."""
+    """Give every moment a lane of its own: annotated ones first, then those found, best first."""
     bars = [(start, end, TRUTH, "annotated", "") for start, end in truth] + [
         (start, end, FOUND, f"found {rank}", f"   {score:.2f}")
         for rank, (start, end, score) in enumerate(moments, start=1)

@@ -1,4 +1,4 @@
-"""Whether a sentence is in a video at all, as every command that answers says it."""
+"""Whether a sentence is in a video at all, in the words that every command uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ABSENT = "probably not in this video"
 
 
 def presence_verdict(rule: PresenceRule | None, grounding: Grounding) -> str | None:
-    """Say that a sentence is probably not in the video, and why; None if nothing is to be said."""
+    """Say that a sentence is probably not in the video, and why; None if it may be there."""
     from r2t.train.grounding import presence_score
 
     score = presence_score(grounding)

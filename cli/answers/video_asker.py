@@ -1,7 +1,6 @@
-"""One video after another, one question after another: each video is encoded once.
+"""A grounder and the videos that it was asked about lately, each encoded once.
 
-Videos come from strangers, so they are decoded in processes that can be killed, and what is kept of
-them is bounded: the number of prepared videos and the frames of each.
+Videos are untrusted, so what is kept is bounded: how many are prepared, and how long each may be.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class VideoAsker:
-    """A grounder and the videos that were asked lately; safe to use from many threads.
+    """Keeps what is prepared of the videos asked lately; safe to use from many threads.
 
-    The videos asked longest ago are forgotten first.
+    The videos asked longest ago are dropped first.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class VideoAsker:
             return prepared
 
     def ask(self, path: Path, query: str) -> tuple[Grounding, list[str]]:
-        """Find a sentence in a video, quick once it is prepared; also return any warnings."""
+        """Find a sentence in a video, quickly once it is prepared; also return any warnings."""
         if not query.strip():
             raise AnnotationError("the sentence is empty: type what to look for")
         prepared = self.prepare(path)

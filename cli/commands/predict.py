@@ -70,7 +70,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     checkpoint: Checkpoint,
     top: TopMoments = 5,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw frames, saliency and moments into this file.")
+        Path | None, typer.Option(help="Draw frames, saliency and moments into this picture file.")
     ] = None,
     report: Annotated[
         Path | None,
@@ -79,8 +79,8 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     cut: Annotated[
         Path | None,
         typer.Option(
-            help="Cut the moments out into this .mp4, .mkv or .mov, in time order; with {n} in its "
-            "name each into its own file, best first."
+            help="Cut the moments out of the video into this .mp4, .mkv or .mov, in time order; "
+            "with {n} in the name each goes into a file of its own, and the best is number 1."
         ),
     ] = None,
     srt: Annotated[
@@ -95,10 +95,10 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Find the moments of a video that a sentence speaks of; --top of them are shown or written.
+    """Find the moments of a video that a sentence describes; the best --top are shown and written.
 
-    A video much longer than those of the training is asked in overlapping windows. After `r2t
-    calibrate` the answer also says whether the sentence is in the video at all.
+    A video much longer than those the model was trained on is asked in overlapping windows. After
+    `r2t calibrate` the answer also says whether the sentence is in the video at all.
     """
     with handle_errors(), started_pool(max_hours) as pool:
         _require_paths(plot, report, cut, srt)
@@ -209,7 +209,7 @@ def sparkline(scores: np.ndarray, num_columns: int) -> str:
 
 @contextmanager
 def started_pool(max_hours: float = DEFAULT_MAX_HOURS) -> Generator[DecodePool]:
-    """Start a process to decode videos of strangers, which gets ready while CLIP is loaded."""
+    """Start a process to decode untrusted videos; it gets ready while CLIP is loaded."""
     from r2t.extract.video import DecodePool
 
     with DecodePool(max_hours=max_hours) as pool:
@@ -218,7 +218,7 @@ def started_pool(max_hours: float = DEFAULT_MAX_HOURS) -> Generator[DecodePool]:
 
 
 def pick_frame_rate(grounder: Grounder, fps: float | None) -> float:
-    """Return the rate to sample at, and say so where it is not that of the training."""
+    """Return the rate to sample at, and note it where the model was trained at another."""
     rate = grounder.frame_rate(fps)
     if rate != grounder.spec.frame_rate:
         note(f"note: the model was trained on frames at {grounder.spec.frame_rate} fps")

@@ -1,4 +1,4 @@
-"""`r2t report`: look at what a model finds in a split, in one page."""
+"""`r2t report`: one page that shows what a model finds in a split."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def report(  # noqa: PLR0913 - a parameter for each option
     videos: Annotated[
         str | None,
         typer.Option(
-            help="Folder of the videos, for pictures and to play them; or a URL with {video_id} "
-            "to play them from."
+            help="Folder of the videos, to show pictures of them and to play them; or a URL with "
+            "{video_id} to play them from."
         ),
     ] = None,
     bootstrap: Annotated[
@@ -85,10 +85,10 @@ def report(  # noqa: PLR0913 - a parameter for each option
     windows: Windows = "auto",
     device: Device = "auto",
 ) -> None:
-    """Write a page to look at: scores with intervals, and every query on its timeline.
+    """Write a page of what a model finds: scores with intervals, and a timeline for every query.
 
-    The page is one file that needs no network, and names no folder of this machine. With --videos
-    it shows pictures and plays a video where one clicks; the videos stay where they are.
+    The page is one file that needs no network and names no folder of this machine. With --videos
+    it shows pictures, and plays a video from where you click; the videos stay where they are.
     """
     with handle_errors():
         from r2t.train.grounding import load_rule
@@ -189,7 +189,7 @@ def _write(path: Path, data: Mapping[str, Any], media_sources: Sequence[str]) ->
 
 
 def last_name(location: str) -> str:
-    """Return the last part of a path or URL: the rest says where somebody keeps things."""
+    """Return the last part of a path or URL: the rest tells where somebody keeps their files."""
     if "://" in location:
         parts = urlsplit(location)
         return PurePosixPath(parts.path).name or parts.hostname or parts.scheme

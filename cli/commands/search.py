@@ -63,10 +63,10 @@ def search(  # noqa: PLR0913 - a parameter for each option
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Find the moments of a whole store that a sentence speaks of; no video is decoded.
+    """Find the moments in a whole store that a sentence describes; no video is decoded.
 
-    Videos are ranked by their highest saliency, which is comparable among videos; the moments of a
-    video by their own scores, which are not.
+    Videos are ranked by their highest saliency, which can be compared between videos; the moments
+    of one video are ranked by their scores, which cannot.
     """
     with handle_errors():
         from r2t.extract.clip import ClipOptions, QueryEncoder
@@ -113,7 +113,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
             )
         else:
             answers().print(_table(best, query, moments, rule))
-            # The best come first, so that one that is denied speaks for all that follow.
+            # Best first: if the best is probably absent, so are all the others.
             if best and rule is not None and rule.denies(best[0].score):
                 answers().print(
                     f"probably in none of these videos (saliency {best[0].score:.3f} < "
@@ -136,7 +136,7 @@ def _best_answers(
     batch_size: int,
     plan: WindowPlan,
 ) -> tuple[list[VideoAnswer], list[VideoAnswer]]:
-    """Return the best answers, best first, and the failures; others are forgotten as they come."""
+    """Return the best answers, best first, and the failures; the rest are dropped on the way."""
     from r2t.train.grounding import search_store
 
     best: list[tuple[float, str, VideoAnswer]] = []

@@ -53,7 +53,8 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     max_upload: Annotated[
         int,
         typer.Option(
-            help="Largest video to accept; by default 2GB. All at once may take --keep times that.",
+            help="Largest video to accept, by default 2GB; all of them together may take --keep "
+            "times as much.",
             parser=parse_size,
             metavar="SIZE",
             show_default=False,
@@ -63,7 +64,8 @@ def serve(  # noqa: PLR0913 - a parameter for each option
         float, typer.Option(help="Longest video to accept; memory grows with it.")
     ] = 30.0,
     keep: Annotated[
-        int, typer.Option(min=1, help="Videos to keep encoded; the oldest are forgotten.")
+        int,
+        typer.Option(min=1, help="Videos to keep encoded; those asked longest ago are dropped."),
     ] = 4,
     model: RunModel = None,
     pretrained: RunPretrained = None,
@@ -74,9 +76,9 @@ def serve(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Open a page on this machine: drop a video, type sentences, click the moments found.
 
-    A video is encoded once, so that every sentence after is answered at once. Nobody else on the
-    network can reach the page, and it loads nothing from there. An upload lies in a private folder
-    until its page lets go of it; the folder goes when the server is ended with Ctrl-C.
+    A video is encoded once; after that each sentence is answered at once. Nobody else on the
+    network can reach the page, and the page loads nothing from the network. An upload stays in a
+    private folder until its page closes it; Ctrl-C ends the server and removes the folder.
     """
     with handle_errors(), _private_folder() as folder:
         if find_spec("gradio") is None:
@@ -140,7 +142,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
 def _private_folder() -> Generator[Path]:
     """Give Gradio a folder for uploads that only this user can read, and remove it at the end.
 
-    SIGTERM ends the program in order from here on; it would otherwise leave the folder behind.
+    From here on SIGTERM ends the program cleanly; it would otherwise leave the folder behind.
     """
 
     def end(number: int, _frame: object) -> None:
@@ -159,7 +161,7 @@ def _private_folder() -> Generator[Path]:
 
 
 def _no_proxy() -> dict[str, str]:
-    """Name this machine among those that no proxy serves: Gradio asks whether its page is there."""
+    """Exempt this machine from proxies: Gradio checks over HTTP that its page is up."""
     spared = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
     hosts = ",".join(filter(None, [*spared, "127.0.0.1", "localhost"]))
     return {"no_proxy": hosts, "NO_PROXY": hosts}
@@ -180,7 +182,7 @@ def _environment(**changes: str) -> Generator[None]:
 
 
 def _wait_for_the_end(uploads: Uploads) -> None:
-    """Return on Ctrl-C and on SIGTERM; until then remove uploads that nobody needs any longer."""
+    """Wait for Ctrl-C or SIGTERM, removing uploads that are no longer needed meanwhile."""
     ended = threading.Event()
 
     def end(_number: int, _frame: object) -> None:

@@ -1,4 +1,4 @@
-"""Answers as a piece of a page: for each a timeline, and what can be downloaded.
+"""Answers as part of a page: a timeline for each, and what can be downloaded.
 
 Every text that a person typed is escaped. `assets/serve.js` draws the timelines from the data that
 this leaves in attributes; what it looks for begins with `r2t-`.
@@ -31,7 +31,7 @@ class Answer:
     rule: PresenceRule | None = None
 
     def shown(self, top: int) -> Grounding:
-        """Return the grounding with the best moments alone: those that can be seen and scored."""
+        """Return the grounding with its best moments only, none of them without length or score."""
         rows = self.grounding.moments
         rows = rows[(rows[:, 1] > rows[:, 0]) & (rows[:, 2] > 0)]
         return replace(self.grounding, moments=rows[:top])

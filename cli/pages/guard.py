@@ -1,4 +1,4 @@
-"""What stands before the page of `r2t serve`: requests of other pages and too many uploads."""
+"""What the page of `r2t serve` refuses: requests from other pages, and too many uploads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOREIGN_SITES = (b"cross-site", b"same-site")  # the latter is another port of t
 
 
 class OriginMiddleware:
-    """Refuses what a browser sends on behalf of another page, which could upload or ask."""
+    """Refuses what a browser sends on behalf of another page, which might upload or ask."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -20,13 +20,13 @@ class OriginMiddleware:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle one request as ASGI wants it."""
         if scope["type"] == "http" and _is_foreign(scope):
-            await _refuse(send, 403, "this page takes no requests of other pages")
+            await _refuse(send, 403, "this page takes no requests from other pages")
         else:
             await self._app(scope, receive, send)
 
 
 class UploadLimitMiddleware:
-    """Refuses an upload that would leave all of them together above their limit."""
+    """Refuses an upload that would take all of them together over their limit."""
 
     def __init__(self, app: Any, uploads: Uploads, max_bytes: int) -> None:
         self._app = app
@@ -46,7 +46,7 @@ class UploadLimitMiddleware:
                 send,
                 413,
                 f"all videos together may take {human_bytes(self._max_bytes)}: close one in "
-                "another page, or wait some minutes",
+                "another page, or wait a few minutes",
             )
         else:
             try:

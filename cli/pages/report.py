@@ -1,6 +1,6 @@
 """The report page: one HTML file that carries its data, style and program, and fetches nothing.
 
-Sentences and ids come from anybody: they travel as JSON that cannot close its element, the page
+Sentences and ids are untrusted: they are carried as JSON that cannot close its element, the page
 only ever sets them as text, and its content security policy runs no script but our own.
 """
 

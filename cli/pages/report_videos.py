@@ -49,13 +49,13 @@ class VideoPlace:
             )
         if "@" in parts.netloc:
             raise ConfigError(
-                "--videos: the URL holds a user name, which everybody who gets the page could "
-                "read; give it without"
+                "--videos: the URL holds a user name, which everyone who gets the page could "
+                "read; leave it out"
             )
         return cls({}, given)
 
     def source(self, video_id: str, page: Path) -> str | None:
-        """Return what the page finds a video under: a URL, a relative one for files."""
+        """Return the URL under which the page finds a video, relative if it is a file."""
         if self.template is not None:
             return self.template.replace(URL_FIELD, quote(video_id, safe=""))
         path = self.paths.get(video_id)
@@ -70,9 +70,9 @@ class VideoPlace:
 
 
 def file_source(path: Path, page: Path) -> str:
-    """Return a file's URL, relative to the page, or its bare name where that would tell too much.
+    """Return a file's URL, relative to the page, or its bare name where that would reveal too much.
 
-    A relative path up to the root, or to the folder that homes lie in, and down again holds an
+    A relative path that climbs to the root, or to the folder of home directories, spells out an
     absolute one. A page with a bare name finds the file beside itself, or asks its reader for it.
     """
     path, folder = path.resolve(), page.resolve().parent
@@ -95,8 +95,8 @@ def note_bare_names(videos: Iterable[Path], page: Path) -> None:
         if each.resolve().parent != folder
     ):
         note(
-            f"note: {page.name} holds no path of this machine, so it cannot name where the videos "
-            "are: it asks for the file when one is played, or finds those that are put beside it"
+            f"note: {page.name} holds no path of this machine, so it cannot know where the videos "
+            "are: it asks for a file when one is played, or finds those that lie beside it"
         )
 
 

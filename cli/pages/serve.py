@@ -72,7 +72,7 @@ SAVE_CLIP = """(file) => {
   link.click();
 }"""
 READY = "**{name}** is ready: {frames} frames of {seconds:.0f} s, read in {took:.1f} s."
-DIVIDED = " It is long: it is asked in {count} overlapping windows, whose answers are merged."
+DIVIDED = " It is long, so it is asked in {count} overlapping windows and their answers are merged."
 
 
 @dataclass
@@ -183,7 +183,7 @@ class Page:
             self._drop(session, request)
         self._uploads.show(_page(request), path)
         began = time.perf_counter()
-        with _told(path):
+        with _errors_shown(path):
             prepared = self._asker.prepare(
                 path, lambda done, total: progress((done, total), desc="reading", unit="frames")
             )
@@ -202,7 +202,7 @@ class Page:
             raise gr.Error("There is no video yet: drop one first.", print_exception=False)
         self._uploads.show(_page(request), session.video)
         began = time.perf_counter()
-        with _told(session.video):
+        with _errors_shown(session.video):
             grounding, remarks = self._asker.ask(session.video, query)
         for remark in remarks:
             gr.Warning(escape(remark))
@@ -225,7 +225,7 @@ class Page:
         self._drop_clip(session)
         folder = Path(tempfile.mkdtemp(prefix="clip-", dir=os.environ["GRADIO_TEMP_DIR"]))
         session.clip = folder / f"{session.video.stem} {minutes(start).replace(':', '.')}.mp4"
-        with _told(session.video):
+        with _errors_shown(session.video):
             self._pool.cut(
                 session.video,
                 [(start, end)],
@@ -257,13 +257,13 @@ class Page:
 
 
 def _page(request: gr.Request) -> str:
-    """Return what tells open pages apart."""
+    """Return the id of an open page."""
     return str(request.session_hash)
 
 
 @contextmanager
-def _told(path: Path) -> Generator[None]:
-    """Turn what goes wrong into words on the page, without the folder that nobody chose."""
+def _errors_shown(path: Path) -> Generator[None]:
+    """Show errors on the page, without the name of the temporary folder."""
     try:
         yield
     except R2TError as error:
@@ -272,7 +272,8 @@ def _told(path: Path) -> Generator[None]:
     except Exception as error:
         logger.exception("a request failed")
         raise gr.Error(
-            f"r2t failed ({type(error).__name__}); its terminal says more", print_exception=False
+            f"r2t failed ({type(error).__name__}); the terminal that it runs in says more",
+            print_exception=False,
         ) from error
 
 

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-UNUSED_SECONDS = 600.0  # an upload may wait so long until its page gets to show it
+UNUSED_SECONDS = 600.0  # how long an upload may wait until its page shows it
 
 
 class Uploads:
@@ -24,7 +24,7 @@ class Uploads:
         self._lock = threading.Lock()
 
     def show(self, page: str, path: Path) -> None:
-        """Note that a page shows a file, and no other one from now on."""
+        """Note that a page now shows this file and no other."""
         with self._lock, suppress(FileNotFoundError):
             self._shown[page] = path, path.stat().st_mtime_ns
 

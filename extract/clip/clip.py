@@ -1,7 +1,7 @@
 """The frozen CLIP: hidden states of both towers, taken from their residual streams.
 
 States are taken before the final LayerNorm and projection, as R²-Tuning §3.1 does. Nothing here
-writes files. Videos come from strangers, so they are decoded in a process that can be killed.
+writes files. Videos are untrusted, so they are decoded in a process that can be killed.
 Both towers stay in memory in full: for ViT-B/32 that is 0.6 GB.
 """
 

@@ -50,7 +50,7 @@ class ClipOrigin:
     """The identity of features, and where their CLIP is to be found.
 
     The identity proves which weights are the right ones, but only the provenance says where they
-    are. Without it (`pretrained` None) they are the model's natural weights.
+    are. Without it (`pretrained` None) the model's usual weights are taken.
     """
 
     spec: FeatureSpec

@@ -1,6 +1,6 @@
 """A video file as a source of features: decoded and encoded in one pass, as they are read.
 
-Pictures come from a `DecodePool`, so a file that brings its decoder down is a `VideoError`.
+Pictures come from a `DecodePool`, so a file that crashes its decoder is a `VideoError`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ def open_one_pass(
 ) -> Generator[FrameSource]:
     """Open a video file; its id is its stem (bytes that are not UTF-8 as escapes).
 
-    Leaving the context stops its decoder.
-
-    Holds the features between the start of the last slice read and the last frame decoded.
+    Leaving the context stops its decoder. Holds the features between the start of the last slice
+    read and the last frame decoded.
     """
     with closing(pool.stream(path, frame_rate_fps, size=image_size)) as batches:
         first = next(batches)

@@ -1,4 +1,4 @@
-"""The text half of the frozen CLIP: sentences become tokens, and no picture is ever looked at."""
+"""The text half of the frozen CLIP: sentences become tokens, without any picture."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class QueryEncoder:
     ) -> QueryEncoder:
         """Load the text tower of a CLIP, named as for `FrozenClip.load`; `layers` ascend.
 
-        The vision tower is read to prove that the weights are the right ones, and let go.
+        The vision tower is read to prove that the weights are the right ones, then freed.
         """
         target = pick_clip_device(device)
         precision = pick_precision(AUTO, target)
@@ -139,7 +139,7 @@ class QueryEncoder:
     ) -> list[QueryFeatures]:
         """Return the hidden states of sentences, from start to end token.
 
-        Sentences longer than the model's context lose their end; one `AnnotationWarning` counts
+        Sentences longer than the model's context are cut off; one `AnnotationWarning` counts
         them. An empty sentence is an `AnnotationError`, unless its id is in `may_be_empty`: it is
         the start and end token then.
         """
@@ -157,7 +157,7 @@ class QueryEncoder:
                 AnnotationWarning,
                 stacklevel=2,
             )
-        # Sentences of like length share a batch, so that little of it is padding.
+        # Sentences of similar length share a batch, so that little of it is padding.
         by_length = sorted(range(len(ids)), key=lambda row: len(token_lists[row]))
         encoded: dict[int, QueryFeatures] = {}
         for start in range(0, len(by_length), batch_size):
@@ -185,7 +185,7 @@ class QueryEncoder:
         return torch.stack([state.half() for state in states]).cpu().numpy()
 
     def holds_words(self, text: str) -> bool:
-        """Whether anything is left of a text that CLIP would read: blanks are nothing to it."""
+        """Whether a text holds anything that CLIP reads; blanks alone do not count."""
         return not is_utf8(text) or bool(self._tokenizer.encode(text))
 
     def _tokenize(self, text: str, query_id: str, *, may_be_empty: bool) -> tuple[list[int], bool]:

@@ -76,7 +76,7 @@ class ModelSource:
         try:
             return json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path} is no open_clip configuration: {error!r}") from error
+            raise ConfigError(f"{path} is not an open_clip configuration: {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def find_model(name: str) -> ModelSource:
 
 
 def find_weights(model: ModelSource, pretrained: str | None) -> WeightSource:
-    """Resolve `pretrained`: a tag, a file, "none", or None for the model's natural weights."""
+    """Resolve `pretrained`: a tag, a file, "none", or None for the model's usual weights."""
     if pretrained == NO_WEIGHTS:
         return WeightSource(NO_WEIGHTS, None)
     if model.folder is not None and (pretrained is None or pretrained in OWN_WEIGHTS):
@@ -191,7 +191,7 @@ def weights_digest(model: nn.Module) -> str:
 def quiet_open_clip() -> Generator[None]:
     """Silence open_clip, which logs to the root logger that a model has no weights yet.
 
-    What other threads log there, and what this one logs elsewhere, is heard.
+    What other threads log there, and what this one logs elsewhere, is passed on.
     """
     root, thread = logging.getLogger(), threading.get_ident()
 

@@ -1,4 +1,4 @@
-"""A trained model asked: one video, a store, a long video in windows."""
+"""Asking a trained model: about one video, a whole store, or a long video in windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queries of a store, answered by a model: in batches, and long videos in windows."""
+"""Answer the queries of a store with a model: in batches, and those of long videos in windows."""
 
 from __future__ import annotations
 

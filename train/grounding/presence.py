@@ -1,10 +1,10 @@
-"""Is it in the video at all? A score that says so, and a threshold chosen on pairs that are known.
+"""Is it in the video at all? A score that tells, and a threshold chosen on known pairs.
 
-The class score of a moment cannot tell: training asks no video a sentence of another, so it only
-learns where in a video, not whether. The saliency can: its cosine is trained to be higher for the
-video's own query than for the others of a batch. So the highest saliency is the score of presence,
-here and wherever videos are ranked. How well it tells is measured with every threshold: one that
-does not beat chance is not used.
+The class score of a moment cannot tell: training asks no video for a sentence of another, so the
+score learns where in a video, not whether. The saliency can: its cosine is trained to be higher for
+the video's own query than for the others of a batch. So the highest saliency is the score of
+presence, here and wherever videos are ranked. How well it tells is measured with every threshold:
+one that does not beat chance is not used.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def presence_score(grounding: Grounding) -> float:
 class PresenceRule:
     """The threshold under which a sentence is probably not in a video, and how well it tells.
 
-    `recall` is the share of present queries that reach the threshold, `rejected` that of absent
-    ones that do not, `precision` that of present ones among those that reach it, were both equally
-    many. `auc` is the chance that a present query scores above an absent one. `held_out_right` is
-    the mean of `recall` and `rejected` on videos that the threshold was not chosen on. The bounds
-    of the last two are those of 95 % intervals over other videos.
+    `recall` is the share of present queries that reach the threshold, and `rejected` the share of
+    absent ones that do not. `precision` is the share of present queries among all that reach it, if
+    as many are present as absent. `auc` is the chance that a present query scores above an absent
+    one. `held_out_right` is the mean of `recall` and `rejected` on videos that the threshold was
+    not chosen on. The bounds of the last two are those of 95 % intervals over other videos.
     """
 
     threshold: float
@@ -104,9 +104,9 @@ def save_rule(run: Path, rule: PresenceRule, facts: Mapping[str, Any]) -> None:
 
 
 def load_rule(run: Path) -> PresenceRule | None:
-    """Return a run's rule; None, with a `RunWarning`, if there is one that is not to be used.
+    """Return a run's rule, or None if it has none.
 
-    That is one for other weights, or one that does not beat chance. Without any it is None, too.
+    A rule for other weights, or one that does not beat chance, is None with a `RunWarning`.
     """
     path = run / PRESENCE
     if not path.exists():

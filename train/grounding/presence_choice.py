@@ -28,7 +28,7 @@ def choose_presence_rule(
     plan: WindowPlan | None = None,
     on_queries: OnProgress = no_progress,
 ) -> PresenceRule:
-    """Ask videos their own queries and as many times those of others, and choose a threshold.
+    """Ask videos their own queries and some of other videos, and choose a threshold.
 
     A sentence that is annotated for a video is never taken as absent from it; one that fits without
     being annotated may be. `plan` defaults to the run's windows. `on_queries` is told

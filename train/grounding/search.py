@@ -1,4 +1,4 @@
-"""Ask every video of a store one question: CLIP's vision tower has no part in it."""
+"""Ask every video of a store one question; CLIP's vision tower is not needed."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def search_store(
 ) -> Iterator[VideoAnswer]:
     """Yield every video's answer as it is found; at most three batches are in memory.
 
-    Videos of like length share a batch; those longer than the windows of `plan`, by default the
-    run's, allow are asked in windows, one at a time. Answers are the ones that a video gives alone.
+    Videos of similar length share a batch. Those that `plan`, by default the run's, divides into
+    windows are asked one at a time. Batching changes no answer.
     """
     plan = plan or grounder.plan()
     lengths = store.lengths()
@@ -97,7 +97,7 @@ def _ask_whole(
 
 
 def batches_of(rows: Sequence[Row], batch_size: int, most_frames: int) -> Iterator[list[Row]]:
-    """Cut videos into batches which, padded, have up to so many frames; one video always fits.
+    """Divide videos into batches of at most `most_frames` once padded; one video always fits.
 
     The lengths of `rows` must ascend.
     """
@@ -130,7 +130,7 @@ class _Load:
         return pad_queries([self.query.tokens] * len(self.rows), arena)
 
     def finish(self, loaded: Loaded) -> list[Batch]:
-        """Return the batch; in place of a video that cannot be read stand zeros."""
+        """Return the batch, with zeros in place of a video that cannot be read."""
         durations: list[float] = []
         rates: list[float] = []
         for row, stored in zip(self.rows, loaded.stored, strict=True):

@@ -1,4 +1,4 @@
-"""Windows of a store's videos, read ahead as the batches of a training are."""
+"""Windows of stored videos, read ahead as the batches of a training are."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _prepared(grounder: Grounder, batches: Iterator[Batch]) -> Iterator[Prepared
 
 @dataclass(frozen=True, eq=False)
 class _Load:
-    """A window by itself; its batch has a blank for a query, since it is prepared for any."""
+    """One window; its batch has a blank query, since the window is prepared for any."""
 
     spec: FeatureSpec
     row: Row
