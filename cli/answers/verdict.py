@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import r2t.train.grounding
+
 if TYPE_CHECKING:
     from r2t.train.grounding import PresenceRule
     from r2t.train.model import Grounding
@@ -13,9 +15,7 @@ ABSENT = "probably not in this video"
 
 def presence_verdict(rule: PresenceRule | None, grounding: Grounding) -> str | None:
     """Say that a sentence is probably not in the video, and why; None if it may be there."""
-    from r2t.train.grounding import presence_score
-
-    score = presence_score(grounding)
+    score = r2t.train.grounding.presence_score(grounding)
     if rule is None or not rule.denies(score):
         return None
     return f"{ABSENT} (saliency {score:.3f} < {rule.threshold:.3f})"
@@ -23,9 +23,7 @@ def presence_verdict(rule: PresenceRule | None, grounding: Grounding) -> str | N
 
 def presence_json(rule: PresenceRule | None, grounding: Grounding) -> dict[str, Any]:
     """Return the verdict as JSON values; without a rule there is none."""
-    from r2t.train.grounding import presence_score
-
-    score = presence_score(grounding)
+    score = r2t.train.grounding.presence_score(grounding)
     return {
         "score": score,
         "threshold": None if rule is None else rule.threshold,

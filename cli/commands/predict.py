@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -13,6 +13,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+import r2t.cli.answers
+import r2t.cli.pages
+import r2t.extract.video
+import r2t.train.grounding
+import r2t.train.model
 from r2t.cli.answers import (
     cut_moments,
     presence_json,
@@ -46,12 +51,6 @@ from r2t.cli.shared import (
 from r2t.extract.video import DEFAULT_MAX_HOURS
 from r2t.store.files import require_writable
 from r2t.store.json_lines import as_utf8
-
-if TYPE_CHECKING:
-    from r2t.extract.clip import FrozenClip
-    from r2t.extract.video import DecodePool
-    from r2t.train.grounding import Grounder
-    from r2t.train.model import Grounding
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARK_COLUMNS = 60
@@ -102,18 +101,13 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     """
     with handle_errors(), started_pool(max_hours) as pool:
         _require_paths(plot, report, cut, srt)
-        from r2t.cli.answers import draw_frame_strip
-        from r2t.extract.clip import ClipOptions, FrozenClip
-        from r2t.train.devices import pick_device
-        from r2t.train.grounding import Grounder, load_rule
-
-        processor = pick_device(device)
-        grounder = Grounder.load(checkpoint, device=processor)
-        rule = load_rule(checkpoint)
+        processor = r2t.train.pick_device(device)
+        grounder = r2t.train.Grounder.load(checkpoint, device=processor)
+        rule = r2t.train.grounding.load_rule(checkpoint)
         rate = pick_frame_rate(grounder, fps)
-        clip = FrozenClip.matching(
+        clip = r2t.extract.FrozenClip.matching(
             grounder,
-            ClipOptions(
+            r2t.extract.ClipOptions(
                 model=model,
                 pretrained=pretrained,
                 device=processor,
@@ -139,15 +133,12 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             if absent is not None:
                 answers().print(absent, style="yellow", soft_wrap=True)
         if plot is not None or report is not None:
-            from r2t.cli.answers import plot_grounding
-            from r2t.cli.commands.report import write_video_report
-
-            strip = draw_frame_strip(pool, video, grounding.duration_seconds)
+            strip = r2t.cli.answers.draw_frame_strip(pool, video, grounding.duration_seconds)
             if plot is not None:
-                plot_grounding(grounding, query, plot, strip=strip, top=top)
+                r2t.cli.answers.plot_grounding(grounding, query, plot, strip=strip, top=top)
                 note(f"drawn: {plot}")
             if report is not None:
-                write_video_report(
+                r2t.cli.pages.write_video_report(
                     report, video, query, grounding, strip, checkpoint, top=top, verdict=absent
                 )
         if srt is not None:
@@ -161,24 +152,20 @@ def _require_paths(
 ) -> None:
     """Refuse what cannot be written before anything is computed."""
     if plot is not None:
-        from r2t.cli.answers import require_picture_path
-
-        require_picture_path(plot)
+        r2t.cli.answers.require_picture_path(plot)
     if report is not None:
-        from r2t.cli.commands.report import require_page_path
-
-        require_page_path(report)
+        r2t.cli.pages.require_page_path(report)
     if cut is not None:
-        from r2t.extract.video import require_clip_path
-
-        require_clip_path(cut)
+        r2t.extract.video.require_clip_path(cut)
     if srt is not None:
         require_subtitle_path(srt)
     for path in filter(None, (plot, report, cut, srt)):
         require_writable(path.parent)
 
 
-def grounding_table(grounding: Grounding, video: str, query: str, top: int) -> Group:
+def grounding_table(
+    grounding: r2t.train.model.Grounding, video: str, query: str, top: int
+) -> Group:
     """Lay out the best moments, and the saliency over time."""
     table = Table(title=Text.assemble((query, "bold"), f"  in {video}"), title_justify="left")
     table.add_column("", justify="right")
@@ -208,16 +195,14 @@ def sparkline(scores: np.ndarray, num_columns: int) -> str:
 
 
 @contextmanager
-def started_pool(max_hours: float = DEFAULT_MAX_HOURS) -> Generator[DecodePool]:
+def started_pool(max_hours: float = DEFAULT_MAX_HOURS) -> Generator[r2t.extract.video.DecodePool]:
     """Start a process to decode untrusted videos; it gets ready while CLIP is loaded."""
-    from r2t.extract.video import DecodePool
-
-    with DecodePool(max_hours=max_hours) as pool:
+    with r2t.extract.video.DecodePool(max_hours=max_hours) as pool:
         pool.start()
         yield pool
 
 
-def pick_frame_rate(grounder: Grounder, fps: float | None) -> float:
+def pick_frame_rate(grounder: r2t.train.Grounder, fps: float | None) -> float:
     """Return the rate to sample at, and note it where the model was trained at another."""
     rate = grounder.frame_rate(fps)
     if rate != grounder.spec.frame_rate:
@@ -226,13 +211,13 @@ def pick_frame_rate(grounder: Grounder, fps: float | None) -> float:
 
 
 def ask_file(
-    grounder: Grounder,
-    clip: FrozenClip,
+    grounder: r2t.train.Grounder,
+    clip: r2t.extract.FrozenClip,
     video: Path,
     query: str,
     frame_rate_fps: float,
     windows: str,
-) -> tuple[Grounding, int]:
+) -> tuple[r2t.train.model.Grounding, int]:
     """Find a sentence in a video file of any length, behind a progress bar.
 
     Also returns in how many windows it was asked; more than one are noted.

@@ -11,6 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+import r2t.store
+import r2t.train
 from r2t.cli.answers import ABSENT, note_long_videos, presence_json
 from r2t.cli.shared import (
     SOME_FAILED,
@@ -34,14 +36,15 @@ from r2t.cli.shared import (
     progress_bar,
     span,
 )
+from r2t.extract import clip
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
+from r2t.store.schema import QueryFeatures
 from r2t.store.wording import counted
+from r2t.train import grounding
 
 if TYPE_CHECKING:
-    from r2t.store.feature_store import FeatureStore
-    from r2t.store.schema import QueryFeatures
-    from r2t.train.grounding import Grounder, PresenceRule, VideoAnswer, WindowPlan
+    from r2t.train.grounding import PresenceRule, VideoAnswer
 
 
 @examples(
@@ -69,15 +72,10 @@ def search(  # noqa: PLR0913 - a parameter for each option
     of one video are ranked by their scores, which cannot.
     """
     with handle_errors():
-        from r2t.extract.clip import ClipOptions, QueryEncoder
-        from r2t.store.feature_store import FeatureStore
-        from r2t.train.devices import pick_device
-        from r2t.train.grounding import Grounder, load_rule
-
-        features = FeatureStore.open(store)
-        processor = pick_device(device)
-        grounder = Grounder.load(checkpoint, device=processor)
-        rule = load_rule(checkpoint)
+        features = r2t.store.FeatureStore.open(store)
+        processor = r2t.train.pick_device(device)
+        grounder = grounding.Grounder.load(checkpoint, device=processor)
+        rule = grounding.load_rule(checkpoint)
         require_compatible(
             grounder.spec, features.spec, action=f"search {store}", names=(checkpoint, store)
         )
@@ -85,9 +83,9 @@ def search(  # noqa: PLR0913 - a parameter for each option
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
         plan = grounder.plan(as_windows(windows))
         note_long_videos(features, plan, set(features))
-        encoder = QueryEncoder.matching(
+        encoder = clip.QueryEncoder.matching(
             grounder,
-            ClipOptions(
+            clip.ClipOptions(
                 model=model,
                 pretrained=pretrained,
                 device=processor,
@@ -129,20 +127,18 @@ def search(  # noqa: PLR0913 - a parameter for each option
 
 
 def _best_answers(
-    grounder: Grounder,
-    store: FeatureStore,
+    grounder: grounding.Grounder,
+    store: r2t.store.FeatureStore,
     query: QueryFeatures,
     top: int,
     batch_size: int,
-    plan: WindowPlan,
+    plan: grounding.WindowPlan,
 ) -> tuple[list[VideoAnswer], list[VideoAnswer]]:
     """Return the best answers, best first, and the failures; the rest are dropped on the way."""
-    from r2t.train.grounding import search_store
-
     best: list[tuple[float, str, VideoAnswer]] = []
     failed: list[VideoAnswer] = []
     with progress_bar("videos", len(store)) as show_done:
-        found = search_store(grounder, store, query, batch_size=batch_size, plan=plan)
+        found = grounding.search_store(grounder, store, query, batch_size=batch_size, plan=plan)
         for done, answer in enumerate(found, start=1):
             if answer.grounding is None:
                 failed.append(answer)
@@ -176,7 +172,10 @@ def peak_seconds(answer: VideoAnswer) -> float:
 
 
 def _table(
-    best: Sequence[VideoAnswer], query: str, num_moments: int, rule: PresenceRule | None
+    best: Sequence[VideoAnswer],
+    query: str,
+    num_moments: int,
+    rule: PresenceRule | None,
 ) -> Table:
     table = Table(title=Text(query, style="bold"), title_justify="left")
     for name in ("", "score"):

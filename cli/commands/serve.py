@@ -16,6 +16,11 @@ from typing import Annotated
 
 import typer
 
+import r2t.cli.answers
+import r2t.cli.pages
+import r2t.extract
+import r2t.train
+from r2t.cli.commands.predict import pick_frame_rate, started_pool
 from r2t.cli.pages import Uploads
 from r2t.cli.shared import (
     Checkpoint,
@@ -36,6 +41,7 @@ from r2t.cli.shared import (
 )
 from r2t.store.errors import ConfigError
 from r2t.store.wording import how_to_install
+from r2t.train import grounding
 
 LARGEST_UPLOAD_BYTES = 2 * 10**9
 SWEEP_EVERY_SECONDS = 30.0
@@ -83,23 +89,16 @@ def serve(  # noqa: PLR0913 - a parameter for each option
     with handle_errors(), _private_folder() as folder:
         if find_spec("gradio") is None:
             raise ConfigError(f"the page needs Gradio: {how_to_install('serve')}")
-        from r2t.cli.answers import VideoAsker
-        from r2t.cli.commands.predict import pick_frame_rate, started_pool
-        from r2t.cli.pages import Page, launch
-        from r2t.extract.clip import ClipOptions, FrozenClip
-        from r2t.train.devices import pick_device
-        from r2t.train.grounding import Grounder, load_rule
-
         if not max_minutes > 0:
             raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")
-        processor = pick_device(device)
-        grounder = Grounder.load(checkpoint, device=processor)
-        rule = load_rule(checkpoint)
+        processor = r2t.train.pick_device(device)
+        grounder = grounding.Grounder.load(checkpoint, device=processor)
+        rule = grounding.load_rule(checkpoint)
         rate = pick_frame_rate(grounder, fps)
         with started_pool() as pool:
-            clip = FrozenClip.matching(
+            clip = r2t.extract.FrozenClip.matching(
                 grounder,
-                ClipOptions(
+                r2t.extract.ClipOptions(
                     model=model,
                     pretrained=pretrained,
                     device=processor,
@@ -108,7 +107,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 ),
                 pool=pool,
             )
-            asker = VideoAsker(
+            asker = r2t.cli.answers.VideoAsker(
                 grounder,
                 clip,
                 frame_rate_fps=rate,
@@ -122,9 +121,9 @@ def serve(  # noqa: PLR0913 - a parameter for each option
             )
             total = keep * max_upload
             uploads = Uploads(folder, max_bytes=total)
-            blocks = Page(asker, uploads, pool, top=top, rule=rule).build(title)
+            blocks = r2t.cli.pages.Page(asker, uploads, pool, top=top, rule=rule).build(title)
             try:
-                address = launch(
+                address = r2t.cli.pages.launch(
                     blocks,
                     uploads,
                     port=port,

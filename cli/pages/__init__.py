@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from r2t.cli.pages.page_files import (
+        page_facts as page_facts,
+        require_page_path as require_page_path,
+        write_page as write_page,
+        write_video_report as write_video_report,
+    )
     from r2t.cli.pages.report import (
         breakdown_table as breakdown_table,
         metrics_table as metrics_table,
         per_query_scores as per_query_scores,
         query_entry as query_entry,
-        render_page as render_page,
     )
     from r2t.cli.pages.report_videos import (
-        FILE_POLICY as FILE_POLICY,
         VideoPlace as VideoPlace,
-        data_url as data_url,
-        file_source as file_source,
         note_bare_names as note_bare_names,
-        strip_image as strip_image,
         video_entries as video_entries,
     )
     from r2t.cli.pages.serve import Page as Page, launch as launch

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import r2t.cli.answers
+import r2t.extract.video
 from r2t.cli.shared import note, progress_bar
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.wording import counted_of
@@ -35,12 +37,10 @@ class VideoPlace:
     @classmethod
     def parse(cls, given: str | None) -> VideoPlace:
         """Read `--videos`; None means that there are none."""
-        from r2t.extract.video import find_videos
-
         if given is None:
             return cls({})
         if "://" not in given:
-            return cls({path.stem: path for path in find_videos(given)})
+            return cls({path.stem: path for path in r2t.extract.video.find_videos(given)})
         parts = urlsplit(given)
         if parts.scheme not in ("http", "https") or not parts.netloc or URL_FIELD not in parts.path:
             raise ConfigError(
@@ -127,13 +127,13 @@ def video_entries(
 
     Pictures stop once all together reach `MAX_STRIP_BYTES`, which is noted.
     """
-    from r2t.cli.answers import draw_frame_strip
-    from r2t.extract.video import DecodePool
-
     entries: dict[str, Any] = {}
     failed: list[str] = []
     num_bytes = num_strips = 0
-    with DecodePool() as pool, progress_bar("pictures", len(durations)) as show_done:
+    with (
+        r2t.extract.video.DecodePool() as pool,
+        progress_bar("pictures", len(durations)) as show_done,
+    ):
         for done, (video_id, seconds) in enumerate(durations.items(), start=1):
             entry: dict[str, Any] = {"seconds": round(seconds, 3)}
             if (source := place.source(video_id, page)) is not None:
@@ -143,7 +143,7 @@ def video_entries(
                 failed.append(f"{video_id}: not in the folder")
             if path is not None and num_bytes < MAX_STRIP_BYTES:
                 try:
-                    jpeg = strip_image(draw_frame_strip(pool, path, seconds))
+                    jpeg = strip_image(r2t.cli.answers.draw_frame_strip(pool, path, seconds))
                 except VideoError as error:
                     failed.append(str(error))
                 else:

@@ -23,7 +23,8 @@ from typer.testing import Result
 
 from r2t.cli.answers.frame_strip import FrameStrip
 from r2t.cli.commands.eval import evaluate
-from r2t.cli.commands.report import last_name, report, write_video_report
+from r2t.cli.commands.report import last_name, report
+from r2t.cli.pages.page_files import write_video_report
 from r2t.cli.pages.report import breakdown_table, json_for_html, query_entry, render_page
 from r2t.store.annotations import Annotation
 from r2t.train.grounding.presence import save_rule
@@ -141,7 +142,7 @@ def test_no_page_and_no_score_file_tells_where_things_lie(
         if place.name == "public":  # the way there leads through everybody's homes
             assert source == "v4.mp4"
             assert "alice" not in written
-            assert "it asks for the file" in answer.stderr
+            assert "it asks for a file" in answer.stderr
         else:
             assert source == "../secret%20folder/v4.mp4"
             assert "note" not in answer.stderr

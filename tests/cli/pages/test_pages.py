@@ -17,7 +17,7 @@ from browsers import look, low_contrasts, wait_for
 from r2t.cli.answers import plots
 from r2t.cli.answers.frame_strip import FrameStrip
 from r2t.cli.answers.plots import MAX_TICKS, tick_seconds
-from r2t.cli.commands.report import write_video_report
+from r2t.cli.pages.page_files import write_video_report
 from r2t.train.model.decode import Grounding
 
 ASSETS = files("r2t.cli.pages") / "assets"
