@@ -35,7 +35,7 @@ from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.run.local_run import decode_ahead, encoding_lanes, encoding_pool
 from r2t.extract.run.one_video import FramesDecoded, VideoJob
 from r2t.extract.video.decode_pool import DecodePool
-from r2t.extract.video.frames import find_videos
+from r2t.extract.video.folder import find_videos
 from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
 

@@ -34,7 +34,7 @@ from r2t.extract.video.choices import DecoderChoice, exact_rate
 from r2t.extract.video.container import Orientation
 from r2t.extract.video.decode_pool import DecodePool
 from r2t.extract.video.decoders import resize_and_crop
-from r2t.extract.video.frames import find_videos
+from r2t.extract.video.folder import find_videos
 from r2t.extract.video.probe import probe
 from r2t.store.errors import VideoError
 

@@ -17,7 +17,7 @@ from r2t.extract.clip.similarity import frame_similarity
 from r2t.extract.config import ExtractConfig
 from r2t.extract.demo.world import make_world
 from r2t.extract.pipeline import extract_videos
-from r2t.extract.video.frames import find_videos
+from r2t.extract.video.folder import find_videos
 from r2t.store import FeatureStore, QueryFeatures
 from r2t.store.datasets.registry import read_annotations
 from r2t.store.schema import FrameSource
