@@ -131,7 +131,7 @@ def _devices() -> Iterator[Check]:
             "cuda",
             "note",
             f"no GPU that torch {torch.__version__} can use",
-            "the CPU does everything, only slower; for a GPU install its driver and CUDA's torch",
+            "the CPU does everything, only slower; a GPU needs its driver and a torch for CUDA",
         )
 
 
@@ -149,7 +149,7 @@ def _decoders() -> Iterator[Check]:
             "decoders",
             "decord",
             lambda: f"{r2t.extract.check_decoder('decord')} decodes a generated video correctly",
-            "PyAV takes over by itself; r2t extract --decoder pyav spares the attempt",
+            "PyAV takes over by itself; r2t extract --decoder pyav skips the attempt",
             "note",
         )
 
@@ -167,7 +167,7 @@ def _clip() -> Iterator[Check]:
             "clip",
             model,
             "note",
-            "the weights are in no cache here",
+            "the weights are in no cache on this machine",
             "r2t extract downloads them once; without a network copy them here from another "
             "machine and give --pretrained FILE",
         )
@@ -179,7 +179,7 @@ def _embedded_clip() -> str:
     began = time.perf_counter()
     embedded.encode_frames(pixels)
     per_second = len(pixels) / (time.perf_counter() - began)
-    return f"embedded, encodes {per_second:.0f} small frames a second on {embedded.device}"
+    return f"embedded, encodes {per_second:.0f} small frames per second on {embedded.device}"
 
 
 def _disk() -> Iterator[Check]:

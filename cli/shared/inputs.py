@@ -1,4 +1,4 @@
-"""What several commands make of their options: stores, annotations, ids."""
+"""What several commands read from their options: stores, annotations, ids."""
 
 from __future__ import annotations
 

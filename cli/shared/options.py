@@ -82,7 +82,7 @@ def parse_fps(text: str | float) -> float:
 
 
 def parse_windows(text: str) -> str:
-    """Refuse what says no windows: auto, off, or a number of frames from 2 up."""
+    """Refuse anything but auto, off, or a number of frames from 2 up."""
     if text.isdecimal():
         if int(text) < 2:
             raise typer.BadParameter(f"{text!r}: windows need 2 frames or more")

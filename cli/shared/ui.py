@@ -108,7 +108,7 @@ def handle_errors() -> Generator[None]:
                 or error.errno is None
                 or isinstance(error, BrokenPipeError)
             ):
-                raise  # no word of a disk's; the reader of our answers has gone, as with `head`
+                raise  # not of a disk, or nobody reads our output any longer, as with `head`
             note(f"error: {explain(error)}", style="red")
             raise typer.Exit(CANNOT) from error
 
@@ -120,7 +120,7 @@ class _Notes(logging.Handler):
 
 @contextmanager
 def _noted_logs() -> Generator[None]:
-    """Print what libraries log to nobody in particular as notes."""
+    """Print as notes what libraries log without a handler of their own."""
     before = logging.lastResort
     logging.lastResort = _Notes(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""`r2t store verify`, `repair` and `coverage`: whether a store is whole, and making it so."""
+"""`r2t store verify`, `repair`, `coverage` and `remove`: checking a store, and mending it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def verify(
 
 
 def _sum_up(report: check.VerifyReport, *, quick: bool) -> None:
-    how = "whose sizes fit" if quick else f"whose digests hold ({human_bytes(report.num_bytes)})"
+    how = (
+        "with correct sizes" if quick else f"with correct digests ({human_bytes(report.num_bytes)})"
+    )
     say(
         f"{report.location}: {counted(report.num_videos, 'video')} {how}, "
         f"{counted(report.num_queries, 'sound query')}, "
@@ -76,7 +78,7 @@ def _sum_up(report: check.VerifyReport, *, quick: bool) -> None:
     for folder in report.live_runs:
         note(f"a run is writing in {folder}")
     for folder in report.dead_runs:
-        note(f"a killed run left unfinished work in {folder}: the next run clears it")
+        note(f"a killed run left unfinished work in {folder}: the next run removes it")
     if report.faults:
         faults = counted(len(report.faults), "fault")
         say(f"{faults}; `r2t store repair` mends what can be mended", "red")
@@ -152,7 +154,7 @@ def _tell_repair(report: change.RepairReport, target: Path) -> None:
     for place in report.set_aside:
         say(f"moved: {place} to {report.aside / place}")
     for folder in report.removed_runs:
-        say(f"removed what a killed run left: {folder}")
+        say(f"removed what a killed run left behind: {folder}")
     if report.num_parts_after != report.num_parts_before:
         say(f"parts: {report.num_parts_before} before, {report.num_parts_after} now")
     if report.lost_queries:
@@ -167,7 +169,7 @@ def _tell_repair(report: change.RepairReport, target: Path) -> None:
             f"{target}; `r2t extract --only {target}` with the original options does it",
             "yellow",
         )
-    say("the store is whole" if not report.extract_again else "the rest of the store is whole")
+    say("the store is intact" if not report.extract_again else "the rest of the store is intact")
 
 
 @examples(

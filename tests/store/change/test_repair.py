@@ -112,7 +112,7 @@ def test_what_a_killed_run_left_is_a_note_and_the_next_run_clears_it(path: Path)
     assert [folder.parent for folder in report.dead_runs] == [left]
     answer = CliRunner().invoke(app, ["verify", str(path)])
     assert answer.exit_code == 0
-    assert "the next run clears it" in answer.stderr
+    assert "the next run removes it" in answer.stderr
     with FeatureStore.open(path).writer():
         pass
     assert not left.exists()

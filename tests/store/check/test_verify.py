@@ -71,7 +71,7 @@ def test_the_command_lists_every_fault(path: Path) -> None:
     answer = CliRunner().invoke(app, ["verify", str(path)])
     assert answer.exit_code == 1
     assert [line.split(":")[0] for line in answer.stdout.splitlines()[:2]] == ["foreign", "video"]
-    assert "1 video whose digests hold" in answer.stdout
+    assert "1 video with correct digests" in answer.stdout
     assert answer.stdout.endswith("2 faults; `r2t store repair` mends what can be mended\n")
     assert answer.stderr == ""
 
