@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from r2t.extract.video import DecodePool
+import r2t.extract.video
 
 NUM_STRIP_FRAMES = 10
 STRIP_PIXELS = 160
@@ -23,7 +21,9 @@ class FrameStrip:
     pictures: NDArray[np.uint8]
 
 
-def draw_frame_strip(pool: DecodePool, video: Path, duration_seconds: float) -> FrameStrip:
+def draw_frame_strip(
+    pool: r2t.extract.video.DecodePool, video: Path, duration_seconds: float
+) -> FrameStrip:
     """Decode a few pictures, evenly spaced over a video."""
     batches = pool.stream(video, NUM_STRIP_FRAMES / duration_seconds, size=STRIP_PIXELS)
     pixels = np.concatenate([batch.pixels for batch in batches])

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import r2t.extract.video
 from r2t.cli.shared import note, progress_bar
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
-
-if TYPE_CHECKING:
-    from r2t.extract.video import DecodePool
-    from r2t.train.model import Grounding
+from r2t.train import model
 
 
-def best_moments(grounding: Grounding, top: int) -> list[tuple[float, float, float]]:
+def best_moments(grounding: model.Grounding, top: int) -> list[tuple[float, float, float]]:
     """Return start, end and score of the best moments, without those that have no length."""
     rows: list[list[float]] = grounding.moments[:top].tolist()
     return [(start, end, score) for start, end, score in rows if end > start]
 
 
-def cut_moments(pool: DecodePool, video: Path, grounding: Grounding, out: Path, top: int) -> None:
+def cut_moments(
+    pool: r2t.extract.video.DecodePool, video: Path, grounding: model.Grounding, out: Path, top: int
+) -> None:
     """Cut the best moments out of a video, behind a progress bar."""
     spans = [(start, end) for start, end, _ in best_moments(grounding, top)]
     with progress_bar("seconds cut", round(sum(end - start for start, end in spans))) as show_done:
@@ -30,13 +29,13 @@ def cut_moments(pool: DecodePool, video: Path, grounding: Grounding, out: Path, 
             note(f"cut: {path}")
 
 
-def write_subtitles(grounding: Grounding, query: str, path: Path, top: int) -> None:
+def write_subtitles(grounding: model.Grounding, query: str, path: Path, top: int) -> None:
     """Write the best moments as SubRip subtitles."""
     write_whole(path, subtitles(grounding, query, top))
     note(f"subtitles: {path}")
 
 
-def subtitles(grounding: Grounding, query: str, top: int) -> str:
+def subtitles(grounding: model.Grounding, query: str, top: int) -> str:
     """Return the best moments as SubRip subtitles, in time order."""
     ranked = enumerate(best_moments(grounding, top), start=1)
     text = " ".join(query.split())  # a blank line would end the subtitle

@@ -12,7 +12,6 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,9 +23,7 @@ from r2t.cli.answers.frame_strip import FrameStrip
 from r2t.cli.shared import minutes, span
 from r2t.store.errors import ConfigError
 from r2t.store.files import appearing
-
-if TYPE_CHECKING:
-    from r2t.train.model import Grounding
+from r2t.train import model
 
 INK, FAINT, CURVE, TRUTH, FOUND = "#1c2024", "#c9ced6", "#41669c", "#1d7557", "#c24e17"
 WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, LANE_INCHES = 10.0, 0.62, 1.6, 0.27
@@ -46,7 +43,7 @@ def require_picture_path(path: Path) -> None:
 
 
 def plot_grounding(
-    grounding: Grounding,
+    grounding: model.Grounding,
     query: str,
     path: Path,
     *,
@@ -67,7 +64,7 @@ def plot_grounding(
 
 
 def grounding_figure(
-    grounding: Grounding,
+    grounding: model.Grounding,
     query: str,
     *,
     strip: FrameStrip | None = None,
@@ -121,7 +118,7 @@ def _draw_strip(axes: Axes, strip: FrameStrip) -> None:
 
 
 def _draw_saliency(
-    axes: Axes, grounding: Grounding, moments: Sequence[tuple[float, float, float]]
+    axes: Axes, grounding: model.Grounding, moments: Sequence[tuple[float, float, float]]
 ) -> None:
     centres = (np.arange(len(grounding.saliency)) + 0.5) / grounding.frame_rate_fps
     # The scores hold for whole slots, so the curve runs on level to both ends of the video.

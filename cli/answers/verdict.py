@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import r2t.train.grounding
-
-if TYPE_CHECKING:
-    from r2t.train.grounding import PresenceRule
-    from r2t.train.model import Grounding
+from r2t.train import model
 
 ABSENT = "probably not in this video"
 
 
-def presence_verdict(rule: PresenceRule | None, grounding: Grounding) -> str | None:
+def presence_verdict(
+    rule: r2t.train.grounding.PresenceRule | None, grounding: model.Grounding
+) -> str | None:
     """Say that a sentence is probably not in the video, and why; None if it may be there."""
     score = r2t.train.grounding.presence_score(grounding)
     if rule is None or not rule.denies(score):
@@ -21,7 +20,9 @@ def presence_verdict(rule: PresenceRule | None, grounding: Grounding) -> str | N
     return f"{ABSENT} (saliency {score:.3f} < {rule.threshold:.3f})"
 
 
-def presence_json(rule: PresenceRule | None, grounding: Grounding) -> dict[str, Any]:
+def presence_json(
+    rule: r2t.train.grounding.PresenceRule | None, grounding: model.Grounding
+) -> dict[str, Any]:
     """Return the verdict as JSON values; without a rule there is none."""
     score = r2t.train.grounding.presence_score(grounding)
     return {

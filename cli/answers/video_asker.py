@@ -9,16 +9,14 @@ import threading
 import warnings
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import r2t.extract
+import r2t.train
+import r2t.train.grounding
 from r2t.store.errors import AnnotationError, AnnotationWarning, VideoError
 from r2t.store.progress import OnProgress, no_progress
-
-if TYPE_CHECKING:
-    from r2t.extract.clip import FrozenClip
-    from r2t.train.choices import WindowChoice
-    from r2t.train.grounding import Grounder, PreparedVideo
-    from r2t.train.model import Grounding
+from r2t.train import model
+from r2t.train.choices import WindowChoice
 
 
 class VideoAsker:
@@ -29,8 +27,8 @@ class VideoAsker:
 
     def __init__(
         self,
-        grounder: Grounder,
-        clip: FrozenClip,
+        grounder: r2t.train.Grounder,
+        clip: r2t.extract.FrozenClip,
         *,
         frame_rate_fps: float,
         max_videos: int,
@@ -43,10 +41,12 @@ class VideoAsker:
         self._max_videos = max_videos
         self._max_seconds = max_seconds
         self._windows: WindowChoice = windows
-        self._prepared: OrderedDict[Path, PreparedVideo] = OrderedDict()
+        self._prepared: OrderedDict[Path, r2t.train.grounding.PreparedVideo] = OrderedDict()
         self._lock = threading.Lock()
 
-    def prepare(self, path: Path, on_frames: OnProgress = no_progress) -> PreparedVideo:
+    def prepare(
+        self, path: Path, on_frames: OnProgress = no_progress
+    ) -> r2t.train.grounding.PreparedVideo:
         """Encode a video, or return what is kept of it; raise `VideoError` where that fails."""
         with self._lock:
             prepared = self._prepared.get(path)
@@ -58,7 +58,7 @@ class VideoAsker:
             self._prepared.move_to_end(path)
             return prepared
 
-    def ask(self, path: Path, query: str) -> tuple[Grounding, list[str]]:
+    def ask(self, path: Path, query: str) -> tuple[model.Grounding, list[str]]:
         """Find a sentence in a video, quickly once it is prepared; also return any warnings."""
         if not query.strip():
             raise AnnotationError("the sentence is empty: type what to look for")
@@ -73,7 +73,7 @@ class VideoAsker:
         with self._lock:
             self._prepared.pop(path, None)
 
-    def _encode(self, path: Path, on_frames: OnProgress) -> PreparedVideo:
+    def _encode(self, path: Path, on_frames: OnProgress) -> r2t.train.grounding.PreparedVideo:
         with self._clip.open_video(path, self._frame_rate_fps, on_frames=on_frames) as source:
             if source.duration_seconds > self._max_seconds:
                 raise VideoError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -42,9 +42,6 @@ from r2t.store.errors import ConfigError
 from r2t.store.schema import QueryFeatures
 from r2t.store.wording import counted
 from r2t.train import grounding
-
-if TYPE_CHECKING:
-    from r2t.train.grounding import PresenceRule, VideoAnswer
 
 
 @examples(
@@ -133,10 +130,10 @@ def _best_answers(
     top: int,
     batch_size: int,
     plan: grounding.WindowPlan,
-) -> tuple[list[VideoAnswer], list[VideoAnswer]]:
+) -> tuple[list[grounding.VideoAnswer], list[grounding.VideoAnswer]]:
     """Return the best answers, best first, and the failures; the rest are dropped on the way."""
-    best: list[tuple[float, str, VideoAnswer]] = []
-    failed: list[VideoAnswer] = []
+    best: list[tuple[float, str, grounding.VideoAnswer]] = []
+    failed: list[grounding.VideoAnswer] = []
     with progress_bar("videos", len(store)) as show_done:
         found = grounding.search_store(grounder, store, query, batch_size=batch_size, plan=plan)
         for done, answer in enumerate(found, start=1):
@@ -150,7 +147,11 @@ def _best_answers(
     return [answer for _, _, answer in sorted(best, reverse=True)], failed
 
 
-def _json(answer: VideoAnswer, num_moments: int, rule: PresenceRule | None) -> dict[str, Any]:
+def _json(
+    answer: grounding.VideoAnswer,
+    num_moments: int,
+    rule: grounding.PresenceRule | None,
+) -> dict[str, Any]:
     assert answer.grounding is not None
     return {
         "video": answer.video_id,
@@ -165,17 +166,17 @@ def _json(answer: VideoAnswer, num_moments: int, rule: PresenceRule | None) -> d
     }
 
 
-def peak_seconds(answer: VideoAnswer) -> float:
+def peak_seconds(answer: grounding.VideoAnswer) -> float:
     """Return where the saliency is highest: the middle of that frame's slot."""
     assert answer.grounding is not None
     return (int(answer.grounding.saliency.argmax()) + 0.5) / answer.grounding.frame_rate_fps
 
 
 def _table(
-    best: Sequence[VideoAnswer],
+    best: Sequence[grounding.VideoAnswer],
     query: str,
     num_moments: int,
-    rule: PresenceRule | None,
+    rule: grounding.PresenceRule | None,
 ) -> Table:
     table = Table(title=Text(query, style="bold"), title_justify="left")
     for name in ("", "score"):

@@ -10,15 +10,13 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import r2t.train.grounding
 from r2t.cli.answers import presence_json, presence_verdict, subtitles
 from r2t.cli.pages.report import query_entry
 from r2t.store.json_lines import as_utf8, to_json
-
-if TYPE_CHECKING:
-    from r2t.train.grounding import PresenceRule
-    from r2t.train.model import Grounding
+from r2t.train import model
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,11 @@ class Answer:
     """A sentence, where it was found, the seconds that took, and whether it is there at all."""
 
     query: str
-    grounding: Grounding
+    grounding: model.Grounding
     seconds: float
-    rule: PresenceRule | None = None
+    rule: r2t.train.grounding.PresenceRule | None = None
 
-    def shown(self, top: int) -> Grounding:
+    def shown(self, top: int) -> model.Grounding:
         """Return the grounding with its best moments only, none of them without length or score."""
         rows = self.grounding.moments
         rows = rows[(rows[:, 1] > rows[:, 0]) & (rows[:, 2] > 0)]

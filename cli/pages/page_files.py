@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from r2t.cli.answers import FrameStrip
 from r2t.cli.pages.report import query_entry, render_page
 from r2t.cli.pages.report_videos import (
     FILE_POLICY,
@@ -21,17 +22,14 @@ from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
 from r2t.store.json_lines import as_utf8
 from r2t.store.wording import counted
-
-if TYPE_CHECKING:
-    from r2t.cli.answers import FrameStrip
-    from r2t.train.model import Grounding
+from r2t.train import model
 
 
 def write_video_report(
     path: Path,
     video: Path,
     query: str,
-    grounding: Grounding,
+    grounding: model.Grounding,
     strip: FrameStrip,
     run: Path,
     *,

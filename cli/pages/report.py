@@ -13,14 +13,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from r2t.train.metrics import Group, Interval, QueryScores
-    from r2t.train.model import Grounding
+import r2t.train.metrics
+from r2t.train import model
 
 MAX_CURVE_POINTS = 300
 QUERY_SCORES = {  # per-query metric → its short name in the page
@@ -33,7 +32,7 @@ _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
 def query_entry(
-    grounding: Grounding,
+    grounding: model.Grounding,
     *,
     query_id: str,
     video_id: str,
@@ -70,7 +69,7 @@ def _rounded(rows: NDArray[np.float64]) -> list[list[float]]:
     ]
 
 
-def _curve(grounding: Grounding) -> dict[str, Any]:
+def _curve(grounding: model.Grounding) -> dict[str, Any]:
     """Write a saliency curve in steps between its extremes; of long ones the highest points."""
     scores = grounding.saliency.astype(np.float64)
     extent = len(scores) / grounding.frame_rate_fps
@@ -87,7 +86,7 @@ def _curve(grounding: Grounding) -> dict[str, Any]:
     }
 
 
-def per_query_scores(scores: QueryScores) -> dict[str, dict[str, float]]:
+def per_query_scores(scores: r2t.train.metrics.QueryScores) -> dict[str, dict[str, float]]:
     """Return the page's scores of each query, in percent, by query id."""
     metrics = scores.metrics()
     shown = {short: metrics[name] for name, short in QUERY_SCORES.items() if name in metrics}
@@ -97,7 +96,9 @@ def per_query_scores(scores: QueryScores) -> dict[str, dict[str, float]]:
     }
 
 
-def breakdown_table(groups: Sequence[Group], columns: Sequence[str]) -> dict[str, Any]:
+def breakdown_table(
+    groups: Sequence[r2t.train.metrics.Group], columns: Sequence[str]
+) -> dict[str, Any]:
     """Lay out scores by length, a row for each group."""
     return {
         "title": "Moments, by their length and by the length of the sentence",
@@ -115,7 +116,7 @@ def breakdown_table(groups: Sequence[Group], columns: Sequence[str]) -> dict[str
     }
 
 
-def _count_notes(groups: Sequence[Group]) -> Iterator[str]:
+def _count_notes(groups: Sequence[r2t.train.metrics.Group]) -> Iterator[str]:
     """Explain counts that do not add up to the number of queries."""
     [every] = [group.num_queries for group in groups if group.kind == "all"]
     by_length = [group.num_queries for group in groups if group.kind == "moment length"]
@@ -127,7 +128,9 @@ def _count_notes(groups: Sequence[Group]) -> Iterator[str]:
         )
 
 
-def metrics_table(title: str, values: Mapping[str, Interval | float]) -> dict[str, Any]:
+def metrics_table(
+    title: str, values: Mapping[str, r2t.train.metrics.Interval | float]
+) -> dict[str, Any]:
     """Lay out metrics in percent, a row each."""
     return {
         "title": title,
@@ -139,7 +142,7 @@ def metrics_table(title: str, values: Mapping[str, Interval | float]) -> dict[st
     }
 
 
-def _cell(found: Interval | float | None) -> list[float] | None:
+def _cell(found: r2t.train.metrics.Interval | float | None) -> list[float] | None:
     """Return a value in percent, followed by the ends of its interval if that is known."""
     if found is None:
         return None

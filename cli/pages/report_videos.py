@@ -8,17 +8,18 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
+
+import numpy as np
+from PIL import Image
 
 import r2t.cli.answers
 import r2t.extract.video
+from r2t.cli.answers import FrameStrip
 from r2t.cli.shared import note, progress_bar
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.wording import counted_of
-
-if TYPE_CHECKING:
-    from r2t.cli.answers import FrameStrip
 
 URL_FIELD = "{video_id}"
 FILE_POLICY = ("'self'", "file:", "blob:")  # from beside the page, or chosen by its reader
@@ -102,9 +103,6 @@ def note_bare_names(videos: Iterable[Path], page: Path) -> None:
 
 def strip_image(strip: FrameStrip) -> bytes:
     """Lay pictures side by side in one small JPEG."""
-    import numpy as np
-    from PIL import Image
-
     pictures = [
         Image.fromarray(picture).resize((_PICTURE_PIXELS, _PICTURE_PIXELS))
         for picture in strip.pictures

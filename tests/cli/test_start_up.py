@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from barcode_videos import Recipe, write_video
 from demo_run import make_demo_run
 
+import r2t.cli
 from r2t.extract.clip.clip import FrozenClip
 from r2t.store import FeatureStore
 
@@ -62,6 +64,23 @@ def test_no_help_loads_what_only_the_work_needs() -> None:
     loaded = set(done.stdout.split())
     assert "r2t.cli.commands.store.care" in loaded
     assert loaded & (NEVER | {"av", "decord", "open_clip", "pandas", "torch", "zarr"}) == set()
+
+
+def test_the_command_line_imports_at_the_heads_of_its_files() -> None:
+    found = {
+        (path.name, ast.unparse(statement))
+        for path in Path(r2t.cli.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) or (isinstance(node, ast.If) and not is_door(path))
+        for statement in ast.walk(node)
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+    }
+    assert found == {("doctor.py", "import torch")}  # no door of ours leads to torch
+
+
+def is_door(path: Path) -> bool:
+    """Whether a file offers the names of its folder, which it imports for type checkers alone."""
+    return path.name == "__init__.py"
 
 
 def loaded_by(*arguments: str, status: int, cwd: Path | None = None) -> set[str]:
