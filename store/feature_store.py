@@ -9,7 +9,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,40 +16,26 @@ import numpy as np
 import zarr
 
 from r2t.store.annotations import Annotation
+from r2t.store.empty_store import make_empty_store, require_local
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
-from r2t.store.files import commit_folder
 from r2t.store.format import (
     INDEX_COLUMNS,
-    Part,
-    PartKind,
-    Table,
+    PartReader,
     VideoRow,
     annotation_at,
     attributes_of,
-    child_names,
     damage,
     find_node,
     has_only_finite,
     node_name,
-    open_group,
     ragged_row,
-    read_part,
-    require_group,
     rows_of_columns,
-    storage_errors,
 )
 from r2t.store.html import html_table
-from r2t.store.schema import (
-    FORMAT_VERSION,
-    FeatureSpec,
-    FrameSource,
-    QueryFeatures,
-    VideoFeatures,
-)
-from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, is_url, open_root
+from r2t.store.schema import FeatureSpec, FrameSource, QueryFeatures, VideoFeatures
+from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, open_root
 from r2t.store.video_reader import StoredVideo, locate_video_node, video_row
 from r2t.store.wording import counted
-from r2t.store.work_folders import WorkFolder
 from r2t.store.writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -84,7 +69,7 @@ class FeatureStore:
         self._group = root.group
         self._root = root.path
         self._lock = threading.Lock()
-        self._known_parts: dict[str, Part] = {}  # parts never change once they are there
+        self._parts = PartReader(root.group, root.location)
         self.refresh()
 
     @classmethod
@@ -116,7 +101,7 @@ class FeatureStore:
         require_local(path)
         root = Path(path).resolve()
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-            _make(root, spec, provenance or {})
+            make_empty_store(root, spec, provenance or {})
         store = cls.open(path)
         store.spec.require_equal(
             spec,
@@ -143,8 +128,8 @@ class FeatureStore:
             self._read_parts()
 
     def _read_parts(self) -> None:
-        videos = Table(self._parts("index"), "video_id", self.location)
-        queries = Table(self._parts("queries"), "query_id", self.location)
+        videos = self._parts.table("index")
+        queries = self._parts.table("queries")
         with self._lock:
             self._videos, self._queries = videos, queries
 
@@ -348,55 +333,3 @@ class FeatureStore:
                 f"{attributes.get('video_id')!r} (ids that differ only in case clash on this disk)"
             )
         return group
-
-    def _parts(self, kind: PartKind) -> list[Part]:
-        advice = "`r2t store repair` makes it anew; was the store copied halfway, copy it again"
-        try:
-            group = self._node(kind)
-        except CorruptFeatureError as error:
-            raise CorruptFeatureError(
-                f"{self.location}: {kind}/zarr.json is damaged: {advice}"
-            ) from error
-        if group is None:
-            raise StoreError(f"{self.location}: {kind}/zarr.json is missing: {advice}")
-        replaced: set[str] = set()
-        parts: list[Part] = []
-        with damage(f"{self.location}: {kind}"):
-            for name in reversed(child_names(group)):  # a part sorts after those it replaces
-                if name not in replaced:
-                    path = f"{kind}/{name}"
-                    if path not in self._known_parts:
-                        part = require_group(self._group, path)
-                        self._known_parts[path] = read_part(part, kind)
-                    parts.append(self._known_parts[path])
-                    replaced |= parts[-1].replaces
-        return parts[::-1]
-
-
-def require_local(path: str | Path) -> None:
-    """Raise `StoreError` where no store can be made because the place is not on a disk."""
-    if is_url(path):
-        raise StoreError(
-            f"{path}: stores are written on a local disk; give a path and copy the folder"
-        )
-
-
-def _make(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
-    """Make an empty store, whole or not at all; another run may be quicker."""
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    header = {
-        "format_version": FORMAT_VERSION,
-        "identity": spec.to_dict(),
-        "provenance": {**provenance, "created": created},
-    }
-    with storage_errors(root):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with WorkFolder(root) as work:
-            unfinished = work.path / root.name
-            for name in ("", "videos", "index", "queries"):
-                open_group(str(unfinished / name), "a", None if name else {"r2t": header})
-            try:
-                commit_folder(unfinished, root)
-            except OSError:
-                if not (root / "zarr.json").is_file():
-                    raise

@@ -28,6 +28,7 @@ from r2t.store.format import (
     read_ranges,
     require_array,
     require_group,
+    require_layout,
     source_from_attributes,
 )
 from r2t.store.schema import FeatureSpec, VideoFeatures, VideoSource
@@ -117,7 +118,7 @@ def locate_video_node(
     with damage(video_id):
         row = VideoRow.from_attributes(attributes)
         layout = TokenLayout.of(spec, row.num_frames)
-        layout.require(require_array(group, "tokens"), video_id)
+        require_layout(require_array(group, "tokens"), layout, video_id)
         wanted_layers, wanted_frames = _select(layout, layers, frames, video_id)
         if folder is None:
             shards = _remote_shards(group, layout, row.digest)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2t.store.check import expected_files, files_in
+from r2t.store.empty_store import write_groups
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
@@ -24,7 +25,6 @@ from r2t.store.format import (
     attributes_of,
     new_part_name,
     node_name,
-    open_group,
     query_columns,
     storage_errors,
     video_columns,
@@ -120,9 +120,7 @@ def _write_frame(
     root: StoreRoot, store: FeatureStore, rows: _Rows, query_ids: Sequence[str], folder: Path
 ) -> None:
     """Write a store that names these videos and holds these queries, but no features of videos."""
-    header = {"r2t": attributes_of(root.group)["r2t"]}
-    for name in ("", "videos", "index", "queries"):
-        open_group(str(folder / name), "a", None if name else header)
+    write_groups(folder, attributes_of(root.group)["r2t"])
     if rows:
         write_part(folder / "index" / new_part_name(), video_columns(rows))
     annotations = {each.query_id: each for each in store.annotations()}

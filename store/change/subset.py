@@ -45,15 +45,15 @@ def subset_store(
 ) -> MergeReport:
     """Write the videos that are wanted, with their queries, into another store.
 
-    `split` takes the queries of that split and their videos. `layers` are places among the stored
-    layers, ascending: (2, 3) are the last two of four. Only what is stored can be taken: raises
-    `FeatureNotFoundError` if a wanted video is not.
+    `split` takes the queries of that split and their videos. `layers` are positions among the
+    stored layers, ascending: (2, 3) are the last two of four. Only what is stored can be taken:
+    raises `FeatureNotFoundError` if a wanted video is not.
     """
     source = StoreSelection.open(location)
     rows = _wanted_rows(source, video_ids, split)
     spec = source.store.spec
-    places = tuple(range(spec.num_layers)) if layers is None else tuple(layers)
-    smaller = smaller_spec(spec, places, cls_only=cls_only)
+    positions = tuple(range(spec.num_layers)) if layers is None else tuple(layers)
+    smaller = smaller_spec(spec, positions, cls_only=cls_only)
     facts = {**source.store.provenance, "subset_of": str(location)}
     target = FeatureStore.create(into, smaller, facts)
     taken = {row.video_id for row in rows}
@@ -75,7 +75,7 @@ def subset_store(
             )
             failures |= report.failures
         else:
-            cut = _Cut(source, target, writer, places, failures)
+            cut = _Cut(source, target, writer, positions, failures)
             done = map_threads(
                 cut,
                 rows,
@@ -83,21 +83,21 @@ def subset_store(
             )
             report = MergeReport(done.count("cut"), 0, done.count("present"), 0, failures)
         queries = read_queries(source.store, failures, wanted)
-        num_queries = add_query_rows(writer, _cut_queries(queries, places, split))
+        num_queries = add_query_rows(writer, _cut_queries(queries, positions, split))
     return replace(report, num_queries=num_queries, failures=failures)
 
 
-def smaller_spec(spec: FeatureSpec, places: Sequence[int], *, cls_only: bool) -> FeatureSpec:
+def smaller_spec(spec: FeatureSpec, positions: Sequence[int], *, cls_only: bool) -> FeatureSpec:
     """Return the identity of a store with only some of the layers, or only the CLS token."""
-    if not places or list(places) != sorted({*places} & {*range(spec.num_layers)}):
+    if not positions or list(positions) != sorted({*positions} & {*range(spec.num_layers)}):
         raise ConfigError(
-            f"layers {list(places)}: the store holds {spec.num_layers}, {list(spec.vision_layers)} "
-            "of the vision tower; take some of them"
+            f"layers {list(positions)}: the store holds {spec.num_layers}, "
+            f"{list(spec.vision_layers)} of the vision tower; take some of them"
         )
     return replace(
         spec,
-        vision_layers=tuple(spec.vision_layers[place] for place in places),
-        text_layers=tuple(spec.text_layers[place] for place in places),
+        vision_layers=tuple(spec.vision_layers[position] for position in positions),
+        text_layers=tuple(spec.text_layers[position] for position in positions),
         num_tokens=1 if cls_only else spec.num_tokens,
     )
 
@@ -129,13 +129,13 @@ class _Cut:
         source: StoreSelection,
         target: FeatureStore,
         writer: StoreWriter,
-        places: Sequence[int],
+        positions: Sequence[int],
         failures: dict[str, str],
     ) -> None:
         self._source = source
         self._target = target
         self._writer = writer
-        self._places = list(places)
+        self._positions = list(positions)
         self._failures = failures
 
     def __call__(self, row: VideoRow) -> str:
@@ -156,10 +156,10 @@ class _Cut:
         first = store.read_video(video_id, frames=slice(0, 1))
         affine = None
         if first.scale is not None and first.offset is not None:
-            affine = first.scale[self._places], first.offset[self._places]
+            affine = first.scale[self._positions], first.offset[self._positions]
         num_tokens = self._target.spec.num_tokens
-        low, high = self._places[0], self._places[-1] + 1
-        inner = [place - low for place in self._places]
+        low, high = self._positions[0], self._positions[-1] + 1
+        inner = [position - low for position in self._positions]
         with self._writer.video(
             video_id,
             num_frames=num_frames,
@@ -176,9 +176,9 @@ class _Cut:
 
 
 def _cut_queries(
-    queries: Iterable[QueryRow], places: Sequence[int], split: Split | None
+    queries: Iterable[QueryRow], positions: Sequence[int], split: Split | None
 ) -> Iterable[QueryRow]:
     for annotation, features in queries:
         if split in (None, annotation.split):
-            tokens = np.ascontiguousarray(features.tokens[list(places)])
+            tokens = np.ascontiguousarray(features.tokens[list(positions)])
             yield annotation, QueryFeatures(features.query_id, tokens)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         MAX_WHOLE_BYTES as MAX_WHOLE_BYTES,
         ColumnsDigest as ColumnsDigest,
         FeatureDigest as FeatureDigest,
+        TokenLayout as TokenLayout,
         has_only_finite as has_only_finite,
         node_name as node_name,
         split_into_shards as split_into_shards,
@@ -55,15 +56,15 @@ if TYPE_CHECKING:
     from r2t.store.format.shards import (
         ByteRange as ByteRange,
         ShardRange as ShardRange,
-        TokenLayout as TokenLayout,
         find_shard_ranges as find_shard_ranges,
         locate_tokens as locate_tokens,
         parse_index as parse_index,
         read_ranges as read_ranges,
         read_tokens as read_tokens,
+        require_layout as require_layout,
         shard_key as shard_key,
     )
-    from r2t.store.format.tables import Table as Table
+    from r2t.store.format.tables import PartReader as PartReader
     from r2t.store.format.video_rows import (
         INDEX_COLUMNS as INDEX_COLUMNS,
         VideoRow as VideoRow,

@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from r2t.store.schema import FeatureSpec
 
 MAX_SHARD_FRAMES = 150
 """Most frames in one shard file: bounds a reader's buffer and keeps usual videos in one file."""
@@ -53,6 +56,68 @@ def split_into_shards(num_frames: int) -> tuple[int, int]:
     """
     num_shards = math.ceil(num_frames / MAX_SHARD_FRAMES)
     return num_shards, math.ceil(num_frames / num_shards)
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Shape of one video's tokens and of the shards that hold them."""
+
+    layers: int
+    frames: int
+    tokens: int
+    width: int
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, spec: FeatureSpec, num_frames: int) -> TokenLayout:
+        """Return how a store of this spec lays out a video of so many frames."""
+        dtype = np.dtype("<f2") if spec.dtype == "float16" else np.dtype(np.int8)
+        return cls(spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, dtype)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the whole array: [layers, frames, tokens, width]."""
+        return (self.layers, self.frames, self.tokens, self.width)
+
+    @property
+    def shard_frames(self) -> int:
+        """Frames per shard file, padding included."""
+        return split_into_shards(self.frames)[1]
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shard files."""
+        return split_into_shards(self.frames)[0]
+
+    def shards(self) -> Iterator[slice]:
+        """Yield the frames that each shard holds."""
+        for start in range(0, self.frames, self.shard_frames):
+            yield slice(start, min(start + self.shard_frames, self.frames))
+
+    @property
+    def chunk_shape(self) -> tuple[int, int, int, int]:
+        """Shape of an inner chunk: one layer of a shard's frames."""
+        return (1, self.shard_frames, self.tokens, self.width)
+
+    @property
+    def shard_shape(self) -> tuple[int, int, int, int]:
+        """Shape of a shard: all layers of its frames."""
+        return (self.layers, self.shard_frames, self.tokens, self.width)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one inner chunk."""
+        return self.shard_frames * self.tokens * self.width * self.dtype.itemsize
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the index that ends a shard: offset and size of each chunk, then a checksum."""
+        return 16 * self.layers + 4
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes of a shard file in which each chunk lies once."""
+        return self.layers * self.chunk_bytes + self.index_bytes
 
 
 class FeatureDigest:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,85 +21,23 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format.layout import split_into_shards
+from r2t.store.format.layout import TokenLayout
 from r2t.store.format.nodes import require_inside, zarr_reads
-from r2t.store.schema import FeatureSpec
 
 _MISSING = 2**64 - 1
 
 
-@dataclass(frozen=True)
-class TokenLayout:
-    """Shape of one video's tokens and of the shards that hold them."""
-
-    layers: int
-    frames: int
-    tokens: int
-    width: int
-    dtype: np.dtype[Any]
-
-    @classmethod
-    def of(cls, spec: FeatureSpec, num_frames: int) -> TokenLayout:
-        """Return how a store of this spec lays out a video of so many frames."""
-        dtype = np.dtype("<f2") if spec.dtype == "float16" else np.dtype(np.int8)
-        return cls(spec.num_layers, num_frames, spec.num_tokens, spec.vision_width, dtype)
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the whole array: [layers, frames, tokens, width]."""
-        return (self.layers, self.frames, self.tokens, self.width)
-
-    @property
-    def shard_frames(self) -> int:
-        """Frames per shard file, padding included."""
-        return split_into_shards(self.frames)[1]
-
-    @property
-    def num_shards(self) -> int:
-        """Number of shard files."""
-        return split_into_shards(self.frames)[0]
-
-    def shards(self) -> Iterator[slice]:
-        """Yield the frames that each shard holds."""
-        for start in range(0, self.frames, self.shard_frames):
-            yield slice(start, min(start + self.shard_frames, self.frames))
-
-    @property
-    def chunk_shape(self) -> tuple[int, int, int, int]:
-        """Shape of an inner chunk: one layer of a shard's frames."""
-        return (1, self.shard_frames, self.tokens, self.width)
-
-    @property
-    def shard_shape(self) -> tuple[int, int, int, int]:
-        """Shape of a shard: all layers of its frames."""
-        return (self.layers, self.shard_frames, self.tokens, self.width)
-
-    @property
-    def chunk_bytes(self) -> int:
-        """Bytes of one inner chunk."""
-        return self.shard_frames * self.tokens * self.width * self.dtype.itemsize
-
-    @property
-    def index_bytes(self) -> int:
-        """Bytes of the index that ends a shard: offset and size of each chunk, then a checksum."""
-        return 16 * self.layers + 4
-
-    @property
-    def shard_bytes(self) -> int:
-        """Bytes of a shard file in which each chunk lies once."""
-        return self.layers * self.chunk_bytes + self.index_bytes
-
-    def require(self, array: zarr.Array[Any], label: str) -> None:
-        """Raise `CorruptFeatureError` unless the array is laid out as format version 1 says."""
-        legal = (self.shape, self.dtype, self.chunk_shape, self.shard_shape)
-        with zarr_reads(label):
-            found = (array.shape, array.dtype, array.chunks, array.shards)
-            metadata = cast("Any", array.metadata).to_dict()
-        if found != legal or not _is_plain(metadata, self.chunk_shape, self.dtype):
-            raise CorruptFeatureError(
-                f"{label}: tokens have (shape, dtype, chunks, shards) = {found}, format version 1 "
-                f"has {legal} here, uncompressed; extract this video again"
-            )
+def require_layout(array: zarr.Array[Any], layout: TokenLayout, label: str) -> None:
+    """Raise `CorruptFeatureError` unless the array is laid out as format version 1 says."""
+    legal = (layout.shape, layout.dtype, layout.chunk_shape, layout.shard_shape)
+    with zarr_reads(label):
+        found = (array.shape, array.dtype, array.chunks, array.shards)
+        metadata = cast("Any", array.metadata).to_dict()
+    if found != legal or not _is_plain(metadata, layout.chunk_shape, layout.dtype):
+        raise CorruptFeatureError(
+            f"{label}: tokens have (shape, dtype, chunks, shards) = {found}, format version 1 "
+            f"has {legal} here, uncompressed; extract this video again"
+        )
 
 
 def _is_plain(
@@ -173,7 +111,7 @@ def locate_tokens(
     """Return where the tokens of these layers and frames lie, in C order of [layers, frames, …].
 
     Read one after another, the ranges are the array; so a reader may `preadv` them straight into
-    a buffer of its own. `folder` is the local folder of a token array that `TokenLayout.require`
+    a buffer of its own. `folder` is the local folder of a token array that `require_layout`
     accepted. Costs one open and one read of an index per shard; the answer stays true, because a
     committed video never changes. Raises `CorruptFeatureError` on a missing or truncated shard or
     chunk, and on an index whose checksum is wrong.

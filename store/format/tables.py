@@ -1,4 +1,4 @@
-"""Rows of all parts of a kind as one table: each id once, whatever number of parts names it."""
+"""Rows of all parts of a kind as one table: each id once, however many parts name it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
-from r2t.store.errors import StoreError
-from r2t.store.format.parts import Part
+from r2t.store.errors import CorruptFeatureError, StoreError
+from r2t.store.format.nodes import child_names, damage, find_node, require_group
+from r2t.store.format.parts import Part, PartKind, read_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,3 +93,42 @@ class Table:
         for row in np.flatnonzero(digests != digests[first])[:1].tolist():
             what = "queries" if key == "query_id" else "videos"
             raise StoreError(f"{location} holds two different {what} with the id {ids[row]!r}")
+
+
+class PartReader:
+    """Reads the parts of a store that are in force, each once, since a part never changes."""
+
+    def __init__(self, group: zarr.Group, location: str) -> None:
+        self._group = group
+        self._location = location
+        self._known: dict[str, Part] = {}
+
+    def table(self, kind: PartKind) -> Table:
+        """Return the rows of a kind as they are now.
+
+        Raises `CorruptFeatureError` on damage, and `StoreError` where the group of parts is missing
+        or two rows of one id differ.
+        """
+        key = "video_id" if kind == "index" else "query_id"
+        return Table(self._read(kind), key, self._location)
+
+    def _read(self, kind: PartKind) -> list[Part]:
+        place = f"{self._location}: {kind}"
+        advice = "`r2t store repair` makes it anew; was the store copied halfway, copy it again"
+        try:
+            group = find_node(self._group, kind, place)
+        except CorruptFeatureError as error:
+            raise CorruptFeatureError(f"{place}/zarr.json is damaged: {advice}") from error
+        if not isinstance(group, zarr.Group):
+            raise StoreError(f"{place}/zarr.json is missing: {advice}")
+        replaced: set[str] = set()
+        parts: list[Part] = []
+        with damage(place):
+            for name in reversed(child_names(group)):  # a part sorts after those it replaces
+                if name not in replaced:
+                    path = f"{kind}/{name}"
+                    if path not in self._known:
+                        self._known[path] = read_part(require_group(self._group, path), kind)
+                    parts.append(self._known[path])
+                    replaced |= parts[-1].replaces
+        return parts[::-1]

@@ -50,8 +50,8 @@ def path(full: FeatureStore, tmp_path: Path) -> Path:
     return Path(shutil.copytree(full.location, tmp_path / "feats.zarr"))
 
 
-def shard(path: Path, video_id: str = "-x y", run: int = 1) -> Path:
-    return path / "videos" / node_name(video_id) / "tokens" / "c" / "0" / str(run) / "0" / "0"
+def shard(path: Path, video_id: str = "-x y", number: int = 1) -> Path:
+    return path / "videos" / node_name(video_id) / "tokens" / "c" / "0" / str(number) / "0" / "0"
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -68,7 +68,7 @@ def test_the_layout_on_disk_is_what_plain_zarr_sees(full: FeatureStore) -> None:
     assert header["provenance"].keys() == {"by", "created"}
     assert set(root.group_keys()) == {"videos", "index", "queries"}
     itemsize = 2 if full.spec.dtype == "float16" else 1
-    for video_id, runs, shard_frames in (("dog", 1, 5), ("-x y", 3, 101)):
+    for video_id, num_shards, shard_frames in (("dog", 1, 5), ("-x y", 3, 101)):
         num_frames = TOKENS[video_id].shape[1]
         node: Any = root[f"videos/{node_name(video_id)}"]
         array = node["tokens"]
@@ -79,7 +79,7 @@ def test_the_layout_on_disk_is_what_plain_zarr_sees(full: FeatureStore) -> None:
         assert array.compressors == ()
         assert array.metadata.dimension_names == ("layers", "frames", "tokens", "width")
         files = [file for file in Path(full.location, array.path, "c").rglob("*") if file.is_file()]
-        assert len(files) == runs
+        assert len(files) == num_shards
         assert {file.stat().st_size for file in files} == {
             3 * shard_frames * 3 * 8 * itemsize + 16 * 3 + 4
         }

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 from features import columns, leftovers, random_tokens, small_query, small_spec, write_video
 
-from r2t.store import FeatureStore, feature_store
+from r2t.store import FeatureStore
 from r2t.store.errors import AnnotationError, ConfigError, StoreError, VideoError
+from r2t.store.format import tables
 from r2t.store.format.parts import read_part
 from r2t.store.writer import StoreWriter
 
@@ -278,7 +279,7 @@ def test_parts_are_read_once(store: FeatureStore, monkeypatch: pytest.MonkeyPatc
         read.append(group.path)
         return read_part(group, kind)
 
-    monkeypatch.setattr(feature_store, "read_part", read_and_note)
+    monkeypatch.setattr(tables, "read_part", read_and_note)
     with store.writer() as writer:
         for number in range(3):
             writer.add_queries(*columns(small_query(f"q{number}")))

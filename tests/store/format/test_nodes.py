@@ -16,6 +16,7 @@ from r2t.store import FeatureStore, feature_store, video_reader
 from r2t.store.check import check_video
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import AnnotationError, CorruptFeatureError, ServerError
+from r2t.store.format import tables
 from r2t.store.format.nodes import damage, zarr_reads
 
 
@@ -84,7 +85,7 @@ def test_mistakes_while_a_store_is_read_come_out_as_they_are(
     monkeypatch.setattr(feature_store, "annotation_at", fail(mistake))
     monkeypatch.setattr(feature_store, "ragged_row", fail(mistake))
     monkeypatch.setattr(check_video, "errors_from_attributes", fail(mistake))
-    monkeypatch.setattr(feature_store, "read_part", fail(mistake))
+    monkeypatch.setattr(tables, "read_part", fail(mistake))
     reading: list[Callable[[], object]] = [
         lambda: store.read_video("dog"),
         lambda: store.read_query("q1"),

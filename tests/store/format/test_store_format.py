@@ -140,14 +140,14 @@ def test_a_video_read_with_plain_zarr(path: Path, video_id: str) -> None:
     assert attributes["source"].keys() == {"name", "bytes", "sha256", "licence"}
 
 
-@pytest.mark.parametrize(("video_id", "runs"), [("dog", 1), ("-x y", 3)])
-def test_a_video_read_as_bytes(path: Path, video_id: str, runs: int) -> None:
+@pytest.mark.parametrize(("video_id", "num_shards"), [("dog", 1), ("-x y", 3)])
+def test_a_video_read_as_bytes(path: Path, video_id: str, num_shards: int) -> None:
     exact = node(path, video_id)["tokens"][...]
     layers, frames, tokens, width = exact.shape
-    run_frames = -(-frames // runs)
-    chunk = run_frames * tokens * width * exact.itemsize
-    for run in range(runs):
-        file = path / "videos" / NODES[video_id] / "tokens" / "c" / "0" / str(run) / "0" / "0"
+    shard_frames = -(-frames // num_shards)
+    chunk = shard_frames * tokens * width * exact.itemsize
+    for shard in range(num_shards):
+        file = path / "videos" / NODES[video_id] / "tokens" / "c" / "0" / str(shard) / "0" / "0"
         data = file.read_bytes()
         index = data[-(16 * layers + 4) : -4]
         assert struct.unpack("<I", data[-4:])[0] == google_crc32c.value(index)
@@ -156,8 +156,8 @@ def test_a_video_read_as_bytes(path: Path, video_id: str, runs: int) -> None:
         for layer, (start, length) in enumerate(zip(pairs[::2], pairs[1::2], strict=True)):
             assert length == chunk
             values = np.frombuffer(data[start : start + length], exact.dtype.newbyteorder("<"))
-            values = values.reshape(run_frames, tokens, width)
-            real = exact[layer, run * run_frames : (run + 1) * run_frames]
+            values = values.reshape(shard_frames, tokens, width)
+            real = exact[layer, shard * shard_frames : (shard + 1) * shard_frames]
             np.testing.assert_array_equal(values[: len(real)], real)
             assert not values[len(real) :].any()
 

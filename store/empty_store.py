@@ -1,0 +1,49 @@
+"""Making a store that holds nothing yet: its header, and a group for each kind of content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from r2t.store.errors import StoreError
+from r2t.store.files import commit_folder
+from r2t.store.format import open_group, storage_errors
+from r2t.store.schema import FORMAT_VERSION, FeatureSpec
+from r2t.store.sources import is_url
+from r2t.store.work_folders import WorkFolder
+
+
+def require_local(path: str | Path) -> None:
+    """Raise `StoreError` where no store can be made because the place is not on a disk."""
+    if is_url(path):
+        raise StoreError(
+            f"{path}: stores are written on a local disk; give a path and copy the folder"
+        )
+
+
+def make_empty_store(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
+    """Make an empty store, whole or not at all; another process may be quicker."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    header = {
+        "format_version": FORMAT_VERSION,
+        "identity": spec.to_dict(),
+        "provenance": {**provenance, "created": created},
+    }
+    with storage_errors(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with WorkFolder(root) as work:
+            unfinished = work.path / root.name
+            write_groups(unfinished, header)
+            try:
+                commit_folder(unfinished, root)
+            except OSError:
+                if not (root / "zarr.json").is_file():
+                    raise
+
+
+def write_groups(folder: Path, header: Mapping[str, Any]) -> None:
+    """Write the groups that every store has; `header` is what the store says of itself."""
+    for name in ("", "videos", "index", "queries"):
+        open_group(str(folder / name), "a", None if name else {"r2t": header})
