@@ -41,7 +41,7 @@ from r2t.extract.clip.clip import FrozenClip
 from r2t.train.data.batch import Batch
 from r2t.train.model.decode import Grounding
 from r2t.train.model.tiled_look import TiledLook
-from r2t.train.training import trainer
+from r2t.train.training.state import RunState
 
 CHECKOUT = Path(__file__).parent.parent
 COMMAND = [sys.executable, str(CHECKOUT / "benchmarks" / "gpu.py")]
@@ -330,7 +330,7 @@ def test_a_training_that_draws_anew_when_it_is_resumed_is_wrong(
     setting: Setting, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_store(setting.folder, setting.sizes, "float16")
-    monkeypatch.setattr(trainer, "load_random_state", lambda *_: None)
+    monkeypatch.setattr(RunState, "_set_random_state", lambda *_: None)
     resume.run(setting, report)
     found = statuses(report)
     assert found["float32: run twice"] == found["float32: interrupted"] == "holds"
