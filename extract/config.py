@@ -136,7 +136,7 @@ def resolve_layers(
     if vision_depth != text_depth:
         raise ConfigError(
             f"layers {choice!r}: the towers have {vision_depth} and {text_depth} layers, so "
-            "numbers would pair unlike ones; give a count such as 4"
+            "one number would mean two different depths; give a count such as 4"
         )
     legal = list(range(1, shallow + 1))
     if not parsed or [layer for layer in legal if layer in parsed] != list(parsed):

@@ -96,9 +96,9 @@ def _difference(path: Path, num_bytes: int, sha256: str, stored_at: float) -> st
     except OSError as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
     if status.st_size != num_bytes:
-        return f"{path} has {status.st_size:,} bytes, was extracted with {num_bytes:,}"
+        return f"{path} has {status.st_size:,} bytes; it was extracted with {num_bytes:,}"
     if max(status.st_mtime, status.st_ctime) > stored_at and file_sha256(path) != sha256:
-        return f"{path} has other content than was extracted, in as many bytes"
+        return f"{path} has the size that was extracted, but not the content"
     return ""
 
 

@@ -2,7 +2,7 @@
 
 Here, decoding runs in processes that can be killed, the model and the writing in threads of their
 own (`local_run`); on a cluster each worker does all three (`cluster`). A video appears in the
-store when it is complete, so a run may end at any point and the next one goes on from there.
+store when it is complete, so an extraction may end at any point and the next one goes on there.
 Queries are stored after the videos, and only those of stored videos.
 """
 
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What a run did. Reasons are keyed by video id.
+    """What an extraction did. Reasons are keyed by video id.
 
     `refused` have file names that can be no id. Where each video has a frame rate of its own, by
     its labels, those without any are `unlabelled` and were left out. `changed` are stored, but of
-    another file than is there now. `quarantined` failed in an earlier run and were not tried;
+    another file than is there now. `quarantined` failed in an earlier extraction, and were left;
     `missing_videos` counts the queries of each annotated video that is neither stored nor among the
     given files, and `near_misses` says what some of these may be meant for. These queries and those
-    of failed videos are `num_withheld_queries`, which wait for a run that has their videos.
+    of failed videos are `num_withheld_queries`, which wait for an extraction that has their videos.
     `impossible_queries` have a moment wholly outside their video and were left out, with the reason
     by query id. `rewordings` are stored sentences that new ones seem to replace; both are in the
     store.
@@ -117,7 +117,7 @@ def extract_videos(
     store.spec.require_equal(
         clip.spec(config.frame_rate, config.dtype),
         action=f"add to {store.location}",
-        names=(store.location, "this run"),
+        names=(store.location, "this extraction"),
     )
     stored_names = VideoNames(store.videos["video_id"].tolist())
     paths, refused = name_videos(videos, stored_names)
@@ -199,7 +199,7 @@ def _run(
 
 @contextmanager
 def _sigterm_as_interrupt() -> Generator[None]:
-    """Let SIGTERM end the run as Ctrl-C does; signals belong to the main thread alone."""
+    """Let SIGTERM end the extraction as Ctrl-C does; signals belong to the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -41,9 +41,9 @@ class Tier:
 
 @dataclass(frozen=True)
 class ExtractPlan:
-    """What a run would do; `unreadable` names the videos that it would fail on, with the reason.
+    """What an extraction would do; `unreadable` has the videos that would fail, with the reasons.
 
-    `seconds` is the estimated time of the run, `decode_seconds` and `encode_seconds` what each
+    `seconds` is the estimated time of it all, `decode_seconds` and `encode_seconds` what each
     stage would take alone; None where no video could be decoded.
     """
 
@@ -72,7 +72,7 @@ def plan_extraction(
     jobs: Sequence[VideoJob],
     on_video: OnProgress = no_progress,
 ) -> ExtractPlan:
-    """Measure videos and estimate the run; `on_video` is told how many are measured so far."""
+    """Measure videos and estimate the time; `on_video` is told how many are measured so far."""
     lengths: dict[str, VideoLength] = {}
     unreadable: dict[str, str] = {}
     with (
@@ -132,7 +132,7 @@ def _decode_seconds(pool: DecodePool, jobs: Sequence[VideoJob]) -> float | None:
             for batch in islice(pool.stream(job.path, job.frame_rate_fps), 1):
                 num_frames += len(batch)
                 seconds += batch.decode_seconds
-        except VideoError:  # damaged behind its header; the run will name it
+        except VideoError:  # damaged behind its header; the extraction will name it
             continue
     return seconds / num_frames if num_frames else None
 

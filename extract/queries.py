@@ -104,7 +104,7 @@ def differing_fields(before: Annotation, after: Annotation) -> list[str]:
     one, other = before.saliency, after.saliency
     if one is None or other is None:
         if one is not other:
-            fields.append(f"saliency {'none' if one is None else 'given'}, now the reverse")
+            fields.append("saliency none, now given" if one is None else "saliency given, now none")
         return fields
     fields += [
         f"saliency's {name} {getattr(one, name)!r}, now {getattr(other, name)!r}"

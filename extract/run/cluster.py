@@ -44,7 +44,7 @@ from r2t.store.writer import StoreWriter
 LOCAL = "local:"
 _LEGAL = "give local:N with N workers, or tcp://HOST:PORT"
 _LOST = (
-    "the connection to the cluster's scheduler was lost; what was finished is safe: run the same "
+    "the connection to the cluster's scheduler was lost; finished videos are safe: run the same "
     "command again"
 )
 _ADDRESS = re.compile(
@@ -181,7 +181,7 @@ def _client(target: str | SpecCluster) -> Generator[Client]:
 
 
 class ClusterRun:
-    """An extraction on a cluster; what becomes of its videos is told to `tally`."""
+    """An extraction on a cluster; `tally` records what becomes of its videos."""
 
     def __init__(
         self, cluster: Cluster, config: ExtractConfig, store: FeatureStore, tally: Tally
@@ -242,8 +242,8 @@ class ClusterRun:
                 last_seen = monotonic()
             elif monotonic() - last_seen > _NO_WORKER_SECONDS:
                 raise ConfigError(
-                    f"the cluster has had no worker for {_NO_WORKER_SECONDS:.0f} s; what was "
-                    "finished is safe: start workers and run the same command again"
+                    f"the cluster has had no worker for {_NO_WORKER_SECONDS:.0f} s; finished "
+                    "videos are safe: start workers and run the same command again"
                 )
 
     @contextmanager

@@ -43,7 +43,7 @@ _WRITTEN_BEHIND = 4  # windows of features in memory, besides the one being writ
 
 
 class LocalRun:
-    """An extraction by this process; what becomes of its videos is told to `tally`."""
+    """An extraction by this process; `tally` records what becomes of its videos."""
 
     def __init__(self, config: ExtractConfig, clip: FrozenClip, tally: Tally) -> None:
         self._config = config

@@ -157,7 +157,9 @@ class VideoSink:
         trace: TracebackType | None,
     ) -> None:
         for video_id in list(self._open):
-            self._abandon(video_id, VideoError("the run stopped before this video was complete"))
+            self._abandon(
+                video_id, VideoError("the extraction stopped before this video was complete")
+            )
 
     def take(self, event: FramesEncoded | VideoEnd) -> None:
         """Write the next frames of a video, commit it, or give it up."""

@@ -22,7 +22,7 @@ class Stage:
 
     @property
     def frames_per_second(self) -> float:
-        """How many frames the stage would bring forth if it never waited for another."""
+        """How many frames the stage would get done if it never waited for another."""
         return self.num_frames * self.num_lanes / self.busy_seconds if self.busy_seconds else 0.0
 
     def utilisation(self, seconds: float) -> float:

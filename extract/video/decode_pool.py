@@ -38,7 +38,7 @@ from r2t.store.progress import OnProgress, no_progress
 
 _Answer = TypeVar("_Answer", FrameBatch, VideoLength, tuple[float, float])
 
-_MOST_TOLD = 3  # warnings of one video; the rest are counted
+_MOST_REPORTED = 3  # warnings of one video; the rest are only counted
 
 
 def _warn(message: str) -> None:
@@ -51,8 +51,8 @@ class DecodePool:
     `timeout_seconds` limits the time in which a worker shows no progress, not a video's whole time.
     `memory_bytes` limits the data of each worker where the system can (Linux). Videos that last
     over `max_hours` are refused, and `stream_choice` is taken of those with several picture
-    streams. `on_warning` hears, in one line for each video and but once, what
-    is odd about its times; by default that is a `VideoWarning`.
+    streams. `on_warning` is called with what is odd about a
+    video's times, once and in one line for each video; by default it is a `VideoWarning`.
     """
 
     def __init__(  # noqa: PLR0913 - a parameter for each choice
@@ -84,7 +84,7 @@ class DecodePool:
         self._options = {"size": size, "window": window, "num_threads": threads_per_worker}
         self._probing = {"stream_choice": stream_choice, "max_hours": max_hours}
         self._on_warning = on_warning
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
@@ -199,18 +199,18 @@ class DecodePool:
                 raise RuntimeError("the decode pool was closed") from death
             raise
         finally:
-            heard = worker.warnings  # before another thread has it
+            messages = worker.warnings  # before another thread has it
             # What failed may have left its process ill, and another takes half a second to start.
             self._give_back(worker, usable=finished)
-            self._tell(request["path"], heard)
+            self._report(request["path"], messages)
 
-    def _tell(self, path: str, heard: Sequence[str]) -> None:
-        """Hand on what was not told before, as when a video is read once more."""
-        heard = list(dict.fromkeys(heard))
-        first, num_more = heard[:_MOST_TOLD], len(heard[_MOST_TOLD:])
+    def _report(self, path: str, messages: Sequence[str]) -> None:
+        """Report what was not reported before, as it may be when a video is read twice."""
+        messages = list(dict.fromkeys(messages))
+        first, num_more = messages[:_MOST_REPORTED], len(messages[_MOST_REPORTED:])
         with self._changed:
-            new = [message for message in first if message not in self._told]
-            self._told.update(new)
+            new = [message for message in first if message not in self._reported]
+            self._reported.update(new)
         if new:
             what = "; ".join(message.removeprefix(f"{path}: ") for message in new)
             self._on_warning(f"{path}: {what}{f'; and {num_more} more' if num_more else ''}")

@@ -121,7 +121,7 @@ class DecodeProcess:
                 self._read_line(_START_SECONDS)
         except EOFError as error:
             # No VideoError: nothing is known of the video yet.
-            raise RuntimeError(f"a decoding worker does not start: {self._last_words()}") from error
+            raise RuntimeError(f"a decoding process did not start: {self._last_words()}") from error
         self._ready = True
 
     def _read_line(self, seconds: float) -> bytes:

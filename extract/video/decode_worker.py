@@ -51,7 +51,7 @@ def main() -> None:
 
 
 class _Warnings(logging.Handler):
-    """Hands over what is logged, for the parent to tell."""
+    """Hands over what is logged, for the parent to report."""
 
     def __init__(self, answers: BinaryIO) -> None:
         super().__init__(logging.WARNING)
@@ -81,7 +81,7 @@ def _limit_memory(num_bytes: int) -> None:
 def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
     last_word, last_decoder = 0.0, ""
 
-    def on_progress(decoder: str) -> None:
+    def on_step(decoder: str) -> None:
         nonlocal last_word, last_decoder
         now = time.monotonic()
         if decoder != last_decoder or now - last_word > _PROGRESS_SECONDS:
@@ -97,11 +97,11 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
                 Fraction(request["fps"]),
                 stream_choice=request["stream_choice"],
                 max_hours=request["max_hours"],
-                tick=lambda: on_progress(PYAV),
+                tick=lambda: on_step(PYAV),
             )
             _answer(answers, {"length": dataclasses.asdict(length)})
         else:
-            _stream(answers, Fraction(request.pop("fps")), request, on_progress)
+            _stream(answers, Fraction(request.pop("fps")), request, on_step)
         _answer(answers, {"done": True})
     except R2TError as error:
         _answer(answers, {"error": str(error)})
@@ -120,10 +120,10 @@ def _stream(
     answers: BinaryIO,
     rate: Fraction,
     options: dict[str, Any],
-    on_progress: Callable[[str], None],
+    on_step: Callable[[str], None],
 ) -> None:
     began = time.monotonic()
-    for batch in stream_frames(fps=rate, **options, on_progress=on_progress):
+    for batch in stream_frames(fps=rate, **options, on_step=on_step):
         _answer_batch(answers, batch, time.monotonic() - began)
         began = time.monotonic()  # not before: waiting for the reader is no work
 

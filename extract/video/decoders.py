@@ -6,8 +6,8 @@ can decode. decord jumps to the key frame before each slot, which is cheaper whe
 dense; its seeking returns wrong pictures, without an error, on open GOPs, intra refresh, HEVC,
 MPEG-4, 4:4:4, transport streams and files with an edit list (each seen). So it is trusted only with
 8-bit 4:2:0 H.264 and VP9 in MP4 and Matroska, where every key frame resets the decoder and its
-table of frames is FFmpeg's. What decord jumps over it does not check, and damage that FFmpeg could
-patch up inside a picture it does not tell: PyAV does both.
+table of frames is FFmpeg's. decord does not check what it jumps over, nor does it report damage
+inside a picture that FFmpeg could patch up: PyAV does both.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def pyav_pictures(
                 ticks = max(ticks, shown_ticks)
             _require_sound(video, frame, ticks)
             if shown is not None and ticks - shown_ticks > gap_limit:
-                video.tell_gap(shown_ticks, ticks)
+                video.warn_of_gap(shown_ticks, ticks)
             picture: Picture | None = None
             while slot < num_slots and video.slot_ticks(slot, rate) <= ticks:
                 if picture is None:
@@ -166,7 +166,7 @@ def decord_pictures(
     gap_limit = video.gap_limit_ticks(rate)
     for before, ticks in pairwise(table.ticks):
         if ticks - before > gap_limit:
-            video.tell_gap(before, ticks)
+            video.warn_of_gap(before, ticks)
     reader = _open_decord(video, table, sampling.num_threads)
     last_index, picture = -1, None
     for slot in range(sampling.first_slot, video.num_slots(rate)):

@@ -103,7 +103,7 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
     num_threads: int = 1,
     stream_choice: StreamChoice = "best",
     max_hours: float = DEFAULT_MAX_HOURS,
-    on_progress: Callable[[str], None] = lambda decoder: None,
+    on_step: Callable[[str], None] = lambda decoder: None,
 ) -> Iterator[FrameBatch]:
     """Yield the frames of a video from `first_frame` on, sampled at `fps`, `window` at a time.
 
@@ -111,21 +111,21 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
     besides the decoder's own. "auto" is decord where it is installed and right, else PyAV, which
     also takes over at the frame where decord fails. A video of more than `max_hours` is refused; of
     one with several picture streams, `stream_choice` is taken, and the batches name it.
-    `on_progress` hears the decoder's name with every step of work. Raises `VideoError`, before the
-    first batch or after any.
+    `on_step` is called with the decoder's name at every step of work. Raises `VideoError`, before
+    the first batch or after any.
     """
     require_decoder(decoder)
     if size < 1 or window < 1 or num_threads < 1:
         raise ConfigError(f"{size = }, {window = }, {num_threads = }: each must be at least 1")
     rate = exact_rate(fps)
     video = probe(
-        path, stream_choice=stream_choice, max_hours=max_hours, tick=lambda: on_progress(PYAV)
+        path, stream_choice=stream_choice, max_hours=max_hours, tick=lambda: on_step(PYAV)
     )
     name = None if decoder == "pyav" else decord_name()
     label = PYAV
     if name is not None:
         sampling = FrameSampling(rate, size, first_frame, num_threads)
-        pictures = decord_pictures(video, sampling, lambda: on_progress(name))
+        pictures = decord_pictures(video, sampling, lambda: on_step(name))
         try:
             for batch in _windows(pictures, video, sampling, window, name):
                 yield batch
@@ -136,7 +136,7 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
             if decoder == "decord":
                 raise VideoError(f"{video.path}: not for decord: {refusal}") from refusal
     sampling = FrameSampling(rate, size, first_frame, num_threads)
-    pictures = pyav_pictures(video, sampling, lambda: on_progress(PYAV))
+    pictures = pyav_pictures(video, sampling, lambda: on_step(PYAV))
     yield from _windows(pictures, video, sampling, window, label)
 
 

@@ -109,22 +109,22 @@ class VideoInfo:
         if ticks > self.slot_ticks(self.num_slots(rate), rate):
             raise VideoError(
                 f"{self.path}: there are pictures at {float(self.seconds(ticks)):.3f} s, past its "
-                f"end at {self.duration_seconds:.3f} s: write it anew, as "
+                f"end at {self.duration_seconds:.3f} s: rewrite it, as "
                 "`ffmpeg -i FILE -c copy NEW.mkv` does"
             )
 
     def gap_limit_ticks(self, rate: Fraction) -> int:
-        """Return the longest gap between two pictures that nobody needs to hear of."""
+        """Return the longest gap between two pictures that needs no warning."""
         limit = _LONG_GAP_SECONDS / self.time_base
         if self._rare_gap_ticks:
             limit = min(limit, max(Fraction(self._rare_gap_ticks), 2 / rate / self.time_base))
         return int(limit)
 
-    def tell_gap(self, before: int, ticks: int) -> None:
-        """Log that one picture stands for long; raise `VideoError` where others are lost.
+    def warn_of_gap(self, before: int, ticks: int) -> None:
+        """Warn that one picture is shown for long; raise `VideoError` where others are lost.
 
-        A transport stream counts its packets, and so tells a hole from a picture that stands. A
-        program stream does not, but its pictures are of a steady rate.
+        A transport stream counts its packets, so that a hole differs from a picture shown for long.
+        A program stream does not, but its pictures come at a steady rate.
         """
         where = (
             f"{self.path}: there are no pictures from {float(self.seconds(before)):.3f} s to "
@@ -134,13 +134,13 @@ class VideoInfo:
             counted = self.container == "mpegts"
             if not counted or self.timeline.lost_between(before, ticks):
                 raise VideoError(f"{where}: the file is damaged")
-        logger.warning("%s: the one before is taken for all of that time", where)
+        logger.warning("%s: the picture before is used for all of that time", where)
 
-    def tell_joints(self) -> None:
-        """Log where the clock starts anew."""
+    def warn_of_joints(self) -> None:
+        """Warn of each time at which the clock starts anew."""
         for joint in self.timeline.joints if self.timeline is not None else ():
             logger.warning(
-                "%s: its clock starts anew at %.3f s: what follows is counted on from there",
+                "%s: its clock starts anew at %.3f s; later times are counted on from there",
                 self.path,
                 self.seconds(joint.ticks),
             )
@@ -241,12 +241,12 @@ def probe(
             timeline=length.timeline,
             clock_starts_anew=starts_anew(container),
         )
-        _tell_choice(video, picture_streams(container)[0].index, best)
-    video.tell_joints()
+        _warn_of_choice(video, picture_streams(container)[0].index, best)
+    video.warn_of_joints()
     return video
 
 
-def _tell_choice(video: VideoInfo, first: int, best: Stream | None) -> None:
+def _warn_of_choice(video: VideoInfo, first: int, best: Stream | None) -> None:
     """Log which stream was taken of a file whose first is not the best."""
     if best is None or best.index == first:
         return

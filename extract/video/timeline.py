@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from r2t.store.errors import VideoError
 
-RARE = 10  # times the usual gap between two pictures: such a gap tells something
+RARE = 10  # times the usual gap between two pictures: such a gap means something
 
 # From here on FFmpeg takes a clock for a new one, in formats that allow for that.
 _JOINT_BACK_SECONDS = Fraction(1, 10)
@@ -156,7 +156,7 @@ def _read(
             elif stamp is not None:
                 end = (stamp.pts + stamp.duration) * packet.time_base
                 others.append(_Sound(stamp.dts * packet.time_base, end))
-    except FFmpegError:  # cut off, which decoding tells better
+    except FFmpegError:  # cut off; decoding gives the better message
         pass
     return stamps, others
 
@@ -195,7 +195,7 @@ def require_forward(name: str, before: Fraction, seconds: Fraction) -> None:
     if seconds + _BACK_SECONDS < before:
         raise VideoError(
             f"{name}: its time goes back from {float(before):.3f} s to {float(seconds):.3f} s: "
-            "two recordings in one file, or damage; give each recording its own file"
+            "the file holds two recordings, or is damaged; give each recording a file of its own"
         )
 
 

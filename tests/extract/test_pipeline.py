@@ -241,7 +241,7 @@ def test_a_store_of_another_model_is_refused(
     other = FrozenClip.load(str(clip_folder), "none", layers=2, device="cpu")
     with pytest.raises(SpecMismatchError, match="weights_sha256"):
         extract_videos(CONFIG, other, store, videos, [])
-    with pytest.raises(SpecMismatchError, match=r"--fps: 1\.0 in .*, 2\.0 in this run"):
+    with pytest.raises(SpecMismatchError, match=r"--fps: 1\.0 in .*, 2\.0 in this extraction"):
         extract_videos(ExtractConfig(frame_rate=2.0), clip, store, videos, [])
 
 

@@ -146,7 +146,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     ] = False,
     update: Annotated[
         bool,
-        typer.Option("--update", help="Extract anew the stored videos whose files have changed."),
+        typer.Option("--update", help="Extract the stored videos again whose files have changed."),
     ] = False,
     follow_links: FollowLinks = False,
     dask: Annotated[
@@ -158,7 +158,10 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print frames, bytes and time that it would take, and end."),
+        typer.Option(
+            "--dry-run",
+            help="Only print how many frames and bytes and how much time it would take.",
+        ),
     ] = False,
     json: Json = False,
 ) -> None:

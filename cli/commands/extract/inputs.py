@@ -1,4 +1,4 @@
-"""The options of `r2t extract`: from what is typed to what a run takes."""
+"""The options of `r2t extract`: from what is typed to what an extraction takes."""
 
 from __future__ import annotations
 

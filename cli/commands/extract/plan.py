@@ -1,4 +1,4 @@
-"""`r2t extract --dry-run`: what a run would take, as a table or as JSON."""
+"""`r2t extract --dry-run`: what an extraction would take, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ def _open(
     ours = clip.spec(config.frame_rate, config.dtype)
     unknown = {name: getattr(opened.spec, name) for name in ("weights_sha256", "mean", "std")}
     opened.spec.require_equal(
-        dataclasses.replace(ours, **unknown), action=f"add to {store}", names=(store, "this run")
+        dataclasses.replace(ours, **unknown),
+        action=f"add to {store}",
+        names=(store, "this extraction"),
     )
     return opened
 
@@ -123,7 +125,7 @@ def _table(found: r2t.extract.ExtractPlan, dtype: str, num_layers: int) -> Table
         sizes = (human_bytes(tiers[layers, cls_only, kind]) for kind in ("float16", "int8"))
         chosen = layers == num_layers and not cls_only
         marked = [
-            f"{size} ← this run" if chosen and kind == dtype else size
+            f"{size} ← this extraction" if chosen and kind == dtype else size
             for size, kind in zip(sizes, ("float16", "int8"), strict=True)
         ]
         table.add_row(f"last {layers}", "CLS only" if cls_only else "all", *marked)

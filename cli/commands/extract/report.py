@@ -1,4 +1,4 @@
-"""What `r2t extract` says of a run that is over: lines, or JSON."""
+"""What `r2t extract` says when it is done: lines, or JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_CHANGED = 20  # videos that are named
 def show_extraction(
     report: r2t.extract.ExtractReport, store: str, show: Callable[[str], None]
 ) -> None:
-    """Print what was done with `show`, and everything that is wanting by name."""
+    """Print by `show` what was done, and as notes everything that is missing, by name."""
     counts = {
         "skipped (stored already)": report.skipped,
         "changed since they were stored": report.changed,
@@ -36,8 +36,8 @@ def show_extraction(
         f"{store}: videos: {', '.join(parts)}; {queries}; "
         f"{counted(report.num_frames, 'frame')} in {report.seconds:.1f} s"
     )
-    _tell_stages(report)
-    _tell_wanting(report)
+    _note_stages(report)
+    _note_missing(report)
     if report.num_withheld_queries:
         note(
             "not stored, because their videos are not: "
@@ -52,7 +52,7 @@ def show_extraction(
         note("interrupted; run the same command to resume", style="yellow")
 
 
-def _tell_wanting(report: r2t.extract.ExtractReport) -> None:
+def _note_missing(report: r2t.extract.ExtractReport) -> None:
     """Name the videos whose features are not in the store as they should be."""
     for reason in report.refused.values():
         note(f"refused: {reason}", style="red")
@@ -62,24 +62,24 @@ def _tell_wanting(report: r2t.extract.ExtractReport) -> None:
         note(f"failed, and listed in {report.quarantine_path}: {named(report.failed)}")
     if report.changed:
         note(
-            "changed since they were stored, add --update to extract them anew: "
+            "changed since they were stored; add --update to extract them again: "
             f"{'; '.join(islice(report.changed.values(), _MOST_CHANGED))}"
             + (" …" if len(report.changed) > _MOST_CHANGED else ""),
             style="red",
         )
     if report.quarantined:
-        note(f"passed over, add --retry-failed to try again: {named(report.quarantined)}")
+        note(f"passed over; add --retry-failed to try them again: {named(report.quarantined)}")
 
 
 def without_rate(video_ids: Sequence[str]) -> str:
     """Say why videos are left out that have no frame rate of their own."""
     return (
-        "left out, since no annotation labels their clips, and so says their frame rate: "
+        "left out, because no annotation labels their clips, which would give their frame rate: "
         f"{named(video_ids)}"
     )
 
 
-def _tell_stages(report: r2t.extract.ExtractReport) -> None:
+def _note_stages(report: r2t.extract.ExtractReport) -> None:
     if report.bottleneck is not None:
         paces = (
             f"{stage.name} {stage.frames_per_second:.1f} frames/s "

@@ -253,7 +253,7 @@ class TestDryRun:
         assert status == 0
         assert "0 videos" in out
         assert "1 stored already" in out
-        assert "← this run" in out
+        assert "← this extraction" in out
         status, _, err = run(*command, "--dry-run", "--layers", 3)
         assert status == 2
         assert "--layers (vision)" in err
