@@ -389,7 +389,7 @@ class TestReplacedVideos:
         assert extract_videos(CONFIG, clip, store, videos[:1], []).complete
         videos[0].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         report = extract_videos(CONFIG, clip, store, videos[:1], [])
-        assert "other content" in report.changed["one"]
+        assert "but not the content" in report.changed["one"]
 
 
 def test_a_moment_wholly_outside_its_video_is_left_out_by_name(

@@ -138,7 +138,7 @@ def test_failures_are_named_and_give_status_1(
     assert answer["num_withheld_queries"] == 1
     status, out, err = run(*command)
     assert status == 1
-    assert "add --retry-failed to try again: broken" in err
+    assert "add --retry-failed to try them again: broken" in err
     assert "failed: broken: " not in err
     status, _, err = run(*command, "--retry-failed")
     assert status == 1
