@@ -144,7 +144,7 @@ class TestClock:
         self, tmp_path: Path, decoder: DecoderChoice
     ) -> None:
         path = twice(write_video(tmp_path / "a", Recipe(".mkv", times=SECONDS)))
-        with pytest.raises(VideoError, match=r"back from 3\.9\d\d s to 0\.000 s: the file holds two"):
+        with pytest.raises(VideoError, match=r"back from 3\.9\d\d s to 0\.000 s: the file"):
             list(stream_frames(path, 1, decoder=decoder))
 
     def test_a_stream_that_jumps_goes_on(
