@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from r2t.store.datasets.tvsum import TVSumJson
 from r2t.store.datasets.tvsum_mat import TVSumMat
 from r2t.store.datasets.youtube_highlights import YouTubeHighlightsJson
 from r2t.store.errors import AnnotationError, AnnotationWarning
+from r2t.store.progress import OnProgress, no_progress
 
 FORMATS: tuple[AnnotationFormat, ...] = (
     TVSumMat(),
@@ -45,7 +45,7 @@ def read_annotations(
     *,
     split: Split | None = None,
     domain: str | None = None,
-    on_rows: Callable[[int, int], None] | None = None,
+    on_rows: OnProgress = no_progress,
 ) -> list[Annotation]:
     """Read an annotation file of any known format, in file order.
 

@@ -148,3 +148,5 @@ def test_long_files_tell_how_far_they_are_read(tmp_path: Path) -> None:
     told: list[tuple[float, float]] = []
     read_leniently(path, on_rows=lambda done, total: told.append((done, total)))
     assert told == [(5000, 12_001), (10_000, 12_001)]
+    [annotation] = read_annotations(path)  # whether anybody asks or not
+    assert len(annotation.moments) == 12_000
