@@ -45,7 +45,7 @@ app = new_app(
     LazyCommand("store", "Inspect and maintain a feature store.", f"{_HERE}.store.store:app"),
     LazyCommand("data", "Check your own videos and annotations.", f"{_HERE}.data:app"),
     name="r2t",
-    help="Type a sentence, get the moments of a video it speaks of.",
+    help="Type a sentence, get the moments of a video that it describes.",
     epilog="Start with `r2t demo`: an embedded example, offline, on a CPU.",
 )
 
@@ -65,4 +65,4 @@ def main(
         ),
     ] = False,
 ) -> None:
-    """Type a sentence, get the moments of a video it speaks of."""
+    """Type a sentence, get the moments of a video that it describes."""

@@ -131,8 +131,8 @@ def _require_same_text_tower(clip: FrozenClip, store: FeatureStore) -> None:
     if spec.weights_sha256 == UNKNOWN_WEIGHTS:
         del pairs["weights_sha256"]
         warnings.warn(
-            f"{store.location} was imported without a digest of CLIP's weights: they are taken to "
-            f"be those of {clip.model} {clip.pretrained}",
+            f"{store.location} was imported without a digest of CLIP's weights: they are "
+            f"assumed to be those of {clip.model} {clip.pretrained}",
             AnnotationWarning,
             stacklevel=2,
         )

@@ -43,5 +43,7 @@ def check_decoder(decoder: DecoderChoice) -> str:
         painted = paint(source / VIDEO_FRAME_RATE_FPS).transpose(2, 0, 1)
         error = float(np.abs(picture.astype(np.float64) - painted).mean())
         if error > MAX_MEAN_ERROR:
-            raise VideoError(f"{decoder}: frame {slot} is {error:.1f} of 255 off what was painted")
+            raise VideoError(
+                f"{decoder}: frame {slot} is {error:.1f} of 255 away from what was drawn"
+            )
     return batches[0].decoder

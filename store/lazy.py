@@ -28,9 +28,7 @@ def lazy_exports(package: str) -> Callable[[str], Any]:
     def load(name: str) -> Any:
         if name.startswith("__") or name not in origins():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(origins()[name]), name)
-        setattr(module, name, value)
-        return value
+        return getattr(import_module(origins()[name]), name)
 
     return load
 

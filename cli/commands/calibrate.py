@@ -40,14 +40,17 @@ def calibrate(
     checkpoint: Checkpoint,
     split: QuerySplit = "val",
     absent: Annotated[
-        int, typer.Option(min=1, help="Sentences of other videos to ask for each of its own.")
+        int,
+        typer.Option(
+            min=1, help="How many sentences of other videos to ask for each of a video's own."
+        ),
     ] = 4,
     seed: Seed = 0,
     windows: Windows = "auto",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Choose the saliency under which `r2t predict` says that a sentence is not in the video.
+    """Choose the saliency below which `r2t predict` says that a sentence is not in the video.
 
     Each video is asked its own sentences and sentences of other videos. The threshold that
     separates the two best is written into the run's folder, with how well it does so. Where it is

@@ -33,7 +33,7 @@ def import_checkpoint(
     num_tokens: NumTokens = 50,
     json: Json = False,
 ) -> None:
-    """Make a run folder of an official checkpoint."""
+    """Make a run folder from an official checkpoint."""
     with handle_errors():
         chosen = run.find_preset(preset)
         network = r2t.train.model.load_official(checkpoint)

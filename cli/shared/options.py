@@ -188,7 +188,7 @@ _QUERY_BATCH: Any = typer.Option("--batch-size", min=1, help="Queries per batch.
 QueryBatch = Annotated[int, _QUERY_BATCH]
 OptionalQueryBatch = Annotated[int | None, _QUERY_BATCH]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse predictions that would be taken with a warning.")
+    bool, typer.Option("--strict", help="Refuse predictions that would otherwise cause a warning.")
 ]
 TopMoments = Annotated[int, typer.Option("--top", min=1, help="Moments to show.")]
 RunModel = Annotated[

@@ -41,7 +41,7 @@ def quantization_stats(
     root = open_root(location)
     if root.spec.dtype != "int8":
         raise StoreError(
-            f"{location} holds {root.spec.dtype} tokens as they were given: only int8 stores have "
+            f"{location} holds {root.spec.dtype} tokens without loss: only int8 stores have "
             "an error to report"
         )
     table = FeatureStore(root).videos

@@ -83,9 +83,9 @@ class HttpClient:
             told = response.headers.get("Content-Length", "")
             if not told.isdigit() or int(told) > MAX_WHOLE_BYTES:
                 raise ServerError(
-                    f"{url}: the server ignores ranges (it answers {status}, not 206), so reading "
-                    "a part would move the whole; serve the store with one that knows them, such "
-                    "as nginx, or copy it here"
+                    f"{url}: the server does not support range requests (it answers "
+                    f"{status}, not 206), so reading a part would transfer the whole file; "
+                    "use a server that does, such as nginx, or copy the store here"
                 )
             return (await _body(response, url, int(told), ServerError))[slice(*span)]
 
@@ -134,7 +134,9 @@ class HttpClient:
                     yield response
                     return
             current = self._followed(url, current, target)
-        raise ServerError(f"{url}: the server passes the request on over {_MAX_REDIRECTS} times")
+        raise ServerError(
+            f"{url}: the server redirects the request more than {_MAX_REDIRECTS} times"
+        )
 
     def _followed(self, url: str, current: str, target: str) -> str:
         """Return where a redirection leads, if it may be followed."""
@@ -143,14 +145,15 @@ class HttpClient:
         legal = ("https",) if before.scheme == "https" else ("http", "https")
         if after.scheme not in legal or not after.hostname:
             raise ServerError(
-                f"{url}: the server passes the request on to {after.scheme}://{after.hostname}, "
-                f"which is not followed: only {' and '.join(legal)} is"
+                f"{url}: the server redirects the request to "
+                f"{after.scheme}://{after.hostname}, which is not followed: only "
+                f"{' and '.join(legal)} is"
             )
         host = after.hostname
         if host != urlsplit(url).hostname and host not in self._named:
             self._named.add(host)
             warnings.warn(
-                f"{urlsplit(url).hostname} passes requests on to {host}, which gets no credentials",
+                f"{urlsplit(url).hostname} redirects requests to {host}, which gets no credentials",
                 ServerWarning,
                 stacklevel=2,
             )

@@ -76,8 +76,8 @@ def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot
         raise
     except ZARR_ERRORS as error:
         raise StoreError(
-            f"cannot read {text}/zarr.json: {error!r}; only another copy of the store has what it "
-            "said: copy it again"
+            f"cannot read {text}/zarr.json: {error!r}; what it said can be restored only "
+            "from another copy of the store: copy it again"
         ) from error
     return StoreRoot(text, group, path, *_read_header(group, text))
 

@@ -105,7 +105,7 @@ def _require_stored(path: Path) -> None:
     compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if compressed or total > path.stat().st_size:
         raise ConfigError(
-            f"{path} unpacks to more than it is, which no checkpoint does that PyTorch wrote"
+            f"{path} unpacks to more bytes than it has, which no checkpoint written by PyTorch does"
         )
 
 

@@ -74,9 +74,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     ] = None,
     layers: Annotated[
         str,
-        typer.Option(
-            help="4: the last 4 of each tower; 9,10,12 or =12: the layers of these numbers."
-        ),
+        typer.Option(help="4: the last 4 of each tower; 9,10,12 or =12: these layers."),
     ] = "4",
     fps: Annotated[
         str | None,
@@ -142,7 +140,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     max_hours: MaxHours = DEFAULT_MAX_HOURS,
     offline: Offline = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again the videos that failed before.")
+        bool, typer.Option("--retry-failed", help="Try videos again that failed before.")
     ] = False,
     update: Annotated[
         bool,

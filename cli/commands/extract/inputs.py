@@ -30,7 +30,9 @@ def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-vide
 
     rate = run.find_preset(preset).frame_rate
     if fps is not None and parse_frame_rate(fps) != rate:
-        raise ConfigError(f"--preset {preset} is {rate} frames a second, --fps {fps}: give one")
+        raise ConfigError(
+            f"--preset {preset} means {rate} frames a second, but --fps is {fps}: give only one"
+        )
     return rate
 
 

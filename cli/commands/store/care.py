@@ -74,14 +74,14 @@ def _sum_up(report: check.VerifyReport, *, quick: bool) -> None:
         f"{counted(report.num_parts, 'part')}; {report.seconds:.1f} s"
     )
     if report.num_replaced_parts:
-        note(f"replaced parts, which repair removes: {report.num_replaced_parts}")
+        note(f"parts that others replace, which repair removes: {report.num_replaced_parts}")
     for folder in report.live_runs:
-        note(f"a run is writing in {folder}")
+        note(f"a process is writing in {folder}")
     for folder in report.dead_runs:
         note(f"a killed run left unfinished work in {folder}: the next run removes it")
     if report.faults:
         faults = counted(len(report.faults), "fault")
-        say(f"{faults}; `r2t store repair` mends what can be mended", "red")
+        say(f"{faults}; `r2t store repair` repairs what can be repaired", "red")
     else:
         say("no faults")
 

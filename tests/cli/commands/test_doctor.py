@@ -44,5 +44,5 @@ def test_a_decoder_that_shows_other_pictures_is_caught(monkeypatch: pytest.Monke
         write_video(path, make_story("test", 0, 1).scene)
 
     monkeypatch.setattr(selftest, "write_video", write_another)
-    with pytest.raises(VideoError, match="off what was painted"):
+    with pytest.raises(VideoError, match="away from what was drawn"):
         selftest.check_decoder("pyav")

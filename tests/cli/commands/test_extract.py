@@ -297,7 +297,7 @@ def test_a_preset_is_a_frame_rate(folder: Path, clip_folder: Path, tmp_path: Pat
     assert FeatureStore.open(tmp_path / "feats.zarr").spec.frame_rate == 1.0
     status, _, err = run(*command, "--preset", "charades", "--fps", 2)
     assert status == 2
-    assert "--preset charades is 1.0 frames a second, --fps 2: give one" in err
+    assert "--preset charades means 1.0 frames a second, but --fps is 2: give only one" in err
 
 
 @pytest.mark.stress

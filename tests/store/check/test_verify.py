@@ -72,7 +72,7 @@ def test_the_command_lists_every_fault(path: Path) -> None:
     assert answer.exit_code == 1
     assert [line.split(":")[0] for line in answer.stdout.splitlines()[:2]] == ["foreign", "video"]
     assert "1 video with correct digests" in answer.stdout
-    assert answer.stdout.endswith("2 faults; `r2t store repair` mends what can be mended\n")
+    assert answer.stdout.endswith("2 faults; `r2t store repair` repairs what can be repaired\n")
     assert answer.stderr == ""
 
 

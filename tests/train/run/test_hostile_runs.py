@@ -96,7 +96,7 @@ def test_a_checkpoint_that_is_larger_than_its_file_is_refused(tmp_path: Path) ->
     ):
         for name in sound.namelist():
             bomb.writestr(name, sound.read(name))
-    with pytest.raises(ConfigError, match="unpacks to more than it is"):
+    with pytest.raises(ConfigError, match="unpacks to more bytes than it has"):
         load_official(tmp_path / "bomb.pth", num_heads=2)
     stretched = {name: torch.zeros(1).expand(each.shape) for name, each in state.items()}
     with pytest.raises(ConfigError, match="holds fewer numbers than its shape says"):
