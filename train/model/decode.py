@@ -217,30 +217,44 @@ def postprocess(
 def _suppress(
     moments: Float64[np.ndarray, "moments 3"], config: DecodeConfig, undefined_iou: float
 ) -> Float64[np.ndarray, "moments 3"]:
+    kept = _kept_share(moments, config, undefined_iou)
+    scores = moments[:, 2].copy()
+    order = np.arange(len(moments))
     for place in range(len(moments)):
-        best = place + int(moments[place:, 2].argmax())
-        moments[[place, best]] = moments[[best, place]]
-        later = moments[place + 1 :]
-        overlap = moment_iou(moments[place], later, undefined_iou)
-        if config.suppression == "hard":
-            later[overlap >= config.iou_threshold, 2] = 0
-        elif config.suppression == "linear":
-            later[:, 2] *= 1 - overlap
-        else:
-            later[:, 2] *= np.exp(-(overlap**2) / config.sigma)
-    return moments
+        best = place + int(scores[order[place:]].argmax())
+        order[[place, best]] = order[[best, place]]
+        later = order[place + 1 :]
+        scores[later] *= kept[order[place], later]
+    return np.column_stack([moments[order, :2], scores[order]])
+
+
+def _kept_share(
+    moments: Float64[np.ndarray, "moments 3"], config: DecodeConfig, undefined_iou: float
+) -> Float64[np.ndarray, "moments moments"]:
+    """Return the share of its score that the second of two moments keeps beside the first."""
+    overlap = moment_iou(moments[:, None], moments, undefined_iou)
+    if config.suppression == "hard":
+        return np.where(overlap >= config.iou_threshold, 0.0, 1.0)
+    if config.suppression == "linear":
+        return 1 - overlap
+    return np.exp(-(overlap**2) / config.sigma)
 
 
 def moment_iou(
-    moment: Float64[np.ndarray, " 3"],
-    others: Float64[np.ndarray, "others 3"],
+    moments: Float64[np.ndarray, "*#shape 3"],
+    others: Float64[np.ndarray, "*#shape 3"],
     undefined: float = 0.0,
-) -> Float64[np.ndarray, " others"]:
-    """Return the overlap of a moment with others, shared by united; 0 / 0 is `undefined`."""
-    shared = np.minimum(moment[1], others[:, 1]) - np.maximum(moment[0], others[:, 0])
+) -> Float64[np.ndarray, "*shape"]:
+    """Return the overlap of moments with others, shared by united; 0 / 0 is `undefined`.
+
+    Moments are start, end and anything; all axes but their last are broadcast.
+    """
+    starts, ends = moments[..., 0], moments[..., 1]
+    other_starts, other_ends = others[..., 0], others[..., 1]
+    shared = np.minimum(ends, other_ends) - np.maximum(starts, other_starts)
     shared = shared.clip(min=0)
-    union = (moment[1] - moment[0]) + (others[:, 1] - others[:, 0]) - shared
-    return np.divide(shared, union, out=np.full(len(others), undefined), where=union != 0)
+    union = (ends - starts) + (other_ends - other_starts) - shared
+    return np.divide(shared, union, out=np.full(np.shape(union), undefined), where=union != 0)
 
 
 def _sorted(moments: Float64[np.ndarray, "moments 3"]) -> Float64[np.ndarray, "moments 3"]:

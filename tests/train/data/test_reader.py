@@ -285,7 +285,7 @@ def test_a_cache_reads_a_video_once(store: FeatureStore) -> None:
     full = VideoCache("ram", torch.device("cpu"), sharers=10**12)
     with pytest.raises(ConfigError, match="train without a cache"):
         training_reader(store, EpochOrder(), Reading(cache=full))
-    with pytest.raises(ConfigError, match="needs one, but the device is cpu"):
+    with pytest.raises(ConfigError, match="needs a GPU, but the device is cpu"):
         VideoCache("gpu", torch.device("cpu"))
 
 
