@@ -64,11 +64,11 @@ def _missing(device: str) -> str | None:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        return f"--device {device!r}: {str(error).splitlines()[0]}; legal are cuda, cuda:1 and cpu"
+        return f"--device {device!r}: {str(error).splitlines()[0]}; must be cuda, cuda:1 or cpu"
     if kind == "cpu":
         return None
     if kind != "cuda":
-        return f"--device {device!r}: legal are cuda, cuda:1 and so on, and cpu"
+        return f"--device {device!r}: must be cuda, cuda:1 and so on, or cpu"
     count = torch.cuda.device_count()
     wanted = (torch.device(device).index or 0) + 1
     if count < wanted:

@@ -71,7 +71,7 @@ class ExtractConfig:
         ):
             raise ConfigError(f"frame rate {rate!r}: give frames per second or {PER_VIDEO!r}")
         if self.dtype not in ("float16", "int8"):
-            raise ConfigError(f"dtype {self.dtype!r}: legal are float16 and int8")
+            raise ConfigError(f"dtype {self.dtype!r}: must be float16 or int8")
         require_decoder(self.decoder)
         require_stream_choice(self.stream_choice)
         if self.num_workers < 1:

@@ -120,9 +120,7 @@ class Annotation:
                     "swap its ends"
                 )
         if self.split not in ("train", "val", "test"):
-            raise AnnotationError(
-                f"{self.name}: split {self.split!r}; legal are train, val and test"
-            )
+            raise AnnotationError(f"{self.name}: split {self.split!r}; must be train, val or test")
 
     def __repr__(self) -> str:
         moments: list[Any] = self.moments.tolist()

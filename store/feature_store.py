@@ -106,7 +106,7 @@ class FeatureStore:
         store.spec.require_equal(
             spec,
             action=f"add to {path}, which was made with other settings",
-            names=(path, "this run"),
+            names=(path, "this extraction"),
         )
         return store
 

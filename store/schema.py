@@ -95,7 +95,7 @@ class FeatureSpec:
             if not is_count(getattr(self, name)) or getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be a positive integer")
         if self.dtype not in ("float16", "int8"):
-            raise ConfigError(f"dtype = {self.dtype!r}: legal are 'float16' and 'int8'")
+            raise ConfigError(f"dtype = {self.dtype!r}: must be 'float16' or 'int8'")
         if self.frame_rate != PER_VIDEO and not is_positive(self.frame_rate):
             raise ConfigError(
                 f"frame_rate = {self.frame_rate!r}: give frames per second or {PER_VIDEO!r}"

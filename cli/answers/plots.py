@@ -37,7 +37,9 @@ def require_picture_path(path: Path) -> None:
     """Raise `ConfigError` if no picture can be written there, before work is spent on it."""
     legal = Figure().canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in legal:
-        raise ConfigError(f"{path}: cannot draw {path.suffix!r}; legal are {', '.join(legal)}")
+        raise ConfigError(
+            f"{path}: cannot draw {path.suffix!r}; must end with one of {', '.join(legal)}"
+        )
     if not path.parent.is_dir():
         raise ConfigError(f"{path}: the folder {path.parent} does not exist")
 

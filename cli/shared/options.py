@@ -33,7 +33,7 @@ def one_of(choices: Any) -> dict[str, Any]:
         if text not in legal:
             near = get_close_matches(text, legal, 1)
             meant = f"; did you mean {near[0]}?" if near else ""
-            raise typer.BadParameter(f"{text!r}: legal are {', '.join(legal)}{meant}")
+            raise typer.BadParameter(f"{text!r}: must be one of {', '.join(legal)}{meant}")
         return text
 
     def complete(incomplete: str) -> list[str]:
@@ -91,7 +91,7 @@ def parse_windows(text: str) -> str:
         return text
     near = get_close_matches(text, ("auto", "off"), 1)
     meant = f"; did you mean {near[0]}?" if near else ", a number of frames from 2 up"
-    raise typer.BadParameter(f"{text!r}: legal are auto, off, N{meant}")
+    raise typer.BadParameter(f"{text!r}: must be one of auto, off, N{meant}")
 
 
 def as_windows(text: str) -> Literal["auto", "off"] | int:

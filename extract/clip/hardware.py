@@ -48,7 +48,7 @@ def pick_precision(precision: str, device: torch.device) -> str:
     chosen = _SHORT.get(precision, precision)
     if chosen not in _DTYPES:
         raise ConfigError(
-            f"precision {precision!r}: legal are {', '.join((AUTO, *_DTYPES, *_SHORT))}"
+            f"precision {precision!r}: must be one of {', '.join((AUTO, *_DTYPES, *_SHORT))}"
         )
     if chosen == "tf32" and device.type != "cuda":
         raise ConfigError(f"precision 'tf32' needs an NVIDIA GPU, the device is {device}")

@@ -124,7 +124,7 @@ def find_weights(model: ModelSource, pretrained: str | None) -> WeightSource:
         return WeightSource(tag, _existing(Path(tag)))
     tags = [] if model.folder else open_clip.list_pretrained_tags_by_model(model.name)
     raise ConfigError(
-        f"{model.name} has no weights called {tag!r}{_did_you_mean(tag, tags)}; legal are "
+        f"{model.name} has no weights called {tag!r}{_did_you_mean(tag, tags)}; the choice is "
         f"{', '.join([*tags, NO_WEIGHTS])} or the path of a weight file"
     )
 

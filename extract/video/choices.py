@@ -33,7 +33,9 @@ def decord_name() -> str | None:
 def require_decoder(decoder: str) -> None:
     """Raise `ConfigError` unless `decoder` is a known one that is installed."""
     if decoder not in get_args(DecoderChoice):
-        raise ConfigError(f"decoder = {decoder!r}: legal are {', '.join(get_args(DecoderChoice))}")
+        raise ConfigError(
+            f"decoder = {decoder!r}: must be one of {', '.join(get_args(DecoderChoice))}"
+        )
     if decoder == "decord" and decord_name() is None:
         raise ConfigError("decoder = 'decord': it is not installed here; use 'auto' or 'pyav'")
 
@@ -41,7 +43,9 @@ def require_decoder(decoder: str) -> None:
 def require_stream_choice(choice: str) -> None:
     """Raise `ConfigError` unless `choice` is a known one."""
     if choice not in get_args(StreamChoice):
-        raise ConfigError(f"stream = {choice!r}: legal are {', '.join(get_args(StreamChoice))}")
+        raise ConfigError(
+            f"stream = {choice!r}: must be one of {', '.join(get_args(StreamChoice))}"
+        )
 
 
 def require_hours(max_hours: float) -> None:

@@ -67,9 +67,9 @@ class Checked:
         """The right index row of each sound video.
 
         A video's attributes are under no digest, but those of its row in an index part are. So if
-        such a row speaks of these very features, by their digest, what it says is right. Of several
-        the oldest is, which was written with the features; a later one may have been read from
-        attributes that were damaged by then.
+        such a row names the digest of exactly these features, what it says is right. Of several
+        the oldest is right: it was written with the features, while a later one may have been read
+        from attributes that were damaged by then.
         """
         own = {video.row.video_id: video.row for video in self.videos if video.row is not None}
         recorded: dict[str, VideoRow] = {}

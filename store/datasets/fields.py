@@ -95,7 +95,7 @@ def check_number(value: object, where: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise AnnotationError(f"{where} is {shown(value)}; expected a number")
     if not low <= value <= high:  # false for NaN too; compares integers of any size
-        raise AnnotationError(f"{where} = {shown(value)}; legal are {low:g} to {high:g}")
+        raise AnnotationError(f"{where} = {shown(value)}; must be {low:g} to {high:g}")
     return float(value)
 
 
@@ -114,7 +114,7 @@ def parse_split(value: object, where: str) -> Split:
     """Return train, val or test."""
     text = check_text(value, where)
     if text not in get_args(Split):
-        raise AnnotationError(f"{where} is {shown(text)}; legal are train, val and test")
+        raise AnnotationError(f"{where} is {shown(text)}; must be train, val or test")
     return cast("Split", text)
 
 

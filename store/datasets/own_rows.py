@@ -62,7 +62,9 @@ class OwnRows(AnnotationFormat):
 def _annotation(row: Fields, default: Split) -> Annotation:
     unknown = [key for key in row if key not in _FIELDS]
     if unknown:
-        raise AnnotationError(f"{row.where}: unknown field {unknown[0]!r}; legal are {_FIELDS}")
+        raise AnnotationError(
+            f"{row.where}: unknown field {unknown[0]!r}; known fields are {_FIELDS}"
+        )
     saliency = _saliency(row.child("saliency")) if "saliency" in row else None
     fields: dict[str, Any] = {
         "query_id": row.text("query_id"),

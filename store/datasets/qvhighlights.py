@@ -81,7 +81,7 @@ def _clip_saliency(row: Fields, duration: float) -> SaliencyLabels | None:
         if not isinstance(clip, int) or isinstance(clip, bool) or not 0 <= clip < num_clips:
             raise AnnotationError(
                 f"{row.at('relevant_clip_ids')}: {clip!r} is not a clip of a {duration:g} s video; "
-                f"legal are 0 to {num_clips - 1}"
+                f"must be 0 to {num_clips - 1}"
             )
         if clip in seen:
             raise AnnotationError(f"{row.at('relevant_clip_ids')}: clip {clip} occurs twice")

@@ -92,7 +92,7 @@ def test_what_is_no_choice_is_refused_with_those_that_are(
 ) -> None:
     answer = run(*name.split(), option, legal[0] + "x")
     assert answer.exit_code == 2
-    assert f"legal are {', '.join(legal)}; did you mean" in answer.stderr
+    assert f"must be one of {', '.join(legal)}; did you mean" in answer.stderr
     assert option in answer.stderr
 
 

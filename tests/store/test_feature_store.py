@@ -506,7 +506,7 @@ def test_creating_again_opens_what_is_there(path: Path, full: FeatureStore) -> N
     assert store.provenance["by"] == "a test"
     other = small_spec(dtype=full.spec.dtype, model="large", num_tokens=4)
     with pytest.raises(
-        SpecMismatchError, match=r"--model: 'small' in .*, 'large' in this run; num_tokens"
+        SpecMismatchError, match=r"--model: 'small' in .*, 'large' in this extraction; num_tokens"
     ):
         FeatureStore.create(path, other)
 

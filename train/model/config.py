@@ -80,4 +80,6 @@ class R2Config:
             ("pooling", get_args(Pooling)),
         ):
             if getattr(self, name) not in legal:
-                raise ConfigError(f"{name} = {getattr(self, name)!r}: legal are {', '.join(legal)}")
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)!r}: must be one of {', '.join(legal)}"
+                )

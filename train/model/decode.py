@@ -50,7 +50,7 @@ class DecodeConfig:
             raise ConfigError(f"unit_seconds = {self.unit_seconds}: must be positive, or None")
         if self.suppression not in ("hard", "linear", "gaussian", "none"):
             raise ConfigError(
-                f"suppression = {self.suppression!r}: legal are hard, linear, gaussian and none"
+                f"suppression = {self.suppression!r}: must be hard, linear, gaussian or none"
             )
         if not (0 < self.iou_threshold <= 1 and self.sigma > 0):
             raise ConfigError(

@@ -57,7 +57,7 @@ class LossConfig:
             ("contrast", ("row", "row+column")),
         ):
             if getattr(self, name) not in legal:
-                raise ConfigError(f"{name} = {getattr(self, name)!r}: legal are {legal}")
+                raise ConfigError(f"{name} = {getattr(self, name)!r}: must be one of {legal}")
         if self.focal_alpha is not None and not 0 < self.focal_alpha < 1:
             raise ConfigError(f"focal_alpha = {self.focal_alpha}: give a number in (0, 1) or None")
         for field in dataclasses.fields(self):

@@ -186,5 +186,5 @@ PRESETS = {p.name: p for p in (QVHIGHLIGHTS, CHARADES, EGO4D, TACOS, YOUTUBE, TV
 def find_preset(name: str) -> Preset:
     """Look up a preset by its dataset's name."""
     if name not in PRESETS:
-        raise ConfigError(f"preset {name!r}: legal are {', '.join(PRESETS)}")
+        raise ConfigError(f"preset {name!r}: must be one of {', '.join(PRESETS)}")
     return PRESETS[name]

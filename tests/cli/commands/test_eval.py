@@ -204,10 +204,10 @@ def test_training_and_evaluation_ask_long_videos_alike(
     [
         ("1", "windows need 2 frames or more"),
         ("0", "windows need 2 frames or more"),
-        ("-4", "legal are auto, off, N, a number of frames from 2 up"),
-        ("2.5", "legal are auto, off, N, a number of frames from 2 up"),
-        ("", "legal are auto, off, N, a number of frames from 2 up"),
-        ("of", "legal are auto, off, N; did you mean off?"),
+        ("-4", "must be one of auto, off, N, a number of frames from 2 up"),
+        ("2.5", "must be one of auto, off, N, a number of frames from 2 up"),
+        ("", "must be one of auto, off, N, a number of frames from 2 up"),
+        ("of", "must be one of auto, off, N; did you mean off?"),
     ],
 )
 def test_windows_that_are_none_are_refused(

@@ -81,7 +81,7 @@ def test_a_folder_becomes_a_store_and_a_second_run_skips_it(
     assert "0 extracted, 1 skipped (stored already); 0 new queries, 1 stored already" in out
     status, _, err = run(*command, "--layers", 3)
     assert status == 2
-    assert f"--layers (vision): [3, 4] in {store}, [2, 3, 4] in this run" in err
+    assert f"--layers (vision): [3, 4] in {store}, [2, 3, 4] in this extraction" in err
 
 
 def test_random_weights_are_recorded_as_such(

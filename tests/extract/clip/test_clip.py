@@ -330,7 +330,7 @@ def test_impossible_layers(choice: str, depths: tuple[int, int], message: str) -
         ({"name": "."}, "has no open_clip_config.json"),
         ({"name": "roberta-ViT-B-32", "pretrained": "none"}, "its text tower or its tokenizer"),
         ({"device": "abacus"}, "device 'abacus'"),
-        ({"precision": "float8"}, "legal are auto, float32, tf32, float16, bfloat16, fp32"),
+        ({"precision": "float8"}, "must be one of auto, float32, tf32, float16, bfloat16, fp32"),
         ({"batch_size": 0}, "batch size 0"),
     ],
 )

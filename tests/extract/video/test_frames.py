@@ -347,7 +347,7 @@ def test_a_batch_is_checked() -> None:
 
 
 def test_settings_are_checked(video: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="legal are auto, decord, pyav"):
+    with pytest.raises(ConfigError, match="must be one of auto, decord, pyav"):
         choices.require_decoder("ffmpeg")
     with pytest.raises(ConfigError, match="at least 1"):
         next(stream_frames(video["constant"], 1, window=0))

@@ -46,8 +46,8 @@ def test_reads_charades_text(save: Save) -> None:
         ("AB1 0.0##x", "expected 'video start end##sentence'"),
         ("AB1 0.0 6.9 x", "expected 'video"),
         ("AB1 0.0 nan##x", "end is 'nan'"),
-        ("AB1 -1 2##x", "legal are"),
-        ("AB1 0 1e9##x", "legal are"),
+        ("AB1 -1 2##x", "must be"),
+        ("AB1 0 1e9##x", "must be"),
         ("AB1 0 2##  ", "sentence is empty"),
     ],
 )
@@ -224,7 +224,7 @@ def test_reads_tvsum(save: Save) -> None:
     assert val.saliency.scores.tolist() == scores
     assert val.saliency.clip_seconds == 2
     assert (val.saliency.lowest, val.saliency.highest) == (1, 5)
-    with pytest.raises(AnnotationError, match="legal are 1 to 5"):
+    with pytest.raises(AnnotationError, match="must be 1 to 5"):
         read_annotations(save("tvsum_anno.json", {TVSUM_VAL: {**record, "anno": [[0, 1]]}}))
 
 

@@ -380,7 +380,7 @@ def test_the_commands(released: Released, tmp_path: Path) -> None:
         ((*asked, "--layers", "last"), "--layers 'last'"),
         ((*asked, "--layers", "10,11,12", "--fps", "fast"), "Invalid value for '--fps'"),
         ((*asked, "--layers", "9,10,11"), "--layers (vision): "),
-        (("export", feats, "--out", out, "--format", "csv"), "legal are r2-npy, hdf5"),
+        (("export", feats, "--out", out, "--format", "csv"), "must be one of r2-npy, hdf5"),
         (("import", *given[2:], "--videos", out / "no", *asked[-2:]), "there is no folder"),
     ):
         result = run(*wrong)
