@@ -27,7 +27,7 @@ def test_a_spec_survives_json(frame_rate: Any) -> None:
         ({"text_layers": (-1, 0, 1)}, "text_layers"),
         ({"text_layers": (11, 12)}, "as many of each"),
         ({"num_tokens": 0}, "num_tokens = 0"),
-        ({"dtype": "float32"}, "'float16' and 'int8'"),
+        ({"dtype": "float32"}, "'float16' or 'int8'"),
         ({"frame_rate": 0.0}, "frame_rate"),
         ({"frame_rate": float("nan")}, "frame_rate"),
         ({"frame_rate": "fast"}, "per-video"),
