@@ -59,7 +59,8 @@ def lay_out(work: Path) -> None:
         (work / "parts" / "r2t" / part).symlink_to(ROOT / part)
     pages = work / "pages"
     (pages / "reference").mkdir(parents=True)
-    for document in (*DOCUMENTS, ROOT / "CITATION.cff", ROOT / "docs" / "images"):
+    others = (ROOT / "CITATION.cff", ROOT / "docs" / "images", ROOT / "docs" / "pages.css")
+    for document in (*DOCUMENTS, *others):
         place = pages / document.relative_to(ROOT)
         place.parent.mkdir(exist_ok=True)
         place.symlink_to(document)
