@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         choose_similarity_rule as choose_similarity_rule,
         random_moments as random_moments,
         sentences_of_others as sentences_of_others,
+        smoothed_curve as smoothed_curve,
         whole_video as whole_video,
     )
     from r2t.extract.demo.render import Painter as Painter

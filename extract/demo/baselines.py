@@ -11,7 +11,7 @@ from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy import ndarray
 from numpy.random import Generator
 
@@ -58,17 +58,26 @@ class SimilarityRule:
         self, similarity: Float[ndarray, " frames"], frame_rate_fps: float, duration_seconds: float
     ) -> ScoredMoments:
         """Return moments; frame i covers the seconds [i, i + 1) / frame_rate_fps."""
-        curve = _scaled(_smoothed(similarity.astype(np.float64), self.smooth))
+        curve = smoothed_curve(similarity, self.smooth)
+        return self.read(curve, frame_rate_fps, duration_seconds)
+
+    def read(
+        self, curve: Float[ndarray, " frames"], frame_rate_fps: float, duration_seconds: float
+    ) -> ScoredMoments:
+        """Return the moments of a smoothed curve, which several rules may share."""
         if self.level is not None:
             spans = _runs_above(curve, self.level)
         else:
             assert self.seconds is not None
             length = min(max(1, round(self.seconds * frame_rate_fps)), len(curve))
             spans = _best_windows(curve, length)
-        scores = [curve[a:b].mean() if self.rank == "mean" else curve[a:b].max() for a, b in spans]
-        order = np.argsort(-np.asarray(scores), kind="stable")
-        ends = np.minimum(np.asarray(spans)[order] / frame_rate_fps, duration_seconds)
-        return np.column_stack([ends, np.asarray(scores)[order]])
+        if self.rank == "mean":
+            scores = np.array([np.add.reduce(curve[a:b]) / (b - a) for a, b in spans])
+        else:
+            scores = np.array([np.maximum.reduce(curve[a:b]) for a, b in spans])
+        order = np.argsort(-scores, kind="stable")
+        ends = np.minimum(np.array(spans)[order] / frame_rate_fps, duration_seconds)
+        return np.column_stack([ends, scores[order]])
 
 
 LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -109,11 +118,14 @@ def sentences_of_others(video_ids: Sequence[str], rng: Generator) -> Int[ndarray
     return lenders
 
 
-def _smoothed(curve: Float[ndarray, " frames"], width: int) -> Float[ndarray, " frames"]:
-    if width == 1:
-        return curve
-    padded = np.concatenate([curve[:1].repeat(width // 2), curve, curve[-1:].repeat(width // 2)])
-    return np.convolve(padded, np.full(width, 1 / width), mode="valid")
+def smoothed_curve(similarity: Float[ndarray, " frames"], width: int) -> Float[ndarray, " frames"]:
+    """Return a curve averaged over so many frames, from 0 at its lowest to 1 at its highest."""
+    curve = similarity.astype(np.float64)
+    if width > 1:
+        ends = curve[:1].repeat(width // 2), curve[-1:].repeat(width // 2)
+        padded = np.concatenate([ends[0], curve, ends[1]])
+        curve = np.convolve(padded, np.full(width, 1 / width), mode="valid")
+    return _scaled(curve)
 
 
 def _scaled(curve: Float[ndarray, " frames"]) -> Float[ndarray, " frames"]:
@@ -122,9 +134,10 @@ def _scaled(curve: Float[ndarray, " frames"]) -> Float[ndarray, " frames"]:
 
 
 def _runs_above(curve: Float[ndarray, " frames"], level: float) -> list[tuple[int, int]]:
-    above: Bool[ndarray, " frames"] = curve >= level
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], above, [False])).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    above = np.zeros(len(curve) + 2, np.bool_)
+    np.greater_equal(curve, level, out=above[1:-1])
+    edges = np.flatnonzero(above[1:] != above[:-1]).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _best_windows(curve: Float[ndarray, " frames"], length: int) -> list[tuple[int, int]]:

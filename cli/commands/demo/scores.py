@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 
 import numpy as np
@@ -20,6 +21,7 @@ from r2t.extract.demo import (
     choose_similarity_rule,
     random_moments,
     sentences_of_others,
+    smoothed_curve,
     whole_video,
 )
 from r2t.store.annotations import Annotation
@@ -196,13 +198,21 @@ def _similarity_answers(
     tuning = store.annotations("train")
     known = _curves(clip, store, tuning, answered)
 
+    @cache
+    def smoothed(view: str, width: int) -> list[NDArray[np.float64]]:
+        return [smoothed_curve(curves[view][0], width) for curves in known]
+
+    @cache
     def tuning_score(view: str, rule: SimilarityRule) -> float:
-        moments = [rule(*curves[view]) for curves in known]
+        moments = [
+            rule.read(curve, *curves[view][1:])
+            for curve, curves in zip(smoothed(view, rule.smooth), known, strict=True)
+        ]
         values = _score(tuning, moments).metrics()
         return float(np.mean([values[name].mean() for name in HEADLINE_METRICS]))
 
     def best_of(view: str) -> tuple[float, SimilarityRule]:
-        rule = choose_similarity_rule(lambda rule: tuning_score(view, rule))
+        rule = choose_similarity_rule(lambda each: tuning_score(view, each))
         return tuning_score(view, rule), rule
 
     found = {view: best_of(view) for view in ("CLS", "patches")}
