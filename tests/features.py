@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import tarfile
 import zipfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -92,6 +93,12 @@ def pack(store: Path, path: Path) -> Path:
         for file in sorted(store.rglob("*")):
             packed.write(file, file.relative_to(store))
     return path
+
+
+def unpack_version_1(folder: Path) -> None:
+    """Put `float16.zarr` and `int8.zarr`, stores of format version 1, into a folder."""
+    with tarfile.open(Path(__file__).parent / "data" / "stores_v1.tar.xz") as stores:
+        stores.extractall(folder, filter="data")
 
 
 @contextmanager
