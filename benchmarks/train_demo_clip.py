@@ -7,9 +7,11 @@ changed. The same loss is asked of every patch for the shape that covers it. Lin
 a patch's colour, shape, place, size and tilt speed this up; they are thrown away.
 
 The learning rate follows the clock (`--minutes`), so a rerun differs in its number of steps.
-Rerunning with the same `--state` goes on where it stopped.
+Rerunning with the same `--state` goes on where it stopped. `--no-patch-contrast` makes a CLIP whose
+patches are not aligned with words, as real CLIP's were not taught to be; `--to` keeps it apart.
 
     python benchmarks/train_demo_clip.py --minutes 30 --state /tmp/demo_clip.pt
+    python benchmarks/train_demo_clip.py --minutes 13 --no-patch-contrast --to second-clip
 """
 
 from __future__ import annotations
@@ -58,12 +60,13 @@ def prune_merges(words: set[str]) -> list[tuple[str, str]]:
     return sorted(used, key=ranks.__getitem__)
 
 
-def write_vocabulary() -> SimpleTokenizer:
+def write_vocabulary(folder: Path) -> SimpleTokenizer:
     """Write the pruned merges and return the tokenizer that reads them."""
     sentences = [d.sentence(variant=v) for d in every_description() for v in range(2)]
     merges = prune_merges({word for sentence in sentences for word in sentence.split()})
     lines = ["#version: 0.2", *(" ".join(merge) for merge in merges)]
-    path = FOLDER / "merges.txt.gz"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "merges.txt.gz"
     path.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
     return SimpleTokenizer(bpe_path=str(path), context_length=24)
 
@@ -83,8 +86,9 @@ def model_config(vocab_size: int) -> dict:
 class Teacher(nn.Module):
     """Everything the loss needs beside the CLIP, and that is thrown away with it."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, patch_contrast: bool) -> None:
         super().__init__()
+        self.patch_contrast = patch_contrast
         self.bias = nn.Parameter(torch.tensor([-4.0, -4.0]))
         self.patch_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.colour = nn.Linear(width, len(COLOURS) + 1)
@@ -95,19 +99,19 @@ class Teacher(nn.Module):
         pooled, patches = model.visual(batch.images)
         text = F.normalize(model.encode_text(batch.tokens), dim=-1)
         image = F.normalize(pooled, dim=-1)
-        patch = F.normalize(patches @ model.visual.proj, dim=-1)
         owned = batch.owner >= 0
         frame_logits = model.logit_scale.exp() * image @ text.T + self.bias[0]
-        patch_logits = self.patch_scale.exp() * patch @ text.T + self.bias[1]
-        truth = batch.patch_truth()
-        wanted = batch.measures()
-        return {
+        losses = {
             "frame": _sigmoid_loss(frame_logits, batch.truth.any(1)),
-            "patch": _sigmoid_loss(patch_logits[owned], truth[owned]),
             "colour": F.cross_entropy(self.colour(patches).transpose(1, 2), batch.patch_colour()),
             "shape": F.cross_entropy(self.shape(patches).transpose(1, 2), batch.patch_shape()),
-            "measures": F.smooth_l1_loss(self.measures(patches)[owned], wanted[owned]),
+            "measures": F.smooth_l1_loss(self.measures(patches)[owned], batch.measures()[owned]),
         }
+        if self.patch_contrast:
+            patch = F.normalize(patches @ model.visual.proj, dim=-1)
+            patch_logits = self.patch_scale.exp() * patch @ text.T + self.bias[1]
+            losses["patch"] = _sigmoid_loss(patch_logits[owned], batch.patch_truth()[owned])
+        return losses
 
 
 def _sigmoid_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -116,39 +120,48 @@ def _sigmoid_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return loss.sum(-1).mean() / 8
 
 
-def export(model: CLIP, config: dict, provenance: dict) -> None:
+def export(folder: Path, model: CLIP, config: dict, provenance: dict) -> None:
     """Write weights (float16), config and provenance, each in one rename."""
     preprocess = {
         "mean": batches.MEAN, "std": batches.STD,
         "interpolation": "bicubic", "resize_mode": "shortest",
     }  # fmt: skip
     weights = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    write_whole(FOLDER / "open_clip_model.safetensors", save(weights))
+    write_whole(folder / "open_clip_model.safetensors", save(weights))
     for name, content in (
         ("open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocess}),
         ("provenance.json", provenance),
     ):
-        write_whole(FOLDER / name, json.dumps(content, indent=2) + "\n")
+        write_whole(folder / name, json.dumps(content, indent=2) + "\n")
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--state", type=Path, help="resume from and save to this file")
     parser.add_argument("--lr", type=float, default=1e-3)
-    arguments = parser.parse_args()
+    parser.add_argument("--to", type=Path, default=FOLDER, help="where the weights are written")
+    parser.add_argument(
+        "--no-patch-contrast", dest="patch_contrast", action="store_false",
+        help="ask the contrastive loss of whole frames only, as CLIP was trained",
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
 
-    tokenizer = write_vocabulary()
+    tokenizer = write_vocabulary(arguments.to)
     config = model_config(tokenizer.vocab_size)
     model: Any = CLIP(**config, init_logit_scale=math.log(10.0))  # its towers are typed as Module
     model.visual.output_tokens = True
     # open_clip's own start is so faint here that neither places nor words for them are learned.
     nn.init.normal_(model.visual.positional_embedding, std=0.35)
     nn.init.normal_(model.token_embedding.weight, std=0.1)
-    teacher = Teacher(config["vision_cfg"]["width"])
+    teacher = Teacher(config["vision_cfg"]["width"], patch_contrast=arguments.patch_contrast)
     parameters = [p for module in (model, teacher) for p in module.parameters()]
     optimizer = torch.optim.AdamW(
         [
@@ -186,7 +199,7 @@ def main() -> None:
             accuracy = batches.probe(model, tokenizer, probes)
             print(f"{share:6.1%} step {step} {json.dumps(accuracy)}", flush=True)
             done = {"step": step, "seconds": time.monotonic() - began}
-            export(model, config, _provenance(arguments, done, accuracy))
+            export(arguments.to, model, config, _provenance(arguments, done, accuracy))
             if arguments.state:
                 torch.save(
                     {
@@ -206,6 +219,7 @@ def _provenance(arguments: argparse.Namespace, done: dict, accuracy: dict) -> di
         "scenes": "streams clip-training (seed as above) and clip-probe (seed 0) of the demo world",
         "frames_per_step": batches.FRAMES_PER_STEP,
         "captions_per_step": batches.CAPTIONS_PER_STEP,
+        "patch_contrast": arguments.patch_contrast,
         "learning_rate": arguments.lr,
         "steps": done["step"],
         "minutes": round(done["seconds"] / 60, 1),
