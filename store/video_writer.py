@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from r2t.store.errors import ConfigError
+from r2t.store.errors import ConfigError, StoreError
 from r2t.store.format import (
     FeatureDigest,
     TokenLayout,
     create_array,
+    has_only_finite,
+    locate_tokens,
     open_group,
-    read_tokens,
+    read_blocks,
     storage_errors,
+    write_shard,
 )
-from r2t.store.quantize import Affine, ErrorSummary, affine_range, dequantize, quantize
+from r2t.store.quantize import Affine, ChannelRange, Quantizer
 from r2t.store.schema import FeatureSpec, VideoSource
 
 
 class VideoWriter:
     """Takes one video's tokens window by window and writes whole shards.
 
-    Holds one shard, and at the end one layer of all frames.
+    Holds one shard in float16 and, where the store is int8, at the end its codes.
     """
 
     def __init__(
@@ -41,25 +42,23 @@ class VideoWriter:
     ) -> None:
         """Start a video; with `affine`, its tokens come as codes of those scales and offsets."""
         self._folder = folder
-        self._spec = spec
+        self._staging = folder / "staged"
         self._video_id = video_id
         self.source: VideoSource | None = None
         self._affine = affine
         self._final_layout = TokenLayout.of(spec, num_frames)
-        # int8 needs the whole video's range first, so its float16 tokens are staged first.
-        self._staged = spec.dtype == "int8" and affine is None
-        self._name = "staged" if self._staged else "tokens"
+        # int8 needs the whole video's range first. So its float16 tokens are staged first: on the
+        # disk, unless they are no more than the shard that is held anyway.
+        self._range: ChannelRange | None = None
         self._layout = self._final_layout
-        if self._staged:
+        if spec.dtype == "int8" and affine is None:
+            self._range = ChannelRange(spec.num_layers, spec.vision_width)
             self._layout = replace(self._layout, dtype=np.dtype("<f2"))
         with storage_errors(folder):
             self._group = open_group(str(folder), "w-")
-            self._array = self._create(self._name, self._layout)
+            self._create_tokens()
         self._shard = np.zeros(self._layout.shard_shape, self._layout.dtype)
         self._written = 0
-        affine_shape = (spec.num_layers, spec.vision_width)
-        self._lowest = np.full(affine_shape, np.inf, np.float32)
-        self._highest = np.full(affine_shape, -np.inf, np.float32)
 
     def append(self, tokens: NDArray[np.float16]) -> None:
         """Add the next frames [layers, frames, tokens, width]: float16, or codes if so begun."""
@@ -75,7 +74,7 @@ class VideoWriter:
                 f"{self._video_id}: {tokens.dtype}{list(tokens.shape)} given, "
                 f"expected {layout.dtype}{list(legal)}"
             )
-        if not np.isfinite(tokens).all():
+        if not has_only_finite(tokens):
             raise ConfigError(
                 f"{self._video_id}: tokens hold NaN or infinity (float16 overflows above 65504); "
                 "nothing was written"
@@ -99,7 +98,7 @@ class VideoWriter:
                 f"{self._video_id}: {self._written} frames written, {self._layout.frames} announced"
             )
         with storage_errors(self._folder):
-            errors = self._finish_int8() if self._staged else {}
+            errors = {} if self._range is None else self._finish_int8(self._range)
             if self._affine is not None:
                 self._write_affine(self._affine)
             digest = self._digest(*(self._affine or ()))
@@ -107,36 +106,34 @@ class VideoWriter:
         return digest
 
     def _write_shard(self) -> None:
-        stop = self._written
-        start = (stop - 1) // self._layout.shard_frames * self._layout.shard_frames
-        frames = self._shard[:, : stop - start]
-        if self._staged:
-            self._lowest = np.minimum(self._lowest, frames.min(axis=(1, 2)))
-            self._highest = np.maximum(self._highest, frames.max(axis=(1, 2)))
+        number = (self._written - 1) // self._layout.shard_frames
+        frames = self._shard[:, : self._written - number * self._layout.shard_frames]
         with storage_errors(self._folder):
-            self._array[:, start:stop] = frames
+            if self._range is None:
+                write_shard(self._folder / "tokens", self._layout, number, frames)
+                return
+            self._range.add(frames)
+            if self._layout.num_shards > 1:
+                with self._staging.open("ab") as file:
+                    file.write(self._shard.data)
 
-    def _finish_int8(self) -> dict[str, Any]:
+    def _finish_int8(self, channel_range: ChannelRange) -> dict[str, Any]:
         """Code what was staged and return what that cost, as an attribute."""
-        staged_layout = self._layout
-        scale, offset = affine_range(self._lowest, self._highest)
-        self._layout = self._final_layout
-        self._array = self._create("tokens", self._layout)
-        errors = ErrorSummary(self._layout.layers)
-        for each in staged_layout.shards():
-            frames = range(each.start, each.stop)
-            all_layers = range(staged_layout.layers)
-            tokens = np.empty((staged_layout.layers, len(frames), *staged_layout.shape[2:]), "<f2")
-            read_tokens(self._folder / self._name, staged_layout, all_layers, frames, tokens)
-            codes = quantize(tokens, scale, offset)
-            self._array[:, frames.start : frames.stop] = codes
-            for layer in all_layers:  # one at a time, since this takes twelve times the codes' room
-                one = slice(layer, layer + 1)
-                decoded = dequantize(codes[one], scale[one], offset[one])
-                errors.add(layer, tokens[layer], decoded[0])
-        shutil.rmtree(self._folder / self._name)
-        self._name, self._affine = "tokens", (scale, offset)
-        return {"quantization_error": errors.to_dict()}
+        self._affine = channel_range.affine()
+        quantizer = Quantizer(*self._affine)
+        for number, frames in enumerate(self._layout.shards()):
+            if self._layout.num_shards > 1:
+                self._read_staged(number)
+            codes = quantizer.encode(self._shard[:, : frames.stop - frames.start])
+            write_shard(self._folder / "tokens", self._final_layout, number, codes)
+        self._staging.unlink(missing_ok=True)
+        return {"quantization_error": quantizer.errors()}
+
+    def _read_staged(self, number: int) -> None:
+        with self._staging.open("rb") as file:
+            file.seek(number * self._shard.nbytes)
+            if file.readinto(self._shard.data.cast("B")) != self._shard.nbytes:
+                raise StoreError(f"{self._staging} was cut off; run the same command again")
 
     def _write_affine(self, affine: Affine) -> None:
         for name, values in zip(("scale", "offset"), affine, strict=True):
@@ -145,22 +142,21 @@ class VideoWriter:
             array[...] = values
 
     def _digest(self, *affine: NDArray[np.float32]) -> str:
-        """Read the tokens back, layer by layer, so that the digest tells what the disk holds."""
-        layout = self._layout
+        """Read the tokens back, so that the digest tells what the disk holds."""
+        layout = self._final_layout
         digest = FeatureDigest(layout.dtype, layout.shape)
-        folder, frames = self._folder / self._name, range(layout.frames)
-        out = np.empty((1, *layout.shape[1:]), layout.dtype)
-        for layer in range(layout.layers):
-            read_tokens(folder, layout, range(layer, layer + 1), frames, out)
-            digest.update(out)
+        everything = range(layout.layers), range(layout.frames)
+        for block in read_blocks(locate_tokens(self._folder / "tokens", layout, *everything)):
+            digest.update(block)
         for values in affine:
             digest.update(values)
         return digest.finish()
 
-    def _create(self, name: str, layout: TokenLayout) -> zarr.Array[Any]:
-        return create_array(
+    def _create_tokens(self) -> None:
+        layout = self._final_layout
+        create_array(
             self._group,
-            name,
+            "tokens",
             shape=layout.shape,
             dtype=layout.dtype,
             chunks=layout.chunk_shape,

@@ -59,10 +59,11 @@ if TYPE_CHECKING:
         find_shard_ranges as find_shard_ranges,
         locate_tokens as locate_tokens,
         parse_index as parse_index,
+        read_blocks as read_blocks,
         read_ranges as read_ranges,
-        read_tokens as read_tokens,
         require_layout as require_layout,
         shard_key as shard_key,
+        write_shard as write_shard,
     )
     from r2t.store.format.tables import PartReader as PartReader
     from r2t.store.format.video_rows import (

@@ -1,7 +1,8 @@
-"""Where tokens lie in shards, and reading them straight from shard files on this machine.
+"""Where tokens lie in shards, and shard files on this machine: reading and writing them.
 
 A shard is read with `preadv` into the caller's memory, at the speed of a plain file. Offsets always
-come from the shard's own index.
+come from the shard's own index. A whole shard is written as zarr writes it, byte for byte, but
+without the copies that zarr makes of it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import contextlib
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ from r2t.store.format.layout import TokenLayout
 from r2t.store.format.nodes import require_inside, zarr_reads
 
 _MISSING = 2**64 - 1
+_BLOCK_BYTES = 2**20  # what stays in a processor's cache until it is used
 
 
 def require_layout(array: zarr.Array[Any], layout: TokenLayout, label: str) -> None:
@@ -206,11 +209,47 @@ def _read_fully(descriptor: int, target: memoryview, start: int, path: Path) -> 
         done += count
 
 
-def read_tokens(
-    folder: Path, layout: TokenLayout, layers: range, frames: range, out: NDArray[Any]
-) -> None:
-    """Fill out [layers, frames, tokens, width], C-contiguous, from a local token array."""
-    read_ranges(locate_tokens(folder, layout, layers, frames), out.data.cast("B"))
+def read_blocks(ranges: Iterable[ByteRange]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the bytes of ranges in order, some at a time; each is overwritten by the next."""
+    block = np.empty(_BLOCK_BYTES, np.uint8)
+    for part in ranges:
+        descriptor = _open(part.path)
+        try:
+            for done in range(0, part.num_bytes, _BLOCK_BYTES):
+                piece = block[: part.num_bytes - done]
+                _read_fully(descriptor, piece.data, part.offset + done, part.path)
+                yield piece
+        finally:
+            os.close(descriptor)
+
+
+def write_shard(folder: Path, layout: TokenLayout, number: int, frames: NDArray[Any]) -> None:
+    """Write the shard of a number, counted from 0, into the folder of a token array.
+
+    `frames` [layers, frames, tokens, width] are all that it holds; zeros fill up the last shard.
+    """
+    path = folder / shard_key("", number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    padding = bytes(layout.chunk_bytes - frames[0].nbytes)
+    index = struct.pack(
+        f"<{2 * layout.layers}Q",
+        *(value for layer in range(layout.layers) for value in _extent(layer, layout)),
+    )
+    checksum = cast("int", google_crc32c.value(index))  # pyright: ignore[reportUnknownMemberType]
+    with path.open("xb", buffering=0) as file:
+        for layer in frames:
+            _write_fully(file, np.ascontiguousarray(layer).data.cast("B"))
+            _write_fully(file, memoryview(padding))
+        _write_fully(file, memoryview(index + struct.pack("<I", checksum)))
+
+
+def _extent(layer: int, layout: TokenLayout) -> tuple[int, int]:
+    return layer * layout.chunk_bytes, layout.chunk_bytes
+
+
+def _write_fully(file: FileIO, data: memoryview) -> None:
+    while len(data):
+        data = data[file.write(data) :]
 
 
 def shard_key(folder: str, shard: int) -> str:
