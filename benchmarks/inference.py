@@ -20,6 +20,7 @@ from dataclasses import replace
 
 import torch
 from block_variants import OURS, REFERENCE, Contender, random_batch
+from torch import Tensor
 
 from r2t.train.data.batch import Batch
 from r2t.train.model.model import Predictions
@@ -79,11 +80,15 @@ def make_tasks() -> dict[str, tuple[Callable[[], object], int]]:
     prepared = ours.prepare(video)
     words = query[:1, :, : int(num_words[0])].contiguous()
     first = reference(alone[0])
+
+    def answer(prepared: Tensor, query: Tensor, num_words: Tensor) -> Predictions:
+        return ours.read(ours.refine(prepared, query, num_words))
+
     answers = [ours(alone[0]), ours(apart), ours(together)]
-    answers += [ours.answer(prepared, words, num_words[:1])]
-    answers += [ours.answer(prepared, query, num_words)]
-    for answer in answers:
-        require_same(answer, first)
+    answers += [answer(prepared, words, num_words[:1])]
+    answers += [answer(prepared, query, num_words)]
+    for found in answers:
+        require_same(found, first)
     num_videos = QUERIES // SHARING
 
     def one_by_one() -> None:
@@ -99,12 +104,12 @@ def make_tasks() -> dict[str, tuple[Callable[[], object], int]]:
             QUERIES,
         ),
         "ours, preparing a video and one sentence": (
-            lambda: ours.answer(ours.prepare(video), words, num_words[:1]),
+            lambda: answer(ours.prepare(video), words, num_words[:1]),
             1,
         ),
-        "ours, a second sentence": (lambda: ours.answer(prepared, words, num_words[:1]), 1),
+        "ours, a second sentence": (lambda: answer(prepared, words, num_words[:1]), 1),
         f"ours, {QUERIES} more sentences": (
-            lambda: ours.answer(prepared, query, num_words),
+            lambda: answer(prepared, query, num_words),
             QUERIES,
         ),
     }

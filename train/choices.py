@@ -22,5 +22,8 @@ Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 CacheKind = Literal["ram", "gpu"]
 """Where features are kept once they have been read."""
 
+PriorChoice = Literal["auto", "on", "off"]
+"""Whether a model is given CLIP's own similarity: "auto" where the store has embeddings."""
+
 WindowChoice = Literal["auto", "off"] | int
 """How long videos are asked: "off" whole, a number in windows of so many frames."""

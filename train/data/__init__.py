@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         pad_second_axis as pad_second_axis,
     )
     from r2t.train.data.labels import count_trained as count_trained
+    from r2t.train.data.prior import NUM_PRIORS as NUM_PRIORS, prior_features as prior_features
     from r2t.train.data.reader import FeatureReader as FeatureReader
     from r2t.train.data.ring import (
         Arena as Arena,

@@ -117,7 +117,8 @@ class Batch:
     `videos` holds each video once, as it is stored, in the order in which the queries first name
     them: query b asks about `videos[video_of_query[b]]`, all of whose queries have the same
     `num_frames`. Eight-bit codes come with `affine`, their scale and offset, to be decoded on the
-    device that computes. Durations and frame rates stay in float64 on the host: only decoding to
+    device that computes. `prior` is what `prior_features` says of each query and its own video, for
+    models that take it. Durations and frame rates stay in float64 on the host: only decoding to
     seconds needs them. `num_read_bytes` were read from the store for it.
 
     Where several processes train, this is one's part of a batch, but for `targets`, which are those
@@ -134,6 +135,7 @@ class Batch:
     durations_seconds: Float64[Tensor, " batch"]
     frame_rates_fps: Float64[Tensor, " batch"]
     affine: Float32[Tensor, "videos 2 layers width"] | None = None
+    prior: Float32[Tensor, "batch frames 2"] | None = None
     targets: Targets | None = None
     num_read_bytes: int = 0
     rank_counts: tuple[int, ...] = ()
@@ -196,6 +198,7 @@ class Batch:
             query=change(self.query),
             num_words=change(self.num_words),
             affine=None if self.affine is None else change(self.affine),
+            prior=None if self.prior is None else change(self.prior),
             targets=None if self.targets is None else self.targets.map(change),
         )
 

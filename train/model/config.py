@@ -20,7 +20,8 @@ class R2Config:
     `temporal_features`: append each frame's relative start and end to its tokens. `boundary_head`:
     predict moments; highlight-only tasks do without. `padding` is that of the training:
     "independent" gives a sample the outputs it has alone; "official" lets padding influence it as
-    the official training does. Evaluation is always independent, as the official one is.
+    the official training does. Evaluation is always independent, as the official one is. `prior`:
+    frames also carry what the frozen CLIP itself makes of them and the sentence.
 
     The rest is for ablations. `direction` in which layers are walked: "backward" from the last,
     "forward" from the first, or "parallel", where each is refined alone and their mean is read.
@@ -44,6 +45,7 @@ class R2Config:
     pooling: Pooling = "query"
     shared_weights: bool = True
     layer_weighting: bool = False
+    prior: bool = False
 
     @property
     def ablated(self) -> bool:

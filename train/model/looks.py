@@ -8,7 +8,7 @@ All looks compute the same up to rounding; they differ in what they cost.
   moves most of the arithmetic from the patches to the words, of which there are fewer. A tile has
   as many frames of the given width as fit into a CPU's cache, or as keep a GPU busy, so this one
   look serves every width and both kinds of device.
-- `PreparedLook` is used by `R2Model.answer`, on any device, so that asking a video again does not
+- `PreparedLook` is used by `R2Model.refine`, on any device, so that asking a video again does not
   map its patches again. It needs all of them in memory and computes no gradients.
 """
 

@@ -21,6 +21,7 @@ from r2t.train.model.heads import ConvHead, WordPooling, join_levels, split_leve
 from r2t.train.model.looks import MakeLook, choose_look
 from r2t.train.model.padding import Extents
 from r2t.train.model.prepared_look import PreparedLook, map_video
+from r2t.train.model.prior import PriorMap
 from r2t.train.model.pyramid import Pyramid, PyramidPoints
 from r2t.train.model.r2_block import BlockOutput
 from r2t.train.model.tiled import VideoTokens
@@ -62,6 +63,14 @@ class Predictions:
         return torch.ones_like(self.point_mask) if self.padding_counts else self.point_mask
 
 
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """What the R² Block made of a batch, before anything is predicted from it."""
+
+    block: BlockOutput
+    extents: Extents
+
+
 class R2Model(nn.Module):
     """R² Block, temporal pyramid and heads on top of frozen CLIP features.
 
@@ -81,6 +90,8 @@ class R2Model(nn.Module):
         self.level_scale = nn.Parameter(
             torch.ones(len(config.strides)), requires_grad=config.boundary_head
         )
+        # The last to be made, so that all else begins with the same weights with and without it.
+        self.prior_map = PriorMap(config.width) if config.prior else None
 
     def forward(self, batch: Batch) -> Predictions:
         """Predict; run under `torch.autocast`, only block and pyramid leave float32.
@@ -91,14 +102,14 @@ class R2Model(nn.Module):
         official = self.training and self.config.padding == "official"
         extents = (Extents.official if official else Extents.independent)(batch)
         look = self.make_look(self.config, batch, extents)
-        return self._read(self.block(look, batch.query, extents), extents)
+        return self.read(Refined(self.block(look, batch.query, extents), extents), batch.prior)
 
     def prepare(
         self,
         video: Num[Tensor, "layers frames tokens vision_width"],
         affine: Float32[Tensor, "2 layers vision_width"] | None = None,
     ) -> Float[Tensor, "layers frames seen hidden"]:
-        """Compute what depends on a video alone, for `answer`; eight-bit codes come with `affine`.
+        """Compute what depends on a video alone, for `refine`; eight-bit codes come with `affine`.
 
         The result takes 4 · width bytes a token.
         """
@@ -109,13 +120,16 @@ class R2Model(nn.Module):
         affines = None if affine is None else affine[None]
         return map_video(self.block, VideoTokens(video[None], affines, times))
 
-    def answer(
+    def refine(
         self,
         prepared: Float[Tensor, "layers frames tokens hidden"],
         query: Float[Tensor, "batch layers words text_width"],
         num_words: Int64[Tensor, " batch"],
-    ) -> Predictions:
-        """Predict for queries of one prepared video, each as if it were asked alone."""
+    ) -> Refined:
+        """Compute what queries of one prepared video have in it, each as if it were asked alone.
+
+        `read` makes predictions of it.
+        """
         num_frames = prepared.shape[1]
         extents = Extents.alone(
             torch.full_like(num_words, num_frames),
@@ -123,13 +137,24 @@ class R2Model(nn.Module):
             mask_of(num_words, query.shape[2]),
         )
         look = PreparedLook(prepared, extents.competing_words)
-        return self._read(self.block(look, query, extents), extents)
+        return Refined(self.block(look, query, extents), extents)
 
-    def _read(self, block: BlockOutput, extents: Extents) -> Predictions:
-        frames = F.relu(block.frames)
+    def read(
+        self, refined: Refined, prior: Float32[Tensor, "batch frames 2"] | None = None
+    ) -> Predictions:
+        """Predict from refined frames and, in a model that takes it, the prior."""
+        frames = refined.block.frames
+        if self.prior_map is not None:
+            if prior is None:
+                raise ConfigError(
+                    "the model takes CLIP's similarity of frames and sentence as a prior, and was "
+                    "given none: give features with embeddings"
+                )
+            frames = self.prior_map(frames, prior)
+        frames = F.relu(frames)
         levels = [level.float() for level in self.pyramid(frames)]
         with torch.autocast(frames.device.type, enabled=False):
-            return self._predict(frames.float(), levels, block, extents)
+            return self._predict(frames.float(), levels, refined.block, refined.extents)
 
     def _predict(
         self, frames: Tensor, levels: list[Tensor], block: BlockOutput, extents: Extents

@@ -5,22 +5,31 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from r2t.store.errors import ConfigError
-from r2t.train.choices import Evaluator, PositiveRule, Precision, SampleOrder, WindowChoice
+from r2t.train.choices import (
+    Evaluator,
+    PositiveRule,
+    Precision,
+    PriorChoice,
+    SampleOrder,
+    WindowChoice,
+)
 from r2t.train.data import EpochOrder
 from r2t.train.model import DecodeConfig, LossConfig, R2Config
 
 # Settings that came later, and what runs that know nothing of them did.
-_SINCE_ADDED = {
-    "sampling": "uniform",
-    "windows": "auto",
-    "direction": "backward",
-    "pooling": "query",
-    "shared_weights": True,
-    "layer_weighting": False,
+_SINCE_ADDED: dict[str, dict[str, Any]] = {
+    "TrainConfig": {"sampling": "uniform", "windows": "auto", "prior": "off"},
+    "R2Config": {
+        "direction": "backward",
+        "pooling": "query",
+        "shared_weights": True,
+        "layer_weighting": False,
+        "prior": False,
+    },
 }
 
 
@@ -69,6 +78,7 @@ class TrainConfig:
         sampling: The order of the samples; see `r2t.train.data.sampling`.
         windows: How long videos are asked: "off" whole, a number in windows of so many frames,
             "auto" as `Grounder.plan` has it.
+        prior: Whether the model is given CLIP's own similarity; `with_prior` settles "auto".
 
     Raises:
         ConfigError: if a setting is not legal.
@@ -92,6 +102,7 @@ class TrainConfig:
     patience: int | None = None
     sampling: SampleOrder = "uniform"
     windows: WindowChoice = "auto"
+    prior: PriorChoice = "off"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -100,6 +111,7 @@ class TrainConfig:
             ("precision", *_one_of(self.precision, Precision)),
             ("positive", *_one_of(self.positive, PositiveRule)),
             ("sampling", *_one_of(self.sampling, SampleOrder)),
+            ("prior", *_one_of(self.prior, PriorChoice)),
             (
                 "windows",
                 self.windows >= 2
@@ -125,6 +137,14 @@ class TrainConfig:
                 f"losses.classification 'saliency' needs one point per frame, but "
                 f"model.strides = {self.model.strides}; set strides to (1,) or use 'focal'"
             )
+        if self.model.prior and self.prior == "off":
+            raise ConfigError("model.prior is true, but prior = 'off': set prior to 'on' instead")
+
+    def with_prior(self, *, has_embeddings: bool) -> TrainConfig:
+        """Return settings that say "on" or "off", as fits a store, and a model that follows."""
+        wanted = self.prior == "on" or self.model.prior
+        on = wanted or (self.prior == "auto" and has_embeddings)
+        return replace(self, prior="on" if on else "off", model=replace(self.model, prior=on))
 
     def num_iterations(self, num_samples: int) -> int:
         """Return how many batches a run on so many samples has."""
@@ -165,7 +185,7 @@ def _read(cls: type[Any], values: Any, where: str) -> Any:
         raise ConfigError(f"{where} is {values!r}, expected named settings")
     hints = typing.get_type_hints(cls)
     expected = {field.name for field in dataclasses.fields(cls)}
-    values = {name: _SINCE_ADDED[name] for name in expected & _SINCE_ADDED.keys()} | values
+    values = _SINCE_ADDED.get(cls.__name__, {}) | values
     problems = [f"{name} is unknown" for name in sorted(set(values) - expected)]
     problems += [f"{name} is missing" for name in sorted(expected - set(values))]
     if problems:

@@ -3,7 +3,8 @@
 A dataset's preset fixes how long the learning rate rises, when it falls, what moments are rounded
 to and which videos are too short to learn from. On other data these are adapted: warm-up and decay
 come at the same shares of the run as for QVHighlights, moments are rounded to a frame, and no video
-is too short.
+is too short. The model is given CLIP's own similarity where the store has embeddings, which the
+paper's is not.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import QVHIGHLIGHTS
 
 OWN_DATA = "own"  # instead of a preset's name
-OWN_PRESET = replace(QVHIGHLIGHTS, name=OWN_DATA, min_duration_seconds=0.0)
+OWN_PRESET = replace(QVHIGHLIGHTS, name=OWN_DATA, min_duration_seconds=0.0, prior="auto")
 
 _QVHIGHLIGHTS_QUERIES = 7_218  # of its train split
 _QVHIGHLIGHTS_ITERATIONS = QVHIGHLIGHTS.train_config().num_iterations(_QVHIGHLIGHTS_QUERIES)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r2t.store.errors import ConfigError
-from r2t.train.choices import Evaluator, PositiveRule, Recipe
+from r2t.train.choices import Evaluator, PositiveRule, PriorChoice, Recipe
 from r2t.train.model import DecodeConfig, LossConfig, R2Config, Suppression
 from r2t.train.run.config import ScheduleConfig, TrainConfig
 
@@ -46,6 +46,7 @@ class Preset:
     official_saliency_weight: float = 0.1
     unit_seconds: float | None = None
     suppression: Suppression = "linear"
+    prior: PriorChoice = "off"
 
     def train_config(
         self,
@@ -88,6 +89,7 @@ class Preset:
             repeats=self.repeats,
             batch_size=self.batch_size,
             sampling="joint" if official else "uniform",
+            prior="off" if official else self.prior,
             seed=seed,
         )
 

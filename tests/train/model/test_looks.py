@@ -162,11 +162,12 @@ def test_ablations_are_the_reference_and_use_all_their_parameters(
         together = model(batch)
         for row, owner in enumerate(batch.video_of_query.tolist()):
             frames, words = int(batch.num_frames[row]), batch.num_words[row : row + 1]
-            alone = model.answer(
+            refined = model.refine(
                 model.prepare(batch.videos[owner][:, :frames].float()),
                 batch.query[row : row + 1, :, : int(words)],
                 words,
             )
+            alone = model.read(refined)
             torch.testing.assert_close(
                 alone.saliency[0], together.saliency[row, :frames], rtol=0, atol=1e-5
             )

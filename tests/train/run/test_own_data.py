@@ -14,7 +14,8 @@ from r2t.train.training.optimizer import learning_rate
 def test_qvhighlights_itself_would_get_its_own_schedule() -> None:
     own = follow_data(OWN_PRESET.train_config(), num_queries=7218, frame_rate=0.5)
     assert own.min_duration_seconds == 0
-    assert replace(own, preset="qvhighlights", min_duration_seconds=5) == (
+    assert own.prior == "auto"
+    assert replace(own, preset="qvhighlights", min_duration_seconds=5, prior="off") == (
         QVHIGHLIGHTS.train_config()
     )
 
@@ -25,6 +26,7 @@ def test_the_official_recipe_counts_its_own_iterations() -> None:
     assert own.num_iterations(7218) == 226 * 30
     assert own.schedule.warmup_iterations == round(500 * 226 / 228)
     assert (own.model.padding, own.min_duration_seconds) == ("official", 0)
+    assert own.prior == "off"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from r2t.store.errors import ConfigError
 from r2t.train.choices import Recipe
 from r2t.train.run.config import TrainConfig
+from r2t.train.run.own_data import OWN_PRESET
 from r2t.train.run.presets import PRESETS, find_preset
 
 # lr, epochs, steps, repeats, batch, warm-up, dropout, fps, unit, suppression, official saliency,
@@ -53,12 +54,14 @@ def test_presets_are_the_official_settings(name: str) -> None:
     assert config.losses.focal_alpha is None
     assert (config.weight_decay, config.gradient_clip) == (1e-4, 35)
     assert (config.model.padding, config.sampling) == ("official", "joint")
+    assert (config.model.prior, config.prior) == (False, "off")
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_paper_recipe_is_the_default(name: str) -> None:
     config = find_preset(name).train_config()
     assert (config.model.padding, config.sampling) == ("independent", "uniform")
+    assert (config.model.prior, config.prior) == (False, "off")
     losses = config.losses
     assert losses.recipe == "paper"
     assert (losses.focal_alpha, losses.focal_gamma, losses.temperature) == (0.9, 2, 0.07)
@@ -118,6 +121,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("model.padding", "none", "padding = 'none'"),
         ("losses.classification", "saliency", "needs one point per frame"),
         ("decoding.unit_seconds", "2", "unit_seconds = '2'"),
+        ("prior", True, "prior = True, expected auto, on, off"),
+        ("model.prior", True, "model.prior is true, but prior = 'off': set prior to 'on'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(path: str, value: Any, message: str) -> None:
@@ -137,10 +142,29 @@ def test_runs_of_earlier_versions_read_as_what_they_did() -> None:
     values = config.to_dict()
     del values["sampling"], values["windows"]
     del values["model"]["direction"], values["model"]["pooling"]
+    del values["prior"], values["model"]["prior"]
     assert TrainConfig.from_dict(values) == config
     values["model"]["direction"] = "sideways"
     with pytest.raises(ConfigError, match="sideways"):
         TrainConfig.from_dict(values)
+
+
+@pytest.mark.parametrize("has_embeddings", [False, True])
+def test_the_prior_is_settled_by_what_a_store_has(has_embeddings: bool) -> None:
+    def settled(config: TrainConfig) -> bool:
+        found = config.with_prior(has_embeddings=has_embeddings)
+        assert found.prior == ("on" if found.model.prior else "off")
+        assert found.with_prior(has_embeddings=not has_embeddings) == found
+        return found.model.prior
+
+    own = OWN_PRESET.train_config()
+    assert own.prior == "auto"
+    assert settled(own) == has_embeddings
+    assert settled(replace(own, model=replace(own.model, prior=True)))
+    for name in PRESETS:
+        config = find_preset(name).train_config()
+        assert not settled(config)
+        assert settled(replace(config, prior="on"))
 
 
 def test_optional_settings_may_be_null_or_given() -> None:
