@@ -51,7 +51,9 @@ class Binding:
 
     def draw(self, generator: np.random.Generator) -> Labels:
         """Pick a positive frame uniformly among the candidates."""
-        positive = int(generator.choice(self.candidates)) if len(self.candidates) else NO_POSITIVE
+        positive = NO_POSITIVE
+        if len(self.candidates):  # the same draw as `choice`, which takes three times as long
+            positive = int(self.candidates[generator.integers(len(self.candidates))])
         return Labels(self.moments, self.saliency, positive)
 
 
@@ -238,15 +240,16 @@ def collate(samples: list[Sample]) -> Batch:
 def collate_labels(labels: Sequence[Labels], num_frames: int) -> Targets:
     """Pad labels to videos of so many frames."""
     num_moments = [len(label.moments) for label in labels]
-    moments = torch.zeros(len(labels), max(1, *num_moments), 2)
-    saliency = torch.zeros(len(labels), num_frames)
+    # Arrays, since a row of a tensor takes ten times as long to assign.
+    moments = np.zeros((len(labels), max(1, *num_moments), 2), np.float32)
+    saliency = np.zeros((len(labels), num_frames), np.float32)
     for row, label in enumerate(labels):
-        moments[row, : len(label.moments)] = torch.from_numpy(label.moments)
-        saliency[row, : len(label.saliency)] = torch.from_numpy(label.saliency)
+        moments[row, : len(label.moments)] = label.moments
+        saliency[row, : len(label.saliency)] = label.saliency
     return Targets(
-        moments=moments,
+        moments=torch.from_numpy(moments),
         num_moments=torch.tensor(num_moments),
-        saliency=saliency,
+        saliency=torch.from_numpy(saliency),
         positive_frame=torch.tensor([label.positive_frame for label in labels]),
     )
 

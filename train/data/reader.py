@@ -26,6 +26,7 @@ from r2t.train.data.batch import (
     float64_seconds,
 )
 from r2t.train.data.labels import BoundQuery, select_items
+from r2t.train.data.query_reader import QueryReader
 from r2t.train.data.ring import Arena, BufferSize, aligned, pad_queries, rest_bytes
 from r2t.train.data.row_reader import Loaded, Reading, RowReader
 from r2t.train.data.sampling import EpochOrder, Row, Step, share_of, share_sizes
@@ -59,6 +60,7 @@ class FeatureReader:
         self._items = select_items(store, annotations, positive, min_duration_seconds)
         self._rows = [item.row for item in self._items]
         self._reader = RowReader(store, self._reading)
+        self._queries = QueryReader(store)
         self._rest_bytes = self._most_rest_bytes()
         if self._reading.cache is not None:
             frame_bytes = store.spec.frame_bytes()
@@ -98,7 +100,7 @@ class FeatureReader:
         loads: list[_Load] = []
         for first in range(0, len(mine), self._batch_size):
             items = [self._items[index] for index in mine[first : first + self._batch_size]]
-            loads.append(_Load(self._store, items, max(item.row.num_frames for item in items)))
+            loads.append(_Load(self._queries, items, max(item.row.num_frames for item in items)))
         largest = max((self._videos_bytes(load) for load in loads), default=0)
         return self._reader.read(
             iter(loads), len(loads), BufferSize(aligned(largest), self._rest_bytes)
@@ -130,12 +132,12 @@ class FeatureReader:
         num_frames = max(self._rows[sample].num_frames for sample in samples)
         if self._reading.num_ranks == 1:
             items = [self._items[sample] for sample in samples]
-            return _Load(self._store, items, num_frames, labels)
+            return _Load(self._queries, items, num_frames, labels)
         counts = tuple(share_sizes(len(samples), self._reading.num_ranks))
         own = share_of(samples, self._reading.rank, self._reading.num_ranks) or samples[:1]
         items = [self._items[sample] for sample in own]
         words = max(self._num_words[self._items[s].annotation.query_id] for s in samples)
-        return _Load(self._store, items, num_frames, labels, counts, words)
+        return _Load(self._queries, items, num_frames, labels, counts, words)
 
     def _most_videos_bytes(self, passes: list[tuple[list[Step], np.random.Generator]]) -> int:
         """Return what the videos of an epoch's batches take at most.
@@ -177,7 +179,7 @@ class FeatureReader:
 class _Load:
     """One batch to read; each of `labels` makes a batch of it, without labels one does."""
 
-    store: FeatureStore
+    queries: QueryReader
     items: list[BoundQuery]
     num_frames: int
     labels: list[list[Labels]] = field(default_factory=list)
@@ -191,7 +193,7 @@ class _Load:
 
     def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
         """Return the queries' padded tokens and their numbers of words."""
-        tokens = [self.store.read_query(item.annotation.query_id).tokens for item in self.items]
+        tokens = [self.queries.read(item.annotation.query_id).tokens for item in self.items]
         return pad_queries(tokens, arena, self.longest_words)
 
     def finish(self, loaded: Loaded) -> list[Batch]:

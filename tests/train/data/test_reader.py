@@ -13,8 +13,9 @@ from toy_store import make_store, toy_spec
 from r2t.store import Annotation, FeatureStore
 from r2t.store.errors import AnnotationWarning, ConfigError, CorruptFeatureError, ReadingWarning
 from r2t.train.choices import SampleOrder
-from r2t.train.data.batch import Batch, Sample, collate
+from r2t.train.data.batch import Batch, Binding, Sample, collate
 from r2t.train.data.labels import bind, count_trained
+from r2t.train.data.query_reader import QueryReader
 from r2t.train.data.reader import FeatureReader
 from r2t.train.data.row_reader import Reading
 from r2t.train.data.sampling import EpochOrder, Row
@@ -287,6 +288,35 @@ def test_a_cache_reads_a_video_once(store: FeatureStore) -> None:
         training_reader(store, EpochOrder(), Reading(cache=full))
     with pytest.raises(ConfigError, match="needs a GPU, but the device is cpu"):
         VideoCache("gpu", torch.device("cpu"))
+
+
+def test_a_query_is_read_once_if_there_is_room_to_keep_it(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    read_query = store.read_query
+    monkeypatch.setattr(store, "read_query", lambda each: asked.append(each) or read_query(each))
+    ids = [annotation.query_id for annotation in store.annotations("train")]
+    reader = training_reader(store, EpochOrder())
+    assert all(map(equal, epoch(reader, 0), epoch(reader, 0)))
+    assert sorted(asked) == sorted(ids)
+    asked.clear()
+    queries = QueryReader(store, most_bytes=read_query(ids[0]).tokens.nbytes)
+    for _ in range(2):
+        for query_id in ids[:2]:
+            np.testing.assert_array_equal(
+                queries.read(query_id).tokens, read_query(query_id).tokens
+            )
+    assert asked == [ids[0], ids[1], ids[1]]
+
+
+def test_a_positive_frame_is_any_of_the_candidates_with_equal_chance() -> None:
+    moments = np.zeros((1, 2), np.float32)
+    binding = Binding(moments, np.zeros(9, np.float32), np.array([2, 3, 7]), 0)
+    drawn, numpys = np.random.default_rng(5), np.random.default_rng(5)
+    found = [binding.draw(drawn).positive_frame for _ in range(600)]
+    assert found == [numpys.choice(binding.candidates) for _ in found]
+    assert all(160 < found.count(frame) < 240 for frame in (2, 3, 7))
 
 
 def test_eight_bit_features_travel_as_codes(tmp_path: Path) -> None:
