@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from r2t.store.empty_store import require_local as require_local
     from r2t.store.feature_store import FeatureStore as FeatureStore
     from r2t.store.schema import (
+        EmbeddingSpec as EmbeddingSpec,
         FeatureSpec as FeatureSpec,
         QueryFeatures as QueryFeatures,
         VideoFeatures as VideoFeatures,

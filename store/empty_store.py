@@ -9,8 +9,8 @@ from typing import Any
 
 from r2t.store.errors import StoreError
 from r2t.store.files import commit_folder
-from r2t.store.format import open_group, storage_errors
-from r2t.store.schema import FORMAT_VERSION, FeatureSpec
+from r2t.store.format import StoreHeader, open_group, storage_errors
+from r2t.store.schema import EmbeddingSpec, FeatureSpec
 from r2t.store.sources import is_url
 from r2t.store.work_folders import WorkFolder
 
@@ -23,14 +23,14 @@ def require_local(path: str | Path) -> None:
         )
 
 
-def make_empty_store(root: Path, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
+def make_empty_store(
+    root: Path, spec: FeatureSpec, provenance: Mapping[str, Any], embedding: EmbeddingSpec | None
+) -> None:
     """Make an empty store, whole or not at all; another process may be quicker."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    header = {
-        "format_version": FORMAT_VERSION,
-        "identity": spec.to_dict(),
-        "provenance": {**provenance, "created": created},
-    }
+    header = StoreHeader(
+        spec=spec, provenance={**provenance, "created": created}, embedding=embedding
+    ).to_dict()
     with storage_errors(root):
         root.parent.mkdir(parents=True, exist_ok=True)
         with WorkFolder(root) as work:

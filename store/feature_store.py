@@ -14,10 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
 from r2t.store.empty_store import make_empty_store, require_local
-from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
+from r2t.store.errors import (
+    CorruptFeatureError,
+    FeatureNotFoundError,
+    SpecMismatchError,
+    StoreError,
+)
 from r2t.store.format import (
     INDEX_COLUMNS,
     PartReader,
@@ -32,7 +38,14 @@ from r2t.store.format import (
     rows_of_columns,
 )
 from r2t.store.html import html_table
-from r2t.store.schema import FeatureSpec, FrameSource, QueryFeatures, VideoFeatures
+from r2t.store.schema import (
+    FORMAT_VERSION,
+    EmbeddingSpec,
+    FeatureSpec,
+    FrameSource,
+    QueryFeatures,
+    VideoFeatures,
+)
 from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, open_root
 from r2t.store.video_reader import StoredVideo, locate_video_node, video_row
 from r2t.store.wording import counted
@@ -64,8 +77,10 @@ class FeatureStore:
     def __init__(self, root: StoreRoot) -> None:
         """Use `open` or `create` instead."""
         self.location = root.location
-        self.spec = root.spec
-        self.provenance = root.provenance
+        self.header = root.header
+        self.spec = root.header.spec
+        self.embedding = root.header.embedding
+        self.provenance = root.header.provenance
         self._group = root.group
         self._root = root.path
         self._lock = threading.Lock()
@@ -90,32 +105,57 @@ class FeatureStore:
 
     @classmethod
     def create(
-        cls, path: str | Path, spec: FeatureSpec, provenance: Mapping[str, Any] | None = None
+        cls,
+        path: str | Path,
+        spec: FeatureSpec,
+        provenance: Mapping[str, Any] | None = None,
+        *,
+        embedding: EmbeddingSpec | None = None,
     ) -> FeatureStore:
         """Make a store, or open the one that is there if it was made with the same settings.
 
+        With `embedding`, every video and query of a new store has one; one that is there stays as
+        it was made, with or without.
+
         Raises:
             SpecMismatchError: if the store there has another spec; it names the fields that differ.
-            StoreError: if something else is at `path`, or it is not on a local disk.
+            StoreError: if something else is at `path`, or it is not on a local disk, or it has an
+                older format version, which is only read.
         """
         require_local(path)
         root = Path(path).resolve()
         if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-            make_empty_store(root, spec, provenance or {})
+            make_empty_store(root, spec, provenance or {}, embedding)
         store = cls.open(path)
         store.spec.require_equal(
             spec,
             action=f"add to {path}, which was made with other settings",
             names=(path, "this extraction"),
         )
+        if store.embedding not in (embedding, None) and embedding is not None:
+            raise SpecMismatchError(
+                f"cannot add to {path}: its embeddings are {store.embedding}, those of this "
+                f"extraction {embedding}"
+            )
+        store.require_current()
         return store
+
+    def require_current(self) -> None:
+        """Raise `StoreError` if the store has an older format version: nothing is added to it."""
+        if self.header.format_version < FORMAT_VERSION:
+            raise StoreError(
+                f"{self.location} has format version {self.header.format_version}, which is only "
+                f"read; `r2t store upgrade {self.location}` makes it version {FORMAT_VERSION}, and "
+                "then it can be added to"
+            )
 
     def writer(self) -> StoreWriter:
         """Return a context manager that adds videos and queries.
 
         Raises:
-            StoreError: if the store is not a folder on this machine.
+            StoreError: if the store is not a folder on this machine, or its version is older.
         """
+        self.require_current()
         if self._root is None:
             raise StoreError(f"{self.location} is read-only: copy it to a local disk to add to it")
         return StoreWriter(self, self._root)
@@ -191,7 +231,7 @@ class FeatureStore:
 
     def video_row(self, video_id: str) -> VideoRow:
         """Return the index row of a committed video, read from the video itself."""
-        return video_row(self._video_group(video_id))
+        return video_row(self._video_group(video_id), self.header)
 
     def read_video(
         self, video_id: str, *, layers: slice = _ALL, frames: slice = _ALL
@@ -224,7 +264,22 @@ class FeatureStore:
         """Find what `read_video` would read, to read it later into memory of the caller's own."""
         group = self._video_group(video_id)
         folder = None if self._root is None else self._root / group.path
-        return locate_video_node(group, self.spec, folder, layers=layers, frames=frames)
+        return locate_video_node(group, self.header, folder, layers=layers, frames=frames)
+
+    def read_embedding(self, video_id: str) -> NDArray[np.float16]:
+        """Read CLIP's embedding of each frame of a video: [frames, embedding_width], unit length.
+
+        Raises:
+            FeatureNotFoundError: if the store does not have the video, or has no embeddings.
+            CorruptFeatureError: if what is read is damaged.
+        """
+        embedding, _ = self.locate_video(video_id, frames=slice(0, None)).read_embedding()
+        if embedding is None:
+            raise FeatureNotFoundError(
+                f"{self.location} has no embeddings; `r2t store upgrade` makes them where the last "
+                "layer is stored, and `r2t extract` into a new store"
+            )
+        return embedding
 
     def read_query(self, query_id: str) -> QueryFeatures:
         """Read a query's tokens.

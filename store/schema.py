@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 from r2t.store.errors import ConfigError, SpecMismatchError, StoreError
 from r2t.store.quantize import dequantize
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PER_VIDEO = "per-video"
 UNKNOWN_WEIGHTS = "r2-npy"  # in place of a digest: the released features say nothing of them
+CLIP_PROJECTION = "clip-projection-unit"  # how embeddings are made: CLIP's own, of unit length
 StorageDtype = Literal["float16", "int8"]
+EmbeddingOrigin = Literal["frames", "tokens", ""]
+# Fields of the identity that format version 1 and runs of its time lack: their default is meant.
+SINCE_VERSION_2 = ("prefix", "grid", "text_rule")
 # What a person types to choose a field of the spec.
 OPTIONS = {
     "frame_rate": "--fps",
@@ -34,6 +38,9 @@ OPTIONS = {
 
 MAX_COUNT = 2**31 - 1
 """The most of anything that can be counted, such as frames of a video."""
+
+UNIT_TOLERANCE = 1e-3
+"""By how much the length of a stored embedding may differ from 1."""
 
 _LARGEST = sys.float_info.max
 
@@ -62,7 +69,8 @@ class FeatureSpec:
     Layers are CLIP hidden states in ascending order, 0 = after the embedding, 12 = after the last
     block of a ViT-B. `frame_rate` is sampled frames per second, or "per-video". `num_tokens` counts
     CLS and patches (50 for ViT-B/32; 1 in a store of CLS tokens alone). Images are resized to
-    `image_size` by the rule that `resize` names, then normalised by `mean` and `std`.
+    `image_size` by the rule that `resize` names, then normalised by `mean` and `std`. `prefix` says
+    what token 0 is, `grid` how the patches lie, `text_rule` which tokens of a sentence are kept.
     """
 
     model: str
@@ -79,6 +87,9 @@ class FeatureSpec:
     dtype: StorageDtype = "float16"
     sampling: str = "last-before-slot-centre"
     resize: str = "short-side-bicubic-antialias-centre-crop"
+    prefix: str = "cls"
+    grid: str = "native"
+    text_rule: str = "start-to-end-cut-at-context"
 
     def __post_init__(self) -> None:
         for name in ("vision_layers", "text_layers"):
@@ -103,7 +114,7 @@ class FeatureSpec:
         self._require_texts_and_colours()
 
     def _require_texts_and_colours(self) -> None:
-        for name in ("model", "weights_sha256", "sampling", "resize"):
+        for name in ("model", "weights_sha256", "sampling", "resize", *SINCE_VERSION_2):
             if not isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name} = {getattr(self, name)!r}: must be a text")
         for name, legal in (("mean", is_finite), ("std", is_positive)):
@@ -130,12 +141,16 @@ class FeatureSpec:
 
     @classmethod
     def from_dict(cls, identity: dict[str, Any]) -> FeatureSpec:
-        """Read what `to_dict` wrote; raise `StoreError` on anything else."""
+        """Read what `to_dict` wrote, also before `SINCE_VERSION_2`; else raise `StoreError`."""
         expected = {field.name for field in dataclasses.fields(cls)}
-        if set(identity) != expected:
+        if unknown := sorted(set(identity) - expected):
             raise StoreError(
-                f"the store's identity has fields {sorted(identity)}, expected {sorted(expected)}: "
-                "it is damaged or was written by another version of the format"
+                f"the identity of the features has fields that this r2t does not know "
+                f"({', '.join(unknown)}): it was written by a newer r2t; install that"
+            )
+        if missing := sorted(expected - set(identity) - set(SINCE_VERSION_2)):
+            raise StoreError(
+                f"the identity of the features lacks {', '.join(missing)}: it is damaged"
             )
         values: dict[str, Any] = {
             key: tuple(cast("list[Any]", value)) if isinstance(value, list) else value
@@ -164,6 +179,42 @@ class FeatureSpec:
             raise SpecMismatchError(f"cannot {action}: " + "; ".join(differing))
 
 
+@dataclass(frozen=True)
+class EmbeddingSpec:
+    """Which embeddings lie beside the tokens of each frame and sentence; no part of the identity.
+
+    `rule` names how they are made: "clip-projection-unit" are CLIP's final ones, of unit length.
+    """
+
+    width: int
+    rule: str = CLIP_PROJECTION
+
+    def __post_init__(self) -> None:
+        if not is_count(self.width) or self.width < 1:
+            raise ConfigError(f"embedding width = {self.width!r}: must be a positive integer")
+        if self.rule != CLIP_PROJECTION:
+            raise ConfigError(f"embedding rule = {self.rule!r}: must be {CLIP_PROJECTION!r}")
+
+
+def require_embedding(values: NDArray[Any], shape: tuple[int, ...], label: str) -> None:
+    """Raise `ConfigError` unless values are a float16 embedding of `shape`, each of unit length.
+
+    Rounding to float16 changes a length by less than `UNIT_TOLERANCE`.
+    """
+    if values.dtype != np.dtype("<f2") or values.shape != shape:
+        raise ConfigError(
+            f"{label}: the embedding is {values.dtype}{list(values.shape)}, "
+            f"expected float16{list(shape)}"
+        )
+    exact = values.astype(np.float32)
+    lengths = np.sqrt(np.einsum("...c,...c->...", exact, exact))
+    if not (np.abs(lengths - 1) <= UNIT_TOLERANCE).all():
+        raise ConfigError(
+            f"{label}: embeddings must have length 1, these have {np.min(lengths):.4g} to "
+            f"{np.max(lengths):.4g}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class VideoSource:
     """Where a video's features came from; recorded beside them, never used to read them."""
@@ -180,7 +231,9 @@ class VideoFeatures:
     """CLIP tokens of the frames sampled from one video.
 
     `tokens` is float16 [layers, frames, tokens, width], or int8 of that shape with `scale` and
-    `offset` float32 [layers, width], meaning x ≈ q · scale + offset.
+    `offset` float32 [layers, width], meaning x ≈ q · scale + offset. `embedding` is float16
+    [frames, embedding_width], of unit length, made from what `embedding_from` says: the decoded
+    frames in float32, or the stored tokens.
     """
 
     video_id: str
@@ -190,6 +243,8 @@ class VideoFeatures:
     scale: NDArray[np.float32] | None = None
     offset: NDArray[np.float32] | None = None
     source: VideoSource | None = None
+    embedding: NDArray[np.float16] | None = None
+    embedding_from: EmbeddingOrigin = ""
 
     def __post_init__(self) -> None:
         if not self.video_id:
@@ -211,6 +266,17 @@ class VideoFeatures:
         for name in ("duration_seconds", "frame_rate_fps"):
             if not is_positive(getattr(self, name)):
                 raise ConfigError(f"{self.video_id}: {name} = {getattr(self, name)}, must be > 0")
+        self._require_embedding()
+
+    def _require_embedding(self) -> None:
+        if self.embedding is not None:
+            shape = (self.num_frames, *(self.embedding.shape[-1:] or (1,)))
+            require_embedding(self.embedding, shape, self.video_id)
+        if self.embedding_from not in (("",) if self.embedding is None else ("frames", "tokens")):
+            raise ConfigError(
+                f"{self.video_id}: embedding_from = {self.embedding_from!r}: must be 'frames' or "
+                "'tokens' beside an embedding, and empty without"
+            )
 
     def __repr__(self) -> str:
         return (
@@ -259,10 +325,14 @@ class FrameSource:
 
 @dataclass(frozen=True, eq=False)
 class QueryFeatures:
-    """CLIP tokens of one sentence: float16 [layers, words, text_width], from start to end token."""
+    """CLIP tokens of one sentence: float16 [layers, words, text_width], from start to end token.
+
+    `embedding` is float16 [embedding_width], of unit length.
+    """
 
     query_id: str
     tokens: NDArray[np.float16]
+    embedding: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 3 or 0 in self.tokens.shape:
@@ -271,6 +341,9 @@ class QueryFeatures:
             )
         if self.tokens.dtype != np.dtype("<f2"):
             raise ConfigError(f"{self.query_id}: {self.tokens.dtype = }, expected float16")
+        if self.embedding is not None:
+            shape = self.embedding.shape[-1:] or (1,)
+            require_embedding(self.embedding, shape, self.query_id)
 
     def __repr__(self) -> str:
         return f"QueryFeatures({self.query_id!r}, tokens=float16{list(self.tokens.shape)})"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.format import (
     ByteRange,
+    StoreHeader,
     TokenLayout,
     VideoRow,
     attributes_of,
@@ -24,14 +25,16 @@ from r2t.store.format import (
     locate_tokens,
     node_name,
     read_columns,
+    read_embedding,
     read_metadata,
     read_ranges,
     require_array,
     require_group,
     require_layout,
+    require_sealed,
     source_from_attributes,
 )
-from r2t.store.schema import FeatureSpec, VideoFeatures, VideoSource
+from r2t.store.schema import EmbeddingOrigin, VideoFeatures, VideoSource
 from r2t.store.sources import RemoteShards, SourceStore, StoreRoot
 
 
@@ -54,6 +57,7 @@ class StoredVideo:
     source: VideoSource | None
     ranges: list[ByteRange] | None
     _fetch: Callable[[memoryview], None]
+    _fetch_embedding: Callable[[], tuple[NDArray[np.float16] | None, EmbeddingOrigin]]
 
     @property
     def num_bytes(self) -> int:
@@ -91,10 +95,16 @@ class StoredVideo:
                 "finds every such video, `r2t store repair` lists them to extract again"
             )
 
+    def read_embedding(self) -> tuple[NDArray[np.float16] | None, EmbeddingOrigin]:
+        """Read the frames' embeddings, None in a store without, and what they were made from."""
+        with damage(self.video_id):
+            return self._fetch_embedding()
+
     def read(self) -> VideoFeatures:
-        """Read the tokens."""
+        """Read the tokens, and the embeddings where there are any."""
         out = np.empty(self.shape, self.dtype)
         self.read_into(out)
+        embedding, embedding_from = self.read_embedding()
         return VideoFeatures(
             self.video_id,
             out,
@@ -103,19 +113,24 @@ class StoredVideo:
             self.scale,
             self.offset,
             source=self.source,
+            embedding=embedding,
+            embedding_from=embedding_from,
         )
 
 
 def locate_video_node(
-    group: zarr.Group, spec: FeatureSpec, folder: Path | None, *, layers: slice, frames: slice
+    group: zarr.Group, header: StoreHeader, folder: Path | None, *, layers: slice, frames: slice
 ) -> StoredVideo:
     """Find a committed video's tokens, or only some layers and frames of them.
 
-    `folder` is the node's own folder on this machine, or None where a source reaches it.
+    `header` is the store's; `folder` is the node's own on this machine, or None where a source
+    reaches it.
     """
     attributes = attributes_of(group)
     video_id = str(attributes.get("video_id"))
+    spec = header.spec
     with damage(video_id):
+        require_sealed(attributes, header.format_version, video_id)
         row = VideoRow.from_attributes(attributes)
         layout = TokenLayout.of(spec, row.num_frames)
         require_layout(require_array(group, "tokens"), layout, video_id)
@@ -142,13 +157,28 @@ def locate_video_node(
             source_from_attributes(attributes),
             ranges,
             fetch,
+            partial(_read_embedding, group, attributes, header, row.num_frames, wanted_frames),
         )
 
 
-def video_row(group: zarr.Group) -> VideoRow:
+def _read_embedding(
+    group: zarr.Group,
+    attributes: dict[str, Any],
+    header: StoreHeader,
+    num_frames: int,
+    frames: range,
+) -> tuple[NDArray[np.float16] | None, EmbeddingOrigin]:
+    if header.embedding is None:
+        return None, ""
+    return read_embedding(group, attributes, header.embedding, num_frames, frames)
+
+
+def video_row(group: zarr.Group, header: StoreHeader) -> VideoRow:
     """Return the index row of a committed video, read from the video itself."""
     attributes = attributes_of(group)
-    with damage(str(attributes.get("video_id"))):
+    video_id = str(attributes.get("video_id"))
+    with damage(video_id):
+        require_sealed(attributes, header.format_version, video_id)
         return VideoRow.from_attributes(attributes)
 
 

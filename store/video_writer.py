@@ -12,36 +12,44 @@ from numpy.typing import NDArray
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.format import (
     FeatureDigest,
+    StoreHeader,
     TokenLayout,
     create_array,
     has_only_finite,
     locate_tokens,
     open_group,
     read_blocks,
+    seal_attributes,
     storage_errors,
+    write_embedding,
     write_shard,
 )
 from r2t.store.quantize import Affine, ChannelRange, Quantizer
-from r2t.store.schema import FeatureSpec, VideoSource
+from r2t.store.schema import EmbeddingOrigin, VideoSource, require_embedding
 
 
 class VideoWriter:
     """Takes one video's tokens window by window and writes whole shards.
 
-    Holds one shard in float16 and, where the store is int8, at the end its codes.
+    Holds one shard in float16, all embeddings and, where the store is int8, at the end its codes.
     """
 
     def __init__(
         self,
         folder: Path,
-        spec: FeatureSpec,
+        header: StoreHeader,
         video_id: str,
         num_frames: int,
         *,
         affine: Affine | None = None,
+        embedding_from: EmbeddingOrigin = "frames",
     ) -> None:
         """Start a video; with `affine`, its tokens come as codes of those scales and offsets."""
+        spec = header.spec
         self._folder = folder
+        self._header = header
+        self._embedding_from: EmbeddingOrigin = embedding_from
+        self._embeddings: list[NDArray[np.float16]] = []
         self._staging = folder / "staged"
         self._video_id = video_id
         self.source: VideoSource | None = None
@@ -60,8 +68,13 @@ class VideoWriter:
         self._shard = np.zeros(self._layout.shard_shape, self._layout.dtype)
         self._written = 0
 
-    def append(self, tokens: NDArray[np.float16]) -> None:
-        """Add the next frames [layers, frames, tokens, width]: float16, or codes if so begun."""
+    def append(
+        self, tokens: NDArray[np.float16], embedding: NDArray[np.float16] | None = None
+    ) -> None:
+        """Add the next frames [layers, frames, tokens, width]: float16, or codes if so begun.
+
+        In a store with embeddings those of the same frames [frames, embedding_width] go with them.
+        """
         layout = self._layout
         legal = (
             layout.layers,
@@ -81,6 +94,7 @@ class VideoWriter:
             )
         if self._written + tokens.shape[1] > layout.frames:
             raise ConfigError(f"{self._video_id}: more frames than the {layout.frames} announced")
+        self._take_embedding(embedding, tokens.shape[1])
         taken = 0
         while taken < tokens.shape[1]:
             at = self._written % layout.shard_frames
@@ -102,8 +116,28 @@ class VideoWriter:
             if self._affine is not None:
                 self._write_affine(self._affine)
             digest = self._digest(*(self._affine or ()))
-            self._group.attrs.update({**attributes, **errors, "digest": digest})
+            whole = {**attributes, **errors, "digest": digest, **self._write_embedding()}
+            self._group.attrs.update(seal_attributes(whole, self._header.format_version))
         return digest
+
+    def _take_embedding(self, embedding: NDArray[np.float16] | None, num_frames: int) -> None:
+        wanted = self._header.embedding
+        if (embedding is None) != (wanted is None):
+            raise ConfigError(
+                f"{self._video_id}: the store holds an embedding of each frame, so give them with "
+                "the tokens"
+                if embedding is None
+                else f"{self._video_id}: the store holds no embeddings, so give none"
+            )
+        if embedding is not None and wanted is not None:
+            require_embedding(embedding, (num_frames, wanted.width), self._video_id)
+            self._embeddings.append(embedding)
+
+    def _write_embedding(self) -> dict[str, str]:
+        """Write the embeddings, if the store has any; return what the attributes say of them."""
+        if self._header.embedding is None:
+            return {}
+        return write_embedding(self._group, np.concatenate(self._embeddings), self._embedding_from)
 
     def _write_shard(self) -> None:
         number = (self._written - 1) // self._layout.shard_frames
@@ -138,7 +172,14 @@ class VideoWriter:
     def _write_affine(self, affine: Affine) -> None:
         for name, values in zip(("scale", "offset"), affine, strict=True):
             shape = values.shape
-            array = create_array(self._group, name, shape=shape, dtype=values.dtype, chunks=shape)
+            array = create_array(
+                self._group,
+                name,
+                shape=shape,
+                dtype=values.dtype,
+                chunks=shape,
+                dimension_names=("layer", "channel"),
+            )
             array[...] = values
 
     def _digest(self, *affine: NDArray[np.float32]) -> str:
@@ -161,5 +202,5 @@ class VideoWriter:
             dtype=layout.dtype,
             chunks=layout.chunk_shape,
             shards=layout.shard_shape,
-            dimension_names=("layers", "frames", "tokens", "width"),
+            dimension_names=("layer", "frame", "token", "channel"),
         )

@@ -24,6 +24,7 @@ from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.files import commit_folder
 from r2t.store.format import (
+    StoreHeader,
     VideoRow,
     new_part_name,
     node_name,
@@ -33,7 +34,7 @@ from r2t.store.format import (
     write_part,
 )
 from r2t.store.quantize import Affine
-from r2t.store.schema import FeatureSpec, QueryFeatures, VideoSource
+from r2t.store.schema import EmbeddingOrigin, EmbeddingSpec, QueryFeatures, VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.work_folders import WorkFolder
 
@@ -43,7 +44,7 @@ _INDEX_EVERY_SECONDS = 60.0
 class GrowingStore(Protocol):
     """What a writer asks the store that it adds to, as opened for reading."""
 
-    spec: FeatureSpec
+    header: StoreHeader
 
     def refresh(self) -> None: ...
 
@@ -98,21 +99,30 @@ class StoreWriter:
         frame_rate_fps: float,
         source: VideoSource | None = None,
         affine: Affine | None = None,
+        embedding_from: EmbeddingOrigin = "frames",
     ) -> Generator[VideoWriter]:
         """Yield a writer for one video; commit it on a clean exit, leave nothing otherwise.
 
         If the video is there already, an equal one is kept and a different one is a `StoreError`.
         With `affine`, tokens come as the codes of those scales and offsets, for an int8 store.
+        `embedding_from` says what the embeddings are made from, in a store that has any.
         The yielded writer's `source` may be replaced: which decoder served is known at the end.
         """
         row = VideoRow(video_id, num_frames, duration_seconds, frame_rate_fps)
-        row.require_legal(self._store.spec)
+        row.require_legal(self._store.header.spec)
         node = node_name(video_id)
         folder = (
             self._work.path / f"{node}-{uuid.uuid4().hex[:12]}"
         )  # threads may write the same video
         try:
-            writer = VideoWriter(folder, self._store.spec, video_id, num_frames, affine=affine)
+            writer = VideoWriter(
+                folder,
+                self._store.header,
+                video_id,
+                num_frames,
+                affine=affine,
+                embedding_from=embedding_from,
+            )
             writer.source = source
             yield writer
             row = row.with_source(writer.source)
@@ -154,7 +164,7 @@ class StoreWriter:
         A query that is there already with the same content is skipped; with another content it is
         a `StoreError`, and nothing is written.
         """
-        spec = self._store.spec
+        spec, embedding = self._store.header.spec, self._store.header.embedding
         for feature in features:
             if feature.tokens.shape[0::2] != (spec.num_layers, spec.text_width):
                 raise ConfigError(
@@ -162,6 +172,7 @@ class StoreWriter:
                 )
             if not np.isfinite(feature.tokens).all():
                 raise ConfigError(f"{feature!r} holds NaN or infinity; nothing was written")
+            _require_embedding(feature, embedding)
         if not annotations:
             return 0
         columns = query_columns(annotations, features)
@@ -239,3 +250,12 @@ class StoreWriter:
                     ) from None
                 return False
         return True
+
+
+def _require_embedding(feature: QueryFeatures, spec: EmbeddingSpec | None) -> None:
+    """Raise `ConfigError` unless a query has an embedding exactly where its store has them."""
+    found = None if feature.embedding is None else len(feature.embedding)
+    if found != (None if spec is None else spec.width):
+        holds = "no embeddings" if spec is None else f"embeddings of width {spec.width}"
+        given = "none" if found is None else f"one of width {found}"
+        raise ConfigError(f"{feature!r}: the store holds {holds}, {given} was given")

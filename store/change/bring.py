@@ -45,7 +45,7 @@ def bring_video(
             target = stage / place / key
             target.parent.mkdir(parents=True, exist_ok=True)
             shared &= _bring_file(source, f"{place}/{key}", size, target, link=link)
-        staged = StoreRoot(source.location, open_group(str(stage), "a"), stage, source.spec, {})
+        staged = StoreRoot(source.location, open_group(str(stage), "a"), stage, source.header)
         checked = check_stored_video(staged, node, quick=quick)
         if checked.row is None:
             raise CorruptFeatureError(f"{source.location}: {checked.faults[0].detail}")

@@ -9,7 +9,13 @@ from pathlib import Path
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
-from r2t.store.format import damage, node_name, source_from_attributes, storage_errors
+from r2t.store.format import (
+    damage,
+    node_name,
+    seal_attributes,
+    source_from_attributes,
+    storage_errors,
+)
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import open_root
@@ -57,6 +63,10 @@ def set_licence(
                 if not isinstance(source, dict | None):
                     raise ValueError(f"source = {source!r}")
             nothing = {"name": "", "bytes": 0, "sha256": ""}
-            metadata["attributes"]["source"] = {**(source or nothing), "licence": licence}
+            changed = {
+                **metadata["attributes"],
+                "source": {**(source or nothing), "licence": licence},
+            }
+            metadata["attributes"] = seal_attributes(changed, root.header.format_version)
             write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
     return len(wanted)

@@ -17,7 +17,14 @@ from urllib.parse import unquote
 from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
 from r2t.store.check import KINDS, Checked, Fault, check_store, names_in
 from r2t.store.files import write_whole
-from r2t.store.format import Part, PartKind, open_group, read_query_rows, storage_errors
+from r2t.store.format import (
+    Part,
+    PartKind,
+    open_group,
+    read_query_rows,
+    seal_attributes,
+    storage_errors,
+)
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import open_root
 from r2t.store.work_folders import WorkFolder, maintenance, remove_dead_work
@@ -111,7 +118,9 @@ def _mend_attributes(path: Path, work: WorkFolder, checked: Checked, faults: lis
             file = path / fault.place / "zarr.json"
             metadata = json.loads(file.read_bytes())
             row = checked.rows[fault.video_id]
-            metadata["attributes"] = row.put_into(metadata["attributes"])
+            metadata["attributes"] = seal_attributes(
+                row.put_into(metadata["attributes"]), checked.root.header.format_version
+            )
             write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
 
 

@@ -14,6 +14,7 @@ from r2t.store.check.inventory import files_in
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.format import (
     FeatureDigest,
+    StoreHeader,
     TokenLayout,
     VideoRow,
     attributes_of,
@@ -57,7 +58,7 @@ def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> Ch
         if "digest" not in attributes_of(group):
             detail = "has no digest: it was never committed, or copied in part"
             return CheckedVideo(node, None, 0, [Fault("uncommitted", place, detail)])
-        row = _legal_row(root.spec, group, node)
+        row = _legal_row(root.header, group, node)
         layout = TokenLayout.of(root.spec, row.num_frames)
         if not quick:
             _require_digest(root, group, row)
@@ -92,12 +93,13 @@ def check_stored_video(root: StoreRoot, node: str, *, quick: bool = False) -> Ch
 _LINK = "is a symbolic link, which may lead out of the store"
 
 
-def _legal_row(spec: FeatureSpec, group: zarr.Group, node: str) -> VideoRow:
+def _legal_row(header: StoreHeader, group: zarr.Group, node: str) -> VideoRow:
+    spec = header.spec
     attributes = attributes_of(group)
     video_id = attributes.get("video_id")
     if not isinstance(video_id, str) or node_name(video_id) != node:
         raise CorruptFeatureError(f"holds the video {video_id!r}, whose place is another")
-    row = video_row(group)
+    row = video_row(group, header)
     with damage(video_id):
         errors_from_attributes(attributes, spec.num_layers)
     row.require_legal(spec)
@@ -106,7 +108,7 @@ def _legal_row(spec: FeatureSpec, group: zarr.Group, node: str) -> VideoRow:
 
 def _require_whole(root: StoreRoot, group: zarr.Group) -> None:
     folder = None if root.path is None else root.path / group.path
-    locate_video_node(group, root.spec, folder, layers=slice(None), frames=slice(None))
+    locate_video_node(group, root.header, folder, layers=slice(None), frames=slice(None))
 
 
 def _require_digest(root: StoreRoot, group: zarr.Group, row: VideoRow) -> None:
@@ -116,7 +118,7 @@ def _require_digest(root: StoreRoot, group: zarr.Group, row: VideoRow) -> None:
     digest = FeatureDigest(layout.dtype, layout.shape)
     affines: dict[str, list[NDArray[np.float32]]] = {"scale": [], "offset": []}
     for layers, frames in _pieces(layout):
-        video = locate_video_node(group, root.spec, folder, layers=layers, frames=frames).read()
+        video = locate_video_node(group, root.header, folder, layers=layers, frames=frames).read()
         digest.update(video.tokens)
         if frames.start == 0 and video.scale is not None and video.offset is not None:
             affines["scale"].append(video.scale)

@@ -1,4 +1,4 @@
-"""Format version 1: everything that another language would have to re-implement."""
+"""Format versions 1 and 2: everything that another language would have to re-implement."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from r2t.store.format.columns import (
         read_columns as read_columns,
         read_metadata as read_metadata,
+    )
+    from r2t.store.format.embeddings import (
+        embedding_digest as embedding_digest,
+        embedding_files as embedding_files,
+        read_embedding as read_embedding,
+        write_embedding as write_embedding,
+    )
+    from r2t.store.format.header import (
+        StoreHeader as StoreHeader,
     )
     from r2t.store.format.layout import (
         MAX_SHARD_FRAMES as MAX_SHARD_FRAMES,
@@ -70,7 +79,9 @@ if TYPE_CHECKING:
         INDEX_COLUMNS as INDEX_COLUMNS,
         VideoRow as VideoRow,
         errors_from_attributes as errors_from_attributes,
+        require_sealed as require_sealed,
         rows_of_columns as rows_of_columns,
+        seal_attributes as seal_attributes,
         source_from_attributes as source_from_attributes,
         video_columns as video_columns,
     )

@@ -1,4 +1,4 @@
-"""Names, shapes and digests of format version 1: pure functions, no input or output.
+"""Names, shapes and digests of the format: pure functions, no input or output.
 
 Everything a reader in another language would have to re-implement is in this file.
 """
@@ -19,6 +19,9 @@ from r2t.store.schema import FeatureSpec
 
 MAX_SHARD_FRAMES = 150
 """Most frames in one shard file: bounds a reader's buffer and keeps usual videos in one file."""
+
+MAX_EMBEDDING_ROWS = 2**14
+"""Most frames in one chunk of embeddings."""
 
 MAX_WHOLE_BYTES = 2**21
 """Most bytes of a file that is read without saying how many: of metadata."""
@@ -54,8 +57,17 @@ def split_into_shards(num_frames: int) -> tuple[int, int]:
 
     Shards are equal up to rounding: the padding of the last stays below the number of shards.
     """
-    num_shards = math.ceil(num_frames / MAX_SHARD_FRAMES)
-    return num_shards, math.ceil(num_frames / num_shards)
+    return _split(num_frames, MAX_SHARD_FRAMES)
+
+
+def split_embedding(num_frames: int) -> tuple[int, int]:
+    """Return how many chunks a video's embeddings are split into, and the frames of each."""
+    return _split(num_frames, MAX_EMBEDDING_ROWS)
+
+
+def _split(num_frames: int, most: int) -> tuple[int, int]:
+    num_pieces = math.ceil(num_frames / most)
+    return num_pieces, math.ceil(num_frames / num_pieces)
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,7 @@ class FeatureDigest:
     """Running sha256 of a video's features: over dtype and shape, then all tokens, scale, offset.
 
     Bytes are little-endian in C order of [layers, frames, tokens, width], so the digest survives
-    packing, merging and re-chunking.
+    packing, merging and re-chunking. Embeddings [frames, embedding_width] have one of their own.
     """
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

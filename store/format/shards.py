@@ -31,14 +31,14 @@ _BLOCK_BYTES = 2**20  # what stays in a processor's cache until it is used
 
 
 def require_layout(array: zarr.Array[Any], layout: TokenLayout, label: str) -> None:
-    """Raise `CorruptFeatureError` unless the array is laid out as format version 1 says."""
+    """Raise `CorruptFeatureError` unless the array is laid out as the format says."""
     legal = (layout.shape, layout.dtype, layout.chunk_shape, layout.shard_shape)
     with zarr_reads(label):
         found = (array.shape, array.dtype, array.chunks, array.shards)
         metadata = cast("Any", array.metadata).to_dict()
     if found != legal or not _is_plain(metadata, layout.chunk_shape, layout.dtype):
         raise CorruptFeatureError(
-            f"{label}: tokens have (shape, dtype, chunks, shards) = {found}, format version 1 "
+            f"{label}: tokens have (shape, dtype, chunks, shards) = {found}, the format "
             f"has {legal} here, uncompressed; extract this video again"
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError, CorruptFeatureError
+from r2t.store.format.canonical_json import is_sealed, sealed
 from r2t.store.quantize import ERROR_FIELDS
 from r2t.store.schema import (
     MAX_COUNT,
@@ -23,6 +24,7 @@ from r2t.store.schema import (
 )
 
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}
+_ATTRIBUTES_DIGEST = "attributes_digest"
 _OWN_ATTRIBUTES = ("video_id", "num_frames", "duration_seconds", "frame_rate_fps", "decoder")
 
 
@@ -152,6 +154,28 @@ def require_legal_columns(columns: Mapping[str, NDArray[Any]], label: str) -> No
                 f"{label}: {name} holds {values[~legal][0]}, which no video has; "
                 "`r2t store repair` makes the index anew"
             )
+
+
+def seal_attributes(attributes: Mapping[str, Any], format_version: int) -> dict[str, Any]:
+    """Return a video's attributes with the digest of all others, which version 1 does not have.
+
+    Raises `ConfigError` on a value that JSON has no canonical form of.
+    """
+    if format_version == 1:
+        return dict(attributes)
+    try:
+        return sealed(attributes, _ATTRIBUTES_DIGEST)
+    except ValueError as error:
+        raise ConfigError(f"what is recorded of a video is no plain JSON: {error}") from error
+
+
+def require_sealed(attributes: Mapping[str, Any], format_version: int, label: str) -> None:
+    """Raise `CorruptFeatureError` if a video's attributes are not what their digest says."""
+    if format_version > 1 and not is_sealed(attributes, _ATTRIBUTES_DIGEST):
+        raise CorruptFeatureError(
+            f"{label}: the video's attributes are not what their {_ATTRIBUTES_DIGEST} says; "
+            "`r2t store repair` restores what the index recorded of them"
+        )
 
 
 def source_from_attributes(attributes: Mapping[str, Any]) -> VideoSource | None:

@@ -13,8 +13,8 @@ from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 
 from r2t.store.errors import StoreError
-from r2t.store.format import ZARR_ERRORS, FolderStore, attributes_of, open_group
-from r2t.store.schema import FORMAT_VERSION, FeatureSpec
+from r2t.store.format import ZARR_ERRORS, FolderStore, StoreHeader, attributes_of, open_group
+from r2t.store.schema import FeatureSpec
 from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.remote import open_folder
 from r2t.store.sources.source_store import SourceStore
@@ -32,8 +32,12 @@ class StoreRoot:
     location: str
     group: zarr.Group
     path: Path | None
-    spec: FeatureSpec
-    provenance: dict[str, Any]
+    header: StoreHeader
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """How the features were made."""
+        return self.header.spec
 
     def require_path(self, action: str) -> Path:
         """Return the store's folder; raise `StoreError` if it has none on this machine."""
@@ -79,7 +83,7 @@ def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot
             f"cannot read {text}/zarr.json: {error!r}; what it said can be restored only "
             "from another copy of the store: copy it again"
         ) from error
-    return StoreRoot(text, group, path, *_read_header(group, text))
+    return StoreRoot(text, group, path, _read_header(group, text))
 
 
 def _remote_source(url: str) -> Source:
@@ -92,18 +96,8 @@ def _remote_source(url: str) -> Source:
     return open_folder(url)
 
 
-def _read_header(group: zarr.Group, location: str) -> tuple[FeatureSpec, dict[str, Any]]:
+def _read_header(group: zarr.Group, location: str) -> StoreHeader:
     found = attributes_of(group).get("r2t")
     if not isinstance(found, dict):
         raise StoreError(f"{location} is a Zarr group but no r2t feature store")
-    header = cast("dict[str, Any]", found)
-    if header.get("format_version") != FORMAT_VERSION:
-        raise StoreError(
-            f"{location} has format version {header.get('format_version')!r}, this r2t reads "
-            f"version {FORMAT_VERSION}; install a newer r2t"
-        )
-    identity, provenance = header.get("identity"), header.get("provenance")
-    if not (isinstance(identity, dict) and isinstance(provenance, dict)):
-        raise StoreError(f"{location}: the store's identity or provenance is damaged")
-    spec = FeatureSpec.from_dict(cast("dict[str, Any]", identity))
-    return spec, cast("dict[str, Any]", provenance)
+    return StoreHeader.from_dict(cast("dict[str, Any]", found), location)

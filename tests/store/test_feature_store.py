@@ -63,7 +63,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_the_layout_on_disk_is_what_plain_zarr_sees(full: FeatureStore) -> None:
     root = zarr.open_group(full.location, mode="r")
     header: Any = root.attrs["r2t"]
-    assert header["format_version"] == 1
+    assert header["format_version"] == 2
     assert header["identity"] == full.spec.to_dict()
     assert header["provenance"].keys() == {"by", "created"}
     assert set(root.group_keys()) == {"videos", "index", "queries"}
@@ -77,7 +77,7 @@ def test_the_layout_on_disk_is_what_plain_zarr_sees(full: FeatureStore) -> None:
         assert array.chunks == (1, shard_frames, 3, 8)
         assert array.shards == (3, shard_frames, 3, 8)
         assert array.compressors == ()
-        assert array.metadata.dimension_names == ("layers", "frames", "tokens", "width")
+        assert array.metadata.dimension_names == ("layer", "frame", "token", "channel")
         files = [file for file in Path(full.location, array.path, "c").rglob("*") if file.is_file()]
         assert len(files) == num_shards
         assert {file.stat().st_size for file in files} == {
@@ -85,6 +85,7 @@ def test_the_layout_on_disk_is_what_plain_zarr_sees(full: FeatureStore) -> None:
         }
         attributes = node.attrs.asdict()
         assert attributes.pop("digest").startswith("sha256:")
+        assert attributes.pop("attributes_digest").startswith("sha256:")
         if full.spec.dtype == "int8":
             assert len(attributes.pop("quantization_error")["relative_l2_mean"]) == 3
         assert attributes == {
@@ -477,11 +478,11 @@ FOREIGN = {
     "zarr array": (lone_array, "no r2t feature store"),
     "broken": (broken_json, r"cannot read .*zarr\.json"),
     "header is text": (with_header("hi"), "no r2t feature store"),
-    "newer": (with_header(header(format_version=2)), "version 2.*install a newer"),
+    "newer": (with_header(header(format_version=3)), "version 3.*install a newer"),
     "no identity": (with_header(header(identity=None)), "damaged"),
     "identity is a list": (with_header(header(identity=[1])), "damaged"),
     "provenance is text": (with_header(header(provenance="x")), "damaged"),
-    "empty identity": (with_header(header(identity={})), "identity has fields"),
+    "empty identity": (with_header(header(identity={})), "identity of the features lacks"),
     "no groups": (with_header(header()), "index/zarr.json is missing"),
 }
 

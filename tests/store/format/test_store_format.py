@@ -88,8 +88,9 @@ def column_bytes(name: str, values: Any) -> bytes:
 
 def test_the_header_and_every_file(path: Path) -> None:
     found = header(path)
-    assert found["format_version"] == 1
-    assert set(found) == {"format_version", "identity", "provenance"}
+    assert found["format_version"] == 2
+    names = {"format_version", "identity", "embedding", "provenance", "parts", "header_digest"}
+    assert set(found) == names
     document = DOCUMENT.read_text(encoding="utf-8")
     for name in found["identity"]:
         assert f"`{name}`" in document, name
@@ -115,7 +116,7 @@ def test_nodes_are_named_by_the_rule(path: Path) -> None:
 def test_a_video_read_with_plain_zarr(path: Path, video_id: str) -> None:
     group = node(path, video_id)
     values = group["tokens"][...]
-    assert group["tokens"].metadata.dimension_names == ("layers", "frames", "tokens", "width")
+    assert group["tokens"].metadata.dimension_names == ("layer", "frame", "token", "channel")
     pieces = [f"{dtype_of(path)} {list(values.shape)}\n".encode(), values.tobytes()]
     exact = TOKENS[video_id]
     if dtype_of(path) == "float16":
