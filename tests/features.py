@@ -43,8 +43,18 @@ def random_tokens(num_frames: int, seed: int = 0, spec: FeatureSpec | None = Non
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float16)
 
 
+def random_embeddings(num_rows: int, width: int = 5, seed: int = 0) -> NDArray[np.float16]:
+    """Return embeddings [rows, width] of unit length."""
+    rows = np.random.default_rng(seed).standard_normal((num_rows, width))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
 def write_video(
-    writer: StoreWriter, video_id: str, tokens: NDArray[Any], window: int | None = None
+    writer: StoreWriter,
+    video_id: str,
+    tokens: NDArray[Any],
+    window: int | None = None,
+    embedding: NDArray[np.float16] | None = None,
 ) -> None:
     """Write a video at 0.5 fps, a window of frames at a time."""
     num_frames = tokens.shape[1]
@@ -56,7 +66,8 @@ def write_video(
         source=SOURCE,
     ) as video:
         for start in range(0, num_frames, window or num_frames):
-            video.append(tokens[:, start : start + (window or num_frames)])
+            frames = slice(start, start + (window or num_frames))
+            video.append(tokens[:, frames], None if embedding is None else embedding[frames])
 
 
 def small_query(

@@ -1,8 +1,8 @@
 """Stores of format version 1 are read for ever: two that were written by it, value by value.
 
-`tests/data/stores_v1.tar.xz` holds `float16.zarr` and `int8.zarr`. This program, with `numbers` of
-this file and tests/features.py made them with the last r2t that wrote format version 1; a later one
-cannot make them again:
+`tests/data/stores_v1.tar.xz` holds `float16.zarr` and `int8.zarr`. This program made them, with
+`numbers` below and tests/features.py, and with the last r2t that wrote format version 1; a later
+one cannot make them again:
 
     def query(query_id, video_id, text, words, split, labels=None, moments=((1.0, 3.5),)):
         annotation = Annotation(
@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 from r2t.store import FeatureStore
 from r2t.store.check.verify import verify_store
+from r2t.store.errors import FeatureNotFoundError, StoreError
 
 VIDEOS = {"dog": (3, 17), "-x y": (151, 18), "é.": (4, 17)}
 VIDEO_DIGESTS = {
@@ -135,6 +136,22 @@ def test_every_query(store: FeatureStore) -> None:
     for query_id, words in {"q1": 4, "q2": 7, "q3": 5}.items():
         tokens = store.read_query(query_id).tokens
         np.testing.assert_array_equal(tokens, numbers(3, words, 6, period=13))
+
+
+def test_they_have_no_embeddings(store: FeatureStore) -> None:
+    assert store.embedding is None
+    assert store.read_video("dog").embedding is None
+    assert store.read_query("q1").embedding is None
+    with pytest.raises(FeatureNotFoundError, match="r2t store upgrade"):
+        store.read_embedding("dog")
+
+
+def test_nothing_is_added_to_them(folder: Path) -> None:
+    path = folder / "float16.zarr"
+    with pytest.raises(StoreError, match=r"only read; `r2t store upgrade .*float16.zarr`"):
+        FeatureStore.create(path, small_spec())
+    with pytest.raises(StoreError, match="format version 1, which is only read"):
+        FeatureStore.open(path).writer()
 
 
 def test_nothing_is_wrong_with_them(store: FeatureStore) -> None:
