@@ -1,4 +1,4 @@
-"""Videos extracted by this process: threads decode and encode ahead of the one that writes.
+"""Videos extracted by this process: threads decode and encode ahead of those that write.
 
 A GPU takes one window of frames at a time. On a CPU each core takes a window of its own: the
 threads of one matrix product wait for each other at its end, and a decoder that takes a core
@@ -10,10 +10,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from types import TracebackType
 
 import torch
 
@@ -25,21 +24,21 @@ from r2t.extract.run.one_video import (
     VideoEnd,
     VideoFailed,
     VideoJob,
-    VideoSink,
     decode_video,
     encode,
     open_decode_pool,
 )
 from r2t.extract.run.progress import StageClock, Tally
-from r2t.extract.video import DecodePool
-from r2t.store.machine import allowed_cores
+from r2t.extract.run.writing import WritingThreads
+from r2t.extract.video import DecodePool, FrameWindows
+from r2t.store.machine import allowed_cores, spare_bytes
 from r2t.store.writer import StoreWriter
 
-_STOP_EVERY_SECONDS = 0.2
 _DECODED_AHEAD = 8  # windows, so that a long video does not leave the model waiting
 _MOST_LANES = 16
 _ENCODED_AHEAD = 4  # windows a lane may be ahead of the oldest: none waits for a neighbour's
-_WRITTEN_BEHIND = 4  # windows of features in memory, besides the one being written
+_WRITTEN_BEHIND = 4  # windows of features for each thread that writes
+_SHARE_OF_MEMORY = 0.125  # of what is free: for frames, as much for features, for those unwritten
 
 
 class LocalRun:
@@ -52,19 +51,35 @@ class LocalRun:
 
     def extract_videos(self, writer: StoreWriter, jobs: Sequence[VideoJob]) -> None:
         """Extract every video or find out why not; what is wrong with the disk is raised."""
-        tally = self._tally
-        num_workers = max(1, min(self._config.num_workers, len(jobs)))
-        lanes, _ = encoding_lanes(self._clip.device)
-        tally.clock.set_lanes(decode=num_workers, encode=lanes, write=1)
+        clip, tally = self._clip, self._tally
+        num_decoders = max(1, min(self._config.num_workers, len(jobs)))
+        num_lanes, _ = encoding_lanes(clip.device)
+        num_writers = num_writing_threads(clip.device)
+        tally.clock.set_lanes(decode=num_decoders, encode=num_lanes, write=num_writers)
         if not jobs:
             return
+        frame_bytes = 3 * clip.image_size**2
+        features_bytes = 2 * len(clip.vision_layers) * clip.num_tokens * clip.vision_width
+        num_decoded = num_decoders + _DECODED_AHEAD
+        windows = FrameWindows(fitting_windows(num_decoded, clip.batch_size * frame_bytes))
+        num_bytes = clip.batch_size * features_bytes
         pool = open_decode_pool(
-            self._config, num_workers, size=self._clip.image_size, window=self._clip.batch_size
+            self._config,
+            num_decoders,
+            size=clip.image_size,
+            window=clip.batch_size,
+            windows=windows,
         )
+        num_ahead = fitting_windows(_ENCODED_AHEAD * num_lanes, num_bytes)
+        num_behind = fitting_windows(_WRITTEN_BEHIND * num_writers, num_bytes)
         with (
-            closing(decode_ahead(pool, jobs, num_threads=num_workers)) as decoded,
-            closing(encode_ahead(self._clip, decoded, tally.clock)) as encoded,
-            _WritingThread(VideoSink(writer, tally)) as writing,
+            closing(decode_ahead(pool, jobs, num_threads=num_decoders)) as decoded,
+            closing(
+                encode_ahead(clip, decoded, tally.clock, num_ahead, on_done=windows.give)
+            ) as encoded,
+            WritingThreads(
+                writer, tally, num_threads=num_writers, num_windows=num_behind
+            ) as writing,
         ):
             for event in encoded:
                 writing.take(event)
@@ -76,15 +91,26 @@ class LocalRun:
                     tally.finish(video_id, reason)
 
 
+def fitting_windows(wanted: int, window_bytes: int, free_bytes: int | None = None) -> int:
+    """Return how many windows to hold at a time: as many as wanted, or less if memory is short."""
+    free = spare_bytes() if free_bytes is None else free_bytes
+    return max(1, min(wanted, int(_SHARE_OF_MEMORY * free / window_bytes)))
+
+
+def num_writing_threads(device: torch.device, cores: int | None = None) -> int:
+    """Return how many videos to write at a time: one keeps pace with a CPU's encoding."""
+    return 1 if device.type == "cpu" else max(1, (cores or allowed_cores()) // 2)
+
+
 def decode_ahead(
     pool: DecodePool, jobs: Sequence[VideoJob], *, num_threads: int
 ) -> Generator[FramesDecoded | VideoEnd]:
     """Decode several videos at a time; each yields its frames in order, then its end.
 
-    Holds at most eight windows beside those being decoded. Closing the generator closes
-    the pool, so that no thread is left waiting for a worker.
+    The pool's windows limit how many are decoded ahead. Closing the generator closes the pool, so
+    that no thread is left waiting for a worker.
     """
-    hand_over = _HandOver(pool, jobs, _DECODED_AHEAD)
+    hand_over = _HandOver(pool, jobs)
     threads = [
         threading.Thread(target=hand_over.work, name=f"r2t-decode-{number}", daemon=True)
         for number in range(num_threads)
@@ -111,9 +137,9 @@ def decode_ahead(
 class _HandOver:
     """What the threads share; None in `ready` means that one of them has nothing left to do."""
 
-    def __init__(self, pool: DecodePool, jobs: Sequence[VideoJob], capacity: int) -> None:
-        self.ready: queue.Queue[FramesDecoded | VideoEnd | BaseException | None] = queue.Queue(
-            capacity
+    def __init__(self, pool: DecodePool, jobs: Sequence[VideoJob]) -> None:
+        self.ready: queue.SimpleQueue[FramesDecoded | VideoEnd | BaseException | None] = (
+            queue.SimpleQueue()
         )
         self.stop = threading.Event()
         self._pool = pool
@@ -125,19 +151,11 @@ class _HandOver:
         try:
             while not self.stop.is_set():
                 for event in decode_video(self._pool, self._waiting.get_nowait()):
-                    self._put(event)
+                    self.ready.put(event)
         except queue.Empty:
-            self._put(None)
+            self.ready.put(None)
         except BaseException as error:  # carried over to the thread that reads
-            self._put(error)
-
-    def _put(self, item: FramesDecoded | VideoEnd | BaseException | None) -> None:
-        while not self.stop.is_set():
-            try:
-                self.ready.put(item, timeout=_STOP_EVERY_SECONDS)
-            except queue.Full:
-                continue
-            return
+            self.ready.put(error)
 
 
 def encoding_lanes(device: torch.device, cores: int | None = None) -> tuple[int, int]:
@@ -157,17 +175,32 @@ def encoding_pool(device: torch.device) -> ThreadPoolExecutor:
 
 
 def encode_ahead(
-    clip: FrozenClip, decoded: Iterable[FramesDecoded | VideoEnd], clock: StageClock
+    clip: FrozenClip,
+    decoded: Iterable[FramesDecoded | VideoEnd],
+    clock: StageClock,
+    num_ahead: int,
+    *,
+    on_done: Callable[[], None] = lambda: None,
 ) -> Generator[FramesEncoded | VideoEnd]:
-    """Encode what is decoded, several windows at a time, and yield it in the order it came in."""
-    lanes, _ = encoding_lanes(clip.device)
+    """Encode what is decoded, several windows at a time, and yield it in the order it came in.
+
+    Holds the features of at most `num_ahead` windows. `on_done` is called after each window, whose
+    pixels are needed no more.
+    """
     pending: deque[Future[FramesEncoded] | VideoEnd] = deque()
+
+    def work(frames: FramesDecoded) -> FramesEncoded:
+        try:
+            return encode(clip, frames, clock)
+        finally:
+            on_done()
+
     pool = encoding_pool(clip.device)
     try:
         for event in decoded:
             frames = isinstance(event, FramesDecoded)
-            pending.append(pool.submit(encode, clip, event, clock) if frames else event)
-            while len(pending) > _ENCODED_AHEAD * lanes or (pending and _is_ready(pending[0])):
+            pending.append(pool.submit(work, event) if frames else event)
+            while len(pending) > num_ahead or (pending and _is_ready(pending[0])):
                 yield _result(pending.popleft())
         while pending:
             yield _result(pending.popleft())
@@ -181,47 +214,3 @@ def _is_ready(event: Future[FramesEncoded] | VideoEnd) -> bool:
 
 def _result(event: Future[FramesEncoded] | VideoEnd) -> FramesEncoded | VideoEnd:
     return event.result() if isinstance(event, Future) else event
-
-
-class _WritingThread:
-    """A thread that writes events into a sink; what the sink raises, the next call raises."""
-
-    def __init__(self, sink: VideoSink) -> None:
-        self._sink = sink
-        self._waiting: queue.Queue[FramesEncoded | VideoEnd | None] = queue.Queue(_WRITTEN_BEHIND)
-        self._fatal: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="r2t-writer", daemon=True)
-
-    def __enter__(self) -> _WritingThread:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._waiting.put(None)
-        self._thread.join()
-        if kind is None:
-            self._raise_fatal()
-
-    def take(self, event: FramesEncoded | VideoEnd) -> None:
-        """Hand over what the sink is to take next."""
-        self._raise_fatal()
-        self._waiting.put(event)
-
-    def _raise_fatal(self) -> None:
-        if self._fatal is not None:
-            raise self._fatal
-
-    def _work(self) -> None:
-        with self._sink:
-            while (event := self._waiting.get()) is not None:
-                if self._fatal is not None:
-                    continue
-                try:
-                    self._sink.take(event)
-                except BaseException as error:  # carried over to the thread that calls
-                    self._fatal = error

@@ -25,5 +25,6 @@ if TYPE_CHECKING:
         file_sha256 as file_sha256,
     )
     from r2t.extract.video.probe import VideoLength as VideoLength
+    from r2t.extract.video.windows import FrameWindows as FrameWindows
 else:
     __getattr__ = lazy_exports(__name__)

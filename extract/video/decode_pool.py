@@ -33,6 +33,7 @@ from r2t.extract.video.decode_process import DecodeProcess, DecoderDeathError
 from r2t.extract.video.decoders import PYAV
 from r2t.extract.video.frames import FrameBatch, handover_label
 from r2t.extract.video.probe import VideoLength
+from r2t.extract.video.windows import FrameWindows
 from r2t.store.errors import ConfigError, VideoError, VideoWarning
 from r2t.store.progress import OnProgress, no_progress
 
@@ -51,8 +52,9 @@ class DecodePool:
     `timeout_seconds` limits the time in which a worker shows no progress, not a video's whole time.
     `memory_bytes` limits the data of each worker where the system can (Linux). Videos that last
     over `max_hours` are refused, and `stream_choice` is taken of those with several picture
-    streams. `on_warning` is called with what is odd about a
-    video's times, once and in one line for each video; by default it is a `VideoWarning`.
+    streams. `on_warning` is called with what is odd about a video's times, once and in one line for
+    each video; by default it is a `VideoWarning`. With `windows`, a worker waits until one of them
+    may be had, and whoever reads a batch has to give its window back.
     """
 
     def __init__(  # noqa: PLR0913 - a parameter for each choice
@@ -68,6 +70,7 @@ class DecodePool:
         stream_choice: StreamChoice = "best",
         max_hours: float = DEFAULT_MAX_HOURS,
         on_warning: Callable[[str], None] = _warn,
+        windows: FrameWindows | None = None,
     ) -> None:
         require_decoder(decoder)
         require_stream_choice(stream_choice)
@@ -87,6 +90,7 @@ class DecodePool:
         self._reported: set[str] = set()
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
+        self._windows = windows
         self._changed = threading.Condition()
         self._idle: list[DecodeProcess] = []
         self._busy: set[DecodeProcess] = set()
@@ -107,7 +111,7 @@ class DecodePool:
         """Start all workers now, beside what this process does until it wants frames."""
         with self._changed:
             for _ in range(self._num_workers - len(self._idle) - len(self._busy)):
-                self._idle.append(DecodeProcess(self._timeout_seconds, self._memory_bytes))
+                self._idle.append(self._start_one())
 
     def close(self) -> None:
         """Kill all workers; a thread that waits for frames gets a `RuntimeError`."""
@@ -117,6 +121,8 @@ class DecodePool:
             for worker in self._busy:
                 worker.kill()
             self._changed.notify_all()
+        if self._windows is not None:
+            self._windows.close()
         for worker in idle:
             worker.dispose()
 
@@ -227,9 +233,12 @@ class DecodePool:
                 worker.dispose()
                 worker = None
             if worker is None:
-                worker = DecodeProcess(self._timeout_seconds, self._memory_bytes)
+                worker = self._start_one()
             self._busy.add(worker)
             return worker
+
+    def _start_one(self) -> DecodeProcess:
+        return DecodeProcess(self._timeout_seconds, self._memory_bytes, self._windows)
 
     def _give_back(self, worker: DecodeProcess, *, usable: bool) -> None:
         with self._changed:

@@ -10,13 +10,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
 
 from r2t.extract.video.frames import FrameBatch
 from r2t.extract.video.probe import VideoLength
+from r2t.extract.video.windows import FrameWindows
 from r2t.store.errors import VideoError
 
 # -P: modules in the working directory do not take the place of installed ones.
@@ -37,7 +38,11 @@ class DecoderDeathError(Exception):
 class DecodeProcess:
     """One decoding process and the conversation with it."""
 
-    def __init__(self, timeout_seconds: float, memory_bytes: int) -> None:
+    def __init__(
+        self, timeout_seconds: float, memory_bytes: int, windows: FrameWindows | None = None
+    ) -> None:
+        """Start it; where `windows` are given, pixels come in their memory."""
+        self._windows = windows
         self._timeout_seconds = timeout_seconds
         self._timed_out = False
         self._ready = False
@@ -132,11 +137,17 @@ class DecodeProcess:
         return line
 
     def _read_pixels(self, shape: tuple[int, ...]) -> np.ndarray:
-        pixels = np.empty(shape, np.uint8)
-        with _Deadline(self._timeout_seconds, self._give_up):
-            num_read = self._answers.readinto(pixels.data)
-        if num_read != pixels.size:
-            raise EOFError
+        with ExitStack() as undo:
+            if self._windows is None:
+                pixels = np.empty(shape, np.uint8)
+            else:
+                pixels = self._windows.take(shape)
+                undo.callback(self._windows.give)
+            with _Deadline(self._timeout_seconds, self._give_up):
+                num_read = self._answers.readinto(pixels.data)
+            if num_read != pixels.size:
+                raise EOFError
+            undo.pop_all()
         return pixels
 
     def _give_up(self) -> None:

@@ -78,7 +78,7 @@ def test_order_is_kept_while_a_lane_runs_ahead() -> None:
     clip, clock = SlowFirst(later=5), StageClock()
     failure = VideoFailed(JOB, "broken")
     events: list[FramesDecoded | VideoEnd] = [*map(window, range(8)), failure, window(8)]
-    found = list(encode_ahead(clip, events, clock))
+    found = list(encode_ahead(clip, events, clock, num_ahead=8))
     assert found[8] is failure
     frames = [event for event in found if isinstance(event, FramesEncoded)]
     assert len(found) == len(frames) + 1
@@ -93,4 +93,4 @@ def test_order_is_kept_while_a_lane_runs_ahead() -> None:
 def test_what_the_model_raises_arrives() -> None:
     events = [window(1), window(99), window(2)]
     with pytest.raises(ConfigError, match="no memory"):
-        list(encode_ahead(SlowFirst(later=0), events, StageClock()))
+        list(encode_ahead(SlowFirst(later=0), events, StageClock(), num_ahead=8))
