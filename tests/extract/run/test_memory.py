@@ -179,10 +179,10 @@ def test_features_that_wait_are_so_many_at_most(
     go_on = threading.Event()
     num_taken = 0
 
-    def append(self: VideoWriter, tokens: np.ndarray) -> None:
+    def append(self: VideoWriter, tokens: np.ndarray, *more: object) -> None:
         threads.add(threading.current_thread().name)
         assert go_on.wait(10)
-        genuine(self, tokens)
+        genuine(self, tokens, *more)
 
     def feed() -> None:
         nonlocal num_taken
@@ -208,10 +208,10 @@ def test_features_that_wait_are_so_many_at_most(
 def test_what_one_thread_meets_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = VideoWriter.append
 
-    def append(self: VideoWriter, tokens: np.ndarray) -> None:
+    def append(self: VideoWriter, tokens: np.ndarray, *more: object) -> None:
         if tokens.shape[1] == 1:  # the last of the first video
             raise OSError(28, "No space left on device")
-        genuine(self, tokens)
+        genuine(self, tokens, *more)
 
     monkeypatch.setattr(VideoWriter, "append", append)
     with pytest.raises(StoreError, match="No space left on device"):
