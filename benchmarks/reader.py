@@ -1,6 +1,6 @@
 """Does reading a store keep up with plain files, and with the machine?
 
-    python benchmarks/reader.py [--folder DIR] [--rounds N]
+    python benchmarks/reader.py [--size paper|demo] [--rounds N] [--folder DIR] [--no-loaders]
 
 One run reads an epoch of four passes over the samples, in turns, in these ways:
 
@@ -12,21 +12,28 @@ One run reads an epoch of four passes over the samples, in turns, in these ways:
                          times in a row and read once
     bare, by video       `preadv` of what that order reads
 
-The first four read the same batches in the same order. The data, 64 videos of up to 75 frames of
-ViT-B/32 in float16, are made once and lie in the page cache, so this measures what software costs.
-First it is checked that all batches are the same, bit for bit. No batch is worked on: how much of
-the reading a model hides is `r2t train`'s to say.
+The first four read the same batches in the same order. The data, by default 64 videos of up to 75
+frames of ViT-B/32 in float16, are made once and lie in the page cache, so this measures what
+software costs. First it is checked that all batches are the same, bit for bit. No batch is worked
+on: how much of the reading a model hides is `r2t train`'s to say.
+
+Where other programs keep the cores busy, believe the seconds of processors rather than the clock;
+those of a loader's workers are not known. The buffers of `bare` lie at multiples of 64 bytes, as
+r2t's do: those of `numpy.ones` do not, and take up to twice as long to be read into.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -36,7 +43,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from toy_store import random_query, random_spec, random_video, write_video
 
-from r2t.store import Annotation, FeatureStore, QueryFeatures, VideoSource
+from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures, VideoSource
 from r2t.store.format.shards import read_ranges
 from r2t.store.machine import allowed_cores
 from r2t.store.video_reader import StoredVideo
@@ -46,20 +53,40 @@ from r2t.train.data.reader import FeatureReader
 from r2t.train.data.sampling import EpochOrder
 
 WORDS = 14
-NUM_VIDEOS, BATCH_SIZE, REPEATS = 64, 16, 4
+REPEATS = 4
 THREADS, BUFFERS = 2, 3
 
 
-def num_frames(video: int) -> int:
-    """Let some videos be shorter, so that there is padding."""
-    return 60 if video % 8 == 7 else 75
+@dataclass(frozen=True)
+class Size:
+    """How many videos of how many frames there are, what their features are, and a batch."""
+
+    spec: FeatureSpec
+    num_videos: int
+    num_frames: int
+    batch_size: int
+
+    def frames_of(self, video: int) -> int:
+        """Let some videos be shorter, so that there is padding."""
+        return self.num_frames * 4 // 5 if video % 8 == 7 else self.num_frames
 
 
-def make_data(folder: Path) -> FeatureStore:
+SIZES = {
+    "paper": Size(random_spec(), num_videos=64, num_frames=75, batch_size=16),
+    "demo": Size(
+        random_spec(num_tokens=17, vision_width=128, text_width=64, image_size=64),
+        num_videos=320,
+        num_frames=36,
+        batch_size=32,
+    ),
+}
+
+
+def make_data(folder: Path, size: Size) -> FeatureStore:
     """Write the features as a store and as files, unless they are there."""
-    spec = random_spec()
+    spec = size.spec
     store = FeatureStore.create(folder / "feats.zarr", spec)
-    if len(store.videos) == NUM_VIDEOS:
+    if len(store.videos) == size.num_videos:
         return store
     generator = np.random.default_rng(0)
     files = folder / "npy"
@@ -67,9 +94,9 @@ def make_data(folder: Path) -> FeatureStore:
     annotations: list[Annotation] = []
     queries: list[QueryFeatures] = []
     with store.writer() as writer:
-        for video in range(NUM_VIDEOS):
+        for video in range(size.num_videos):
             name = f"v{video}"
-            tokens = random_video(generator, spec, num_frames(video))
+            tokens = random_video(generator, spec, size.frames_of(video))
             source = VideoSource(name=f"{name}.mp4", num_bytes=1, sha256="0", decoder="none")
             write_video(writer, name, tokens, source=source)
             query = random_query(generator, spec, name, WORDS)
@@ -142,12 +169,12 @@ def require_same(ours: Batch, theirs: dict[str, torch.Tensor]) -> None:
             raise SystemExit("the batches differ")
 
 
-def make_reader(store: FeatureStore, sampling: SampleOrder) -> FeatureReader:
+def make_reader(store: FeatureStore, size: Size, sampling: SampleOrder) -> FeatureReader:
     """Make the product's reader."""
     return FeatureReader(
         store,
         store.annotations(),
-        batch_size=BATCH_SIZE,
+        batch_size=size.batch_size,
         positive="above_zero",
         order=EpochOrder(repeats=REPEATS, sampling=sampling),
     )
@@ -164,76 +191,96 @@ def make_loader(files: Files, names: list[tuple[str, ...]], num_workers: int) ->
     )
 
 
-def seconds_of(batches: Iterator[Any]) -> float:
+@dataclass(frozen=True)
+class Pass:
+    """What it took to go through an epoch; `cpu_seconds` are those of all threads."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def go_through(batches: Iterator[Any]) -> Pass:
     """Go through an epoch."""
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     deque(batches, maxlen=0)
-    return time.perf_counter() - began
+    return Pass(time.perf_counter() - began, time.process_time() - used)
 
 
-def spread(values: list[float], digits: int) -> str:
+def spread(values: Iterable[float], digits: int = 2) -> str:
     """Write the median and, in brackets, the extremes."""
-    middle, low, high = statistics.median(values), min(values), max(values)
+    found = list(values)
+    middle, low, high = statistics.median(found), min(found), max(found)
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def main() -> None:
     """Compare."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", choices=SIZES, default="paper")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "r2t-reader")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-loaders", action="store_true", help="leave out the field's way")
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    store = make_data(options.folder)
-    reader, by_video = make_reader(store, "uniform"), make_reader(store, "video")
-    names = [batch.query_ids for batch in reader.epoch(0)]
-    names_by_video = [batch.query_ids for batch in by_video.epoch(0)]
-    once = [batch for batch, _ in groupby(names_by_video)]
-    files = Files(options.folder / "npy")
-    loaders = {workers: make_loader(files, names, workers) for workers in (0, 2)}
-    for ring, loader in (
-        *((reader, loader) for loader in loaders.values()),
-        (by_video, make_loader(files, names_by_video, 0)),
-    ):
-        for ours, theirs in zip(ring.epoch(0), loader, strict=True):
+    folder, size = options.folder / options.size, SIZES[options.size]
+    folder.mkdir(parents=True, exist_ok=True)
+    store = make_data(folder, size)
+    uniform, by_video = (make_reader(store, size, sampling) for sampling in ("uniform", "video"))
+    names, names_by_video = ([b.query_ids for b in each.epoch(0)] for each in (uniform, by_video))
+    files = Files(folder / "npy")
+    for reader, ids in ((uniform, names), (by_video, names_by_video)):
+        for ours, theirs in zip(reader.epoch(0), make_loader(files, ids, 0), strict=True):
             require_same(ours, theirs)
     stored = {str(name): store.locate_video(str(name)) for name in store.videos["video_id"]}
-    size = BATCH_SIZE * max(video.num_bytes for video in stored.values())
-    buffers = [np.ones(size, np.uint8) for _ in range(BUFFERS)]
+    room = size.batch_size * max(video.num_bytes for video in stored.values())
+    buffers = [torch.ones(room, dtype=torch.uint8).numpy() for _ in range(BUFFERS)]
+    once = [batch for batch, _ in groupby(names_by_video)]
     contenders: dict[str, Callable[[], Iterator[Any]]] = {
-        "loader 0": lambda: iter(loaders[0]),
-        "loader 2": lambda: iter(loaders[2]),
-        "r2t": lambda: reader.epoch(0),
+        "r2t": lambda: uniform.epoch(0),
         "bare": lambda: bare_ring(names, stored, buffers),
         "r2t, by video": lambda: by_video.epoch(0),
         "bare, by video": lambda: bare_ring(once, stored, buffers),
     }
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    if not options.no_loaders:
+        loaders = {f"loader {count}": make_loader(files, names, count) for count in (0, 2)}
+        contenders |= {name: partial(iter, loader) for name, loader in loaders.items()}
+    passes: dict[str, list[Pass]] = {name: [] for name in contenders}
     for _ in range(options.rounds):
         for name, batches in contenders.items():
-            rates[name].append(len(names) / seconds_of(batches()))
-    batch_gb = BATCH_SIZE * sum(video.num_bytes for video in stored.values()) / NUM_VIDEOS / 1e9
+            passes[name].append(go_through(batches()))
+    num_bytes = sum(video.num_bytes for video in stored.values())
     print(
-        f"{len(names)} batches of {BATCH_SIZE} samples, {batch_gb:.3f} GB each, the same bit for "
-        f"bit; {options.rounds} rounds in turns; {allowed_cores()} cores, "
-        f"torch {torch.__version__}\n"
-        "median (lowest-highest) of the rounds; ratios are taken within each round; GB/s counts "
-        "what the batches hold\n"
+        f"{len(names)} batches of {size.batch_size} samples, "
+        f"{size.batch_size * num_bytes / size.num_videos / 1e9:.3f} GB each, the same bit for bit; "
+        f"{options.rounds} rounds in turns; {allowed_cores()} cores, load "
+        f"{os.getloadavg()[0]:.1f}, torch {torch.__version__}\n"
+        "median (lowest-highest) of the rounds; ratios are taken within each round, above 1 is "
+        "better; GB/s counts what the batches hold\n"
     )
-    print(
-        f"{'':15}{'batches/s':>24}{'GB/s':>8}{'to loader 0':>22}{'to loader 2':>22}{'to bare':>20}"
-    )
-    for name, values in rates.items():
-        peers = ("loader 0", "loader 2", "bare, by video" if "by video" in name else "bare")
-        ratios = [
-            spread([own / other for own, other in zip(values, rates[peer], strict=True)], 2)
+    print_table(passes, REPEATS * size.num_videos, REPEATS * num_bytes / 1e9)
+
+
+def print_table(passes: dict[str, list[Pass]], num_samples: int, gigabytes: float) -> None:
+    """Print a line for each way to read."""
+    peers = [name for name in ("loader 0", "loader 2") if name in passes]
+    columns = ["samples/s", "GB/s", "CPU us/sample", "to bare", "to bare, CPU"]
+    print(f"{'':15}" + "".join(f"{name:>22}" for name in [*columns, *(f"to {p}" for p in peers)]))
+    for name, own in passes.items():
+        bare = passes["bare, by video" if "by video" in name else "bare"]
+        known = name != "loader 2"
+        cells = [
+            spread((num_samples / each.seconds for each in own), 0),
+            f"{gigabytes / statistics.median(each.seconds for each in own):.2f}",
+            spread((1e6 * each.cpu_seconds / num_samples for each in own), 0) if known else "-",
+            spread(b.seconds / a.seconds for a, b in zip(own, bare, strict=True)),
+            spread(b.cpu_seconds / a.cpu_seconds for a, b in zip(own, bare, strict=True))
+            if known
+            else "-",
+        ]
+        cells += [
+            spread(b.seconds / a.seconds for a, b in zip(own, passes[peer], strict=True))
             for peer in peers
         ]
-        speed = statistics.median(values) * batch_gb
-        print(
-            f"{name:15}{spread(values, 2):>24}{speed:8.2f}"
-            f"{ratios[0]:>22}{ratios[1]:>22}{ratios[2]:>20}"
-        )
+        print(f"{name:15}" + "".join(f"{cell:>22}" for cell in cells))
 
 
 if __name__ == "__main__":

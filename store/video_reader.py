@@ -85,10 +85,7 @@ class StoredVideo:
                 self._fetch(whole.data.cast("B"))
                 out[...] = whole
             else:
-                step = len(self.ranges) // len(out)
-                for layer, target in enumerate(out):
-                    ranges = self.ranges[layer * step : (layer + 1) * step]
-                    read_ranges(ranges, target.data.cast("B"))
+                read_ranges(self.ranges, *(layer.data.cast("B") for layer in out))
         if not (trusted or all(has_only_finite(layer) for layer in out)):
             raise CorruptFeatureError(
                 f"{self.video_id}: its stored tokens hold NaN or infinity; `r2t store verify` "

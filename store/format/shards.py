@@ -132,8 +132,12 @@ def locate_tokens(
     return [ByteRange(path(part.shard), part.offset, part.num_bytes) for part in ranges]
 
 
-def read_ranges(ranges: Iterable[ByteRange], out: memoryview) -> None:
-    """Fill `out`, bytes, with ranges that `locate_tokens` found."""
+def read_ranges(ranges: Iterable[ByteRange], *outs: memoryview) -> None:
+    """Fill `outs`, bytes, one after another with ranges that `locate_tokens` found.
+
+    No range may reach from one of them into the next.
+    """
+    waiting, out = iter(outs), memoryview(b"")
     done = 0
     with contextlib.ExitStack() as opened:
         descriptors: dict[Path, int] = {}
@@ -141,6 +145,8 @@ def read_ranges(ranges: Iterable[ByteRange], out: memoryview) -> None:
             if part.path not in descriptors:
                 descriptors[part.path] = _open(part.path)
                 opened.callback(os.close, descriptors[part.path])
+            if done == len(out):
+                out, done = next(waiting), 0
             target = out[done : done + part.num_bytes]
             _read_fully(descriptors[part.path], target, part.offset, part.path)
             done += part.num_bytes

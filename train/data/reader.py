@@ -186,7 +186,7 @@ class _Load:
     rank_counts: tuple[int, ...] = ()
     longest_words: int = 0  # of the whole batch, where this is a part of it
 
-    @property
+    @cached_property
     def rows(self) -> list[Row]:
         """The distinct rows, in order of first use."""
         return list(dict.fromkeys(item.row for item in self.items))
@@ -200,7 +200,8 @@ class _Load:
         """Return the batch with each of its labels."""
         row_index = {row: index for index, row in enumerate(self.rows)}
         video_of_query = [row_index[item.row] for item in self.items]
-        stored = [loaded.known()[index] for index in video_of_query]
+        known = loaded.known()
+        stored = [known[index] for index in video_of_query]
         query, num_words = loaded.queries
         batch = Batch(
             query_ids=tuple(item.annotation.query_id for item in self.items),

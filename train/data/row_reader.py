@@ -29,6 +29,7 @@ from r2t.train.data.transfer import CudaTransfer, Transfer
 from r2t.train.data.video_cache import VideoCache
 
 _READ_THREADS = min(8, max(2, allowed_cores()))
+_TASKS = 2 * _READ_THREADS  # of a batch; with one for each video, small videos wait for threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,7 @@ class RowReader:
         if spec.dtype == "int8":
             affine = buffer.rest.take((len(rows), 2, layers, width), torch.float32)
         staged = self._staged(videos, rows, coming)
+        targets, share = videos.numpy(), -(-len(rows) // _TASKS)
         return _Filling(
             load=load,
             buffer=buffer,
@@ -189,8 +191,8 @@ class RowReader:
             affine=affine,
             staged=staged,
             found=[
-                pool.submit(self._read_row, row, videos[index].numpy(), staged)
-                for index, row in enumerate(rows)
+                pool.submit(self._read_rows, rows[i : i + share], targets[i : i + share], staged)
+                for i in range(0, len(rows), share)
             ],
             queries=pool.submit(load.read_queries, buffer.rest),
         )
@@ -216,6 +218,13 @@ class RowReader:
     def _device_cache(self) -> VideoCache | None:
         cache = self._reading.cache
         return None if cache is None or cache.transfer is None else cache
+
+    def _read_rows(
+        self, rows: Sequence[Row], targets: NDArray[Any], staged: Mapping[Row, Tensor]
+    ) -> list[tuple[StoredVideo | R2TError, int]]:
+        return [
+            self._read_row(row, target, staged) for row, target in zip(rows, targets, strict=True)
+        ]
 
     def _read_row(
         self, row: Row, target: NDArray[Any], staged: Mapping[Row, Tensor]
@@ -262,7 +271,7 @@ class RowReader:
 
     def _finish(self, filling: _Filling) -> FilledBuffer:
         """Wait until all of a batch is read."""
-        found = [future.result() for future in filling.found]
+        found = [each for future in filling.found for each in future.result()]
         stored = [video for video, _ in found]
         if filling.affine is not None:
             for affine, video in zip(filling.affine.numpy(), stored, strict=True):
@@ -292,7 +301,7 @@ class _Filling:
     videos: Tensor
     affine: Tensor | None
     staged: dict[Row, Tensor]
-    found: list[Future[tuple[StoredVideo | R2TError, int]]]
+    found: list[Future[list[tuple[StoredVideo | R2TError, int]]]]
     queries: Future[tuple[Tensor, Tensor]]
 
 
