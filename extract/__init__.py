@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from r2t.extract.pipeline import (
         ExtractReport as ExtractReport,
         extract_videos as extract_videos,
+        why_no_embeddings as why_no_embeddings,
     )
     from r2t.extract.plan import (
         ExtractPlan as ExtractPlan,

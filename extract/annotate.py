@@ -11,6 +11,7 @@ from r2t.extract.queries import (
     Rewording,
     conflict,
     differing_fields,
+    encode_sentences,
     find_rewordings,
     require_sentences,
     store_queries,
@@ -110,11 +111,7 @@ def _with_tokens(
 ) -> list[tuple[Annotation, QueryFeatures]]:
     """Return changed annotations with the tokens of their sentences: those stored, or new ones."""
     reworded = [each for each in changed if each.query != stored[each.query_id].query]
-    encoded = clip.encode_queries(
-        [each.query for each in reworded],
-        [each.query_id for each in reworded],
-        may_be_empty={each.query_id for each in reworded if each.is_title},
-    )
+    encoded = encode_sentences(clip, reworded, store.embedding)
     features = {each.query_id: each for each in encoded}
     return [
         (each, features.get(each.query_id) or store.read_query(each.query_id)) for each in changed

@@ -183,6 +183,15 @@ def extract_videos(
     )
 
 
+def why_no_embeddings(clip: FrozenClip, store: FeatureStore) -> str | None:
+    """Say why an extraction into a store adds no embeddings; None if it adds them."""
+    if store.embedding is not None:
+        return None
+    if clip.embedding is None:
+        return f"{clip.model} has no embeddings, so none are stored: {clip.heads}"
+    return f"{store.location} was made without embeddings, so none are added to it"
+
+
 def _run(
     config: ExtractConfig,
     clip: FrozenClip,

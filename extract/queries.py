@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from r2t.store.annotations import Annotation, make_query_id
 from r2t.store.errors import AnnotationError, AnnotationWarning, StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import QUERIES_PER_PART
+from r2t.store.schema import EmbeddingSpec, QueryFeatures
 from r2t.store.wording import counted_of
 from r2t.store.writer import StoreWriter
 
@@ -161,12 +162,22 @@ def store_queries(clip: FrozenClip, writer: StoreWriter, annotations: Sequence[A
     """Encode and store queries, a part of the store at a time."""
     for start in range(0, len(annotations), QUERIES_PER_PART):
         part = annotations[start : start + QUERIES_PER_PART]
-        features = clip.encode_queries(
-            [each.query for each in part],
-            [each.query_id for each in part],
-            may_be_empty={each.query_id for each in part if each.is_title},
-        )
-        writer.add_queries(part, features)
+        writer.add_queries(part, encode_sentences(clip, part, writer.embedding))
+
+
+def encode_sentences(
+    clip: FrozenClip, annotations: Sequence[Annotation], embedding: EmbeddingSpec | None
+) -> list[QueryFeatures]:
+    """Encode the sentences of annotations for a store whose embeddings are these, or that has none.
+
+    A video's title may be without words.
+    """
+    features = clip.encode_queries(
+        [each.query for each in annotations],
+        [each.query_id for each in annotations],
+        may_be_empty={each.query_id for each in annotations if each.is_title},
+    )
+    return features if embedding else [replace(each, embedding=None) for each in features]
 
 
 def without_impossible(

@@ -72,6 +72,11 @@ class StoreWriter:
         self._indexed_at = time.monotonic()
         self._lock = threading.Lock()
 
+    @property
+    def embedding(self) -> EmbeddingSpec | None:
+        """Which embeddings must come with all that is added, None if none may."""
+        return self._store.header.embedding
+
     def __enter__(self) -> StoreWriter:
         with storage_errors(self._root):
             self._work.__enter__()

@@ -42,7 +42,7 @@ def run(setting: Setting, report: Report) -> None:
     on_cpu = load(torch.device("cpu"), "float32")
     shape = (setting.sizes.num_pictures, 3, on_cpu.image_size, on_cpu.image_size)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    expected = on_cpu.encode_frames(pixels), on_cpu.encode_query(SENTENCE).tokens
+    expected = on_cpu.encode_frames(pixels).tokens, on_cpu.encode_query(SENTENCE).tokens
     clips: list[FrozenClip] = []
     for precision in LIMITS:
 
@@ -70,7 +70,7 @@ def _compare(
     pixels: NDArray[np.uint8],
     expected: tuple[NDArray[Any], NDArray[Any]],
 ) -> None:
-    found = clip.encode_frames(pixels), clip.encode_query(SENTENCE).tokens
+    found = clip.encode_frames(pixels).tokens, clip.encode_query(SENTENCE).tokens
     for name, mine, truth in zip(("frames", "words"), found, expected, strict=True):
         errors = [_error(layer, other) for layer, other in zip(mine, truth, strict=True)]
         worst = int(np.argmax(errors))
@@ -85,7 +85,7 @@ def _error(found: NDArray[Any], expected: NDArray[Any]) -> float:
 
 def _too_large(report: Report, clip: FrozenClip, pixels: NDArray[np.uint8]) -> None:
     """Let the model refuse more than a third of a batch."""
-    before, truth = clip.batch_size, clip.encode_frames(pixels)
+    before, truth = clip.batch_size, clip.encode_frames(pixels).tokens
     clip.batch_size = len(pixels)
     most = max(1, len(pixels) // 3)
     encode = clip.towers.visual.forward_intermediates
@@ -96,7 +96,7 @@ def _too_large(report: Report, clip: FrozenClip, pixels: NDArray[np.uint8]) -> N
         return encode(pictures, *args, **settings)
 
     with patch.object(clip.towers.visual, "forward_intermediates", refuse):
-        found = clip.encode_frames(pixels)
+        found = clip.encode_frames(pixels).tokens
     _report_halving(report, "too large a batch", clip, (found, truth), len(pixels))
     clip.batch_size = before
 
@@ -107,14 +107,14 @@ def _out_of_memory(
     """Take the device's memory away, but for what some pictures need."""
     device = setting.device
     many = np.concatenate([pixels] * MANY_TIMES)
-    before, truth = clip.batch_size, clip.encode_frames(many)
+    before, truth = clip.batch_size, clip.encode_frames(many).tokens
     clip.batch_size = len(many)
     free_memory(device)
     _, total = torch.cuda.mem_get_info(device)
     allowed = torch.cuda.memory_reserved(device) + SPARE_BYTES
     torch.cuda.set_per_process_memory_fraction(allowed / total, device)
     try:
-        found = clip.encode_frames(many)
+        found = clip.encode_frames(many).tokens
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
     _report_halving(report, "memory runs out", clip, (found, truth), len(many))

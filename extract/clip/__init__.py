@@ -8,9 +8,13 @@ from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from r2t.extract.clip.clip import FrozenClip as FrozenClip
+    from r2t.extract.clip.embedding import EncodedFrames as EncodedFrames
     from r2t.extract.clip.matching import ClipOptions as ClipOptions
     from r2t.extract.clip.query_encoder import QueryEncoder as QueryEncoder
-    from r2t.extract.clip.similarity import frame_similarity as frame_similarity
+    from r2t.extract.clip.similarity import (
+        embedding_of_tokens as embedding_of_tokens,
+        frame_similarity as frame_similarity,
+    )
     from r2t.extract.clip.weights import (
         OPENAI as OPENAI,
         cache_folder as cache_folder,

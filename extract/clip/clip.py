@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float16, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
+from r2t.extract.clip.embedding import EmbeddingHeads, EncodedFrames, find_heads, stored_form
 from r2t.extract.clip.hardware import (
     AUTO,
     autocast,
@@ -53,6 +54,7 @@ from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError, is_gpu_fault
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import (
+    EmbeddingSpec,
     FeatureSpec,
     FrameSource,
     QueryFeatures,
@@ -64,9 +66,10 @@ _DEFAULTS = ClipOptions()
 
 
 class FrozenClip:
-    """A CLIP model that turns frames and sentences into the tokens that a store keeps.
+    """A CLIP model that turns frames and sentences into what a store keeps: tokens and embeddings.
 
     `model` and `pretrained` name what was loaded; `weights_sha256` identifies the weights.
+    `heads` make embeddings of last layers; where the model has none, they are a text that says why.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class FrozenClip:
         self.towers = towers
         self.device = next(towers.network.parameters()).device
         self.weights_sha256 = weights_digest(towers.network)
+        self.heads = find_heads(towers)
         shrink_weights(towers.network, precision)
         self.image_size, self.mean, self.std = towers.preprocessing()
         self._statistics = torch.tensor([self.mean, self.std], device=self.device).view(2, 3, 1, 1)
@@ -98,13 +102,14 @@ class FrozenClip:
             weights_sha256=self.weights_sha256,
             layers=self.text_layers,
             precision=precision,
+            heads=self.heads,
         )
         self.text_width = self.queries.text_width
         self._visual = towers.visual
         self._may_shrink, self.batch_size = batch_size is None, batch_size or 1
         blank = np.zeros((1, 3, self.image_size, self.image_size), np.uint8)
         try:
-            _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).shape
+            _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).tokens.shape
         except (AttributeError, TypeError, KeyError, RuntimeError, AssertionError) as error:
             if is_gpu_fault(error):
                 raise
@@ -237,6 +242,11 @@ class FrozenClip:
             dtype=dtype,
         )
 
+    @property
+    def embedding(self) -> EmbeddingSpec | None:
+        """What its embeddings are, None if it has none."""
+        return self.heads.spec if isinstance(self.heads, EmbeddingHeads) else None
+
     def provenance(self) -> dict[str, Any]:
         """Return what is worth recording beside the identity, for people to read."""
         packages = ("r2-tuning", "torch", "open_clip_torch", "av", "pillow", "numpy")
@@ -252,10 +262,8 @@ class FrozenClip:
         return facts
 
     @torch.inference_mode()
-    def encode_frames(
-        self, pixels: UInt8[np.ndarray, "frames 3 rows columns"]
-    ) -> Float16[np.ndarray, "layers frames tokens width"]:
-        """Return the hidden states of RGB pictures of `image_size`, CLS first, layers ascending."""
+    def encode_frames(self, pixels: UInt8[np.ndarray, "frames 3 rows columns"]) -> EncodedFrames:
+        """Encode RGB pictures of `image_size`: tokens CLS first, layers ascending; embeddings."""
         side = self.image_size
         if pixels.shape[1:] != (3, side, side) or not len(pixels):
             raise ConfigError(f"{pixels.shape = }, expected [frames, 3, {side}, {side}]")
@@ -323,11 +331,9 @@ class FrozenClip:
         with self.open_video(path, frame_rate_fps) as source:
             return source.read(slice(0, source.num_frames))
 
-    def _encode_batches(
-        self, pixels: UInt8[Tensor, "frames 3 rows columns"]
-    ) -> Float16[np.ndarray, "layers frames tokens width"]:
+    def _encode_batches(self, pixels: UInt8[Tensor, "frames 3 rows columns"]) -> EncodedFrames:
         parts = [self._encode_pictures(batch) for batch in pixels.split(self.batch_size)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return EncodedFrames.joined(parts)
 
     def _frame_bytes(self) -> int:
         """Return what one frame needs while it is encoded: the widest point of a block in float32.
@@ -339,23 +345,27 @@ class FrozenClip:
         scores = self.num_tokens**2 * max(1, self.vision_width // 64)
         return 4 * (self.num_tokens * self.vision_width * widths + scores + 6 * self.image_size**2)
 
-    def _encode_pictures(
-        self, pixels: UInt8[Tensor, "frames 3 rows columns"]
-    ) -> Float16[np.ndarray, "layers frames tokens width"]:
+    def _encode_pictures(self, pixels: UInt8[Tensor, "frames 3 rows columns"]) -> EncodedFrames:
         mean, std = self._statistics
         pictures = pixels.to(self.device).float().div_(255).sub_(mean).div_(std)
+        heads = self.heads if isinstance(self.heads, EmbeddingHeads) else None
+        layers = self.vision_layers
+        if heads is not None:  # an embedding is made of the last layer, whether that is kept or not
+            layers = tuple(sorted({*layers, self.towers.vision_depth}))
         with autocast(self.device, self.precision):
             output = self._visual.forward_intermediates(
                 pictures,
-                indices=[layer - 1 for layer in self.vision_layers],
+                indices=[layer - 1 for layer in layers],
                 stop_early=True,
                 intermediates_only=True,
                 output_fmt="NLC",
                 output_extra_tokens=True,
             )
         prefixes, patches = output["image_intermediates_prefix"], output["image_intermediates"]
+        kept = slice(len(self.vision_layers))
         states = [
             torch.cat([prefix, patch], dim=1).half()
-            for prefix, patch in zip(prefixes, patches, strict=True)
+            for prefix, patch in zip(prefixes[kept], patches[kept], strict=True)
         ]
-        return torch.stack(states).cpu().numpy()
+        embedding = None if heads is None else stored_form(heads.image(prefixes[-1][:, 0]))
+        return EncodedFrames(torch.stack(states).cpu().numpy(), embedding)

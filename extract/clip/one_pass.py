@@ -12,17 +12,15 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float16, UInt8
+from jaxtyping import UInt8
 
+from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.video import DecodePool, FrameBatch
 from r2t.store.json_lines import as_utf8
 from r2t.store.progress import OnProgress
 from r2t.store.schema import FrameSource, VideoFeatures
 
-Encode = Callable[
-    [UInt8[np.ndarray, "frames 3 rows columns"]],
-    Float16[np.ndarray, "layers frames tokens width"],
-]
+Encode = Callable[[UInt8[np.ndarray, "frames 3 rows columns"]], EncodedFrames]
 
 
 @contextmanager
@@ -63,7 +61,7 @@ class _OnePass:
         self._encode = encode
         self._batches = batches
         self._on_frames = on_frames
-        self._held: deque[np.ndarray] = deque()
+        self._held: deque[EncodedFrames] = deque()
         self._first = 0  # the first frame held
         self._end = 0  # the first frame not yet decoded
         self._duration_seconds = 0.0
@@ -72,11 +70,18 @@ class _OnePass:
         """Return frames that start no earlier than those of the last call."""
         while self._end < frames.stop:
             self._take(next(self._batches))
-            while self._held and self._first + self._held[0].shape[1] <= frames.start:
-                self._first += self._held.popleft().shape[1]
-        tokens = np.concatenate(list(self._held), axis=1)
-        tokens = tokens[:, frames.start - self._first : frames.stop - self._first]
-        return VideoFeatures(self._video_id, tokens, self._duration_seconds, self._frame_rate_fps)
+            while self._held and self._first + self._held[0].num_frames <= frames.start:
+                self._first += self._held.popleft().num_frames
+        held = EncodedFrames.joined(list(self._held))
+        found = held[frames.start - self._first : frames.stop - self._first]
+        return VideoFeatures(
+            self._video_id,
+            found.tokens,
+            self._duration_seconds,
+            self._frame_rate_fps,
+            embedding=found.embedding,
+            embedding_from="" if found.embedding is None else "frames",
+        )
 
     def _take(self, batch: FrameBatch) -> None:
         self._held.append(self._encode(batch.pixels))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float16
 
+from r2t.extract.clip.embedding import EmbeddingHeads, find_heads, stored_form
 from r2t.extract.clip.hardware import (
     AUTO,
     autocast,
@@ -52,6 +53,7 @@ class QueryEncoder:
         weights_sha256: str,
         layers: tuple[int, ...],
         precision: str,
+        heads: EmbeddingHeads | str,
     ) -> None:
         """Use `load`, or `FrozenClip` for both towers."""
         self.model = source.name
@@ -62,6 +64,8 @@ class QueryEncoder:
         self.text_width = int(towers.text.token_embedding.embedding_dim)
         self.context_length = int(towers.text.context_length)
         self._text = towers.text
+        self._depth = towers.text_depth
+        self._head = heads.text if isinstance(heads, EmbeddingHeads) else None
         self._tokenizer = source.tokenizer()
         num_embeddings = towers.text.token_embedding.num_embeddings
         if self._tokenizer.vocab_size != num_embeddings:
@@ -99,8 +103,16 @@ class QueryEncoder:
         digest = weights_digest(towers.network)
         del towers.network.visual
         towers.network.eval().requires_grad_(requires_grad=False).to(target)
+        heads = find_heads(towers)
         shrink_weights(towers.network, precision)
-        return cls(towers, source, weights_sha256=digest, layers=layers, precision=precision)
+        return cls(
+            towers,
+            source,
+            weights_sha256=digest,
+            layers=layers,
+            precision=precision,
+            heads=heads,
+        )
 
     @classmethod
     def matching(
@@ -162,10 +174,14 @@ class QueryEncoder:
         encoded: dict[int, QueryFeatures] = {}
         for start in range(0, len(by_length), batch_size):
             rows = by_length[start : start + batch_size]
-            states = self._encode([token_lists[row] for row in rows])
+            states, embeddings = self._encode([token_lists[row] for row in rows])
             for place, row in enumerate(rows):
                 words = len(token_lists[row])
-                encoded[row] = QueryFeatures(ids[row], states[:, place, :words].copy())
+                encoded[row] = QueryFeatures(
+                    ids[row],
+                    states[:, place, :words].copy(),
+                    None if embeddings is None else embeddings[place],
+                )
         return [encoded[row] for row in range(len(ids))]
 
     def encode_query(self, text: str) -> QueryFeatures:
@@ -175,14 +191,25 @@ class QueryEncoder:
 
     def _encode(
         self, token_lists: list[list[int]]
-    ) -> Float16[np.ndarray, "layers queries words width"]:
-        num_words = max(map(len, token_lists))
-        tokens = torch.zeros(len(token_lists), num_words, dtype=torch.long)
+    ) -> tuple[
+        Float16[np.ndarray, "layers queries words width"],
+        Float16[np.ndarray, "queries embedding_width"] | None,
+    ]:
+        num_words = [len(ids) for ids in token_lists]
+        tokens = torch.zeros(len(token_lists), max(num_words), dtype=torch.long)
         for row, ids in enumerate(token_lists):
             tokens[row, : len(ids)] = torch.tensor(ids)
+        layers = self.layers
+        if self._head is not None:  # as in `FrozenClip`: the last layer, whether kept or not
+            layers = tuple(sorted({*layers, self._depth}))
         with autocast(self.device, self.precision):
-            states = text_states(self._text, tokens.to(self.device), self.layers)
-        return torch.stack([state.half() for state in states]).cpu().numpy()
+            states = text_states(self._text, tokens.to(self.device), layers)
+        embeddings = None
+        if self._head is not None:
+            ends = states[-1][torch.arange(len(num_words)), torch.tensor(num_words) - 1]
+            embeddings = stored_form(self._head(ends))
+        kept = [state.half() for state in states[: len(self.layers)]]
+        return torch.stack(kept).cpu().numpy(), embeddings
 
     def holds_words(self, text: str) -> bool:
         """Whether a text holds anything that CLIP reads; blanks alone do not count."""

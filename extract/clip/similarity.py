@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float16, Float32
 from torch import Tensor
-from torch.nn import functional as F
 
 from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.embedding import EmbeddingHeads, stored_form
 from r2t.store.errors import ConfigError
 from r2t.store.schema import QueryFeatures, VideoFeatures
 
@@ -22,27 +21,56 @@ def frame_similarity(
 ) -> Float32[np.ndarray, "queries frames tokens"]:
     """Return the cosine between every stored token and each sentence, CLS first.
 
-    It is that of CLS which CLIP was trained for. The final LayerNorms and projections that
-    extraction leaves out are applied here, so the store must hold the last layer of both towers,
-    made by this very model.
+    It is that of CLS which CLIP was trained for, and it is taken from the stored embeddings where
+    there are any. For all else the final LayerNorms and projections that extraction leaves out are
+    applied here, so the features must hold the last layer of both towers, made by this very model.
+
+    Raises:
+        ConfigError: if they do not, or the model has no embeddings.
     """
-    towers = clip.towers
-    depths = (towers.vision_depth, towers.text_depth)
-    if (clip.vision_layers[-1], clip.text_layers[-1]) != depths or towers.timm:
+    heads = _require_heads(clip)
+    frames = heads.image(_on(clip, video.decoded()[-1]))
+    if video.embedding is not None:
+        frames[:, 0] = _on(clip, video.embedding).float()
+    embeddings = [
+        embedding_of_tokens(clip, query) if query.embedding is None else query.embedding
+        for query in queries
+    ]
+    sentences = _on(clip, np.stack(embeddings)).float()
+    return (frames @ sentences.T).movedim(-1, 0).cpu().numpy()
+
+
+@torch.inference_mode()
+def embedding_of_tokens(
+    clip: FrozenClip, features: VideoFeatures | QueryFeatures
+) -> Float16[np.ndarray, "*frames embedding_width"]:
+    """Return the embeddings of a video's frames, or that of a sentence, from its stored tokens.
+
+    They differ from those of an extraction by the rounding of what was stored. Of a video its last
+    layer is enough.
+
+    Raises:
+        ConfigError: if the last layer of its tower is not stored, or the model has no embeddings.
+    """
+    heads = _require_heads(clip)
+    if isinstance(features, VideoFeatures):
+        return stored_form(heads.image(_on(clip, features.decoded()[-1, :, 0])))
+    return stored_form(heads.text(_on(clip, features.tokens[-1, -1])))
+
+
+def _require_heads(clip: FrozenClip) -> EmbeddingHeads:
+    heads = clip.heads
+    if not isinstance(heads, EmbeddingHeads):
+        raise ConfigError(f"{clip.model} has no embeddings: {heads}")
+    depths = (clip.towers.vision_depth, clip.towers.text_depth)
+    stored = (clip.vision_layers[-1], clip.text_layers[-1])
+    if stored != depths:
         raise ConfigError(
-            f"{clip.model}: similarity needs the last layers {depths} of an open_clip ViT, not "
-            f"layers {(clip.vision_layers[-1], clip.text_layers[-1])}"
+            f"{clip.model}: embeddings are made of the last layers {depths}, and the features hold "
+            f"layers up to {stored}"
         )
-    last = np.ascontiguousarray(video.decoded()[-1], dtype=np.float32)
-    frames = towers.visual.ln_post(torch.from_numpy(last).to(clip.device)) @ towers.visual.proj
-    ends = np.stack([query.tokens[-1, -1] for query in queries]).astype(np.float32)
-    ended = towers.text.ln_final(torch.from_numpy(ends).to(clip.device))
-    sentences = F.normalize(_project(ended, towers.text.text_projection), dim=-1)
-    cosines = F.normalize(frames, dim=-1) @ sentences.T
-    return cosines.movedim(-1, 0).cpu().numpy()
+    return heads
 
 
-def _project(
-    states: Float[Tensor, "queries width"], projection: Any
-) -> Float[Tensor, "queries embedding"]:
-    return projection(states) if isinstance(projection, torch.nn.Module) else states @ projection
+def _on(clip: FrozenClip, values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).to(clip.device)

@@ -13,10 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float16
-
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip import EncodedFrames, FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.run.progress import StageClock, Tally
 from r2t.extract.video import DecodePool, FrameBatch, file_sha256
@@ -24,8 +21,6 @@ from r2t.store.errors import R2TError, StoreError, VideoError
 from r2t.store.schema import VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.writer import StoreWriter
-
-Tokens = Float16[np.ndarray, "layers frames tokens width"]
 
 
 @dataclass(frozen=True)
@@ -47,18 +42,18 @@ class FramesDecoded:
 
 @dataclass(frozen=True, eq=False)
 class FramesEncoded:
-    """The tokens of a video's next frames, from `first_frame` on; the pixels are gone."""
+    """What CLIP made of a video's next frames, from `first_frame` on; the pixels are gone."""
 
     job: VideoJob
-    tokens: Tokens
+    features: EncodedFrames
     first_frame: int
     num_video_frames: int
     duration_seconds: float
 
     @property
     def num_frames(self) -> int:
-        """Number of frames whose tokens these are."""
-        return self.tokens.shape[1]
+        """Number of frames."""
+        return self.features.num_frames
 
     @property
     def part_finished(self) -> float:
@@ -128,9 +123,9 @@ def encode(clip: FrozenClip, frames: FramesDecoded, clock: StageClock) -> Frames
     batch = frames.batch
     clock.add("decode", len(batch), batch.decode_seconds)
     with clock.timed("encode", len(batch)):
-        tokens = clip.encode_frames(batch.pixels)
+        features = clip.encode_frames(batch.pixels)
     return FramesEncoded(
-        frames.job, tokens, batch.first_frame, batch.num_video_frames, batch.duration_seconds
+        frames.job, features, batch.first_frame, batch.num_video_frames, batch.duration_seconds
     )
 
 
@@ -196,7 +191,9 @@ class VideoSink:
                 frame_rate_fps=frames.job.frame_rate_fps,
             )
             self._open[video_id] = stack, stack.enter_context(video)
-        self._open[video_id][1].append(frames.tokens)
+        features = frames.features
+        embedding = features.embedding if self._writer.embedding else None
+        self._open[video_id][1].append(features.tokens, embedding)
         self._tally.clock.add("write", frames.num_frames, 0.0)
 
     def _commit(self, video_id: str, source: VideoSource) -> None:

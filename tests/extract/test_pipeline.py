@@ -272,10 +272,10 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_complete(
 ) -> None:
     genuine = VideoWriter.append
 
-    def append(self: VideoWriter, tokens: np.ndarray) -> None:
+    def append(self: VideoWriter, tokens: np.ndarray, embedding: np.ndarray | None) -> None:
         if store.has_video("one"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        genuine(self, tokens)
+        genuine(self, tokens, embedding)
 
     monkeypatch.setattr(VideoWriter, "append", append)
     with pytest.raises(StoreError, match=r"No space left on device.*run the same command again"):
@@ -293,10 +293,10 @@ def test_features_that_cannot_be_stored_fail_one_video(
 ) -> None:
     genuine = VideoWriter.append
 
-    def append(self: VideoWriter, tokens: np.ndarray) -> None:
+    def append(self: VideoWriter, tokens: np.ndarray, embedding: np.ndarray | None) -> None:
         if tokens.shape[1] == 3:  # video "two", in one window
             raise ConfigError("tokens hold NaN")
-        genuine(self, tokens)
+        genuine(self, tokens, embedding)
 
     monkeypatch.setattr(VideoWriter, "append", append)
     report = extract_videos(CONFIG, clip, store, videos, [])

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from r2t.extract.clip import hardware, weights
 from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.clip.query_encoder import QueryEncoder
 from r2t.extract.config import resolve_layers
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
@@ -74,7 +75,7 @@ def text_states(clip: FrozenClip, text: str) -> list[torch.Tensor]:
 @torch.no_grad()
 def test_frames_give_the_residual_stream_after_the_last_blocks(clip: FrozenClip) -> None:
     pixels = RNG.integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
-    tokens = clip.encode_frames(pixels)
+    tokens = clip.encode_frames(pixels).tokens
     assert (tokens.shape, tokens.dtype) == ((3, 7, 5, 32), np.float16)
     expected = torch.stack(vision_states(clip, pixels)[2:]).numpy()
     np.testing.assert_allclose(tokens, expected, rtol=2e-3, atol=2e-3)
@@ -106,11 +107,11 @@ def test_a_lower_precision_is_near_and_its_name_may_be_short(
     clip: FrozenClip, clip_folder: Path
 ) -> None:
     pixels = RNG.integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
-    exact = clip.encode_frames(pixels).astype(np.float32)
+    exact = clip.encode_frames(pixels).tokens.astype(np.float32)
     for name, bound in (("bf16", 2e-2), ("fp16", 3e-3)):
         low = FrozenClip.load(str(clip_folder), layers=3, device="cpu", precision=name)
         assert low.weights_sha256 == clip.weights_sha256
-        error = np.linalg.norm(low.encode_frames(pixels) - exact) / np.linalg.norm(exact)
+        error = np.linalg.norm(low.encode_frames(pixels).tokens - exact) / np.linalg.norm(exact)
         assert 0 < error < bound
         assert low.encode_query("a dog").tokens.shape == clip.encode_query("a dog").tokens.shape
 
@@ -172,7 +173,7 @@ def test_a_batch_that_proves_too_large_is_halved_unless_it_was_asked_for(
 ) -> None:
     genuine = FrozenClip._encode_pictures
 
-    def small(self: FrozenClip, pixels: torch.Tensor) -> np.ndarray:
+    def small(self: FrozenClip, pixels: torch.Tensor) -> EncodedFrames:
         if len(pixels) > 3:
             raise torch.OutOfMemoryError("out of memory")
         return genuine(self, pixels)
@@ -180,9 +181,10 @@ def test_a_batch_that_proves_too_large_is_halved_unless_it_was_asked_for(
     pixels = RNG.integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
     automatic = FrozenClip.load(str(clip_folder), device="cpu")
     chosen = FrozenClip.load(str(clip_folder), device="cpu", batch_size=4)
-    expected = automatic.encode_frames(pixels)
+    expected = automatic.encode_frames(pixels).tokens
     monkeypatch.setattr(FrozenClip, "_encode_pictures", small)
-    np.testing.assert_allclose(automatic.encode_frames(pixels), expected, rtol=2e-3, atol=2e-3)
+    found = automatic.encode_frames(pixels).tokens
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
     assert automatic.batch_size == 2
     with pytest.raises(ConfigError, match="batches of 4 frames: lower the batch size"):
         chosen.encode_frames(pixels)
@@ -193,7 +195,7 @@ def test_a_model_is_not_blamed_for_what_a_gpu_does(
 ) -> None:
     reason = "CUDA error: no kernel image is available for execution on the device"
 
-    def fail(self: FrozenClip, pixels: torch.Tensor) -> np.ndarray:
+    def fail(self: FrozenClip, pixels: torch.Tensor) -> EncodedFrames:
         raise RuntimeError(reason)
 
     monkeypatch.setattr(FrozenClip, "_encode_pictures", fail)
@@ -265,6 +267,7 @@ def test_models_loaded_at_once_leave_everyone_elses_logs_alone(clip_folder: Path
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.embedding import EncodedFrames
 with ThreadPoolExecutor(4) as pool:
     list(pool.map(lambda _: FrozenClip.load({str(clip_folder)!r}, device="cpu"), range(8)))
 assert logging.root.handlers == [] and logging.root.filters == [], logging.root.handlers
@@ -354,7 +357,7 @@ def test_depths_and_widths_come_from_the_model(copied: Callable[..., Path]) -> N
     clip = FrozenClip.load(str(copied(vision_cfg=change)), "none", layers=3, device="cpu")
     assert (clip.vision_layers, clip.text_layers) == ((4, 5, 6), (2, 3, 4))
     assert (clip.num_tokens, clip.vision_width, clip.text_width) == (1 + 36, 48, 16)
-    assert clip.encode_frames(np.zeros((2, 3, 48, 48), np.uint8)).shape == (3, 2, 37, 48)
+    assert clip.encode_frames(np.zeros((2, 3, 48, 48), np.uint8)).tokens.shape == (3, 2, 37, 48)
 
 
 @pytest.fixture
@@ -386,8 +389,9 @@ def test_an_eva_tower_gives_the_outputs_of_its_last_blocks(
     trunk = clip.towers.visual.trunk
     for block in trunk.blocks[-2:]:
         block.register_forward_hook(lambda _, __, output: expected.append(output))
-    tokens = clip.encode_frames(pixels)
+    tokens = clip.encode_frames(pixels).tokens
     np.testing.assert_array_equal(tokens, torch.stack(expected).half().numpy())
+    assert (clip.embedding, clip.heads) == (None, "its vision tower is one of timm's")
 
 
 def test_a_timm_tower_without_cls_is_refused(with_timm: Callable[..., Path]) -> None:

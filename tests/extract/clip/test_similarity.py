@@ -20,7 +20,7 @@ SENTENCES = ["a red circle is visible", "the blue cross moves to the left"]
 def test_similarity_of_stored_features_is_that_of_clip() -> None:
     clip = FrozenClip.load("r2t-demo", layers=2)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
-    video = VideoFeatures("noise", clip.encode_frames(pixels), 3.0, 1.0)
+    video = VideoFeatures("noise", clip.encode_frames(pixels).tokens, 3.0, 1.0)
     cosines = frame_similarity(clip, video, [clip.encode_query(sentence) for sentence in SENTENCES])
     assert cosines.shape == (2, *video.tokens.shape[1:3])
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.run import local_run
 from r2t.extract.run.local_run import encode_ahead, encoding_lanes
 from r2t.extract.run.one_video import (
@@ -41,7 +42,7 @@ class SlowFirst(FrozenClip):
         self.later = later
         self.threads: set[int] = set()
 
-    def encode_frames(self, pixels: np.ndarray) -> np.ndarray:
+    def encode_frames(self, pixels: np.ndarray) -> EncodedFrames:
         self.threads.add(torch.get_num_threads())
         number = int(pixels[0, 0, 0, 0])
         if number == 0:
@@ -50,7 +51,7 @@ class SlowFirst(FrozenClip):
         elif number == 99:
             raise ConfigError("no memory")
         self.others.release()
-        return np.full((1, len(pixels), 1, 1), number, np.float16)
+        return EncodedFrames(np.full((1, len(pixels), 1, 1), number, np.float16), None)
 
 
 JOB = VideoJob("v", Path("v.mp4"), 1.0)
@@ -82,7 +83,7 @@ def test_order_is_kept_while_a_lane_runs_ahead() -> None:
     assert found[8] is failure
     frames = [event for event in found if isinstance(event, FramesEncoded)]
     assert len(found) == len(frames) + 1
-    values = [float(each.tokens[0, 0, 0, 0]) for each in frames]
+    values = [float(each.features.tokens[0, 0, 0, 0]) for each in frames]
     assert values == [each.first_frame for each in frames] == [*range(9)]
     assert clip.threads == {1}
     stages = {each.name: each for each in clock.stages()}

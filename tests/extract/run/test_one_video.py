@@ -11,6 +11,7 @@ import pytest
 from barcode_videos import Recipe, write_video
 from features import small_spec
 
+from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.run import one_video
 from r2t.extract.run.one_video import (
     FramesEncoded,
@@ -46,7 +47,8 @@ def frames(store: FeatureStore, video_id: str, first: int, value: float = 1.0) -
     """Return two frames of four."""
     spec = store.spec
     shape = (spec.num_layers, 2, spec.num_tokens, spec.vision_width)
-    return FramesEncoded(job(video_id), np.full(shape, value, np.float16), first, 4, 8.0)
+    features = EncodedFrames(np.full(shape, value, np.float16), None)
+    return FramesEncoded(job(video_id), features, first, 4, 8.0)
 
 
 def test_a_video_that_fails_costs_no_other(store: FeatureStore) -> None:
