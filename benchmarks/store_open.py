@@ -23,8 +23,9 @@ import numpy as np
 from toy_store import random_spec, write_video
 
 from r2t.store import FeatureStore, VideoSource
-from r2t.store.format.parts import new_part_name, write_part
+from r2t.store.format.part_writer import PartWriter
 from r2t.store.format.video_rows import VideoRow, video_columns
+from r2t.store.schema import FORMAT_VERSION
 
 PART_ROWS = 100_000
 NAMED = "video_0000017"
@@ -38,9 +39,9 @@ def make(folder: Path, num_rows: int) -> None:
     with store.writer() as writer:
         write_video(writer, NAMED, np.zeros((2, 75, 5, 16), np.float16), source=source)
     rows = [simulated_row(number) for number in range(num_rows) if number != 17]
+    parts = PartWriter(folder / "feats.zarr", FORMAT_VERSION, beside=folder)
     for start in range(0, len(rows), PART_ROWS):
-        part = folder / "feats.zarr" / "index" / new_part_name()
-        write_part(part, video_columns(rows[start : start + PART_ROWS]))
+        parts.commit("index", video_columns(rows[start : start + PART_ROWS]))
     (folder / "index.json").write_text(
         json.dumps([asdict(row) for row in (*rows, store.video_row(NAMED))])
     )

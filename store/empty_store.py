@@ -9,7 +9,7 @@ from typing import Any
 
 from r2t.store.errors import StoreError
 from r2t.store.files import commit_folder
-from r2t.store.format import StoreHeader, open_group, storage_errors
+from r2t.store.format import StoreHeader, group_names, open_group, storage_errors
 from r2t.store.schema import EmbeddingSpec, FeatureSpec
 from r2t.store.sources import is_url
 from r2t.store.work_folders import WorkFolder
@@ -30,7 +30,7 @@ def make_empty_store(
     created = datetime.now(UTC).isoformat(timespec="seconds")
     header = StoreHeader(
         spec=spec, provenance={**provenance, "created": created}, embedding=embedding
-    ).to_dict()
+    )
     with storage_errors(root):
         root.parent.mkdir(parents=True, exist_ok=True)
         with WorkFolder(root) as work:
@@ -43,7 +43,8 @@ def make_empty_store(
                     raise
 
 
-def write_groups(folder: Path, header: Mapping[str, Any]) -> None:
+def write_groups(folder: Path, header: StoreHeader) -> None:
     """Write the groups that every store has; `header` is what the store says of itself."""
-    for name in ("", "videos", "index", "queries"):
-        open_group(str(folder / name), "a", None if name else {"r2t": header})
+    open_group(str(folder), "a", {"r2t": header.to_dict()})
+    for name in group_names(header.format_version):
+        open_group(str(folder / name), "a")

@@ -54,6 +54,10 @@ class ServerError(StoreError):
     """A server does not give what it was asked for; what it holds may be sound."""
 
 
+class NotListedError(ServerError):
+    """A server serves files but lists no folders, so that only a manifest tells what is there."""
+
+
 class FeatureNotFoundError(StoreError, KeyError):
     """The store holds no features of this video or query."""
 

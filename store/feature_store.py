@@ -34,12 +34,12 @@ from r2t.store.format import (
     find_node,
     has_only_finite,
     node_name,
-    ragged_row,
+    query_features_at,
+    require_fitting,
     rows_of_columns,
 )
 from r2t.store.html import html_table
 from r2t.store.schema import (
-    FORMAT_VERSION,
     EmbeddingSpec,
     FeatureSpec,
     FrameSource,
@@ -84,7 +84,7 @@ class FeatureStore:
         self._group = root.group
         self._root = root.path
         self._lock = threading.Lock()
-        self._parts = PartReader(root.group, root.location)
+        self._parts = PartReader(root.group, root.location, root.header.format_version)
         self.refresh()
 
     @classmethod
@@ -137,17 +137,8 @@ class FeatureStore:
                 f"cannot add to {path}: its embeddings are {store.embedding}, those of this "
                 f"extraction {embedding}"
             )
-        store.require_current()
+        store.header.require_current(store.location)
         return store
-
-    def require_current(self) -> None:
-        """Raise `StoreError` if the store has an older format version: nothing is added to it."""
-        if self.header.format_version < FORMAT_VERSION:
-            raise StoreError(
-                f"{self.location} has format version {self.header.format_version}, which is only "
-                f"read; `r2t store upgrade {self.location}` makes it version {FORMAT_VERSION}, and "
-                "then it can be added to"
-            )
 
     def writer(self) -> StoreWriter:
         """Return a context manager that adds videos and queries.
@@ -155,7 +146,7 @@ class FeatureStore:
         Raises:
             StoreError: if the store is not a folder on this machine, or its version is older.
         """
-        self.require_current()
+        self.header.require_current(self.location)
         if self._root is None:
             raise StoreError(f"{self.location} is read-only: copy it to a local disk to add to it")
         return StoreWriter(self, self._root)
@@ -168,8 +159,7 @@ class FeatureStore:
             self._read_parts()
 
     def _read_parts(self) -> None:
-        videos = self._parts.table("index")
-        queries = self._parts.table("queries")
+        videos, queries = self._parts.tables()
         with self._lock:
             self._videos, self._queries = videos, queries
 
@@ -282,7 +272,7 @@ class FeatureStore:
         return embedding
 
     def read_query(self, query_id: str) -> QueryFeatures:
-        """Read a query's tokens.
+        """Read a query's tokens, and its embedding where the store has any.
 
         Raises:
             FeatureNotFoundError: if the store does not have the query.
@@ -293,17 +283,14 @@ class FeatureStore:
         except KeyError:
             raise FeatureNotFoundError(f"{self.location} has no query {query_id!r}") from None
         with damage(f"query {query_id!r}"):
-            tokens = ragged_row(part, "tokens", row)
-        if tokens.shape[1:] != (self.spec.num_layers, self.spec.text_width):
-            raise CorruptFeatureError(
-                f"query {query_id!r}: tokens {list(tokens.shape)} do not fit the store's spec"
-            )
-        if not has_only_finite(tokens):
+            features = query_features_at(part, row)
+            require_fitting(features, self.header)
+        if not has_only_finite(features.tokens):
             raise CorruptFeatureError(
                 f"query {query_id!r}: its stored tokens hold NaN or infinity; `r2t store verify` "
                 "finds every such query, `r2t store repair` lists them to annotate again"
             )
-        return QueryFeatures(query_id, np.ascontiguousarray(np.swapaxes(tokens, 0, 1)))
+        return features
 
     def missing_videos(self) -> list[str] | None:
         """Return the indexed videos that are not there; None where looking costs many requests."""

@@ -125,9 +125,24 @@ def locate_video_node(
     """
     attributes = attributes_of(group)
     video_id = str(attributes.get("video_id"))
-    spec = header.spec
     with damage(video_id):
         require_sealed(attributes, header.format_version, video_id)
+    return locate_described_video(group, attributes, header, folder, layers=layers, frames=frames)
+
+
+def locate_described_video(
+    group: zarr.Group,
+    attributes: dict[str, Any],
+    header: StoreHeader,
+    folder: Path | None,
+    *,
+    layers: slice,
+    frames: slice,
+) -> StoredVideo:
+    """Find tokens like `locate_video_node`, of a video that is what the given attributes say."""
+    video_id = str(attributes.get("video_id"))
+    spec = header.spec
+    with damage(video_id):
         row = VideoRow.from_attributes(attributes)
         layout = TokenLayout.of(spec, row.num_frames)
         require_layout(require_array(group, "tokens"), layout, video_id)

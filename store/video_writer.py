@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.format import (
+    VIDEO_DIMENSIONS,
     FeatureDigest,
     StoreHeader,
     TokenLayout,
@@ -178,7 +179,7 @@ class VideoWriter:
                 shape=shape,
                 dtype=values.dtype,
                 chunks=shape,
-                dimension_names=("layer", "channel"),
+                dimension_names=VIDEO_DIMENSIONS[name],
             )
             array[...] = values
 
@@ -202,5 +203,5 @@ class VideoWriter:
             dtype=layout.dtype,
             chunks=layout.chunk_shape,
             shards=layout.shard_shape,
-            dimension_names=("layer", "frame", "token", "channel"),
+            dimension_names=VIDEO_DIMENSIONS["tokens"],
         )

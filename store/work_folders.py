@@ -136,6 +136,21 @@ def exclusive(folder: Path) -> Generator[bool]:
 
 
 @contextlib.contextmanager
+def held(folder: Path) -> Generator[None]:
+    """Hold an advisory lock on a folder for a moment, once those before have let go of it.
+
+    A disk without locks has none. The lock ends with this process, however that ends.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _claimed(folder: Path) -> Generator[bool]:
     """Yield whether nobody is at work in a folder, and keep others from using it meanwhile."""
     try:

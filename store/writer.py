@@ -24,17 +24,18 @@ from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.files import commit_folder
 from r2t.store.format import (
+    PartKind,
+    PartWriter,
     StoreHeader,
     VideoRow,
-    new_part_name,
     node_name,
     query_columns,
+    require_fitting,
     storage_errors,
     video_columns,
-    write_part,
 )
 from r2t.store.quantize import Affine
-from r2t.store.schema import EmbeddingOrigin, EmbeddingSpec, QueryFeatures, VideoSource
+from r2t.store.schema import EmbeddingOrigin, QueryFeatures, VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.work_folders import WorkFolder
 
@@ -169,15 +170,10 @@ class StoreWriter:
         A query that is there already with the same content is skipped; with another content it is
         a `StoreError`, and nothing is written.
         """
-        spec, embedding = self._store.header.spec, self._store.header.embedding
         for feature in features:
-            if feature.tokens.shape[0::2] != (spec.num_layers, spec.text_width):
-                raise ConfigError(
-                    f"{feature!r} does not fit {spec.num_layers} layers of width {spec.text_width}"
-                )
+            require_fitting(feature, self._store.header)
             if not np.isfinite(feature.tokens).all():
                 raise ConfigError(f"{feature!r} holds NaN or infinity; nothing was written")
-            _require_embedding(feature, embedding)
         if not annotations:
             return 0
         columns = query_columns(annotations, features)
@@ -225,12 +221,10 @@ class StoreWriter:
         if due:
             self.flush()
 
-    def _commit_part(self, kind: str, columns: dict[str, NDArray[Any]]) -> None:
-        name = new_part_name()
-        folder = self._work.path / f"{kind}-{name}"
+    def _commit_part(self, kind: PartKind, columns: dict[str, NDArray[Any]]) -> None:
+        version = self._store.header.format_version
         with storage_errors(self._root):
-            write_part(folder, columns)
-            commit_folder(folder, self._root / kind / name)
+            PartWriter(self._root, version, self._work.path).commit(kind, columns)
         self._store.refresh()
 
     def _commit(self, folder: Path, node: str, digest: str) -> bool:
@@ -255,12 +249,3 @@ class StoreWriter:
                     ) from None
                 return False
         return True
-
-
-def _require_embedding(feature: QueryFeatures, spec: EmbeddingSpec | None) -> None:
-    """Raise `ConfigError` unless a query has an embedding exactly where its store has them."""
-    found = None if feature.embedding is None else len(feature.embedding)
-    if found != (None if spec is None else spec.width):
-        holds = "no embeddings" if spec is None else f"embeddings of width {spec.width}"
-        given = "none" if found is None else f"one of width {found}"
-        raise ConfigError(f"{feature!r}: the store holds {holds}, {given} was given")

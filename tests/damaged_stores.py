@@ -35,7 +35,7 @@ def shard(path: Path, run: int = 1, video_id: str = LONG) -> Path:
 
 def part(path: Path, kind: str) -> Path:
     """Return the only part of a kind."""
-    (found,) = path.joinpath(kind).glob("*-*")
+    (found,) = path.joinpath("parts", kind).glob("*-*")
     return found
 
 
@@ -54,7 +54,7 @@ def flip(file: Path, place: int) -> None:
 
 
 def _flip_text_of_a_query(path: Path) -> None:
-    file = part(path, "queries") / "text" / "c" / "0"
+    file = part(path, "queries") / "texts" / "c" / "0" / "0"
     file.write_bytes(file.read_bytes().replace(b"a dog runs", b"a cat runs", 1))
 
 
@@ -98,7 +98,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "deleted video": (
         lambda path: shutil.rmtree(path / "videos" / "dog"),
-        r"gone: index/.*: names the video 'dog', which is not there",
+        r"gone: parts/index/.*: names the video 'dog', which is not there",
     ),
     "deleted index": (
         lambda path: shutil.rmtree(part(path, "index")),
@@ -129,14 +129,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
             path / "videos" / "dog" / "zarr.json",
             lambda node: node["attributes"].update(frame_rate_fps=3.0),
         ),
-        r"video: videos/dog: dog: frame_rate_fps = 3.0",
+        r"attributes: videos/dog: frame_rate_fps 3.0, an index part recorded 0.5",
     ),
     "number of frames that does not fit": (
         lambda path: edit(
             path / "videos" / "dog" / "zarr.json",
             lambda node: node["attributes"].update(num_frames=4),
         ),
-        r"video: videos/dog: .*format version 1",
+        r"attributes: videos/dog: num_frames 4, an index part recorded 5",
     ),
     "renamed node": (
         lambda path: (path / "videos" / "dog").rename(path / "videos" / "cat"),
@@ -144,40 +144,50 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "video that changed and was committed again": (
         lambda path: _replace_video(path),
-        r"stale-index: index/.*: says of the video 'dog': digest 'sha256:",
+        r"stale-index: parts/index/.*: says of the video 'dog': digest 'sha256:",
     ),
     "flipped byte of an index": (
-        lambda path: flip(part(path, "index") / "duration_seconds" / "c" / "0", 3),
-        r"part: index/.*: the stored columns have the digest",
+        lambda path: flip(part(path, "index") / "numbers" / "c" / "0" / "0", 8),
+        r"part: parts/index/.*: the stored columns have the digest",
     ),
     "truncated column": (
         lambda path: os.truncate(part(path, "queries") / "moments" / "c" / "0" / "0", 8),
-        r"part: queries/.*moments",
+        r"part: parts/queries/.*moments",
     ),
     "flipped byte of a query's tokens": (
         lambda path: flip(part(path, "queries") / "tokens" / "c" / "0" / "0" / "0", 5),
-        r"query: queries/.*: query 'q1', .*: its content has the digest",
+        r"query: parts/queries/.*: query 'q1', .*: its content has the digest",
     ),
-    "another sentence": (_flip_text_of_a_query, r"query: queries/.*: query 'q1', .*: its content"),
+    "another sentence": (
+        _flip_text_of_a_query,
+        r"query: parts/queries/.*: query 'q1', .*: its content",
+    ),
     "deleted column": (
-        lambda path: shutil.rmtree(part(path, "queries") / "split"),
-        r"part: queries/.*split",
+        lambda path: shutil.rmtree(part(path, "queries") / "texts"),
+        r"part: parts/queries/.*texts",
+    ),
+    "metadata of an array that a part repeats otherwise": (
+        lambda path: edit(
+            part(path, "queries") / "moments" / "zarr.json",
+            lambda node: node.update(fill_value=1.0),
+        ),
+        r"part: parts/queries/.*: its zarr.json does not repeat what moments/zarr.json says",
     ),
     "deleted group": (
-        lambda path: (path / "queries" / "zarr.json").unlink(),
-        r"group: queries: is missing",
+        lambda path: (path / "parts" / "queries" / "zarr.json").unlink(),
+        r"group: parts/queries: is missing",
     ),
     "metadata of a group that is no JSON": (
         lambda path: (path / "videos" / "zarr.json").write_text('{"node_type" "group"}'),
         r"group: videos: is missing, or its zarr.json is missing or damaged",
     ),
     "empty metadata of a group": (
-        lambda path: (path / "index" / "zarr.json").write_text(""),
-        r"group: index: is missing, or its zarr.json is missing or damaged",
+        lambda path: (path / "parts" / "index" / "zarr.json").write_text(""),
+        r"group: parts/index: is missing, or its zarr.json is missing or damaged",
     ),
     "link in place of a group's metadata": (
-        lambda path: _link(path / "queries" / "zarr.json"),
-        r"group: queries: is missing, or its zarr.json is missing or damaged",
+        lambda path: _link(path / "parts" / "queries" / "zarr.json"),
+        r"group: parts/queries: is missing, or its zarr.json is missing or damaged",
     ),
     "foreign file in the store": (
         lambda path: (path / "notes.txt").write_text("hello"),
@@ -193,7 +203,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "foreign file in a part": (
         lambda path: (part(path, "queries") / "tokens" / "x").write_text("hello"),
-        r"foreign: queries/.*/tokens/x",
+        r"foreign: parts/queries/.*/tokens/x",
     ),
     "link out of the store": (
         lambda path: _link(shard(path)),

@@ -8,6 +8,7 @@ are read; and what arrived is checked like any committed video before it appears
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
@@ -18,7 +19,15 @@ from zarr.core.sync import sync
 
 from r2t.store.check import check_stored_video, expected_files, files_in
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format import TokenLayout, VideoRow, damage, node_name, open_group
+from r2t.store.files import write_whole
+from r2t.store.format import (
+    VIDEO_DIMENSIONS,
+    VideoRow,
+    damage,
+    node_name,
+    open_group,
+    seal_attributes,
+)
 from r2t.store.sources import StoreRoot
 from r2t.store.writer import StoreWriter
 
@@ -37,11 +46,11 @@ def bring_video(
     """
     node = node_name(row.video_id)
     place = f"videos/{node}"
-    if any(file.is_link for file in files_in(source, place)):
+    if source.path is not None and any(file.is_link for file in files_in(source, place)):
         raise CorruptFeatureError(f"{source.location}: {place} holds a symbolic link")
     with writer.stage() as stage:
         shared = True
-        for key, size in expected_files(source.spec, TokenLayout.of(source.spec, row.num_frames)):
+        for key, size in expected_files(source.header, row.num_frames):
             target = stage / place / key
             target.parent.mkdir(parents=True, exist_ok=True)
             shared &= _bring_file(source, f"{place}/{key}", size, target, link=link)
@@ -55,8 +64,26 @@ def bring_video(
                 f"{source.location}: the index says of {row.video_id!r} another "
                 f"{', '.join(differing)} than the video; run `r2t store repair` there"
             )
+        if source.header.format_version == 1:
+            upgrade_metadata(stage / place)
         writer.adopt(stage / place, checked.row)
     return shared
+
+
+def upgrade_metadata(folder: Path) -> None:
+    """Let the metadata of a whole video of format version 1 be that of version 2.
+
+    Its dimensions get their names, and its attributes their digest. Embeddings are not made.
+    """
+    for name, dimensions in VIDEO_DIMENSIONS.items():
+        file = folder / name / "zarr.json"
+        if file.exists():
+            metadata = json.loads(file.read_bytes())
+            write_whole(file, json.dumps({**metadata, "dimension_names": dimensions}, indent=2))
+    file = folder / "zarr.json"
+    metadata = json.loads(file.read_bytes())
+    metadata["attributes"] = seal_attributes(metadata["attributes"], 2)
+    write_whole(file, json.dumps(metadata, indent=2))
 
 
 def _bring_file(source: StoreRoot, key: str, size: int | None, target: Path, *, link: bool) -> bool:

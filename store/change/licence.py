@@ -12,6 +12,7 @@ from r2t.store.files import write_whole
 from r2t.store.format import (
     damage,
     node_name,
+    require_sealed,
     seal_attributes,
     source_from_attributes,
     storage_errors,
@@ -42,10 +43,12 @@ def set_licence(
     """Record a licence for some videos, or all; return for how many.
 
     A video's metadata is replaced by a rename, so that another store that shares the old file by a
-    hard link keeps it. The digest is that of the features and stays.
+    hard link keeps it. The digest is that of the features and stays; that of the attributes is made
+    anew, once the old one has been found to hold.
     """
     root = open_root(location)
     path = root.require_path("change it")
+    version = root.header.format_version
     store = FeatureStore(root)
     known: list[str] = store.videos["video_id"].tolist()
     wanted = known if video_ids is None else list(dict.fromkeys(video_ids))
@@ -59,6 +62,7 @@ def set_licence(
             file = path / "videos" / node_name(video_id) / "zarr.json"
             with damage(str(file)):
                 metadata = json.loads(file.read_bytes())
+                require_sealed(metadata["attributes"], version, video_id)
                 source = metadata["attributes"].get("source")
                 if not isinstance(source, dict | None):
                     raise ValueError(f"source = {source!r}")
@@ -67,6 +71,6 @@ def set_licence(
                 **metadata["attributes"],
                 "source": {**(source or nothing), "licence": licence},
             }
-            metadata["attributes"] = seal_attributes(changed, root.header.format_version)
+            metadata["attributes"] = seal_attributes(changed, version)
             write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
     return len(wanted)

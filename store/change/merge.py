@@ -13,11 +13,18 @@ from pathlib import Path
 
 from r2t.store.change.bring import bring_video
 from r2t.store.change.rewrite import QueryRow
-from r2t.store.errors import CorruptFeatureError, R2TError, ServerError, StoreError
+from r2t.store.errors import (
+    CorruptFeatureError,
+    R2TError,
+    ServerError,
+    SpecMismatchError,
+    StoreError,
+)
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import QUERIES_PER_PART, VideoRow, query_row_digest
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.schema import EmbeddingSpec
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.writer import StoreWriter
 
@@ -70,9 +77,10 @@ def merge_stores(
     """Bring all videos and queries of some stores into another, which is made if need be.
 
     `link` shares files on one disk, so that a merge takes no space; `quick` trusts the tokens'
-    bytes. Raises `SpecMismatchError` or `StoreError`, before anything is written, if the stores
-    were made with other settings or one id means two things, and `ServerError` if a server fails
-    meanwhile: the same merge again goes on from there.
+    bytes. Of videos with one digest the first one stays, with its own embeddings. Raises
+    `SpecMismatchError` or `StoreError`, before anything is written, if the stores were made with
+    other settings, or with other embeddings, or one id means two things, and `ServerError` if a
+    server fails meanwhile: the same merge again goes on from there.
     """
     opened = [StoreSelection.open(location) for location in sources]
     for other in opened[1:]:
@@ -81,6 +89,8 @@ def merge_stores(
             action="merge these stores",
             names=(opened[0].root.location, other.root.location),
         )
+    _require_one_version(opened)
+    require_like_embeddings([source.store for source in opened])
     if Path(into).exists():
         present = FeatureStore.open(into)
         present.spec.require_equal(
@@ -88,11 +98,14 @@ def merge_stores(
             action=f"merge into {into}",
             names=(into, opened[0].root.location),
         )
+        present.header.require_current(str(into))
+        require_like_embeddings([present, opened[0].store])
         require_agreement([present, *(source.store for source in opened)])
     else:
         require_agreement([source.store for source in opened])
     provenance = {**opened[0].store.provenance, "merged": [str(location) for location in sources]}
-    target = FeatureStore.create(into, opened[0].store.spec, provenance)
+    first = opened[0].store
+    target = FeatureStore.create(into, first.spec, provenance, embedding=first.embedding)
     with target.writer() as writer:
         report = bring_all(
             target,
@@ -110,6 +123,39 @@ def merge_stores(
     return MergeReport(
         report.num_videos, report.num_linked, report.num_present, num_queries, failures
     )
+
+
+def _require_one_version(sources: Sequence[StoreSelection]) -> None:
+    """Raise `StoreError` if some stores have another format version than the rest."""
+    by_version = {source.root.header.format_version: source for source in sources}
+    if len(by_version) > 1:
+        oldest = by_version[min(by_version)].root.location
+        raise StoreError(
+            f"cannot merge these stores: {oldest} has format version {min(by_version)}, "
+            f"{by_version[max(by_version)].root.location} version {max(by_version)}; "
+            f"`r2t store upgrade {oldest}` first"
+        )
+
+
+def require_like_embeddings(stores: Sequence[FeatureStore]) -> None:
+    """Raise `SpecMismatchError` unless all stores have the same embeddings, or all have none."""
+    for other in stores[1:]:
+        if other.embedding != stores[0].embedding:
+            told = [
+                f"{store.location} has {_described(store.embedding)}"
+                for store in (stores[0], other)
+            ]
+            raise SpecMismatchError(
+                f"cannot bring these stores together: {', '.join(told)}. Give another target, or "
+                "make them alike: `r2t store upgrade` adds embeddings to a store of format "
+                "version 1, `r2t extract` to a new one"
+            )
+
+
+def _described(embedding: EmbeddingSpec | None) -> str:
+    if embedding is None:
+        return "no embeddings"
+    return f"embeddings of width {embedding.width} by the rule {embedding.rule}"
 
 
 def require_agreement(stores: Iterable[FeatureStore]) -> None:

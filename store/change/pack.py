@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2t.store.check import expected_files, files_in
@@ -19,16 +19,14 @@ from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import appearing
 from r2t.store.format import (
+    KINDS,
     QUERIES_PER_PART,
-    TokenLayout,
+    PartWriter,
     VideoRow,
-    attributes_of,
-    new_part_name,
     node_name,
     query_columns,
     storage_errors,
     video_columns,
-    write_part,
 )
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import StoreRoot, open_root
@@ -76,8 +74,9 @@ def pack_store(
                 tempfile.TemporaryDirectory(dir=out.parent, prefix=".r2t-pack-") as scratch,
             ):
                 ids = [q.query_id for q in annotations if names.get(q.video_id, 0) == number]
-                _write_frame(root, store, rows, ids, Path(scratch))
-                _add_folder(archive, Path(scratch))
+                frame = Path(scratch, "frame")
+                _write_frame(root, store, rows, ids, frame)
+                _add_folder(archive, frame)
                 for row in rows:
                     _add_video(archive, root, path, row)
                     num_done += 1
@@ -120,9 +119,10 @@ def _write_frame(
     root: StoreRoot, store: FeatureStore, rows: _Rows, query_ids: Sequence[str], folder: Path
 ) -> None:
     """Write a store that names these videos and holds these queries, but no features of videos."""
-    write_groups(folder, attributes_of(root.group)["r2t"])
+    write_groups(folder, replace(root.header, parts=dict.fromkeys(KINDS, ())))
+    parts = PartWriter(folder, root.header.format_version, beside=folder.parent)
     if rows:
-        write_part(folder / "index" / new_part_name(), video_columns(rows))
+        parts.commit("index", video_columns(rows))
     annotations = {each.query_id: each for each in store.annotations()}
     for start in range(0, len(query_ids), QUERIES_PER_PART):
         ids = query_ids[start : start + QUERIES_PER_PART]
@@ -130,7 +130,7 @@ def _write_frame(
             [annotations[query_id] for query_id in ids],
             [store.read_query(query_id) for query_id in ids],
         )
-        write_part(folder / "queries" / new_part_name(), columns)
+        parts.commit("queries", columns)
 
 
 def _add_folder(archive: zipfile.ZipFile, folder: Path) -> None:
@@ -145,14 +145,10 @@ def _add_video(archive: zipfile.ZipFile, root: StoreRoot, path: Path, row: Video
     place = f"videos/{node_name(row.video_id)}"
     if any(file.is_link for file in files_in(root, place)):
         raise CorruptFeatureError(f"{path / place} holds a symbolic link; run `r2t store verify`")
-    for key, size in _files(root, row):
+    for key, size in expected_files(root.header, row.num_frames):
         file = path / place / key
         if not file.is_file() or size not in (None, file.stat().st_size):
             raise CorruptFeatureError(
                 f"{file} is missing or has another size than {size} bytes; run `r2t store verify`"
             )
         archive.write(file, f"{place}/{key}")
-
-
-def _files(root: StoreRoot, row: VideoRow) -> Iterator[tuple[str, int | None]]:
-    return expected_files(root.spec, TokenLayout.of(root.spec, row.num_frames))

@@ -12,11 +12,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
-from r2t.store.check import KINDS, live_parts
+from r2t.store.change.rewrite import replace_index, replace_queries
+from r2t.store.check import live_parts
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format import node_name, storage_errors
+from r2t.store.format import KINDS, PartWriter, node_name, storage_errors
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import open_root
 from r2t.store.video_names import VideoNames
@@ -50,6 +50,7 @@ def remove_videos(
     with storage_errors(path), maintenance(path), WorkFolder(path) as work:
         # Listed before the rows are read: a part that another run adds meanwhile stays in force.
         parts = {kind: [*live, *old] for kind in KINDS for live, old in [live_parts(root, kind)]}
+        writer = PartWriter(path, root.header.format_version, work.path)
         store = FeatureStore.open(location)
         asked = store.queries
         _require_known_queries(path, query_ids, set(asked["query_id"].tolist()))
@@ -63,16 +64,16 @@ def remove_videos(
         indexed = store.video_rows()
         rows = [row for row in indexed if row.video_id not in wanted]
         if len(rows) < len(indexed):
-            replace_index(path, work, rows, parts["index"])
-            drop_parts(path, work, "index", parts["index"])
+            replace_index(writer, rows, parts["index"])
+            writer.drop("index", parts["index"])
         if doomed:
             kept = (
                 (each, store.read_query(each.query_id))
                 for each in store.annotations()
                 if each.query_id not in doomed
             )
-            replace_queries(path, work, kept, (), parts["queries"])
-            drop_parts(path, work, "queries", parts["queries"])
+            replace_queries(writer, kept, (), parts["queries"])
+            writer.drop("queries", parts["queries"])
     return RemoveReport(num_videos, len(doomed))
 
 

@@ -1,35 +1,48 @@
 """Repairing a store: what is damaged is set aside, and the index and the parts are made anew.
 
-Nothing but leftovers of dead runs and replaced parts is deleted: damaged videos, damaged parts and
-foreign files move to `<store>.damaged/<time>/`, under the paths they had. What must be extracted
-again is listed, for `r2t extract --only`.
+Nothing is deleted but what dead runs and an upgrade left behind, and replaced parts: damaged
+videos, damaged parts and foreign files move to `<store>.damaged/<time>/`, under the paths they had.
+What must be extracted again is listed, for `r2t extract --only`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-from r2t.store.change.rewrite import drop_parts, replace_index, replace_queries
-from r2t.store.check import KINDS, Checked, Fault, check_store, names_in
+from r2t.store.change.rewrite import replace_index, replace_queries
+from r2t.store.check import (
+    EARLIER_NAMES,
+    Checked,
+    Fault,
+    check_store,
+    part_names,
+    restore_attributes,
+)
 from r2t.store.files import write_whole
 from r2t.store.format import (
+    KINDS,
     Part,
     PartKind,
+    PartWriter,
     open_group,
+    part_place,
     read_query_rows,
-    seal_attributes,
     storage_errors,
 )
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import open_root
 from r2t.store.work_folders import WorkFolder, maintenance, remove_dead_work
 
-_IN_PLACE = ("group", "attributes", "not-indexed", "gone", "stale-index")
+_IN_PLACE = (
+    *("group", "attributes", "not-indexed", "gone", "stale-index"),
+    *("manifest", "left-over"),
+)
 """Faults that are mended without moving what they name."""
 
 
@@ -39,7 +52,8 @@ class RepairReport:
 
     `set_aside` are paths within the store of what moved to `aside`. `extract_again` are videos that
     the store had or should have, `lost_queries` ids of queries that must be annotated again; of a
-    part that cannot be read not even the ids are known.
+    part that cannot be read not even the ids are known. `lost_attributes` says by video what was
+    recorded of it beside its features and is given up, because no digest proves it.
     """
 
     faults: tuple[Fault, ...]
@@ -50,6 +64,7 @@ class RepairReport:
     num_parts_after: int
     extract_again: tuple[str, ...]
     lost_queries: tuple[str, ...]
+    lost_attributes: dict[str, tuple[str, ...]]
 
 
 def repair_store(
@@ -72,27 +87,31 @@ def repair_store(
         removed = remove_dead_work(path)
         aside = path.with_name(f"{path.name}.damaged") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
         with WorkFolder(path) as work:
+            parts = PartWriter(path, root.header.format_version, work.path)
             damaged = _mend_groups(path, work, aside, faults)
-            _mend_attributes(path, work, checked, faults)
+            lost_attributes = _mend_attributes(path, work, checked, faults)
             superseded = {kind: list(checked.replaced[kind]) for kind in KINDS}
-            superseded["index"] += _rewrite_index(path, work, checked)
-            lost, names = _rewrite_queries(path, work, checked)
+            superseded["index"] += _rewrite_index(parts, checked)
+            lost, names = _rewrite_queries(parts, checked)
             superseded["queries"] += names
-            places = _places_to_move(faults)
+            places = _places_to_move(checked, faults)
             for place in places:
                 _move(path / place, aside / place)
             for kind in KINDS:
-                left = [name for name in superseded[kind] if f"{kind}/{name}" not in places]
-                drop_parts(path, work, kind, left)
+                folder = part_place(kind, parts.version)
+                left = [name for name in superseded[kind] if f"{folder}/{name}" not in places]
+                parts.drop(kind, left)
+            _clear_left_over(path, work, checked, faults)
     return RepairReport(
         faults=tuple(faults),
         aside=aside,
         set_aside=(*damaged, *places),
         removed_runs=tuple(removed),
         num_parts_before=_num_parts(checked),
-        num_parts_after=sum(len(names_in(root, kind)) for kind in KINDS),
+        num_parts_after=sum(len(part_names(root, kind)) for kind in KINDS),
         extract_again=tuple(_extract_again(checked, faults)),
         lost_queries=tuple(lost),
+        lost_attributes=lost_attributes,
     )
 
 
@@ -111,20 +130,38 @@ def _mend_groups(path: Path, work: WorkFolder, aside: Path, faults: list[Fault])
     return moved
 
 
-def _mend_attributes(path: Path, work: WorkFolder, checked: Checked, faults: list[Fault]) -> None:
-    """Take back into the attributes of videos what an index part recorded of them."""
+def _mend_attributes(
+    path: Path, work: WorkFolder, checked: Checked, faults: list[Fault]
+) -> dict[str, tuple[str, ...]]:
+    """Take back into the attributes of videos what an index part recorded of them.
+
+    Returns by video what was lost.
+    """
+    lost: dict[str, tuple[str, ...]] = {}
     for fault in faults:
-        if fault.kind == "attributes" and fault.video_id is not None:
+        row = None if fault.video_id is None else checked.rows.get(fault.video_id)
+        if fault.kind == "attributes" and row is not None:
             file = path / fault.place / "zarr.json"
             metadata = json.loads(file.read_bytes())
-            row = checked.rows[fault.video_id]
-            metadata["attributes"] = seal_attributes(
-                row.put_into(metadata["attributes"]), checked.root.header.format_version
-            )
+            if checked.root.header.format_version > 1:
+                metadata["attributes"], given_up = restore_attributes(metadata["attributes"], row)
+                lost |= {row.video_id: given_up} if given_up else {}
+            else:
+                metadata["attributes"] = row.put_into(metadata["attributes"])
             write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
+    return lost
 
 
-def _rewrite_index(path: Path, work: WorkFolder, checked: Checked) -> list[str]:
+def _clear_left_over(path: Path, work: WorkFolder, checked: Checked, faults: list[Fault]) -> None:
+    """Remove the groups of format version 1 that an upgrade left in a store of version 2."""
+    for fault in faults:
+        if fault.kind == "left-over" and fault.place in EARLIER_NAMES:
+            folder = work.path / f"left-{fault.place}"
+            os.rename(path / fault.place, folder)
+            shutil.rmtree(folder)
+
+
+def _rewrite_index(parts: PartWriter, checked: Checked) -> list[str]:
     """Make the index say what videos are there; return the names of live parts it replaced."""
     rows = checked.rows
     names = _part_names(checked, "index")
@@ -133,11 +170,11 @@ def _rewrite_index(path: Path, work: WorkFolder, checked: Checked) -> list[str]:
     stale = any(fault.kind == "stale-index" for fault in checked.faults())
     if len(names) < 2 and sound and not stale and sorted(indexed) == sorted(rows):
         return []
-    replace_index(path, work, list(rows.values()), names)
+    replace_index(parts, list(rows.values()), names)
     return [part.name for part in checked.parts["index"]]
 
 
-def _rewrite_queries(path: Path, work: WorkFolder, checked: Checked) -> tuple[list[str], list[str]]:
+def _rewrite_queries(writer: PartWriter, checked: Checked) -> tuple[list[str], list[str]]:
     """Bring all sound rows into new parts; return the ids of the others, and the parts replaced."""
     parts = checked.parts["queries"]
     kept: list[tuple[Part, list[int]]] = []
@@ -159,7 +196,7 @@ def _rewrite_queries(path: Path, work: WorkFolder, checked: Checked) -> tuple[li
     if not digests or (len(names) < 2 and not lost and not any(part.faults for part in parts)):
         return lost, []
     rows = (query for part, rows in kept for query in read_query_rows(part, rows))
-    replace_queries(path, work, rows, (), names)
+    replace_queries(writer, rows, (), names)
     return lost, [part.name for part in parts]
 
 
@@ -171,15 +208,20 @@ def _num_parts(checked: Checked) -> int:
     return sum(len(_part_names(checked, kind)) for kind in KINDS)
 
 
-def _places_to_move(faults: list[Fault]) -> list[str]:
+def _places_to_move(checked: Checked, faults: list[Fault]) -> list[str]:
     """Return what is to be set aside: whole videos and parts, or single foreign files."""
+    folders = [part_place(kind, checked.root.header.format_version) for kind in KINDS]
     places: set[str] = set()
     for fault in faults:
         if fault.kind in _IN_PLACE:
             continue
-        kind, *rest = fault.place.split("/")
-        whole = fault.kind != "foreign" or kind in KINDS
-        places.add("/".join([kind, *rest[:1]]) if whole else fault.place)
+        folder = next((each for each in folders if fault.place.startswith(f"{each}/")), None)
+        if folder is not None:
+            places.add(f"{folder}/{fault.place.removeprefix(f'{folder}/').split('/')[0]}")
+        elif fault.kind == "foreign":
+            places.add(fault.place)
+        else:
+            places.add("/".join(fault.place.split("/")[:2]))
     return sorted(
         place for place in places if not any(place.startswith(f"{other}/") for other in places)
     )

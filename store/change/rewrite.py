@@ -7,28 +7,23 @@ a while: equal duplicates count once. The old parts are dropped later, by a rena
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
 from r2t.store.annotations import Annotation
 from r2t.store.check import live_parts, open_part
-from r2t.store.files import commit_folder
 from r2t.store.format import (
     QUERIES_PER_PART,
     Columns,
     Part,
-    PartKind,
+    PartWriter,
     VideoRow,
-    new_part_name,
     query_columns,
     read_query_rows,
+    require_fitting,
     storage_errors,
     video_columns,
-    write_part,
 )
 from r2t.store.schema import QueryFeatures
 from r2t.store.sources import open_root
@@ -37,26 +32,13 @@ from r2t.store.work_folders import WorkFolder, maintenance
 QueryRow = tuple[Annotation, QueryFeatures]
 
 
-def commit_part(
-    root: Path, work: WorkFolder, kind: PartKind, columns: Columns, replaces: Collection[str] = ()
-) -> None:
-    """Write a part and rename it into place, where it stands in for those it replaces."""
-    name = new_part_name(replaces)
-    folder = work.path / f"{kind}-{name}"
-    write_part(folder, columns, replaces)
-    commit_folder(folder, root / kind / name)
-
-
-def replace_index(
-    root: Path, work: WorkFolder, rows: Sequence[VideoRow], replaces: Collection[str]
-) -> None:
+def replace_index(parts: PartWriter, rows: Sequence[VideoRow], replaces: Collection[str]) -> None:
     """Put one index part in the place of others."""
-    commit_part(root, work, "index", video_columns(rows), replaces)
+    parts.commit("index", video_columns(rows), replaces)
 
 
 def replace_queries(
-    root: Path,
-    work: WorkFolder,
+    parts: PartWriter,
     kept: Iterable[QueryRow],
     changed: Sequence[QueryRow],
     replaces: Collection[str],
@@ -72,13 +54,13 @@ def replace_queries(
         following = list(islice(rows, QUERIES_PER_PART))
         if not following:
             break
-        commit_part(root, work, "queries", _columns(batch))
+        parts.commit("queries", _columns(batch))
         batch = following
     batch += changed
     if batch:
-        commit_part(root, work, "queries", _columns(batch), replaces)
+        parts.commit("queries", _columns(batch), replaces)
     else:
-        drop_parts(root, work, "queries", replaces)
+        parts.drop("queries", replaces)
 
 
 def change_queries(location: str | Path, changed: Sequence[QueryRow]) -> None:
@@ -89,6 +71,9 @@ def change_queries(location: str | Path, changed: Sequence[QueryRow]) -> None:
     """
     root = open_root(location)
     path = root.require_path("change it")
+    root.header.require_current(root.location)
+    for _, features in changed:
+        require_fitting(features, root.header)
     ids = {annotation.query_id for annotation, _ in changed}
     with storage_errors(path), maintenance(path), WorkFolder(path) as work:
         live, replaced = live_parts(root, "queries")
@@ -100,16 +85,8 @@ def change_queries(location: str | Path, changed: Sequence[QueryRow]) -> None:
                 affected.append((part, kept))
         rows = (query for part, kept in affected for query in read_query_rows(part, kept))
         names = [part.name for part, _ in affected]
-        replace_queries(path, work, rows, changed, [*names, *replaced])
-
-
-def drop_parts(root: Path, work: WorkFolder, kind: PartKind, names: Iterable[str]) -> None:
-    """Take parts out of a store, each by a rename, and remove them."""
-    for name in names:
-        folder = work.path / f"dropped-{name}"
-        with contextlib.suppress(FileNotFoundError):  # one that was dropped already
-            os.rename(root / kind / name, folder)
-            shutil.rmtree(folder)
+        parts = PartWriter(path, root.header.format_version, work.path)
+        replace_queries(parts, rows, changed, [*names, *replaced])
 
 
 def _columns(rows: Sequence[QueryRow]) -> Columns:

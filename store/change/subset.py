@@ -20,6 +20,7 @@ from r2t.store.change.merge import (
     add_query_rows,
     bring_all,
     read_queries,
+    require_like_embeddings,
 )
 from r2t.store.change.rewrite import QueryRow
 from r2t.store.check import check_stored_video
@@ -47,7 +48,7 @@ def subset_store(
 
     `split` takes the queries of that split and their videos. `layers` are positions among the
     stored layers, ascending: (2, 3) are the last two of four. Only what is stored can be taken:
-    raises `FeatureNotFoundError` if a wanted video is not.
+    raises `FeatureNotFoundError` if a wanted video is not. Embeddings come along whole.
     """
     source = StoreSelection.open(location)
     rows = _wanted_rows(source, video_ids, split)
@@ -55,7 +56,9 @@ def subset_store(
     positions = tuple(range(spec.num_layers)) if layers is None else tuple(layers)
     smaller = smaller_spec(spec, positions, cls_only=cls_only)
     facts = {**source.store.provenance, "subset_of": str(location)}
-    target = FeatureStore.create(into, smaller, facts)
+    embedding = source.store.embedding
+    target = FeatureStore.create(into, smaller, facts, embedding=embedding)
+    require_like_embeddings([source.store, target])
     taken = {row.video_id for row in rows}
     failures: dict[str, str] = {}
 
@@ -167,12 +170,14 @@ class _Cut:
             frame_rate_fps=first.frame_rate_fps,
             source=first.source,
             affine=affine,
+            embedding_from=first.embedding_from,
         ) as video:
             for frames in TokenLayout.of(store.spec, num_frames).shards():
                 read = self._source.store.read_video(
                     video_id, layers=slice(low, high), frames=frames
                 )
-                video.append(np.ascontiguousarray(read.tokens[inner][:, :, :num_tokens]))
+                tokens = np.ascontiguousarray(read.tokens[inner][:, :, :num_tokens])
+                video.append(tokens, read.embedding)
 
 
 def _cut_queries(
@@ -181,4 +186,4 @@ def _cut_queries(
     for annotation, features in queries:
         if split in (None, annotation.split):
             tokens = np.ascontiguousarray(features.tokens[list(positions)])
-            yield annotation, QueryFeatures(features.query_id, tokens)
+            yield annotation, QueryFeatures(features.query_id, tokens, features.embedding)

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
         warn_of_other_cuts as warn_of_other_cuts,
     )
     from r2t.store.check.faults import Fault as Fault
-    from r2t.store.check.inventory import files_in as files_in, names_in as names_in
+    from r2t.store.check.inventory import (
+        EARLIER_NAMES as EARLIER_NAMES,
+        files_in as files_in,
+        part_names as part_names,
+    )
+    from r2t.store.check.restored import restore_attributes as restore_attributes
     from r2t.store.check.stats import quantization_stats as quantization_stats
     from r2t.store.check.verify import (
-        KINDS as KINDS,
         Checked as Checked,
         VerifyReport as VerifyReport,
         check_store as check_store,

@@ -6,34 +6,36 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from r2t.store.annotations import query_name
 from r2t.store.check.faults import Fault
-from r2t.store.check.inventory import files_in, names_in
+from r2t.store.check.inventory import files_in, part_names
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.format import (
-    PART_COLUMNS,
     ColumnsDigest,
     Part,
     PartKind,
+    StoreHeader,
     VideoRow,
     annotation_at,
-    attributes_of,
+    array_names,
     damage,
     has_only_finite,
-    part_replaces,
+    parse_header,
+    parse_metadata,
+    part_place,
+    query_features_at,
     query_row_digest,
+    read_headers,
     read_part,
-    require_group,
+    require_fitting,
     rows_of_columns,
-    zarr_reads,
 )
-from r2t.store.schema import FeatureSpec, QueryFeatures
+from r2t.store.schema import FeatureSpec
 from r2t.store.sources import StoreRoot
 
 _BATCH_BYTES = 16 * 2**20
@@ -54,48 +56,54 @@ class CheckedPart:
 
 
 def open_part(root: StoreRoot, kind: PartKind, name: str) -> Part:
-    """Read a part's columns, tokens left on disk; raise `CorruptFeatureError` if it has damage."""
-    with damage(f"{kind}/{name}"):
-        return read_part(require_group(root.group, f"{kind}/{name}"), kind)
+    """Read a part's columns; raise `CorruptFeatureError` if it has damage."""
+    version, store = root.header.format_version, root.group.store
+    path = f"{part_place(kind, version)}/{name}"
+    with damage(path):
+        (content,) = read_headers(store, [path])
+        return read_part(store, parse_header(path, content), kind, version=version)
 
 
 def live_parts(root: StoreRoot, kind: PartKind) -> tuple[list[str], list[str]]:
     """Return the names of the parts that readers read, and of those that others replace."""
     replaced: set[str] = set()
     live: list[str] = []
-    names = names_in(root, kind)
-    for name in reversed(names):
+    names = part_names(root, kind)
+    place = part_place(kind, root.header.format_version)
+    contents = read_headers(root.group.store, [f"{place}/{name}" for name in names])
+    for name, content in zip(reversed(names), reversed(contents), strict=True):
         if name not in replaced:
             live.append(name)
             # What raises here is found again, and named, when the part is checked.
             with contextlib.suppress(CorruptFeatureError):
-                replaced |= part_replaces(require_group(root.group, f"{kind}/{name}"))
+                replaced |= parse_header(f"{place}/{name}", content).replaces
     return live[::-1], [name for name in names if name in replaced]
 
 
 def check_part(root: StoreRoot, kind: PartKind, name: str) -> CheckedPart:
     """Check one part of the index or of the queries; holds its columns and 16 MB of its tokens."""
-    place = f"{kind}/{name}"
-    files = list(files_in(root, place))
-    if any(file.is_link for file in files):
-        return CheckedPart(name, None, faults=[Fault("link", place, "holds a symbolic link")])
-    if not any(file.key == "zarr.json" for file in files):
-        return CheckedPart(name, None, faults=[Fault("foreign", place, "is no part")])
-    scalars, ragged = PART_COLUMNS[kind]
-    names = (*scalars, *ragged, *(f"{column}_offsets" for column in ragged))
-    legal = re.compile(rf"zarr\.json|({'|'.join(names)})/(zarr\.json|c(/[0-9]+)+)")
-    faults = [
-        Fault("foreign", f"{place}/{file.key}", "the format has no place for this file")
-        for file in files
-        if not legal.fullmatch(file.key)
-    ]
+    place = f"{part_place(kind, root.header.format_version)}/{name}"
+    faults: list[Fault] = []
+    if root.is_listed:
+        files = list(files_in(root, place))
+        if any(file.is_link for file in files):
+            return CheckedPart(name, None, faults=[Fault("link", place, "holds a symbolic link")])
+        if not any(file.key == "zarr.json" for file in files):
+            return CheckedPart(name, None, faults=[Fault("foreign", place, "is no part")])
+        names = array_names(kind, root.header.format_version)
+        legal = re.compile(rf"zarr\.json|({'|'.join(names)})/(zarr\.json|c(/[0-9]+)+)")
+        faults += [
+            Fault("foreign", f"{place}/{file.key}", "the format has no place for this file")
+            for file in files
+            if not legal.fullmatch(file.key)
+        ]
     try:
         part = open_part(root, kind, name)
         with damage(place):
-            recorded = attributes_of(require_group(root.group, place)).get("digest")
+            faults += _odd_metadata(root, part)
             digest = _Digest(part)
             rows: list[int] = []
-            for row, problem in digest.rows(root.spec) if kind == "queries" else ():
+            for row, problem in digest.rows(root.header) if kind == "queries" else ():
                 if problem is None:
                     rows.append(row)
                 else:
@@ -108,12 +116,31 @@ def check_part(root: StoreRoot, kind: PartKind, name: str) -> CheckedPart:
         raise
     except R2TError as error:
         return CheckedPart(name, None, faults=[*faults, Fault("part", place, str(error))])
+    recorded = part.header.digest
     if computed != recorded:
         detail = f"the stored columns have the digest {computed}, it was committed with {recorded}"
         faults.append(Fault("part", place, detail))
     if kind == "index":
-        rows = list(range(len(part.columns["digest"]))) if computed == recorded else []
+        rows = list(range(len(part))) if computed == recorded else []
     return CheckedPart(name, part, rows, faults)
+
+
+def _odd_metadata(root: StoreRoot, part: Part) -> list[Fault]:
+    """Compare what a part repeats of its arrays' metadata with the arrays' own."""
+    path, consolidated = part.header.path, part.header.consolidated
+    if root.header.format_version == 1 or consolidated is None:
+        return []
+    files = [f"{path}/{name}" for name in consolidated]
+    contents = read_headers(root.group.store, files)
+    own = [
+        None if content is None else parse_metadata(file, content)
+        for file, content in zip(files, contents, strict=True)
+    ]
+    return [
+        Fault("part", path, f"its zarr.json does not repeat what {name}/zarr.json says")
+        for name, found in zip(consolidated, own, strict=True)
+        if found != consolidated[name]
+    ]
 
 
 class _Digest:
@@ -122,33 +149,31 @@ class _Digest:
     def __init__(self, part: Part) -> None:
         self._part = part
         self._digest = ColumnsDigest()
-        self._rows = part.tokens is not None
-        for name in sorted(part.columns):
-            if self._rows and name > "tokens":
-                break
-            self._digest.add(name, part.columns[name])
+        names = part.column_names()
+        self._later = [name for name in names if "tokens" in names and name > "tokens"]
+        for name in names:
+            if name != "tokens" and name not in self._later:
+                self._digest.add(name, part.column(name))
 
-    def rows(self, spec: FeatureSpec) -> Iterator[tuple[int, str | None]]:
+    def rows(self, header: StoreHeader) -> Iterator[tuple[int, str | None]]:
         """Yield each row of a queries part and what is wrong with it."""
-        tokens = cast("zarr.Array[Any]", self._part.tokens)
-        if tokens.shape[1:] != (spec.num_layers, spec.text_width):
-            raise CorruptFeatureError(f"tokens {list(tokens.shape)} do not fit the store's spec")
-        offsets = self._part.columns["tokens_offsets"]
-        self._digest.begin("tokens", tokens.shape)
+        part, spec = self._part, header.spec
+        shape = part.on_demand["tokens"].shape
+        if shape[1:] != (spec.num_layers, spec.text_width):
+            raise CorruptFeatureError(f"tokens {list(shape)} do not fit the store's spec")
+        offsets = part.columns["tokens_offsets"]
+        self._digest.begin("tokens", shape)
         for start, stop in _batches(offsets, spec):
             first = int(offsets[start])
-            with zarr_reads("tokens"):
-                values = np.asarray(tokens[first : int(offsets[stop])])
+            values = part.rows("tokens", first, int(offsets[stop]))
             self._digest.update(values)
             for row in range(start, stop):
                 words = values[int(offsets[row]) - first : int(offsets[row + 1]) - first]
-                yield row, _row_problem(self._part, row, words)
+                yield row, _row_problem(part, row, words, header)
 
     def finish(self) -> str:
-        if self._rows:
-            for name in sorted(self._part.columns):
-                if name > "tokens":
-                    self._digest.add(name, self._part.columns[name])
+        for name in self._later:
+            self._digest.add(name, self._part.column(name))
         return self._digest.finish()
 
 
@@ -162,12 +187,13 @@ def _batches(offsets: NDArray[np.int64], spec: FeatureSpec) -> Iterator[tuple[in
         start = stop
 
 
-def _row_problem(part: Part, row: int, words: Any) -> str | None:
+def _row_problem(part: Part, row: int, words: NDArray[Any], header: StoreHeader) -> str | None:
     try:
-        features = QueryFeatures(
-            str(part.columns["query_id"][row]), np.ascontiguousarray(np.swapaxes(words, 0, 1))
-        )
+        features = query_features_at(part, row, words)
         annotation = annotation_at(part, row)
+        require_fitting(features, header)
+    except ServerError:
+        raise
     except R2TError as error:
         return str(error)
     if not has_only_finite(features.tokens):

@@ -17,6 +17,8 @@ FaultKind = Literal[
     "query",
     "foreign",
     "link",
+    "manifest",
+    "left-over",
 ]
 """group: one that every store has is missing or damaged. video: its bytes, shape or attributes are
 not what its digest and the spec say. attributes: its bytes hold, but it says other things of itself
@@ -24,7 +26,8 @@ than an index part whose digest holds recorded of these bytes. uncommitted: a no
 not-indexed: committed, but no index part names it. gone: indexed, but not there. stale-index: an
 index part is wrong about a video. part: a part's bytes are not what its digest says. query: one row
 is not what its own digest says. foreign: a file that the format has no place for. link: a symbolic
-link, which may lead out of the store."""
+link, which may lead out of the store. manifest: the header names other parts than there are.
+left-over: what an upgrade has not cleared yet, or has not finished."""
 
 
 @dataclass(frozen=True)

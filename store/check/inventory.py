@@ -1,4 +1,4 @@
-"""What lies in a store, file by file, whether format version 1 has a place for it or not."""
+"""What lies in a store, file by file, whether the format has a place for it or not."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from dataclasses import dataclass
 
 from zarr.core.sync import sync
 
+from r2t.store.format import PartKind, PartNames, group_names, part_place
 from r2t.store.sources import StoreRoot
 
-TOP_NAMES = ("zarr.json", "videos", "index", "queries")
+CARD_NAMES = ("README.md", "croissant.json")
+"""What the owner of a store may have beside its groups, in format version 2."""
+EARLIER_NAMES = frozenset({"index", "queries"})
+LATER_NAMES = frozenset({"parts"})
+"""What only the earlier, or only the later format version has at the root."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,20 @@ class StoredFile:
     key: str
     num_bytes: int | None = None
     is_link: bool = False
+
+
+def top_names(version: int) -> set[str]:
+    """Return what a store of a format version has at its root."""
+    groups = {name.split("/")[0] for name in group_names(version)}
+    return {"zarr.json", *groups, *(CARD_NAMES if version > 1 else ())}
+
+
+def part_names(root: StoreRoot, kind: PartKind) -> list[str]:
+    """Return the names in a group of parts; of its manifest where nothing lists it."""
+    version = root.header.format_version
+    if root.is_listed:
+        return names_in(root, part_place(kind, version))
+    return PartNames(root.group, root.location, version).now(kind)
 
 
 def names_in(root: StoreRoot, folder: str) -> list[str]:
@@ -35,7 +54,10 @@ def names_in(root: StoreRoot, folder: str) -> list[str]:
 
 
 def files_in(root: StoreRoot, folder: str) -> Iterator[StoredFile]:
-    """Yield every file below a folder; links are yielded as such and never followed."""
+    """Yield every file below a folder; links are yielded as such and never followed.
+
+    Raises `NotListedError` where nothing is listed.
+    """
     if root.path is None:
         yield from (StoredFile(key) for key in _keys(root, folder))
         return

@@ -6,27 +6,29 @@ all bytes are read, video by video on several threads, in memory that does not g
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import zarr
-
 from r2t.store.check.check_part import CheckedPart, check_part, live_parts
+from r2t.store.check.check_root import check_root
 from r2t.store.check.check_video import CheckedVideo, check_stored_video
 from r2t.store.check.faults import Fault
-from r2t.store.check.inventory import TOP_NAMES, names_in
-from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
-from r2t.store.format import PartKind, VideoRow, find_node
+from r2t.store.check.inventory import names_in
+from r2t.store.errors import ConfigError, StoreError
+from r2t.store.format import (
+    KINDS,
+    PartKind,
+    VideoRow,
+    node_name,
+    part_place,
+)
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.work_folders import work_folders
-
-KINDS: tuple[PartKind, ...] = ("index", "queries")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class VerifyReport:
     `num_bytes` are those of the tokens of sound videos. Runs that are `live` may be writing:
     their videos are indexed at their end, so that those are no fault. `dead_runs` are folders that
     killed runs left beside the store: the next run clears them. `num_replaced_parts` are parts that
-    others stand in for; `repair` removes them.
+    others stand in for; `repair` removes them. Where the store is not `listed`, because its server
+    lists no folders, only what the index names is looked at: videos that it does not name, and
+    foreign files, go unseen.
     """
 
     location: str
@@ -48,6 +52,7 @@ class VerifyReport:
     seconds: float
     live_runs: tuple[Path, ...]
     dead_runs: tuple[Path, ...]
+    listed: bool
     faults: tuple[Fault, ...]
 
 
@@ -66,12 +71,14 @@ class Checked:
     def rows(self) -> dict[str, VideoRow]:
         """The right index row of each sound video.
 
-        A video's attributes are under no digest, but those of its row in an index part are. So if
-        such a row names the digest of exactly these features, what it says is right. Of several
-        the oldest is right: it was written with the features, while a later one may have been read
-        from attributes that were damaged by then.
+        In format version 1 a video's attributes are under no digest, but those of its row in an
+        index part are. So if such a row names the digest of exactly these features, what it says is
+        right. Of several the oldest is right: it was written with the features, while a later one
+        may have been read from attributes that were damaged by then.
         """
         own = {video.row.video_id: video.row for video in self.videos if video.row is not None}
+        if self.root.header.format_version > 1:
+            return own
         recorded: dict[str, VideoRow] = {}
         for part in self.parts["index"]:
             for row in part.video_rows() if part.sound_rows else ():
@@ -82,7 +89,7 @@ class Checked:
 
     def faults(self) -> list[Fault]:
         """Return everything that is wrong, sorted by place."""
-        found = [*self.foreign, *_index_faults(self), *_query_conflicts(self.parts["queries"])]
+        found = [*self.foreign, *_index_faults(self), *_query_conflicts(self)]
         for video in self.videos:
             found += video.faults
         for part in (part for kind in KINDS for part in self.parts[kind]):
@@ -118,6 +125,7 @@ def verify_store(
         seconds=time.monotonic() - began,
         live_runs=tuple(folder for folder, alive in checked.runs.items() if alive),
         dead_runs=tuple(folder for folder, alive in checked.runs.items() if not alive),
+        listed=checked.root.is_listed,
         faults=tuple(checked.faults()),
     )
 
@@ -130,16 +138,10 @@ def check_store(
     on_video: OnProgress = no_progress,
 ) -> Checked:
     """Look at every node, part and file of a store."""
-    # Folders first: a run that ends while its videos are looked at has indexed them all by then.
+    # Folders first: a run that ends from here on has indexed by then what is listed next.
     runs = {} if root.path is None else work_folders(root.path)
     try:
-        nodes = names_in(root, "videos")
-        videos = map_threads(
-            lambda node: check_stored_video(root, node, quick=quick),
-            nodes,
-            num_threads=num_threads,
-            on_done=on_video,
-        )
+        nodes = names_in(root, "videos") if root.is_listed else None
         parts: dict[PartKind, list[CheckedPart]] = {}
         replaced: dict[PartKind, list[str]] = {}
         for kind in KINDS:
@@ -147,12 +149,14 @@ def check_store(
             parts[kind] = map_threads(
                 lambda name, kind=kind: check_part(root, kind, name), live, num_threads=num_threads
             )
-        foreign = [
-            Fault("foreign", name, "the format has no place for this")
-            for name in names_in(root, "")
-            if name not in TOP_NAMES
-        ]
-        foreign += _missing_groups(root)
+        recorded = _recorded(parts["index"])
+        videos = map_threads(
+            lambda node: check_stored_video(root, node, quick=quick, recorded=recorded.get(node)),
+            sorted(recorded) if nodes is None else nodes,
+            num_threads=num_threads,
+            on_done=on_video,
+        )
+        foreign = check_root(root, is_live=any(runs.values()))
     except StoreError:
         raise
     except OSError as error:
@@ -160,14 +164,13 @@ def check_store(
     return Checked(root, videos, parts, replaced, runs, foreign)
 
 
-def _missing_groups(root: StoreRoot) -> list[Fault]:
-    faults: list[Fault] = []
-    for name in ("videos", *KINDS):
-        with contextlib.suppress(CorruptFeatureError):
-            if isinstance(find_node(root.group, name), zarr.Group):
-                continue
-        faults.append(Fault("group", name, "is missing, or its zarr.json is missing or damaged"))
-    return faults
+def _recorded(parts: Sequence[CheckedPart]) -> dict[str, VideoRow]:
+    """Return by node what sound index parts say, of several the oldest."""
+    rows: dict[str, VideoRow] = {}
+    for part in parts:
+        for row in part.video_rows() if part.sound_rows else ():
+            rows.setdefault(node_name(row.video_id), row)
+    return rows
 
 
 def _index_faults(checked: Checked) -> list[Fault]:
@@ -182,7 +185,7 @@ def _index_faults(checked: Checked) -> list[Fault]:
     }
     indexed: set[str] = set()
     for part in checked.parts["index"]:
-        place = f"index/{part.name}"
+        place = f"{part_place('index', checked.root.header.format_version)}/{part.name}"
         for row in part.video_rows():
             indexed.add(row.video_id)
             if row.video_id in rows:
@@ -196,7 +199,7 @@ def _index_faults(checked: Checked) -> list[Fault]:
         if video.row is not None
         and (detail := _shown(video.row, rows[video.row.video_id], "an index part recorded"))
     ]
-    if not any(checked.runs.values()):
+    if not any(checked.runs.values()) and checked.root.is_listed:
         faults += [
             Fault(
                 "not-indexed",
@@ -244,10 +247,11 @@ def _sound_ids(checked: CheckedPart) -> list[str]:
     return [str(query_ids[row]) for row in checked.sound_rows]
 
 
-def _query_conflicts(parts: Sequence[CheckedPart]) -> list[Fault]:
+def _query_conflicts(store: Checked) -> list[Fault]:
     faults: list[Fault] = []
+    place = part_place("queries", store.root.header.format_version)
     seen: dict[str, tuple[str, str]] = {}
-    for checked in parts:
+    for checked in store.parts["queries"]:
         if checked.part is None:
             continue
         columns = checked.part.columns
@@ -255,6 +259,6 @@ def _query_conflicts(parts: Sequence[CheckedPart]) -> list[Fault]:
             query_id, digest = str(columns["query_id"][row]), str(columns["digest"][row])
             first, part = seen.setdefault(query_id, (digest, checked.name))
             if first != digest:
-                detail = f"query {query_id!r} is another one in queries/{part}"
-                faults.append(Fault("query", f"queries/{checked.name}", detail))
+                detail = f"query {query_id!r} is another one in {place}/{part}"
+                faults.append(Fault("query", f"{place}/{checked.name}", detail))
     return faults

@@ -30,7 +30,9 @@ def export_hdf5(
 
     `videos/<node>` holds `tokens` [layers, frames, tokens, width], with `scale` and `offset` if
     they are eight-bit; `queries/<node>` holds `tokens` [layers, words, text_width], `moments`
-    [n, 2] in seconds and `saliency` [clips, annotators]. Attributes say the rest.
+    [n, 2] in seconds and `saliency` [clips, annotators]. Where the store has embeddings, a video
+    has `embedding` [frames, embedding_width] and a query `embedding` [embedding_width]. Attributes
+    say the rest.
     """
     if path.exists():
         raise ConfigError(f"{path} is there already: give a new file")
@@ -39,6 +41,8 @@ def export_hdf5(
         path.parent.mkdir(parents=True, exist_ok=True)
         with appearing(path) as unfinished, _writing(unfinished) as (file, sink):
             file.attrs["identity"] = json.dumps(store.spec.to_dict())
+            if store.embedding is not None:
+                file.attrs["embedding"] = json.dumps(asdict(store.embedding))
             for number, row in enumerate(rows, start=1):
                 group = file.create_group(f"videos/{node_name(row.video_id)}")
                 group.attrs.update(asdict(row))
@@ -110,15 +114,24 @@ def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: Any
     layout = TokenLayout.of(store.spec, num_frames)
     chunks = (1, min(num_frames, MAX_SHARD_FRAMES), layout.tokens, layout.width)
     tokens = group.create_dataset("tokens", layout.shape, layout.dtype, chunks=chunks)
+    if store.embedding is not None:
+        shape = (num_frames, store.embedding.width)
+        embeddings = group.create_dataset("embedding", shape, "<f2")
     for frames in layout.shards():
         video = store.read_video(video_id, frames=frames)
         tokens[:, frames] = video.tokens
+        if video.embedding is not None:
+            embeddings[frames] = video.embedding
+            group.attrs["embedding_from"] = video.embedding_from
         if frames.start == 0 and video.scale is not None and video.offset is not None:
             group["scale"], group["offset"] = video.scale, video.offset
 
 
 def _write_query(store: FeatureStore, annotation: Annotation, group: Any) -> None:
-    group["tokens"] = store.read_query(annotation.query_id).tokens
+    features = store.read_query(annotation.query_id)
+    group["tokens"] = features.tokens
+    if features.embedding is not None:
+        group["embedding"] = features.embedding
     group["moments"] = annotation.moments
     for name in ("query_id", "video_id", "query", "split", "domain", "duration_seconds"):
         if getattr(annotation, name) is not None:

@@ -8,10 +8,12 @@ from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from r2t.store.format.columns import (
+        parse_metadata as parse_metadata,
         read_columns as read_columns,
         read_metadata as read_metadata,
     )
     from r2t.store.format.embeddings import (
+        EMBEDDING_DIGEST as EMBEDDING_DIGEST,
         embedding_digest as embedding_digest,
         embedding_files as embedding_files,
         read_embedding as read_embedding,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from r2t.store.format.layout import (
         MAX_SHARD_FRAMES as MAX_SHARD_FRAMES,
         MAX_WHOLE_BYTES as MAX_WHOLE_BYTES,
+        VIDEO_DIMENSIONS as VIDEO_DIMENSIONS,
         ColumnsDigest as ColumnsDigest,
         FeatureDigest as FeatureDigest,
         TokenLayout as TokenLayout,
@@ -30,11 +33,16 @@ if TYPE_CHECKING:
         node_name as node_name,
         split_into_shards as split_into_shards,
     )
+    from r2t.store.format.manifest import (
+        PartNames as PartNames,
+        listed_parts as listed_parts,
+        record_parts as record_parts,
+        rewrite_header as rewrite_header,
+    )
     from r2t.store.format.nodes import (
         ZARR_ERRORS as ZARR_ERRORS,
         FolderStore as FolderStore,
         attributes_of as attributes_of,
-        child_names as child_names,
         create_array as create_array,
         damage as damage,
         find_node as find_node,
@@ -44,23 +52,31 @@ if TYPE_CHECKING:
         storage_errors as storage_errors,
         zarr_reads as zarr_reads,
     )
-    from r2t.store.format.parts import (
-        PART_COLUMNS as PART_COLUMNS,
+    from r2t.store.format.part_writer import (
         QUERIES_PER_PART as QUERIES_PER_PART,
+        PartWriter as PartWriter,
+    )
+    from r2t.store.format.parts import (
+        KINDS as KINDS,
         Columns as Columns,
         Part as Part,
+        PartHeader as PartHeader,
         PartKind as PartKind,
-        new_part_name as new_part_name,
-        part_replaces as part_replaces,
+        array_names as array_names,
+        group_names as group_names,
+        parse_header as parse_header,
+        part_place as part_place,
+        read_headers as read_headers,
         read_part as read_part,
-        write_part as write_part,
     )
     from r2t.store.format.query_rows import (
         annotation_at as annotation_at,
         query_columns as query_columns,
+        query_features_at as query_features_at,
         query_row_digest as query_row_digest,
         ragged_row as ragged_row,
         read_query_rows as read_query_rows,
+        require_fitting as require_fitting,
     )
     from r2t.store.format.shards import (
         ByteRange as ByteRange,
@@ -79,6 +95,7 @@ if TYPE_CHECKING:
         INDEX_COLUMNS as INDEX_COLUMNS,
         VideoRow as VideoRow,
         errors_from_attributes as errors_from_attributes,
+        is_sealed_video as is_sealed_video,
         require_sealed as require_sealed,
         rows_of_columns as rows_of_columns,
         seal_attributes as seal_attributes,

@@ -1,8 +1,8 @@
-"""Reading a part's columns: their metadata is checked strictly, then their chunks are decoded.
+"""Reading a part's arrays: their metadata is checked strictly, then their chunks are decoded.
 
 Not through zarr: its pipeline would run whatever codecs a foreign store names, would take the
-memory that the store claims, and asks for one file after another. Format version 1 has one pipeline
-for numbers and one for texts, both uncompressed.
+memory that the store claims, and asks for one file after another. The format has one pipeline for
+numbers and one for texts, both uncompressed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _MAX_CHUNK_BYTES = 2**28
 _MAX_ROWS = 2**28
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _CODECS = {"string": [{"name": "vlen-utf8"}], "int8": [{"name": "bytes"}]}
+# What damaged or hostile JSON makes those raise that take it apart.
+_ILL_FORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,14 @@ class Column:
     chunk_rows: int
 
     @property
+    def row_values(self) -> int:
+        """Number of values of a row."""
+        return math.prod(self.shape[1:])
+
+    @property
     def row_bytes(self) -> int:
-        """Bytes of a row of numbers; the fewest that a text takes."""
-        if self.dtype == "string":
-            return 4
-        return math.prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
+        """Bytes of a row of numbers; the fewest that one of texts takes."""
+        return self.row_values * (4 if self.dtype == "string" else np.dtype(self.dtype).itemsize)
 
     @property
     def num_chunks(self) -> int:
@@ -56,19 +61,37 @@ class Column:
         return "/".join([self.path, "c", str(number), *("0" for _ in self.shape[1:])])
 
 
-def read_metadata(store: Store, paths: Sequence[str]) -> list[Column]:
-    """Read the metadata of arrays, at once; raise `CorruptFeatureError` unless format 1 has it."""
-    keys = [f"{path}/zarr.json" for path in paths]
+def read_small(store: Store, keys: Sequence[str]) -> list[bytes | None]:
+    """Read files of metadata, at once; None for those that are not there."""
     limit = RangeByteRequest(0, _MAX_METADATA_BYTES)
-    contents = _read(store, [(key, limit) for key in keys])
-    return [_column(path, content) for path, content in zip(paths, contents, strict=True)]
+    return _read(store, [(key, limit) for key in keys])
 
 
-def _column(path: str, content: bytes | None) -> Column:
+def parse_metadata(path: str, content: bytes | None) -> dict[str, Any]:
+    """Return the metadata of the node at a path; raise `CorruptFeatureError` if it is no object."""
     if content is None:
         raise CorruptFeatureError(f"{path}/zarr.json is missing")
     try:
         found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFeatureError(f"{path}/zarr.json is damaged: {error!r}") from error
+    if not isinstance(found, dict):
+        raise CorruptFeatureError(f"{path}/zarr.json is damaged: it holds no object")
+    return cast("dict[str, Any]", found)
+
+
+def read_metadata(store: Store, paths: Sequence[str]) -> list[Column]:
+    """Read the metadata of arrays, at once; raise `CorruptFeatureError` unless they are legal."""
+    contents = read_small(store, [f"{path}/zarr.json" for path in paths])
+    return [
+        parse_column(path, parse_metadata(path, content))
+        for path, content in zip(paths, contents, strict=True)
+    ]
+
+
+def parse_column(path: str, found: Any) -> Column:
+    """Return what the metadata of an array says; raise `CorruptFeatureError` unless it is legal."""
+    try:
         dtype, shape = found["data_type"], found["shape"]
         chunks = found["chunk_grid"]["configuration"]["chunk_shape"]
         whole = all(type(count) is int and count >= 0 for count in [*shape, *chunks])
@@ -90,18 +113,18 @@ def _column(path: str, content: bytes | None) -> Column:
         )
         column = Column(path, tuple(shape), dtype, chunks[0])
         legal = legal and column.chunk_rows * column.row_bytes <= _MAX_CHUNK_BYTES
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except _ILL_FORMED as error:
         raise CorruptFeatureError(f"{path}/zarr.json is damaged: {error!r}") from error
     if not legal:
         raise CorruptFeatureError(
-            f"{path}/zarr.json describes no column of format version 1: uncompressed little-endian "
+            f"{path}/zarr.json describes no array that a part may have: uncompressed little-endian "
             f"numbers or UTF-8 texts in chunks of rows; found {dtype} {shape} in {chunks}"
         )
     return column
 
 
 def read_columns(store: Store, columns: Iterable[Column]) -> list[NDArray[Any]]:
-    """Read whole columns, all chunks at once."""
+    """Read whole arrays, all chunks at once."""
     columns = list(columns)
     wanted: list[tuple[str, RangeByteRequest]] = []
     for column in columns:
@@ -129,7 +152,7 @@ def read_columns(store: Store, columns: Iterable[Column]) -> list[NDArray[Any]]:
 
 
 def read_column_rows(store: Store, column: Column, start: int, stop: int) -> NDArray[Any]:
-    """Read some rows of a column of numbers; moves only their bytes."""
+    """Read some rows of an array of numbers; moves only their bytes."""
     pieces: list[tuple[str, RangeByteRequest]] = []
     for number in range(start // column.chunk_rows, -(-stop // column.chunk_rows)):
         first = max(start - number * column.chunk_rows, 0)
@@ -147,20 +170,22 @@ def read_column_rows(store: Store, column: Column, start: int, stop: int) -> NDA
 
 def _decode(column: Column, key: str, content: bytes | None) -> NDArray[Any]:
     if content is None:
-        raise CorruptFeatureError(f"{key} is missing")
-    rows = column.chunk_rows
+        raise CorruptFeatureError(
+            f"{key} is missing; if the store was repaired or changed meanwhile, open it again"
+        )
+    shape = (column.chunk_rows, *column.shape[1:])
     if column.dtype != "string":
-        if len(content) != rows * column.row_bytes:
-            raise CorruptFeatureError(
-                f"{key} holds {len(content)} bytes, expected {rows * column.row_bytes}"
-            )
-        return np.frombuffer(content, column.dtype).reshape(rows, *column.shape[1:])
+        expected = column.chunk_rows * column.row_bytes
+        if len(content) != expected:
+            raise CorruptFeatureError(f"{key} holds {len(content)} bytes, expected {expected}")
+        return np.frombuffer(content, column.dtype).reshape(shape)
     # The decoder takes memory for as many texts as the first four bytes claim.
-    if int.from_bytes(content[:4], "little") != rows or len(content) < 4 + 4 * rows:
-        raise CorruptFeatureError(f"{key} holds fewer than the {rows} texts it should")
+    num_texts = column.chunk_rows * column.row_values
+    if int.from_bytes(content[:4], "little") != num_texts or len(content) < 4 + 4 * num_texts:
+        raise CorruptFeatureError(f"{key} holds fewer than the {num_texts} texts it should")
     try:
         texts = cast("Any", VLenUTF8().decode(content))  # pyright: ignore[reportUnknownMemberType]
-        return texts.astype(np.dtypes.StringDType())
+        return texts.astype(np.dtypes.StringDType()).reshape(shape)
     except ValueError as error:  # UnicodeDecodeError among them
         raise CorruptFeatureError(f"{key} is damaged: {error}") from error
 

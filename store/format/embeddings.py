@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.format.columns import read_column_rows, read_columns, read_metadata
-from r2t.store.format.layout import FeatureDigest, split_embedding
+from r2t.store.format.layout import VIDEO_DIMENSIONS, FeatureDigest, split_embedding
 from r2t.store.format.nodes import create_array
 from r2t.store.schema import EmbeddingOrigin, EmbeddingSpec, require_embedding
 
@@ -39,7 +39,7 @@ def write_embedding(
         shape=values.shape,
         dtype=values.dtype,
         chunks=(split_embedding(len(values))[1], values.shape[1]),
-        dimension_names=("frame", "embedding_channel"),
+        dimension_names=VIDEO_DIMENSIONS[EMBEDDING],
     )
     array[...] = values
     return {EMBEDDING_DIGEST: embedding_digest(values), EMBEDDING_FROM: origin}

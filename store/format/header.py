@@ -40,6 +40,15 @@ class StoreHeader:
     card: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
+    def require_current(self, location: str) -> None:
+        """Raise `StoreError` if the store has an older format version: nothing is added to it."""
+        if self.format_version < FORMAT_VERSION:
+            raise StoreError(
+                f"{location} has format version {self.format_version}, which is only read; "
+                f"`r2t store upgrade {location}` makes it version {FORMAT_VERSION}, and then it "
+                "can be added to"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the header as JSON values; raise `ConfigError` if something in it is not JSON."""
         values: dict[str, Any] = {

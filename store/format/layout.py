@@ -20,6 +20,14 @@ from r2t.store.schema import FeatureSpec
 MAX_SHARD_FRAMES = 150
 """Most frames in one shard file: bounds a reader's buffer and keeps usual videos in one file."""
 
+VIDEO_DIMENSIONS = {
+    "tokens": ("layer", "frame", "token", "channel"),
+    "scale": ("layer", "channel"),
+    "offset": ("layer", "channel"),
+    "embedding": ("frame", "embedding_channel"),
+}
+"""What the axes of a video's arrays are called, from format version 2 on."""
+
 MAX_EMBEDDING_ROWS = 2**14
 """Most frames in one chunk of embeddings."""
 

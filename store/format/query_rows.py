@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.format.header import StoreHeader
 from r2t.store.format.layout import columns_digest
 from r2t.store.format.parts import Part
 from r2t.store.schema import QueryFeatures
@@ -40,6 +41,9 @@ def query_columns(
     def number(values: Sequence[float | None], dtype: Any) -> NDArray[Any]:
         return np.array([np.nan if value is None else value for value in values], dtype=dtype)
 
+    embeddings = [feature.embedding for feature in features if feature.embedding is not None]
+    if embeddings and len(embeddings) < len(features):
+        raise ConfigError("an embedding is given for some queries of a part, but not for all")
     return {
         "query_id": text([annotation.query_id for annotation in annotations]),
         "video_id": text([annotation.video_id for annotation in annotations]),
@@ -62,6 +66,7 @@ def query_columns(
         "moments_offsets": _offsets(moments),
         "saliency": np.concatenate(saliency),
         "saliency_offsets": _offsets(saliency),
+        **({"embedding": np.stack(embeddings)} if embeddings else {}),
     }
 
 
@@ -94,17 +99,41 @@ def read_query_rows(part: Part, rows: Iterable[int]) -> Iterator[tuple[Annotatio
     """Yield some rows of a queries part as what they were written from."""
     for row in rows:
         annotation = annotation_at(part, row)
-        tokens = np.swapaxes(ragged_row(part, "tokens", row), 0, 1)
-        yield annotation, QueryFeatures(annotation.query_id, np.ascontiguousarray(tokens))
+        yield annotation, query_features_at(part, row)
+
+
+def query_features_at(part: Part, row: int, words: NDArray[Any] | None = None) -> QueryFeatures:
+    """Return the features of one row of a queries part; raise `ConfigError` if they are illegal.
+
+    `words` are its tokens [words, layers, text_width] if they have been read already.
+    """
+    if words is None:
+        words = ragged_row(part, "tokens", row)
+    embedding = None
+    if "embedding" in part.on_demand:
+        embedding = part.rows("embedding", row, row + 1)[0]
+    tokens = np.ascontiguousarray(np.swapaxes(words, 0, 1))
+    return QueryFeatures(str(part.columns["query_id"][row]), tokens, embedding)
+
+
+def require_fitting(features: QueryFeatures, header: StoreHeader) -> None:
+    """Raise `ConfigError` unless a query's features have the shapes that their store holds."""
+    spec, embedding = header.spec, header.embedding
+    if features.tokens.shape[0::2] != (spec.num_layers, spec.text_width):
+        raise ConfigError(
+            f"{features!r} does not fit {spec.num_layers} layers of width {spec.text_width}"
+        )
+    found = None if features.embedding is None else len(features.embedding)
+    if found != (None if embedding is None else embedding.width):
+        holds = "no embeddings" if embedding is None else f"embeddings of width {embedding.width}"
+        given = "none" if found is None else f"one of width {found}"
+        raise ConfigError(f"{features!r}: the store holds {holds}, {given} was given")
 
 
 def ragged_row(part: Part, column: str, row: int) -> NDArray[Any]:
     """Return one row's values of a ragged column."""
     offsets = part.columns[f"{column}_offsets"]
-    start, stop = int(offsets[row]), int(offsets[row + 1])
-    if column == "tokens":
-        return part.token_rows(start, stop)
-    return part.columns[column][start:stop]
+    return part.rows(column, int(offsets[row]), int(offsets[row + 1]))
 
 
 def _offsets(rows: Sequence[NDArray[Any]]) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,23 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError, StoreError
-from r2t.store.format.nodes import child_names, damage, find_node, require_group
-from r2t.store.format.parts import Part, PartKind, read_part
+from r2t.store.format.manifest import PartNames
+from r2t.store.format.nodes import damage
+from r2t.store.format.parts import (
+    Part,
+    PartHeader,
+    PartKind,
+    parse_header,
+    part_place,
+    read_headers,
+    read_part,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_AT_ONCE = 8
+_LOOKS = 4
 
 
 class Table:
@@ -98,37 +111,72 @@ class Table:
 class PartReader:
     """Reads the parts of a store that are in force, each once, since a part never changes."""
 
-    def __init__(self, group: zarr.Group, location: str) -> None:
-        self._group = group
+    def __init__(self, group: zarr.Group, location: str, version: int) -> None:
+        self._store = group.store
         self._location = location
+        self._version = version
+        self._names = PartNames(group, location, version)
         self._known: dict[str, Part] = {}
 
-    def table(self, kind: PartKind) -> Table:
-        """Return the rows of a kind as they are now.
+    def tables(self) -> tuple[Table, Table]:
+        """Return the videos and the queries as they are now.
 
         Raises `CorruptFeatureError` on damage, and `StoreError` where the group of parts is missing
         or two rows of one id differ.
         """
-        key = "video_id" if kind == "index" else "query_id"
-        return Table(self._read(kind), key, self._location)
+        with ThreadPoolExecutor(2, thread_name_prefix="r2t-parts") as pool:
+            index, queries = pool.map(self._read, ("index", "queries"))
+        return Table(index, "video_id", self._location), Table(queries, "query_id", self._location)
 
     def _read(self, kind: PartKind) -> list[Part]:
-        place = f"{self._location}: {kind}"
-        advice = "`r2t store repair` makes it anew; was the store copied halfway, copy it again"
-        try:
-            group = find_node(self._group, kind, place)
-        except CorruptFeatureError as error:
-            raise CorruptFeatureError(f"{place}/zarr.json is damaged: {advice}") from error
-        if not isinstance(group, zarr.Group):
-            raise StoreError(f"{place}/zarr.json is missing: {advice}")
+        """Read the parts in force; look again while names vanish between looking and reading."""
+        before: list[str] = []
+        for _ in range(_LOOKS):
+            names = self._names.now(kind)
+            with damage(f"{self._location}: {part_place(kind, self._version)}"):
+                parts, missing = self._look(kind, names)
+            if not missing or missing == before:
+                break
+            before = missing
+        if missing and not self._names.listed:
+            raise CorruptFeatureError(
+                f"{self._location}: its parts {', '.join(missing)} are not there: was the store "
+                "copied halfway? Copy it again"
+            )
+        return parts
+
+    def _look(self, kind: PartKind, names: Sequence[str]) -> tuple[list[Part], list[str]]:
+        """Return the parts in force among these, and the names that are no parts."""
+        place = part_place(kind, self._version)
+        paths = {name: f"{place}/{name}" for name in names}
+        new = [path for path in paths.values() if path not in self._known]
+        contents = dict(zip(new, read_headers(self._store, new), strict=True))
         replaced: set[str] = set()
-        parts: list[Part] = []
-        with damage(place):
-            for name in reversed(child_names(group)):  # a part sorts after those it replaces
-                if name not in replaced:
-                    path = f"{kind}/{name}"
-                    if path not in self._known:
-                        self._known[path] = read_part(require_group(self._group, path), kind)
-                    parts.append(self._known[path])
-                    replaced |= parts[-1].replaces
-        return parts[::-1]
+        live: list[PartHeader] = []
+        missing: list[str] = []
+        for name in reversed(names):  # a part sorts after those it replaces
+            path = paths[name]
+            if name in replaced:
+                continue
+            if path in self._known:
+                header = self._known[path].header
+            elif contents[path] is None:
+                missing.append(path)
+                continue
+            else:
+                header = parse_header(path, contents[path])
+            live.append(header)
+            replaced |= header.replaces
+        self._read_all([header for header in live if header.path not in self._known], kind)
+        return [self._known[header.path] for header in reversed(live)], missing
+
+    def _read_all(self, headers: Sequence[PartHeader], kind: PartKind) -> None:
+        def read(header: PartHeader) -> Part:
+            return read_part(self._store, header, kind, version=self._version)
+
+        if len(headers) < 2:
+            parts = list(map(read, headers))
+        else:
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="r2t-parts") as pool:
+                parts = list(pool.map(read, headers))
+        self._known |= {part.header.path: part for part in parts}

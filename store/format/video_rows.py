@@ -169,6 +169,11 @@ def seal_attributes(attributes: Mapping[str, Any], format_version: int) -> dict[
         raise ConfigError(f"what is recorded of a video is no plain JSON: {error}") from error
 
 
+def is_sealed_video(attributes: Mapping[str, Any]) -> bool:
+    """Whether a video's attributes are what their digest says; never so in format version 1."""
+    return is_sealed(attributes, _ATTRIBUTES_DIGEST)
+
+
 def require_sealed(attributes: Mapping[str, Any], format_version: int, label: str) -> None:
     """Raise `CorruptFeatureError` if a video's attributes are not what their digest says."""
     if format_version > 1 and not is_sealed(attributes, _ATTRIBUTES_DIGEST):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from r2t.store.errors import ServerError
+from r2t.store.errors import NotListedError, ServerError
 from r2t.store.sources.retries import ask_with_retries
 from r2t.store.sources.sources import bounded_range, require_small
 
@@ -42,7 +42,10 @@ class FsspecFolder:
         return info["size"]
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in a folder; those of folders end with a slash."""
+        """Return the names in a folder; those of folders end with a slash.
+
+        Raises `NotListedError` where that is not allowed, as in a bucket that may only be read.
+        """
 
         def listed() -> list[dict[str, Any]]:
             self._fs.invalidate_cache()  # s3fs answers from memory otherwise
@@ -50,7 +53,13 @@ class FsspecFolder:
 
         own = self._join(folder).strip("/")
         names: list[str] = []
-        for entry in ask_with_retries(self._name(folder), listed) or []:
+        try:
+            entries = ask_with_retries(self._name(folder), listed)
+        except ServerError as error:
+            if isinstance(error.__cause__, PermissionError | NotImplementedError):
+                raise NotListedError(str(error)) from error
+            raise
+        for entry in entries or []:
             path = str(entry["name"]).strip("/")
             if path != own:
                 slash = "/" if entry.get("type") == "directory" else ""

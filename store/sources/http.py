@@ -262,7 +262,7 @@ async def _body(response: Any, url: str, limit: int, kind: type[StoreError]) -> 
 def _require_status(status: int, url: str) -> None:
     if status in (404, 410):
         raise FileNotFoundError(url)
-    if status in (401, 403):
+    if status in (401, 403, 405, 501):  # refused, or not offered, as listing a folder may be
         raise PermissionError(f"the server answers {status}")
     if status in _BUSY:
         raise TransientError(f"the server answers {status}")

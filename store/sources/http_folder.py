@@ -1,7 +1,7 @@
 """Files below an http(s) URL, by requests of our own.
 
 Listing needs a server whose folders answer with a page of links, such as nginx with `autoindex
-on`; a packed store needs none.
+on`. A store of format version 2 is read without, and so is a packed one.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote, urlsplit
 
-from r2t.store.errors import ServerError, StoreError
+from r2t.store.errors import NotListedError, StoreError
+from r2t.store.format import group_names
 from r2t.store.sources.http import CONNECT_SECONDS, IDLE_SECONDS, HttpClient
 from r2t.store.sources.retries import ask_with_retries
 from r2t.store.sources.sources import bounded_range, require_small
 
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"'?#]+)["']""", re.IGNORECASE)
+_GROUPS = {"", *group_names(1), *group_names(2)}  # each of them holds a zarr.json
 _SILENCE = (
     f"the server took no connection for {CONNECT_SECONDS:g} s, or sent nothing for "
     f"{IDLE_SECONDS:g} s; try again later"
@@ -58,7 +60,7 @@ class HttpFolder:
             )
         except StoreError as error:
             if isinstance(error.__cause__, PermissionError):
-                page = None  # what nginx answers where it lists nothing
+                page = None  # nginx answers 403 where it lists nothing, others 405 or 501
             else:
                 raise
         links = _LINK.findall((page or b"").decode("utf-8", "replace"))
@@ -69,11 +71,11 @@ class HttpFolder:
             name = unquote(path.removeprefix(base).removeprefix("./"))
             if name and name.rstrip("/") not in ("", ".", "..") and "/" not in name.rstrip("/"):
                 names.add(name)
-        if "zarr.json" not in names and folder in ("index", "queries", "videos"):
-            raise ServerError(
-                f"{self._name(folder)}/ is not listed: opening a folder over http needs a server "
-                "that lists folders (nginx: `autoindex on;`); or serve one packed zip, which "
-                "needs no listing"
+        if "zarr.json" not in names and folder in _GROUPS:
+            raise NotListedError(
+                f"{self._name(folder)}/ is not listed: this needs a server that lists folders "
+                "(nginx: `autoindex on;`); a store of format version 2 opens without, and so does "
+                "one packed zip"
             )
         return sorted(names)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -12,8 +13,15 @@ import zarr
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
 
-from r2t.store.errors import StoreError
-from r2t.store.format import ZARR_ERRORS, FolderStore, StoreHeader, attributes_of, open_group
+from r2t.store.errors import NotListedError, StoreError
+from r2t.store.format import (
+    ZARR_ERRORS,
+    FolderStore,
+    StoreHeader,
+    attributes_of,
+    open_group,
+    part_place,
+)
 from r2t.store.schema import FeatureSpec
 from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.remote import open_folder
@@ -38,6 +46,17 @@ class StoreRoot:
     def spec(self) -> FeatureSpec:
         """How the features were made."""
         return self.header.spec
+
+    @cached_property
+    def is_listed(self) -> bool:
+        """Whether its folders can be listed; a server may serve files and no more."""
+        try:
+            store = self.group.store
+            if isinstance(store, SourceStore):
+                store.source.names(part_place("index", self.header.format_version))
+        except NotListedError:
+            return False
+        return True
 
     def require_path(self, action: str) -> Path:
         """Return the store's folder; raise `StoreError` if it has none on this machine."""
@@ -70,7 +89,7 @@ def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot
     try:
         group = open_group(store, "r")
     except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:
-        if sync(store.exists("index/zarr.json")):
+        if sync(store.exists("videos/zarr.json")):
             raise StoreError(
                 f"{text}/zarr.json is missing, though the rest of a store is there: was it copied "
                 "halfway? Copy it again"

@@ -26,7 +26,10 @@ class Source(Protocol):
         ...
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in a folder; those of folders end with a slash."""
+        """Return the names in a folder; those of folders end with a slash.
+
+        Raises `NotListedError` where nothing is listed, though files are read.
+        """
         ...
 
     def local_file(self, key: str) -> tuple[Path, int] | None:

@@ -122,7 +122,7 @@ def test_videos_of_a_killed_run_are_indexed(
     clip: FrozenClip, store: FeatureStore, videos: list[Path]
 ) -> None:
     extract_videos(CONFIG, clip, store, videos[:1], [])
-    for part in (Path(store.location) / "index").glob("*/"):
+    for part in (Path(store.location) / "parts" / "index").glob("*/"):
         for file in sorted(part.rglob("*"), reverse=True):
             file.unlink() if file.is_file() else file.rmdir()
         part.rmdir()

@@ -66,7 +66,7 @@ def test_the_layout_on_disk_is_what_plain_zarr_sees(full: FeatureStore) -> None:
     assert header["format_version"] == 2
     assert header["identity"] == full.spec.to_dict()
     assert header["provenance"].keys() == {"by", "created"}
-    assert set(root.group_keys()) == {"videos", "index", "queries"}
+    assert set(root.group_keys()) == {"videos", "parts"}
     itemsize = 2 if full.spec.dtype == "float16" else 1
     for video_id, num_shards, shard_frames in (("dog", 1, 5), ("-x y", 3, 101)):
         num_frames = TOKENS[video_id].shape[1]
@@ -377,26 +377,34 @@ def test_hostile_metadata_raises_nothing_but_our_errors(
 
 
 @pytest.mark.parametrize("kind", ["index", "queries"])
-@pytest.mark.parametrize("column", ["digest", "video_id"])
-def test_a_column_of_a_part_is_never_read_half(path: Path, kind: str, column: str) -> None:
-    (part,) = (path / kind).glob("*-*")
+@pytest.mark.parametrize("array", ["texts", "numbers"])
+def test_an_array_of_a_part_is_never_read_half(path: Path, kind: str, array: str) -> None:
+    (part,) = (path / "parts" / kind).glob("*-*")
+    whole = (part / "zarr.json").read_bytes()
 
     def refuse() -> None:
         with pytest.raises(CorruptFeatureError, match=f"{kind}"):
             FeatureStore.open(path)
 
-    edit(part / column / "zarr.json", lambda metadata: metadata.update(shape=[HUGE]))
+    def arrays(metadata: dict[str, Any]) -> Any:
+        return metadata["consolidated_metadata"]["metadata"]
+
+    edit(part / "zarr.json", lambda found: arrays(found)[array].update(shape=[HUGE, 5]))
     refuse()
-    (part / column / "zarr.json").write_bytes(b"{")
+    (part / "zarr.json").write_bytes(whole)
+    edit(part / "zarr.json", lambda found: arrays(found).pop(array))
     refuse()
-    shutil.rmtree(part / column)
+    (part / "zarr.json").write_bytes(b"{")
+    refuse()
+    (part / "zarr.json").write_bytes(whole)
+    shutil.rmtree(part / array)
     refuse()
 
 
 def test_lost_digests_of_a_part_are_noticed(path: Path) -> None:
-    (part,) = (path / "queries").glob("*-*")
-    shutil.rmtree(part / "digest" / "c")
-    with pytest.raises(CorruptFeatureError, match=r"digest.*missing"):
+    (part,) = (path / "parts" / "queries").glob("*-*")
+    shutil.rmtree(part / "texts" / "c")
+    with pytest.raises(CorruptFeatureError, match=r"texts.*missing"):
         FeatureStore.open(path)
 
 
@@ -404,7 +412,7 @@ def test_unequal_queries_of_one_id_are_refused_on_opening(path: Path) -> None:
     store = FeatureStore.open(path)
     with store.writer() as writer:
         writer.add_queries(*columns(small_query("q3", text="one")))
-    (_, second) = sorted((path / "queries").glob("*-*"))
+    (_, second) = sorted((path / "parts" / "queries").glob("*-*"))
     saved = path.parent / "saved"
     second.rename(saved)
     store = FeatureStore.open(path)
@@ -417,7 +425,7 @@ def test_unequal_queries_of_one_id_are_refused_on_opening(path: Path) -> None:
 
 def test_equal_duplicates_in_parts_count_once(path: Path) -> None:
     for kind in ("index", "queries"):
-        (part,) = (path / kind).glob("*-*")
+        (part,) = (path / "parts" / kind).glob("*-*")
         shutil.copytree(part, part.with_name("20990101T000000-copy"))
     store = FeatureStore.open(path)
     assert (len(store.videos), len(store.queries)) == (2, 2)

@@ -22,8 +22,10 @@ from r2t.store import FeatureStore
 from r2t.store.change.repair import repair_store
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
-from r2t.store.format.parts import new_part_name, write_part
+from r2t.store.format.manifest import listed_parts
+from r2t.store.format.part_writer import PartWriter
 from r2t.store.format.video_rows import video_columns
+from r2t.store.schema import FORMAT_VERSION
 
 _many = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -98,9 +100,9 @@ def pipe(place: Path, elsewhere: Path) -> None:
         "videos/dog/zarr.json",
         "videos/dog/tokens/zarr.json",
         "videos/dog/tokens/c/0/0/0/0",
-        "index/*-*/zarr.json",
-        "index/*-*/video_id/c/0",
-        "queries/*-*/tokens/c/0/0/0",
+        "parts/index/*-*/zarr.json",
+        "parts/index/*-*/texts/c/0/0",
+        "parts/queries/*-*/tokens/c/0/0/0",
     ],
 )
 def test_links_and_pipes_are_not_followed(
@@ -124,6 +126,13 @@ def change(place: Path, key: str, value: Any) -> None:
     place.write_text(json.dumps(metadata))
 
 
+def change_array(place: Path, name: str, **changes: Any) -> None:
+    """Change what the metadata of a part says of one of its arrays."""
+    consolidated = json.loads(place.read_bytes())["consolidated_metadata"]
+    consolidated["metadata"][name].update(changes)
+    change(place, "consolidated_metadata", consolidated)
+
+
 GZIP = {"name": "gzip", "configuration": {"level": 9}}
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 PIPELINES: dict[str, list[Any]] = {
@@ -137,11 +146,13 @@ PIPELINES: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("codecs", PIPELINES.values(), ids=PIPELINES)
-@pytest.mark.parametrize("name", ["index/*-*/num_frames", "index/*-*/digest", "queries/*-*/tokens"])
-def test_other_codecs_are_refused(path: Path, name: str, codecs: list[Any]) -> None:
-    (place,) = path.glob(f"{name}/zarr.json")
-    change(place, "codecs", codecs)
-    with pytest.raises(CorruptFeatureError, match="no column of format version 1"):
+@pytest.mark.parametrize(
+    ("kind", "name"), [("index", "numbers"), ("index", "texts"), ("queries", "tokens")]
+)
+def test_other_codecs_are_refused(path: Path, kind: str, name: str, codecs: list[Any]) -> None:
+    (place,) = path.glob(f"parts/{kind}/*-*/zarr.json")
+    change_array(place, name, codecs=codecs)
+    with pytest.raises(CorruptFeatureError, match="no array that a part may have"):
         read_all(path)
 
 
@@ -157,7 +168,7 @@ def test_other_codecs_within_a_shard_are_refused(path: Path, place: str) -> None
 
 @pytest.mark.parametrize("count", [2**32 - 1, 10**6, 3, 0])
 def test_a_column_of_texts_that_claims_too_many(path: Path, count: int) -> None:
-    (chunk,) = path.glob("queries/*-*/text/c/0")
+    (chunk,) = path.glob("parts/queries/*-*/texts/c/0/0")
     chunk.write_bytes(count.to_bytes(4, "little") + chunk.read_bytes()[4:])
     with little_memory(), pytest.raises(CorruptFeatureError, match="texts"):
         read_all(path)
@@ -165,17 +176,15 @@ def test_a_column_of_texts_that_claims_too_many(path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("rows", [10**5, 10**8, 10**15])
 def test_a_part_that_claims_many_rows_takes_no_memory(path: Path, rows: int) -> None:
-    for file in path.glob("index/*-*/*/zarr.json"):
-        change(file, "shape", [rows])
-        grid = {"name": "regular", "configuration": {"chunk_shape": [rows]}}
-        change(file, "chunk_grid", grid)
+    (file,) = path.glob("parts/index/*-*/zarr.json")
+    for name, columns_of in (("texts", 5), ("numbers", 4)):
+        grid = {"name": "regular", "configuration": {"chunk_shape": [rows, columns_of]}}
+        change_array(file, name, shape=[rows, columns_of], chunk_grid=grid)
     with little_memory(), pytest.raises(CorruptFeatureError):
         FeatureStore.open(path)
 
 
-@pytest.mark.parametrize(
-    "name", ["zarr.json", "videos/dog/zarr.json", "index/*-*/digest/zarr.json"]
-)
+@pytest.mark.parametrize("name", ["zarr.json", "videos/dog/zarr.json", "parts/index/*-*/zarr.json"])
 @pytest.mark.parametrize("content", [b"[" * 10**5, b'"' + b"x" * 3 * 2**20 + b'"', b"\xff", b"7"])
 def test_metadata_that_is_deep_or_long_is_refused(path: Path, name: str, content: bytes) -> None:
     (place,) = path.glob(name)
@@ -194,7 +203,7 @@ JSON = st.recursive(
 @given(data=st.data())
 @_many
 def test_one_value_of_a_parts_metadata_replaced(path: Path, data: st.DataObject) -> None:
-    files = sorted([*path.glob("index/**/zarr.json"), *path.glob("queries/**/zarr.json")])
+    files = sorted(path.glob("parts/**/zarr.json"))
     file = data.draw(st.sampled_from(files))
     before = file.read_bytes()
     metadata = json.loads(before)
@@ -219,7 +228,7 @@ def test_one_value_of_a_parts_metadata_replaced(path: Path, data: st.DataObject)
 @_many
 def test_bytes_of_a_part_replaced(path: Path, data: st.DataObject) -> None:
     """What no checksum covers may read as other values, never as another number of them."""
-    files = sorted(file for file in path.glob("[iq]*/*-*/*/c/**/*") if file.is_file())
+    files = sorted(file for file in path.glob("parts/*/*-*/*/c/**/*") if file.is_file())
     file = data.draw(st.sampled_from(files))
     before = file.read_bytes()
     start = data.draw(st.integers(0, len(before)))
@@ -300,7 +309,7 @@ def test_a_number_that_cannot_be_is_damage(path: Path, name: str, keys: tuple[An
         with contextlib.suppress(R2TError):
             read_all(path)
     if name != "zarr.json":
-        assert "dog" in repair_store(path).extract_again
+        assert repair_store(path).extract_again == ()
         assert verify_store(path).faults == ()
 
 
@@ -312,11 +321,9 @@ def test_an_index_of_impossible_numbers_is_refused_and_mended(
     path: Path, column: str, value: float
 ) -> None:
     row = FeatureStore.open(path).video_row("dog")
-    shutil.rmtree(path / "index")
-    index = path / "index"
-    index.mkdir()
-    (index / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
-    write_part(index / new_part_name(), video_columns([replace(row, **{column: value})]))
+    parts = PartWriter(path, FORMAT_VERSION, beside=path.parent)
+    parts.drop("index", listed_parts(path, "index", FORMAT_VERSION))
+    parts.commit("index", video_columns([replace(row, **{column: value})]))
     with pytest.raises(CorruptFeatureError, match=rf"{column} holds .*repair` makes the index"):
         FeatureStore.open(path)
     assert [fault.kind for fault in verify_store(path).faults] == ["part", "not-indexed"]

@@ -23,7 +23,7 @@ from features import columns, leftovers, random_tokens, small_query, small_spec,
 from r2t.store import FeatureStore
 from r2t.store.errors import AnnotationError, ConfigError, StoreError, VideoError
 from r2t.store.format import tables
-from r2t.store.format.parts import read_part
+from r2t.store.format.parts import PartHeader, read_part
 from r2t.store.writer import StoreWriter
 
 TESTS = Path(__file__).parent.parent
@@ -201,7 +201,7 @@ def test_index_heals_what_a_killed_run_left(store: FeatureStore) -> None:
     with store.writer() as writer:
         write_video(writer, "dog", random_tokens(3))
     expected = store.videos
-    (part,) = Path(store.location, "index").glob("*-*")
+    (part,) = Path(store.location, "parts", "index").glob("*-*")
     part.rename(Path(store.location).with_name("lost"))
     store = FeatureStore.open(store.location)
     assert store.videos.empty
@@ -211,7 +211,7 @@ def test_index_heals_what_a_killed_run_left(store: FeatureStore) -> None:
     assert store.videos.equals(expected)
     with store.writer() as writer:
         writer.index("dog")
-    assert len(list(Path(store.location, "index").glob("*-*"))) == 1
+    assert len(list(Path(store.location, "parts", "index").glob("*-*"))) == 1
 
 
 def test_equal_queries_are_skipped_and_unequal_ones_refused(store: FeatureStore) -> None:
@@ -275,9 +275,9 @@ def test_an_annotation_of_integers_reads_back(store: FeatureStore) -> None:
 def test_parts_are_read_once(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def read_and_note(group: Any, kind: Any) -> Any:
-        read.append(group.path)
-        return read_part(group, kind)
+    def read_and_note(store: Any, header: PartHeader, kind: Any, *, version: int) -> Any:
+        read.append(header.path)
+        return read_part(store, header, kind, version=version)
 
     monkeypatch.setattr(tables, "read_part", read_and_note)
     with store.writer() as writer:
@@ -373,7 +373,11 @@ def test_a_network_disk(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch, happens: bool
 ) -> None:
     path = Path(store.location)
-    for kind in ("videos", "index", "queries"):  # what NFS makes of files that were open
+    for kind in (
+        "videos",
+        "parts/index",
+        "parts/queries",
+    ):  # what NFS makes of files that were open
         (path / kind / ".nfs000000000a1b2c3d").write_bytes(b"gone")
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", nfs_rename(happens=happens))

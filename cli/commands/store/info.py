@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -57,7 +58,8 @@ def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
     """Return what `info` shows, as JSON values.
 
     Videos count as stored if the index names them; `indexed_but_not_there` is None where looking
-    would take many requests. `bytes` are those of the videos' tokens.
+    would take many requests. `embedding` says which embeddings every video and query has, None if
+    they have none. `bytes` are those of the videos' tokens.
     """
     videos, queries = store.videos, store.queries
     stored = set(videos["video_id"].tolist())
@@ -73,7 +75,9 @@ def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
             }
     return {
         "location": store.location,
+        "format_version": store.header.format_version,
         "spec": store.spec.to_dict(),
+        "embedding": store.embedding and asdict(store.embedding),
         "provenance": store.provenance,
         "videos": len(videos),
         "frames": int(videos["num_frames"].sum()),
@@ -92,8 +96,10 @@ def _print_summary(summary: dict[str, Any]) -> None:
     table = Table(title=cell(summary["location"]), show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    table.add_row("format version", str(summary["format_version"]))
     for name, value in summary["spec"].items():
         table.add_row(name, cell(value))
+    table.add_row("embeddings", _embeddings(summary))
     table.add_section()
     for name, value in summary["provenance"].items():
         table.add_row(name, cell(value))
@@ -123,6 +129,13 @@ def _print_summary(summary: dict[str, Any]) -> None:
             "lists what to extract again",
             style="yellow",
         )
+
+
+def _embeddings(summary: dict[str, Any]) -> str:
+    embedding = summary["embedding"]
+    if embedding is not None:
+        return f"of every frame and sentence, {embedding['width']} wide, {embedding['rule']}"
+    return "none; `r2t store upgrade` makes them" if summary["format_version"] == 1 else "none"
 
 
 def _listed(video_ids: list[str]) -> str:

@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damaged_stores import FAULTS, LONG, TOKENS, edit, flip, make_store, part, shard
-from features import columns, random_tokens, small_query, write_video
+from damaged_stores import FAULTS, LONG, TOKENS, edit, make_store, part, shard
+from features import columns, random_tokens, small_query, unpack_version_1, write_video
 from typer.testing import CliRunner
 
 from r2t.cli.commands.store.store import app
 from r2t.store import FeatureStore
+from r2t.store.change.licence import licences, set_licence
 from r2t.store.change.remove import remove_videos
 from r2t.store.change.repair import repair_store
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreError
+from r2t.store.format.manifest import record_parts
+from r2t.store.format.part_writer import PartWriter
+from r2t.store.format.video_rows import video_columns
 from r2t.store.work_folders import maintenance
 
 
@@ -45,7 +49,7 @@ def files(folder: Path) -> set[str]:
 def test_what_is_left_is_whole_and_what_is_lost_is_told(path: Path, name: str) -> None:
     damage, _ = FAULTS[name]
     damage(path)
-    before = {file for file in files(path) if not file.startswith(("index/", "queries/"))}
+    before = {file for file in files(path) if not file.startswith("parts/")}
     report = repair_store(path)
     assert report.faults
     assert verify_store(path).faults == ()
@@ -77,25 +81,93 @@ def test_what_the_index_recorded_of_a_video_is_taken_back(path: Path) -> None:
     assert FeatureStore.open(path).read_video("dog").duration_seconds == 10.0
 
 
-def test_a_later_part_that_was_read_from_damaged_attributes_loses(path: Path) -> None:
-    edit(
-        path / "videos" / "dog" / "zarr.json",
-        lambda node: node["attributes"].update(duration_seconds=16.0),
-    )
-    store = FeatureStore.open(path)
-    with store.writer() as writer:
-        writer._add_row(store.video_row("dog"))
+def test_a_later_part_that_was_read_from_damaged_attributes_loses(tmp_path: Path) -> None:
+    unpack_version_1(tmp_path)
+    path = tmp_path / "float16.zarr"
+    expected = FeatureStore.open(path).read_video("dog").duration_seconds
+    edit(path / "videos" / "dog" / "zarr.json", longer)
+    row = FeatureStore.open(path).video_row("dog")
+    PartWriter(path, 1, beside=tmp_path).commit("index", video_columns([row]))
     found = sorted((fault.kind, fault.video_id) for fault in verify_store(path).faults)
     assert found == [("attributes", "dog"), ("stale-index", "dog")]
     repair_store(path)
     assert verify_store(path).faults == ()
     store = FeatureStore.open(path)
-    assert store.videos.set_index("video_id")["duration_seconds"]["dog"] == 10.0
-    assert store.read_video("dog").duration_seconds == 10.0
+    assert store.videos.set_index("video_id")["duration_seconds"]["dog"] == expected
+    assert store.read_video("dog").duration_seconds == expected
+
+
+def longer(node: dict[str, Any]) -> None:
+    node["attributes"].update(duration_seconds=16.0)
+
+
+def test_a_flipped_duration_is_never_made_permanent(path: Path) -> None:
+    """Not by a run that indexes the video, nor by a licence, nor by a repair without the index."""
+    edit(path / "videos" / "dog" / "zarr.json", longer)
+    shutil.copytree(path, path.with_name("unindexed.zarr"))
+    store = FeatureStore.open(path)
+    for damaged in (
+        lambda: store.read_video("dog"),
+        lambda: store.video_row("dog"),
+        lambda: set_licence(path, "CC0", ["dog"]),
+    ):
+        with pytest.raises(CorruptFeatureError, match="attributes_digest"):
+            damaged()
+    (fault,) = verify_store(path).faults
+    assert (fault.kind, fault.video_id) == ("attributes", "dog")
+    assert repair_store(path).lost_attributes == {}
+    assert FeatureStore.open(path).read_video("dog").duration_seconds == 10.0
+    path = path.with_name("unindexed.zarr")
+    shutil.rmtree(part(path, "index"))
+    assert "dog" in repair_store(path).extract_again
+    assert not FeatureStore.open(path).has_video("dog")
+
+
+def test_what_no_index_records_of_a_video_is_given_up_where_nothing_proves_it(path: Path) -> None:
+    def relicense(node: dict[str, Any]) -> None:
+        node["attributes"]["source"].update(licence="mine")
+
+    edit(path / "videos" / "dog" / "zarr.json", relicense)
+    (fault,) = verify_store(path).faults
+    assert str(fault).endswith("dog: they are not what their attributes_digest says")
+    report = repair_store(path)
+    assert report.lost_attributes == {"dog": ("licence",)}
+    assert report.extract_again == ()
+    assert licences(path) == {"dog": None, LONG: "CC0"}
+    assert verify_store(path).faults == ()
+
+
+def test_the_manifest_is_made_anew_and_a_damaged_header_is_not_sealed(path: Path) -> None:
+    FAULTS["deleted index"][0](path)
+    kinds = sorted(fault.kind for fault in verify_store(path).faults)
+    assert kinds == ["manifest", "not-indexed", "not-indexed"]
+    repair_store(path)
+    assert verify_store(path).faults == ()
+    edit(path / "zarr.json", lambda node: node["attributes"]["r2t"]["provenance"].update(by="me"))
+    before = (path / "zarr.json").read_bytes()
+    for refused in (repair_store, verify_store, lambda path: record_parts(path, path.parent)):
+        with pytest.raises(CorruptFeatureError, match="header_digest"):
+            refused(path)
+    assert (path / "zarr.json").read_bytes() == before
+
+
+def test_what_an_upgrade_left_is_cleared_and_a_card_is_not_foreign(path: Path) -> None:
+    for name in ("README.md", "croissant.json"):
+        (path / name).write_text("of the owner")
+    assert verify_store(path).faults == ()
+    for kind in ("index", "queries"):
+        shutil.copytree(path / "parts" / kind, path / kind)
+    assert {str(fault).partition(":")[0] for fault in verify_store(path).faults} == {"left-over"}
+    report = repair_store(path)
+    assert (report.set_aside, report.lost_queries) == ((), ())
+    assert verify_store(path).faults == ()
+    assert {each.name for each in path.iterdir()} == {
+        *("zarr.json", "videos", "parts", "README.md", "croissant.json")
+    }
 
 
 def test_a_part_whose_digest_fails_decides_nothing(path: Path) -> None:
-    flip(part(path, "index") / "duration_seconds" / "c" / "0", 3)
+    FAULTS["flipped byte of an index"][0](path)
     assert [fault.kind for fault in verify_store(path).faults] == ["part", "stale-index"]
     repair_store(path)
     assert FeatureStore.open(path).read_video("dog").duration_seconds == 10.0
@@ -182,7 +254,7 @@ def die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", ["replace_index", "replace_queries", "drop_parts"])
+@pytest.mark.parametrize("step", ["replace_index", "replace_queries", "PartWriter.drop"])
 @pytest.mark.parametrize("action", [repair_store, lambda path: remove_videos(path, ["dog"])])
 def test_maintenance_may_end_anywhere_and_be_repeated(
     path: Path, action: Callable[[Path], object], step: str, monkeypatch: pytest.MonkeyPatch

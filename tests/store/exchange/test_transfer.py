@@ -142,7 +142,7 @@ def test_an_import_resumes(store: FeatureStore, released: Released) -> None:
     (released.videos / "cat.npy").rename(released.videos / "cat.later")
     assert bring_in(store, released).num_videos == 2  # and the query of the third waits for it
     (released.videos / "cat.later").rename(released.videos / "cat.npy")
-    for part in Path(store.location, "index").glob("*-*"):  # as if the run had been killed
+    for part in Path(store.location, "parts", "index").glob("*-*"):  # as if the run had been killed
         part.rename(Path(store.location).with_name(part.name))
     store = FeatureStore.open(store.location)
     report = bring_in(store, released)

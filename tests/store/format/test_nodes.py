@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def test_mistakes_while_a_store_is_read_come_out_as_they_are(
     store = FeatureStore.open(path)
     monkeypatch.setattr(video_reader, "source_from_attributes", fail(mistake))
     monkeypatch.setattr(feature_store, "annotation_at", fail(mistake))
-    monkeypatch.setattr(feature_store, "ragged_row", fail(mistake))
+    monkeypatch.setattr(feature_store, "query_features_at", fail(mistake))
     monkeypatch.setattr(check_video, "errors_from_attributes", fail(mistake))
     monkeypatch.setattr(tables, "read_part", fail(mistake))
     reading: list[Callable[[], object]] = [
@@ -122,6 +123,9 @@ def test_attributes_that_cannot_be_are_damage(
     change(metadata["attributes"])
     file.write_text(json.dumps(metadata))
     found = [(fault.kind, fault.place) for fault in verify_store(path).faults]
+    assert ("attributes", "videos/dog") in found
+    shutil.rmtree(path / "parts" / "index")
+    found = [(fault.kind, fault.place) for fault in verify_store(path).faults]
     assert ("video", "videos/dog") in found
 
 
@@ -136,4 +140,4 @@ def test_attributes_of_another_kind_are_damage(path: Path, attributes: object) -
 
 def _index(path: Path) -> set[str]:
     """The index part, which names a video that is not there any more."""
-    return {f"index/{part.name}" for part in (path / "index").glob("*-*")}
+    return {f"parts/index/{part.name}" for part in (path / "parts" / "index").glob("*-*")}

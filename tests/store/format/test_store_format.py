@@ -67,9 +67,24 @@ def header(path: Path) -> Any:
 
 
 def part(path: Path, kind: str) -> Any:
-    (name,) = (each.name for each in (path / kind).iterdir() if each.is_dir())
+    (name,) = header(path)["parts"][kind]
+    assert [name] == [each.name for each in (path / "parts" / kind).iterdir() if each.is_dir()]
     assert re.fullmatch(r"\d{8}T\d{12}-[0-9a-f]{12}", name)
-    return zarr.open_group(path, mode="r")[f"{kind}/{name}"]
+    return zarr.open_group(path, mode="r")[f"parts/{kind}/{name}"]
+
+
+INTEGERS = ("num_frames", "source_bytes", "saliency_annotators")
+PACKED = ("texts", "numbers", "offsets")
+
+
+def columns_of(group: Any) -> dict[str, Any]:
+    """Return the columns of a part by name, as the document says where they lie."""
+    found: dict[str, Any] = {name: group[name][...] for name in group if name not in PACKED}
+    for packed in PACKED:
+        for place, name in enumerate(group.attrs.get(packed, [])):
+            values = group[packed][...][:, place]
+            found[name] = values.astype(np.int64) if name in INTEGERS else values
+    return dict(sorted(found.items()))
 
 
 def sha256(*pieces: bytes) -> str:
@@ -97,11 +112,11 @@ def test_the_header_and_every_file(path: Path) -> None:
     files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
     video = r"videos/[^/]+/(zarr\.json|(tokens|scale|offset)/zarr\.json|tokens/c/0/\d+/0/0"
     legal = re.compile(
-        rf"(videos/|index/|queries/|)zarr\.json|{video}|(scale|offset)/c/0/0)"
-        r"|(index|queries)/[^/]+/(zarr\.json|\w+/(zarr\.json|c(/\d+)+))"
+        rf"(videos/|parts/|parts/index/|parts/queries/|)zarr\.json|{video}|(scale|offset)/c/0/0)"
+        r"|parts/(index|queries)/[^/]+/(zarr\.json|\w+/(zarr\.json|c(/\d+)+))"
     )
     assert [file for file in files if not legal.fullmatch(file)] == []
-    for name in ("videos", "index", "queries"):
+    for name in ("videos", "parts", "parts/index", "parts/queries"):
         assert json.loads((path / name / "zarr.json").read_bytes())["attributes"] == {}
 
 
@@ -167,19 +182,31 @@ def test_a_video_read_as_bytes(path: Path, video_id: str, num_shards: int) -> No
 def test_parts_are_what_their_digest_says(path: Path, kind: str) -> None:
     group = part(path, kind)
     document = DOCUMENT.read_text(encoding="utf-8")
-    content = {name: group[name][...] for name in sorted(group)}
+    content = columns_of(group)
     assert group.attrs["digest"] == sha256(*(column_bytes(*item) for item in content.items()))
     for name, values in content.items():
         assert f"`{name.replace('_offsets', '')}`" in document, name
-        assert group[name].compressors == ()
         if name.endswith("_offsets"):
             assert values[0] == 0
             assert values[-1] == len(content[name.removesuffix("_offsets")])
 
 
+@pytest.mark.parametrize("kind", ["index", "queries"])
+def test_a_part_repeats_the_metadata_of_its_arrays(path: Path, kind: str) -> None:
+    group = part(path, kind)
+    folder = path / str(group.path)
+    consolidated = json.loads((folder / "zarr.json").read_bytes())["consolidated_metadata"]
+    assert (consolidated["kind"], consolidated["must_understand"]) == ("inline", False)
+    assert set(consolidated["metadata"]) == set(group)
+    for name, metadata in consolidated["metadata"].items():
+        assert json.loads((folder / name / "zarr.json").read_bytes()) == metadata
+        assert group[name].compressors == ()
+        assert group[name].metadata.dimension_names is not None
+
+
 def test_the_index_repeats_the_videos(path: Path) -> None:
     group = part(path, "index")
-    content = {name: group[name][...].tolist() for name in group}
+    content = {name: values.tolist() for name, values in columns_of(group).items()}
     for row, video_id in enumerate(content["video_id"]):
         attributes = node(path, video_id).attrs.asdict()
         source = attributes["source"]
@@ -192,7 +219,7 @@ def test_the_index_repeats_the_videos(path: Path) -> None:
 
 def test_queries_are_what_their_digests_say(path: Path) -> None:
     group = part(path, "queries")
-    content = {name: group[name][...] for name in group}
+    content = columns_of(group)
     assert content["query_id"].tolist() == ["q1", "q2"]
 
     def ragged(name: str, row: int) -> Any:
@@ -224,19 +251,20 @@ def test_queries_are_what_their_digests_say(path: Path) -> None:
 def test_a_part_names_those_it_replaces(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.zarr"
     merge_stores([path], copy)
-    (before,) = (each.name for each in (copy / "queries").iterdir() if each.is_dir())
+    (before,) = header(copy)["parts"]["queries"]
     change_queries(copy, [small_query("q2", "-x y", text="other words", seed=4)])
     parts = {
         each.name: json.loads((each / "zarr.json").read_bytes())["attributes"]
-        for each in (copy / "queries").iterdir()
+        for each in (copy / "parts" / "queries").iterdir()
         if each.is_dir()
     }
     (after,) = set(parts) - {before}
     assert after > before
     assert parts[after]["replaces"] == [before]
-    assert parts[before].keys() == {"digest"}
-    texts = zarr.open_group(copy, mode="r")[f"queries/{after}/text"]
-    assert sorted(np.asarray(texts).tolist()) == ["a dog runs", "other words"]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert parts[before].keys() == {"digest", *PACKED}
+    assert header(copy)["parts"]["queries"] == [before, after]
+    texts = columns_of(zarr.open_group(copy, mode="r")[f"parts/queries/{after}"])["text"]
+    assert sorted(texts.tolist()) == ["a dog runs", "other words"]
     assert sorted(FeatureStore.open(copy).queries["query"]) == ["a dog runs", "other words"]
 
 

@@ -147,14 +147,11 @@ def test_a_cache_moves_tokens_once(web: Nginx, tmp_path: Path) -> None:
     assert web.sent() == (0, 0)
 
 
-def test_a_folder_that_is_not_listed_says_what_the_server_needs(home: Path, tmp_path: Path) -> None:
+def test_a_store_behind_nginx_that_lists_nothing(home: Path, tmp_path: Path) -> None:
     if NGINX is None:
         pytest.skip("nginx is not installed")
-    with (
-        nginx(home, tmp_path / "work", autoindex=False) as server,
-        pytest.raises(StoreError, match=r"index/.*autoindex on.*packed zip"),
-    ):
-        FeatureStore.open(f"{server.url}/feats.zarr")
+    with nginx(home, tmp_path / "work", autoindex=False) as server:
+        require_readable(FeatureStore.open(f"{server.url}/feats.zarr"))
 
 
 def test_a_server_that_ignores_ranges_serves_small_files_alone(
@@ -162,7 +159,7 @@ def test_a_server_that_ignores_ranges_serves_small_files_alone(
 ) -> None:
     with scripted_server(home) as (url, plan):
         require_readable(FeatureStore.open(f"{url}/feats.zarr"))
-        monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 1000)
+        monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 10_000)
         assert FeatureStore.open(f"{url}/feats.zarr").videos["video_id"].tolist() == list(TOKENS)
         for name in ("feats.zarr", "feats.zip"):
             with pytest.raises(StoreError, match="does not support range requests"):
@@ -210,11 +207,11 @@ def test_what_a_server_does_is_no_fault_of_the_store(
         return answered(self, key, None)[slice(*span or (None, None))]
 
     with scripted_server(home) as (url, _):
-        monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 1000)
+        monkeypatch.setattr(http, "MAX_WHOLE_BYTES", 10_000)
         with pytest.raises(ServerError, match="does not support range requests"):
             verify_store(f"{url}/feats.zarr")
         monkeypatch.setattr(HttpFolder, "_get", get)
-        for lost in ("videos/long/tokens/c/", "/query_id/c/"):
+        for lost in ("videos/long/tokens/c/", "/texts/c/"):
             with pytest.raises(ServerError, match=f"{lost}.* after 5 attempts"):
                 verify_store(f"{url}/feats.zarr")
         lost = "nothing of the store"
