@@ -35,7 +35,7 @@ from r2t.store.format import (
     video_columns,
 )
 from r2t.store.quantize import Affine
-from r2t.store.schema import EmbeddingOrigin, QueryFeatures, VideoSource
+from r2t.store.schema import EmbeddingOrigin, EmbeddingSpec, QueryFeatures, VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.work_folders import WorkFolder
 
