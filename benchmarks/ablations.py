@@ -80,7 +80,8 @@ class Job:
                 store, epochs=self.epochs or demo_steps.USUAL.epochs, seed=self.seed
             )
             weights = {"saliency_weight": 0.1, "video_weight": 0.1, "layer_weight": 0.1}
-            config = replace(config, losses=replace(config.losses, **weights))
+            # As in the paper: no prior, whatever the store has.
+            config = replace(config, losses=replace(config.losses, **weights), prior="off")
         else:
             config = find_preset(self.preset).train_config(seed=self.seed)
             widths = {"vision_width": store.spec.vision_width, "text_width": store.spec.text_width}

@@ -7,7 +7,7 @@ Each is the one before it with one change; all compute the same. They are slower
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from r2t.train.data.batch import Batch, Labels, Sample, collate
+from r2t.train.data.prior import NUM_PRIORS
 from r2t.train.model.config import R2Config
 from r2t.train.model.feature_map import FeatureMap
 from r2t.train.model.looks import MakeLook
@@ -50,7 +51,7 @@ def random_batch(size: int, seed: int = 0) -> Batch:
                 labels=Labels(np.array([[start, end]], dtype=np.float32), saliency, int(start)),
             )
         )
-    return collate(samples)
+    return replace(collate(samples), prior=torch.randn(size, FRAMES, NUM_PRIORS))
 
 
 class OfficialOrder(ReferenceLook):
@@ -140,6 +141,7 @@ class Variant:
     make_look: MakeLook
     autocast: bool = False
     compiled: bool = False
+    prior: bool = False
 
 
 VARIANTS = {
@@ -150,6 +152,7 @@ VARIANTS = {
     "+ dropout bits": Variant(DropoutBits),
     "+ weight algebra": Variant(partial(TiledLook, frames_in_tile=10**9)),
     "ours (+ tiles)": Variant(TiledLook),
+    "ours, with the prior": Variant(TiledLook, prior=True),
     "ours, bf16": Variant(TiledLook, autocast=True),
     "reference, bf16": Variant(ReferenceLook, autocast=True),
     "reference, compiled": Variant(ReferenceLook, compiled=True),
@@ -163,9 +166,14 @@ class Contender:
     def __init__(self, name: str, *, dropout: float, training: bool = True) -> None:
         self.variant = VARIANTS[name]
         torch.manual_seed(0)
-        config = R2Config(dropout=dropout, drop_path=0.1 if dropout else 0.0)
+        config = R2Config(
+            dropout=dropout, drop_path=0.1 if dropout else 0.0, prior=self.variant.prior
+        )
         model = R2Model(config, self.variant.make_look)
         open_gate(model)
+        if model.prior_map is not None:  # so that it computes what the others do
+            for parameter in model.prior_map.parameters():
+                torch.nn.init.zeros_(parameter)
         self.model = model.train(training)
         self.run = torch.compile(model) if self.variant.compiled else model
 

@@ -126,6 +126,7 @@ def part_of(batch: Batch, rows: list[int]) -> Batch:
         num_frames=batch.num_frames[rows],
         query=batch.query[rows, :, : int(num_words.max())].contiguous(),
         num_words=num_words,
+        prior=None if batch.prior is None else batch.prior[rows],
         targets=None,
     )
 

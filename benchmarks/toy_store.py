@@ -6,6 +6,7 @@ A frame stands for two seconds, as in QVHighlights. Nothing here needs torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from r2t.store import (
 )
 from r2t.store.annotations import Split
 from r2t.store.quantize import Affine
-from r2t.store.schema import StorageDtype
+from r2t.store.schema import EmbeddingSpec, StorageDtype
 from r2t.store.writer import StoreWriter
 
 FRAME_RATE_FPS = 0.5
@@ -72,23 +73,28 @@ def make_store(
     lengths: Sequence[int] = (),
     queries_per_video: int = 2,
     spec: FeatureSpec | None = None,
+    embedding: EmbeddingSpec | None = None,
     seed: int = 0,
 ) -> FeatureStore:
     """Write videos v0, v1, … of growing length with queries v0-0, v0-1, …; the last are validation.
 
-    `lengths` are the videos' frames instead. The features are of `toy_spec` unless told otherwise.
+    `lengths` are the videos' frames instead. The features are of `toy_spec` unless told otherwise;
+    with `embedding` the store has those beside the same features.
     """
     lengths = lengths or [min_frames + number for number in range(num_videos)]
-    generator = np.random.default_rng(seed)
+    generator, beside = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     spec = spec or toy_spec()
-    store = FeatureStore.create(path, spec, {"model": spec.model, "pretrained": "none"})
+    provenance = {"model": spec.model, "pretrained": "none"}
+    store = FeatureStore.create(path, spec, provenance, embedding=embedding)
     annotations: list[Annotation] = []
     features: list[QueryFeatures] = []
     with store.writer() as writer:
         for number, num_frames in enumerate(lengths):
             video_id = f"v{number}"
             source = VideoSource(name=f"{video_id}.mp4", num_bytes=1, sha256="0", decoder="none")
-            write_video(writer, video_id, random_video(generator, spec, num_frames), source=source)
+            tokens = random_video(generator, spec, num_frames)
+            frames = None if embedding is None else random_unit(beside, num_frames, embedding)
+            write_video(writer, video_id, tokens, embedding=frames, source=source)
             for query in range(queries_per_video):
                 annotation = random_annotation(
                     f"{video_id}-{query}",
@@ -99,7 +105,10 @@ def make_store(
                     split="val" if number >= len(lengths) - VAL_VIDEOS else "train",
                 )
                 annotations.append(annotation)
-                features.append(random_query(generator, spec, annotation.query_id, 4 + query))
+                drawn = random_query(generator, spec, annotation.query_id, 4 + query)
+                if embedding is not None:
+                    drawn = replace(drawn, embedding=random_unit(beside, 1, embedding)[0])
+                features.append(drawn)
         if annotations:
             writer.add_queries(annotations, features)
     return store
@@ -117,6 +126,14 @@ def random_query(
     """Draw the features of a sentence."""
     shape = (spec.num_layers, num_words, spec.text_width)
     return QueryFeatures(query_id, generator.standard_normal(shape).astype(np.float16))
+
+
+def random_unit(
+    generator: Generator, num_rows: int, embedding: EmbeddingSpec
+) -> NDArray[np.float16]:
+    """Draw embeddings: [rows, width], each of length 1."""
+    rows = generator.standard_normal((num_rows, embedding.width))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
 
 
 def random_annotation(
@@ -148,10 +165,14 @@ def write_video(
     video_id: str,
     tokens: NDArray[Any],
     *,
+    embedding: NDArray[np.float16] | None = None,
     source: VideoSource | None = None,
     affine: Affine | None = None,
 ) -> None:
-    """Write a video's tokens: [layers, frames, tokens, width], or codes with what unpacks them."""
+    """Write a video's tokens: [layers, frames, tokens, width], or codes with what unpacks them.
+
+    `embedding` are those of the frames, in a store that has them.
+    """
     num_frames = tokens.shape[1]
     with writer.video(
         video_id,
@@ -161,4 +182,4 @@ def write_video(
         source=source,
         affine=affine,
     ) as video:
-        video.append(tokens)
+        video.append(tokens, embedding)

@@ -28,6 +28,9 @@ def tiny_config(store: FeatureStore, **changes: object) -> TrainConfig:
 
 
 def undisturbed_config(store: FeatureStore) -> TrainConfig:
-    """Return settings without dropout, whose last batch is of one sample."""
-    config = tiny_config(store, epochs=3, batch_size=7)
+    """Return settings without dropout, whose last batch is of one sample.
+
+    The model takes a prior where the store has embeddings.
+    """
+    config = tiny_config(store, epochs=3, batch_size=7, prior="auto")
     return replace(config, model=replace(config.model, dropout=0.0, drop_path=0.0))

@@ -20,7 +20,8 @@ from gpu_check.setting import Setting
 from r2t.store import FeatureStore
 from r2t.train.data.row_reader import Reading
 from r2t.train.grounding.ground_store import StoredQueries
-from r2t.train.grounding.grounder import Grounder, PreparedVideo
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.prepared import PreparedVideo
 from r2t.train.grounding.search import search_store
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.decode import Grounding

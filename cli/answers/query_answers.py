@@ -117,7 +117,12 @@ def ask_store(
     plan = grounding.scoring_plan(grounder.config, grounder.trained_on, as_windows(asking.windows))
     reading = data.Reading(device=grounder.device)
     stored = grounding.StoredQueries(
-        store, queries, plan, batch_size=asking.batch_size, reading=reading
+        store,
+        queries,
+        plan,
+        batch_size=asking.batch_size,
+        prior=grounder.has_prior,
+        reading=reading,
     )
     truth = stored.annotations
     if not truth:

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from r2t.extract.video.cut import require_clip_path as require_clip_path
     from r2t.extract.video.decode_pool import DecodePool as DecodePool
     from r2t.extract.video.folder import find_videos as find_videos
-    from r2t.extract.video.frames import (
-        FrameBatch as FrameBatch,
-        file_sha256 as file_sha256,
-    )
+    from r2t.extract.video.frames import FrameBatch as FrameBatch, file_sha256 as file_sha256
     from r2t.extract.video.probe import VideoLength as VideoLength
     from r2t.extract.video.windows import FrameWindows as FrameWindows
 else:

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.store.change.licence import (
-        licences as licences,
-        set_licence as set_licence,
-    )
+    from r2t.store.change.licence import licences as licences, set_licence as set_licence
     from r2t.store.change.merge import MergeReport as MergeReport, merge_stores as merge_stores
     from r2t.store.change.pack import pack_store as pack_store
     from r2t.store.change.remove import remove_videos as remove_videos, sort_ids as sort_ids

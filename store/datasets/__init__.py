@@ -22,14 +22,8 @@ if TYPE_CHECKING:
         Finding as Finding,
         Rows as Rows,
     )
-    from r2t.store.datasets.folder import (
-        FolderFiles as FolderFiles,
-        survey_folder as survey_folder,
-    )
-    from r2t.store.datasets.reading import (
-        ReadReport as ReadReport,
-        json_rows as json_rows,
-    )
+    from r2t.store.datasets.folder import FolderFiles as FolderFiles, survey_folder as survey_folder
+    from r2t.store.datasets.reading import ReadReport as ReadReport, json_rows as json_rows
     from r2t.store.datasets.registry import read_annotations as read_annotations
     from r2t.store.datasets.text import read_text as read_text
 else:

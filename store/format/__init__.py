@@ -19,9 +19,7 @@ if TYPE_CHECKING:
         read_embedding as read_embedding,
         write_embedding as write_embedding,
     )
-    from r2t.store.format.header import (
-        StoreHeader as StoreHeader,
-    )
+    from r2t.store.format.header import StoreHeader as StoreHeader
     from r2t.store.format.layout import (
         MAX_SHARD_FRAMES as MAX_SHARD_FRAMES,
         MAX_WHOLE_BYTES as MAX_WHOLE_BYTES,

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
         pad_second_axis as pad_second_axis,
     )
     from r2t.train.data.labels import count_trained as count_trained
-    from r2t.train.data.prior import NUM_PRIORS as NUM_PRIORS, prior_features as prior_features
+    from r2t.train.data.prior import (
+        NUM_PRIORS as NUM_PRIORS,
+        Prior as Prior,
+        embedding_of as embedding_of,
+        pad_priors as pad_priors,
+        prior_features as prior_features,
+        require_embeddings as require_embeddings,
+    )
     from r2t.train.data.reader import FeatureReader as FeatureReader
     from r2t.train.data.ring import (
         Arena as Arena,
@@ -30,11 +37,7 @@ if TYPE_CHECKING:
         Reading as Reading,
         RowReader as RowReader,
     )
-    from r2t.train.data.sampling import (
-        EpochOrder as EpochOrder,
-        Row as Row,
-        share_of as share_of,
-    )
+    from r2t.train.data.sampling import EpochOrder as EpochOrder, Row as Row, share_of as share_of
     from r2t.train.data.video_cache import VideoCache as VideoCache
 else:
     __getattr__ = lazy_exports(__name__)

@@ -7,25 +7,41 @@ videos, and standardised over the frames of its video, which says where in the v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from jaxtyping import Float16, Float32
 from numpy.typing import NDArray
+from torch import Tensor
+
+from r2t.store.errors import ConfigError
+from r2t.store.feature_store import FeatureStore
+from r2t.store.schema import QueryFeatures, VideoFeatures
+from r2t.train.data.query_reader import QueryReader
+from r2t.train.data.sampling import Row
 
 NUM_PRIORS = 2
+Prior = Float32[np.ndarray, "_ 2"]
 _SCALE = 10.0  # cosines of CLIP lie within a few tenths
 _LEAST_STD = 1e-5  # what rounding to float16 does to a cosine
 _LEAST_LENGTH = 1e-6
 
 
 def prior_features(
-    embedding: Float16[np.ndarray, "frames width"], sentence: Float16[np.ndarray, " width"]
-) -> Float32[np.ndarray, "frames priors"]:
+    embedding: Float16[np.ndarray, "frames width"], sentence: Float16[np.ndarray, " channels"]
+) -> Prior:
     """Return ten times the cosine of each frame with a sentence, and the cosine standardised.
 
     `embedding` must be that of all frames of a video: mean and deviation are theirs, so whoever
     needs some of the frames cuts the result. Where the cosines are all alike the second number is
     0.
     """
+    if embedding.shape[1] != len(sentence):
+        raise ConfigError(
+            f"embeddings of {embedding.shape[1]} channels for frames and {len(sentence)} for the "
+            "sentence: they must be of one CLIP"
+        )
     frames, words = _unit(embedding), _unit(sentence[None])
     # Not by BLAS, whose threads would call for all cores from each of those that read ahead.
     cosines = np.einsum("fw,w->f", frames, words[0]).astype(np.float64)
@@ -39,3 +55,55 @@ def _unit(rows: NDArray[np.float16]) -> NDArray[np.float32]:
     exact = rows.astype(np.float32)
     lengths = np.sqrt(np.einsum("rw,rw->r", exact, exact))
     return exact / np.maximum(lengths, _LEAST_LENGTH)[:, None]
+
+
+def require_embeddings(store: FeatureStore) -> None:
+    """Raise `ConfigError` unless a store has what the prior is made of."""
+    if store.embedding is None:
+        raise ConfigError(
+            f"{store.location} has no embeddings, and a model with a prior needs them: r2t store "
+            f"upgrade {store.location} adds them to a store on this machine that holds CLIP's last "
+            "layer; otherwise extract again, or train with --set prior=off"
+        )
+
+
+def embedding_of(features: VideoFeatures | QueryFeatures) -> NDArray[np.float16]:
+    """Return CLIP's embedding of frames or of a sentence; raise `ConfigError` if there is none."""
+    if features.embedding is None:
+        raise ConfigError(
+            f"{features!r} has no embedding, and a model with a prior needs it: encode it anew, or "
+            "read it from a store that r2t store upgrade has given embeddings"
+        )
+    return features.embedding
+
+
+class PriorReader:
+    """Priors of a store's videos and queries, each read once and kept: 8 bytes a frame and query.
+
+    Safe to use from many threads.
+    """
+
+    def __init__(self, store: FeatureStore, queries: QueryReader) -> None:
+        require_embeddings(store)
+        self._store = store
+        self._queries = queries
+        self._kept: dict[tuple[Row, str], Prior] = {}
+
+    def read(self, row: Row, query_ids: Sequence[str]) -> list[Prior]:
+        """Return what each of these queries has in a row."""
+        missing = [query_id for query_id in query_ids if (row, query_id) not in self._kept]
+        if missing:
+            whole = self._store.read_embedding(row.video_id)
+            frames = slice(row.first_frame, row.first_frame + row.num_frames)
+            for query_id in missing:
+                sentence = embedding_of(self._queries.read(query_id))
+                self._kept[row, query_id] = prior_features(whole, sentence)[frames].copy()
+        return [self._kept[row, query_id] for query_id in query_ids]
+
+
+def pad_priors(priors: Sequence[Prior], num_frames: int) -> Float32[Tensor, "batch frames 2"]:
+    """Stack priors, with zeros after the shorter ones, to so many frames."""
+    padded = np.zeros((len(priors), num_frames, NUM_PRIORS), np.float32)
+    for target, prior in zip(padded, priors, strict=True):
+        target[: len(prior)] = prior
+    return torch.from_numpy(padded)

@@ -17,6 +17,7 @@ from torch import Tensor
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.video_reader import StoredVideo
 from r2t.train.choices import PositiveRule
 from r2t.train.data.batch import (
     Batch,
@@ -26,6 +27,7 @@ from r2t.train.data.batch import (
     float64_seconds,
 )
 from r2t.train.data.labels import BoundQuery, select_items
+from r2t.train.data.prior import Prior, PriorReader, pad_priors
 from r2t.train.data.query_reader import QueryReader
 from r2t.train.data.ring import Arena, BufferSize, aligned, pad_queries, rest_bytes
 from r2t.train.data.row_reader import Loaded, Reading, RowReader
@@ -37,7 +39,10 @@ class FeatureReader:
 
     Annotations whose video the store lacks are left out, and counted in one `AnnotationWarning`;
     so are the moments that had to be clamped or widened to fit the frames, and videos shorter than
-    `min_duration_seconds`.
+    `min_duration_seconds`. With `prior`, batches have it, which needs embeddings in the store.
+
+    Raises:
+        ConfigError: if the store has none.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class FeatureReader:
         batch_size: int,
         positive: PositiveRule | None = None,
         min_duration_seconds: float = 0.0,
+        prior: bool = False,
         order: EpochOrder | None = None,
         reading: Reading | None = None,
     ) -> None:
@@ -61,6 +67,7 @@ class FeatureReader:
         self._rows = [item.row for item in self._items]
         self._reader = RowReader(store, self._reading)
         self._queries = QueryReader(store)
+        self._priors = PriorReader(store, self._queries) if prior else None
         self._rest_bytes = self._most_rest_bytes()
         if self._reading.cache is not None:
             frame_bytes = store.spec.frame_bytes()
@@ -100,7 +107,8 @@ class FeatureReader:
         loads: list[_Load] = []
         for first in range(0, len(mine), self._batch_size):
             items = [self._items[index] for index in mine[first : first + self._batch_size]]
-            loads.append(_Load(self._queries, items, max(item.row.num_frames for item in items)))
+            longest = max(item.row.num_frames for item in items)
+            loads.append(_Load(self._queries, items, longest, priors=self._priors))
         largest = max((self._videos_bytes(load) for load in loads), default=0)
         return self._reader.read(
             iter(loads), len(loads), BufferSize(aligned(largest), self._rest_bytes)
@@ -132,12 +140,12 @@ class FeatureReader:
         num_frames = max(self._rows[sample].num_frames for sample in samples)
         if self._reading.num_ranks == 1:
             items = [self._items[sample] for sample in samples]
-            return _Load(self._queries, items, num_frames, labels)
+            return _Load(self._queries, items, num_frames, labels, priors=self._priors)
         counts = tuple(share_sizes(len(samples), self._reading.num_ranks))
         own = share_of(samples, self._reading.rank, self._reading.num_ranks) or samples[:1]
         items = [self._items[sample] for sample in own]
         words = max(self._num_words[self._items[s].annotation.query_id] for s in samples)
-        return _Load(self._queries, items, num_frames, labels, counts, words)
+        return _Load(self._queries, items, num_frames, labels, counts, words, self._priors)
 
     def _most_videos_bytes(self, passes: list[tuple[list[Step], np.random.Generator]]) -> int:
         """Return what the videos of an epoch's batches take at most.
@@ -170,9 +178,9 @@ class FeatureReader:
         times = self._order.repeats if self._order.sampling == "video" else 1
         whole = self._batch_size  # targets are those of all processes
         targets = (8 * whole * num_moments, 8 * whole, 4 * whole * self._longest, 8 * whole)
-        return rest_bytes(self._store.spec, self._own_size, num_words) + times * sum(
-            map(aligned, targets)
-        )
+        prior_frames = self._longest if self._priors else 0
+        rest = rest_bytes(self._store.spec, self._own_size, num_words, prior_frames)
+        return rest + times * sum(map(aligned, targets))
 
 
 @dataclass(frozen=True)
@@ -185,6 +193,7 @@ class _Load:
     labels: list[list[Labels]] = field(default_factory=list)
     rank_counts: tuple[int, ...] = ()
     longest_words: int = 0  # of the whole batch, where this is a part of it
+    priors: PriorReader | None = None
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -195,6 +204,17 @@ class _Load:
         """Return the queries' padded tokens and their numbers of words."""
         tokens = [self.queries.read(item.annotation.query_id).tokens for item in self.items]
         return pad_queries(tokens, arena, self.longest_words)
+
+    def read_priors(self, row: Row, stored: StoredVideo) -> list[Prior] | None:
+        """Return those of its queries that ask about a row, in their order."""
+        return None if self.priors is None else self.priors.read(row, self._asking[row])
+
+    @cached_property
+    def _asking(self) -> dict[Row, list[str]]:
+        asking: dict[Row, list[str]] = {}
+        for item in self.items:
+            asking.setdefault(item.row, []).append(item.annotation.query_id)
+        return asking
 
     def finish(self, loaded: Loaded) -> list[Batch]:
         """Return the batch with each of its labels."""
@@ -218,6 +238,7 @@ class _Load:
             ),
             frame_rates_fps=float64_seconds([video.frame_rate_fps for video in stored]),
             affine=loaded.affine,
+            prior=self._prior(loaded, video_of_query),
             num_read_bytes=loaded.num_read_bytes,
             rank_counts=self.rank_counts,
         ).map(loaded.hold)
@@ -228,6 +249,12 @@ class _Load:
         return [
             replace(again if number else batch, targets=each) for number, each in enumerate(targets)
         ]
+
+    def _prior(self, loaded: Loaded, video_of_query: list[int]) -> Tensor | None:
+        if self.priors is None:
+            return None
+        given = [iter(priors or ()) for priors in loaded.priors]
+        return pad_priors([next(given[index]) for index in video_of_query], self.num_frames)
 
     def _targets(self, labels: list[Labels], hold: Callable[[Tensor], Tensor]) -> Targets | None:
         return collate_labels(labels, self.num_frames).map(hold) if labels else None

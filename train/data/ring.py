@@ -28,6 +28,7 @@ from torch import Tensor
 
 from r2t.store.schema import FeatureSpec
 from r2t.train.data.batch import Batch
+from r2t.train.data.prior import NUM_PRIORS
 from r2t.train.data.transfer import Mark, Transfer
 
 _ALIGNMENT_BYTES = 256  # as torch aligns what it allocates on a GPU
@@ -55,10 +56,16 @@ class BufferSize(NamedTuple):
         return self.videos_bytes >= other.videos_bytes and self.rest_bytes >= other.rest_bytes
 
 
-def rest_bytes(spec: FeatureSpec, num_queries: int, num_words: int) -> int:
-    """Return what so many queries of up to so many words, and their affines, take at most."""
+def rest_bytes(
+    spec: FeatureSpec, num_queries: int, num_words: int, num_prior_frames: int = 0
+) -> int:
+    """Return what so many queries of up to so many words, and their affines, take at most.
+
+    So do their priors, of up to so many frames each, where there are any.
+    """
     sizes = [2 * num_queries * spec.num_layers * num_words * spec.text_width]
     sizes += 3 * [8 * num_queries]  # their numbers of words and frames, and their videos
+    sizes.append(4 * num_queries * num_prior_frames * NUM_PRIORS)
     if spec.dtype == "int8":
         sizes.append(4 * num_queries * 2 * spec.num_layers * spec.vision_width)
     return sum(map(aligned, sizes))

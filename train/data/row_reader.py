@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
 from r2t.store.video_reader import StoredVideo
 from r2t.train.data.batch import Batch
+from r2t.train.data.prior import Prior
 from r2t.train.data.ring import Arena, BatchBuffer, BufferSize, FilledBuffer, KeptRing
 from r2t.train.data.sampling import Row
 from r2t.train.data.transfer import CudaTransfer, Transfer
@@ -70,13 +71,15 @@ class Loaded:
     """What was read for a batch.
 
     `stored` is what each of its videos is, or why it cannot be read; such a one is zeros.
-    `affine` are the scales and offsets of eight-bit codes. `hold` brings small tensors of the batch
-    to the others, to be copied with them.
+    `affine` are the scales and offsets of eight-bit codes. `priors` are those of each video's
+    queries, None where none are wanted or the video cannot be read. `hold` brings small tensors of
+    the batch to the others, to be copied with them.
     """
 
     videos: Tensor
     stored: list[StoredVideo | R2TError]
     affine: Tensor | None
+    priors: list[list[Prior] | None]
     num_read_bytes: int
     queries: tuple[Tensor, Tensor]
     hold: Callable[[Tensor], Tensor]
@@ -102,6 +105,10 @@ class Load(Protocol):
 
     def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
         """Return the queries' tokens, padded, and their numbers of words; a thread calls it."""
+        ...
+
+    def read_priors(self, row: Row, stored: StoredVideo) -> list[Prior] | None:
+        """Return the prior of each of its queries about a row, or None; a thread calls it."""
         ...
 
     def finish(self, loaded: Loaded) -> list[Batch]:
@@ -191,7 +198,9 @@ class RowReader:
             affine=affine,
             staged=staged,
             found=[
-                pool.submit(self._read_rows, rows[i : i + share], targets[i : i + share], staged)
+                pool.submit(
+                    self._read_rows, load, rows[i : i + share], targets[i : i + share], staged
+                )
                 for i in range(0, len(rows), share)
             ],
             queries=pool.submit(load.read_queries, buffer.rest),
@@ -220,16 +229,15 @@ class RowReader:
         return None if cache is None or cache.transfer is None else cache
 
     def _read_rows(
-        self, rows: Sequence[Row], targets: NDArray[Any], staged: Mapping[Row, Tensor]
-    ) -> list[tuple[StoredVideo | R2TError, int]]:
-        return [
-            self._read_row(row, target, staged) for row, target in zip(rows, targets, strict=True)
-        ]
+        self, load: Load, rows: Sequence[Row], targets: NDArray[Any], staged: Mapping[Row, Tensor]
+    ) -> list[_Found]:
+        pairs = zip(rows, targets, strict=True)
+        return [self._read_row(load, row, target, staged) for row, target in pairs]
 
     def _read_row(
-        self, row: Row, target: NDArray[Any], staged: Mapping[Row, Tensor]
-    ) -> tuple[StoredVideo | R2TError, int]:
-        """Read a video into its part of a batch; return what it is and the bytes it took.
+        self, load: Load, row: Row, target: NDArray[Any], staged: Mapping[Row, Tensor]
+    ) -> _Found:
+        """Read a video into its part of a batch.
 
         Arrays, not tensors: each of torch's copies would call for all cores, from every thread.
         """
@@ -239,13 +247,14 @@ class RowReader:
             stored = known or self._store.locate_video(row.video_id, frames=frames)
             # Looked at for NaN once, which costs about 1 ms for each 10 MB read, not every epoch.
             num_bytes = self._read_into(target, row, stored, staged, trusted=known is not None)
+            priors = load.read_priors(row, stored)
         except R2TError as error:
             if not self._tolerant:
                 raise
             target[:] = 0
-            return error, 0
+            return _Found(error)
         self._located[row] = stored
-        return stored, num_bytes
+        return _Found(stored, num_bytes, priors)
 
     def _read_into(
         self,
@@ -272,7 +281,7 @@ class RowReader:
     def _finish(self, filling: _Filling) -> FilledBuffer:
         """Wait until all of a batch is read."""
         found = [each for future in filling.found for each in future.result()]
-        stored = [video for video, _ in found]
+        stored = [each.stored for each in found]
         if filling.affine is not None:
             for affine, video in zip(filling.affine.numpy(), stored, strict=True):
                 known = isinstance(video, StoredVideo)
@@ -281,7 +290,8 @@ class RowReader:
             videos=filling.videos,
             stored=stored,
             affine=filling.affine,
-            num_read_bytes=sum(num_bytes for _, num_bytes in found),
+            priors=[each.priors for each in found],
+            num_read_bytes=sum(each.num_bytes for each in found),
             queries=filling.queries.result(),
             # On the host nothing is gained by having all tensors side by side.
             hold=_as_it_is if self._transfer is None else filling.buffer.hold,
@@ -290,6 +300,14 @@ class RowReader:
         if self._device_cache is not None:
             lay = self._device_cache.lay(filling.load.rows, filling.staged)
         return FilledBuffer(filling.buffer, filling.load.finish(loaded), lay)
+
+
+class _Found(NamedTuple):
+    """What a thread has read of a video, or why it could not."""
+
+    stored: StoredVideo | R2TError
+    num_bytes: int = 0
+    priors: list[Prior] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +319,7 @@ class _Filling:
     videos: Tensor
     affine: Tensor | None
     staged: dict[Row, Tensor]
-    found: list[Future[list[tuple[StoredVideo | R2TError, int]]]]
+    found: list[Future[list[_Found]]]
     queries: Future[tuple[Tensor, Tensor]]
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         long_videos as long_videos,
         longest_video as longest_video,
     )
-    from r2t.train.grounding.grounder import Grounder as Grounder, PreparedVideo as PreparedVideo
+    from r2t.train.grounding.grounder import Grounder as Grounder
+    from r2t.train.grounding.prepared import PreparedVideo as PreparedVideo
     from r2t.train.grounding.presence import (
         PRESENCE as PRESENCE,
         PresenceRule as PresenceRule,
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     )
     from r2t.train.grounding.presence_choice import choose_presence_rule as choose_presence_rule
     from r2t.train.grounding.search import VideoAnswer as VideoAnswer, search_store as search_store
-    from r2t.train.grounding.windows import (
-        WindowPlan as WindowPlan,
-        scoring_plan as scoring_plan,
-    )
+    from r2t.train.grounding.windows import WindowPlan as WindowPlan, scoring_plan as scoring_plan
 else:
     __getattr__ = lazy_exports(__name__)

@@ -56,7 +56,7 @@ class StoredQueries:
     """Annotated queries of a store, to be asked in batches, those of long videos in windows.
 
     Queries whose video the store lacks are left out, with an `AnnotationWarning`. Several processes
-    share the work as `reading` has it.
+    share the work as `reading` has it. `prior`: the model that will be asked takes one.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class StoredQueries:
         plan: WindowPlan,
         *,
         batch_size: int,
+        prior: bool = False,
         reading: Reading | None = None,
     ) -> None:
         self._store = store
@@ -73,7 +74,9 @@ class StoredQueries:
         self._reading = reading or Reading()
         too_long = long_videos(store, plan)
         whole = [row for row in annotations if row.video_id not in too_long]
-        self._whole = FeatureReader(store, whole, batch_size=batch_size, reading=self._reading)
+        self._whole = FeatureReader(
+            store, whole, batch_size=batch_size, prior=prior, reading=self._reading
+        )
         self._long: dict[str, list[str]] = {}
         for row in annotations:
             if row.video_id in too_long:

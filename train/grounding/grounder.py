@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float16, Float32
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
@@ -24,56 +24,14 @@ from r2t.store.schema import (
 )
 from r2t.train.choices import WindowChoice
 from r2t.train.cpu_threads import linear_work, threads_for
-from r2t.train.data import pad_second_axis
+from r2t.train.data import embedding_of, pad_priors, pad_second_axis, prior_features
 from r2t.train.devices import set_arithmetic
+from r2t.train.grounding.prepared import PreparedVideo, PreparedWindow, RefinedWindow
 from r2t.train.grounding.windows import WindowedVideo, WindowPlan, asking_plan
-from r2t.train.model import DecodeConfig, Grounding, R2Model, decode_rows
+from r2t.train.model import DecodeConfig, Grounding, R2Model, Refined, decode_rows
 from r2t.train.run import RunFolder, TrainConfig, TrainedOn
 
 _QUERIES_AT_ONCE = 16  # bounds memory
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedWindow:
-    """What a model makes of some frames before it sees any query, on the model's device.
-
-    At the default width of 256 it takes two thirds of the memory of ViT-B's float16 features: 15 MB
-    for 150 seconds at 0.5 fps.
-    """
-
-    patches: Float[Tensor, "layers frames tokens hidden"]
-    duration_seconds: float
-    frame_rate_fps: float
-
-    @property
-    def num_frames(self) -> int:
-        """Number of sampled frames."""
-        return self.patches.shape[1]
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedVideo:
-    """A video of any length, prepared for queries in every window that it is asked in."""
-
-    video_id: str
-    windowed: WindowedVideo
-    parts: list[PreparedWindow]
-
-    @property
-    def num_frames(self) -> int:
-        """Number of sampled frames."""
-        return self.windowed.num_frames
-
-    @property
-    def duration_seconds(self) -> float:
-        """How long the video is."""
-        return self.windowed.duration_seconds
-
-    def __repr__(self) -> str:
-        return (
-            f"PreparedVideo({self.video_id!r}, {self.num_frames} frames, windows={len(self.parts)},"
-            f" {self.duration_seconds:g} s at {self.windowed.frame_rate_fps:g} fps)"
-        )
 
 
 @runtime_checkable
@@ -144,6 +102,11 @@ class Grounder:
                 "--fps, in Python frame_rate_fps"
             )
         return float(self.spec.frame_rate)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether the model takes a prior, so that what it is asked with needs embeddings."""
+        return self.model.config.prior
 
     @property
     def _width(self) -> int:
@@ -225,16 +188,33 @@ class Grounder:
         windowed: WindowedVideo,
         parts: Iterable[PreparedWindow],
         queries: Sequence[QueryFeatures],
+        embedding: Float16[np.ndarray, "frames embedding"] | None = None,
     ) -> list[Grounding]:
-        """Find queries in the windows of a video, given one after another, and join the answers."""
+        """Find queries in the windows of a video, given one after another, and join the answers.
+
+        A model with a prior decodes as it goes if the `embedding` of the whole video is given. Else
+        that is put together from the windows', so what was found in each is kept until the last.
+        """
         for query in queries:
             self._require_fit(query)
         decoding = self.config.decoding
+        refined: Iterable[RefinedWindow] = (self._refine(part, queries) for part in parts)
+        priors = None
+        if self.has_prior:
+            if embedding is None:
+                refined = list(refined)
+                embedding = windowed.join([each.known_embedding for each in refined])
+            found = [prior_features(embedding, embedding_of(query)) for query in queries]
+            priors = pad_priors(found, windowed.num_frames)
+        parts = zip(refined, windowed.windows, strict=True)
         if len(windowed.windows) == 1:
-            return [found for part in parts for found in self._answer(part, queries, decoding)]
+            return [found for part, _ in parts for found in self._answer(part, priors, decoding)]
         # Suppression and rounding wait until all windows have answered.
         undecided = replace(decoding, suppression="none", unit_seconds=None)
-        answers = [self._answer(part, queries, undecided) for part in parts]
+        answers = [
+            self._answer(part, None if priors is None else priors[:, frames], undecided)
+            for part, frames in parts
+        ]
         return [windowed.stitch(found, decoding) for found in zip(*answers, strict=True)]
 
     def prepare_tokens(
@@ -243,12 +223,13 @@ class Grounder:
         affine: Tensor | None,
         duration_seconds: float,
         frame_rate_fps: float,
+        embedding: Float16[np.ndarray, "frames embedding"] | None = None,
     ) -> PreparedWindow:
         """Prepare tokens that are on the model's device; eight-bit codes have affines."""
         work = linear_work(tokens.shape[1] * tokens.shape[2], tokens.shape[3], self._width)
         with torch.inference_mode(), threads_for(work):
             patches = self.model.prepare(tokens, affine)
-        return PreparedWindow(patches, duration_seconds, frame_rate_fps)
+        return PreparedWindow(patches, duration_seconds, frame_rate_fps, embedding)
 
     def _divide(
         self, video: VideoFeatures | FrameSource, plan: WindowPlan | None
@@ -266,33 +247,62 @@ class Grounder:
                 f"{video!r} does not fit a model trained on (layers, tokens, width) = {legal}; "
                 "encode the video with the CLIP model and layers that the run names"
             )
+        embedding = embedding_of(video) if self.has_prior else None
         tokens = torch.from_numpy(video.tokens).to(self.device)
         affine = None
         if video.scale is not None and video.offset is not None:
             affine = torch.from_numpy(np.stack([video.scale, video.offset])).to(self.device)
-        return self.prepare_tokens(tokens, affine, video.duration_seconds, video.frame_rate_fps)
+        return self.prepare_tokens(
+            tokens, affine, video.duration_seconds, video.frame_rate_fps, embedding
+        )
 
-    def _answer(
-        self, window: PreparedWindow, queries: Sequence[QueryFeatures], decoding: DecodeConfig
-    ) -> list[Grounding]:
-        groundings: list[Grounding] = []
+    def _refine(self, window: PreparedWindow, queries: Sequence[QueryFeatures]) -> RefinedWindow:
+        refined: list[Refined] = []
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
             chosen = queries[start : start + _QUERIES_AT_ONCE]
             tokens = pad_second_axis([torch.from_numpy(query.tokens) for query in chosen])
             num_words = torch.tensor([query.tokens.shape[1] for query in chosen])
-            work = linear_work(len(chosen) * window.num_frames, self._width, self._width)
-            with torch.inference_mode(), threads_for(work):
-                predictions = self.model.answer(
-                    window.patches, tokens.to(self.device), num_words.to(self.device)
+            with self._inference(len(chosen) * window.num_frames):
+                refined.append(
+                    self.model.refine(
+                        window.patches, tokens.to(self.device), num_words.to(self.device)
+                    )
                 )
-            groundings += decode_rows(
+        return RefinedWindow(
+            refined,
+            window.num_frames,
+            window.duration_seconds,
+            window.frame_rate_fps,
+            window.embedding,
+        )
+
+    def _answer(
+        self,
+        window: RefinedWindow,
+        priors: Float32[Tensor, "queries frames 2"] | None,
+        decoding: DecodeConfig,
+    ) -> list[Grounding]:
+        found: list[Grounding] = []
+        for part in window.parts:
+            rows = slice(len(found), len(found) + part.num_queries)
+            prior = None if priors is None else priors[rows].to(self.device)
+            with self._inference(part.num_queries * window.num_frames):
+                predictions = self.model.read(part, prior)
+            found += decode_rows(
                 predictions,
-                [window.num_frames] * len(chosen),
-                [window.frame_rate_fps] * len(chosen),
-                [window.duration_seconds] * len(chosen),
+                [window.num_frames] * part.num_queries,
+                [window.frame_rate_fps] * part.num_queries,
+                [window.duration_seconds] * part.num_queries,
                 decoding,
             )
-        return groundings
+        return found
+
+    @contextmanager
+    def _inference(self, num_frames: int) -> Generator[None]:
+        """Compute without gradients, by as many threads as work on so many frames is worth."""
+        work = linear_work(num_frames, self._width, self._width)
+        with torch.inference_mode(), threads_for(work):
+            yield
 
     def _require_fit(self, query: QueryFeatures) -> None:
         layers, _, width = query.tokens.shape

@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import QueryFeatures
+from r2t.store.video_reader import StoredVideo
 from r2t.train.data import (
+    NUM_PRIORS,
     Arena,
     Batch,
     BufferSize,
     Loaded,
+    Prior,
     Reading,
     Row,
     RowReader,
     aligned,
+    embedding_of,
     float64_seconds,
+    pad_priors,
     pad_queries,
+    prior_features,
+    require_embeddings,
     rest_bytes,
 )
 from r2t.train.grounding.grounder import Grounder
@@ -78,11 +86,17 @@ def _ask_whole(
     """Ask videos that are short enough in batches, which are read ahead."""
     reading, frame_bytes = Reading(device=grounder.device), store.spec.frame_bytes()
     most_frames = int(reading.buffer_gb * 1e9 / (reading.prefetch + 1) / frame_bytes)
-    loads = [_Load(chosen, query) for chosen in batches_of(rows, batch_size, most_frames)]
+    if grounder.has_prior:
+        require_embeddings(store)
+    loads = [
+        _Load(chosen, query, grounder.has_prior)
+        for chosen in batches_of(rows, batch_size, most_frames)
+    ]
     num_frames = max((len(load.rows) * load.num_frames for load in loads), default=0)
+    longest = max((load.num_frames for load in loads), default=0) if grounder.has_prior else 0
     size = BufferSize(
         aligned(num_frames * frame_bytes),
-        rest_bytes(store.spec, min(batch_size, len(rows)), query.tokens.shape[1]),
+        rest_bytes(store.spec, min(batch_size, len(rows)), query.tokens.shape[1], longest),
     )
     reader = RowReader(store, reading, tolerant=True)
     for load, batch in zip(loads, reader.read(iter(loads), len(loads), size), strict=True):
@@ -118,6 +132,7 @@ class _Load:
 
     rows: list[Row]
     query: QueryFeatures
+    with_prior: bool
     failures: dict[str, R2TError] = field(default_factory=dict)
 
     @property
@@ -128,6 +143,12 @@ class _Load:
     def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
         """Return the query once for each video."""
         return pad_queries([self.query.tokens] * len(self.rows), arena)
+
+    def read_priors(self, row: Row, stored: StoredVideo) -> list[Prior] | None:
+        """Return that of the query about a video, which is asked whole."""
+        if not self.with_prior:
+            return None
+        return [prior_features(stored.read_embedding()[0], embedding_of(self.query))]
 
     def finish(self, loaded: Loaded) -> list[Batch]:
         """Return the batch, with zeros in place of a video that cannot be read."""
@@ -152,5 +173,12 @@ class _Load:
             durations_seconds=float64_seconds(durations),
             frame_rates_fps=float64_seconds(rates),
             affine=loaded.affine,
+            prior=self._prior(loaded),
         )
         return [batch.map(loaded.hold)]
+
+    def _prior(self, loaded: Loaded) -> Tensor | None:
+        if not self.with_prior:
+            return None
+        nothing = np.zeros((0, NUM_PRIORS), np.float32)  # of a video that cannot be read
+        return pad_priors([each[0] if each else nothing for each in loaded.priors], self.num_frames)

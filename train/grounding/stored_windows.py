@@ -13,6 +13,7 @@ from torch import Tensor
 
 from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import FeatureSpec
+from r2t.store.video_reader import StoredVideo
 from r2t.train.data import (
     Arena,
     Batch,
@@ -24,9 +25,11 @@ from r2t.train.data import (
     aligned,
     float64_seconds,
     pad_queries,
+    require_embeddings,
     rest_bytes,
 )
-from r2t.train.grounding.grounder import Grounder, PreparedWindow
+from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.prepared import PreparedWindow
 from r2t.train.grounding.windows import WindowedVideo, WindowPlan
 from r2t.train.model import Grounding
 
@@ -45,6 +48,8 @@ def ground_stored(
     lengths = store.lengths()
     counts = [lengths.get(each) or store.video_row(each).num_frames for each in asked]
     windows = [plan.windows(count) for count in counts]
+    if grounder.has_prior:
+        require_embeddings(store)
 
     @cache
     def windowed(place: int, video_id: str) -> WindowedVideo:
@@ -65,7 +70,8 @@ def ground_stored(
     for place, ((video_id, query_ids), cut) in enumerate(zip(asked.items(), windows, strict=True)):
         queries = [store.read_query(query_id) for query_id in query_ids]
         own = itertools.islice(parts, len(cut))
-        yield grounder.ground_windows(windowed(place, video_id), own, queries)
+        embedding = store.read_embedding(video_id) if grounder.has_prior else None
+        yield grounder.ground_windows(windowed(place, video_id), own, queries, embedding)
 
 
 def _prepared(grounder: Grounder, batches: Iterator[Batch]) -> Iterator[PreparedWindow]:
@@ -107,6 +113,9 @@ class _Load:
         """Return the blank."""
         blank = np.zeros((self.spec.num_layers, 1, self.spec.text_width), np.float16)
         return pad_queries([blank], arena)
+
+    def read_priors(self, row: Row, stored: StoredVideo) -> None:
+        """Read none: they are those of whole videos, and nobody has asked yet."""
 
     def finish(self, loaded: Loaded) -> list[Batch]:
         """Return the batch."""

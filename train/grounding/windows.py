@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float16, Float32
 
 from r2t.store.errors import ConfigError
 from r2t.store.schema import FrameSource, VideoFeatures
@@ -125,6 +125,15 @@ class WindowedVideo:
         """Yield the features of each window, which is as long as its part of the video."""
         for window in self.windows:
             yield replace(source.read(window), duration_seconds=self.window_seconds(window))
+
+    def join(
+        self, parts: Sequence[Float16[np.ndarray, "_ width"]]
+    ) -> Float16[np.ndarray, "frames width"]:
+        """Put together what is known of the frames of each window."""
+        whole = np.empty((self.num_frames, parts[0].shape[1]), np.float16)
+        for window, part in zip(self.windows, parts, strict=True):
+            whole[window] = part
+        return whole
 
     def stitch(self, answers: Sequence[Grounding], decoding: DecodeConfig) -> Grounding:
         """Join what the windows answered to one query, their moments not yet suppressed."""

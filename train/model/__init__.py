@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from r2t.train.model.model import (
         Predictions as Predictions,
         R2Model as R2Model,
+        Refined as Refined,
         shape_problems as shape_problems,
     )
     from r2t.train.model.official import load_official as load_official

@@ -70,6 +70,11 @@ class Refined:
     block: BlockOutput
     extents: Extents
 
+    @property
+    def num_queries(self) -> int:
+        """How many queries there are."""
+        return len(self.block.frames)
+
 
 class R2Model(nn.Module):
     """R² Block, temporal pyramid and heads on top of frozen CLIP features.

@@ -53,7 +53,8 @@ class PreparedLook:
             _pool(*of_layer, competing_words)
             for of_layer in zip(patches, words, probes, strict=True)
         ]
-        cls_tokens = patches[:, None, :, 0].expand(-1, words.shape[1], -1, -1)
+        # A copy, so that what is made of the video does not keep all of its patches.
+        cls_tokens = patches[:, None, :, 0].clone().expand(-1, words.shape[1], -1, -1)
         return cls_tokens, torch.stack(pooled)
 
 

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
         RunFolder as RunFolder,
         reserved as reserved,
     )
-    from r2t.train.run.config import (
-        ScheduleConfig as ScheduleConfig,
-        TrainConfig as TrainConfig,
-    )
+    from r2t.train.run.config import ScheduleConfig as ScheduleConfig, TrainConfig as TrainConfig
     from r2t.train.run.initial import take_initial as take_initial
     from r2t.train.run.own_data import (
         OWN_DATA as OWN_DATA,

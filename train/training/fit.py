@@ -114,16 +114,17 @@ def train_model(
     """Train on a store's features, validating after each epoch; see `train_on_batches`.
 
     `initial` is a run whose best weights this one begins with; a resumed run keeps its own. The
-    features are read for the device and the processes of `execution`. The folder is locked
-    meanwhile.
+    features are read for the device and the processes of `execution`. Where `config.prior` is
+    "auto", the model takes a prior if the store has embeddings. The folder is locked meanwhile.
 
     Raises:
         SpecMismatchError: if the model was made for features of other sizes.
-        ConfigError: if the folder cannot be written to, another training is writing there, or it
-            holds a run with other settings.
+        ConfigError: if the folder cannot be written to, another training is writing there, it holds
+            a run with other settings, or the store lacks the embeddings of a prior.
         TrainingError: if the loss is no longer finite.
     """
     _require_fit(config, store)
+    config = config.with_prior(has_embeddings=store.embedding is not None)
     execution = execution or Execution()
     folder = RunFolder(run_folder)
     with folder.held() if execution.processes.leads else nullcontext():
@@ -153,6 +154,7 @@ def _fit(
         batch_size=config.batch_size,
         positive=config.positive,
         min_duration_seconds=config.min_duration_seconds,
+        prior=config.model.prior,
         order=EpochOrder(seed=config.seed, sampling=config.sampling, repeats=config.repeats),
         reading=reading,
     )
@@ -172,7 +174,12 @@ def _fit(
     if splits.val:
         plan = scoring_plan(config, trained_on)
         queries = StoredQueries(
-            store, splits.val, plan, batch_size=EVALUATION_BATCH_SIZE, reading=reading
+            store,
+            splits.val,
+            plan,
+            batch_size=EVALUATION_BATCH_SIZE,
+            prior=config.model.prior,
+            reading=reading,
         )
         if plan.num_frames is None:
             longest = longest_video(store, queries.annotations)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from r2t.store.errors import ConfigError, is_gpu_fault
-from r2t.train.model import R2Model
+from r2t.train.model import R2Model, shape_problems
 from r2t.train.run import STATE, Bottleneck, RunFolder, Timing, TrainConfig
 from r2t.train.training.optimizer import Optimizer
 from r2t.train.training.processes import Processes
@@ -93,6 +93,9 @@ class RunState:
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """Start from another run's weights instead of random ones."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        if problems := shape_problems(self.model.config, shapes):
+            raise ConfigError(f"the weights to begin with do not fit the model: {problems}")
         self.model.load_state_dict(dict(weights))
         if self._averaged is not None:
             self._averaged.load_state_dict(dict(weights))

@@ -139,6 +139,7 @@ def demo_config(store: r2t.store.FeatureStore, *, epochs: int, seed: int) -> r2t
     return replace(
         config,
         preset="demo",
+        prior="auto",
         losses=replace(
             config.losses,
             boundary_weight=0.2,

@@ -30,11 +30,12 @@ def continue_from(
 ) -> run.TrainConfig:
     """Return settings whose model has the shape of another run's, or refuse to.
 
-    Width and heads are taken from that run. The features must be of the same CLIP, at any frame
-    rate.
+    Width and heads are taken from that run, and whether the model takes a prior. The features must
+    be of the same CLIP, at any frame rate.
     """
     folder = run.RunFolder(initial)
     model = folder.load_config()[0].model
+    config = replace(config, prior="on" if model.prior else "off").with_prior(has_embeddings=True)
     wanted = config.model
     if hidden_width is None:
         wanted = replace(wanted, width=model.width, num_heads=model.num_heads)

@@ -121,6 +121,8 @@ class TrainRun:
             f"{counted(len(splits.train), 'query')} of {counted(num_videos[0], 'video')}; "
             f"run {self.folder} on {where}"
         )
+        for each in prior_lines(config, self.store):
+            note(each)
         num_queries = data.count_trained(self.store, splits.train, config.min_duration_seconds)
         iterations = config.num_iterations(num_queries)
         if iterations:  # else the training says what is wrong
@@ -139,6 +141,17 @@ class TrainRun:
         if cache is not None:
             size = human_bytes(self.store.num_bytes())
             note(f"features stay in memory on {cache.device} once they are read: at most {size}")
+
+
+def prior_lines(config: run.TrainConfig, store: r2t.store.FeatureStore) -> Iterator[str]:
+    """Say whether the model is given CLIP's own similarity, where that is not as in the paper."""
+    if config.with_prior(has_embeddings=store.embedding is not None).model.prior:
+        yield "the model is given CLIP's own similarity of frames and sentence (prior)"
+    elif config.prior == "auto":
+        yield (
+            f"no prior: {store.location} has no embeddings, which hold CLIP's own similarity of "
+            "frames and sentence; r2t store upgrade adds them"
+        )
 
 
 def schedule_line(config: run.TrainConfig, iterations: int) -> str:

@@ -13,6 +13,7 @@ from toy_store import make_store
 
 from r2t.store import FeatureStore
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError, SpecMismatchError
+from r2t.store.schema import EmbeddingSpec
 from r2t.train.data.reader import FeatureReader
 from r2t.train.grounding.evaluation import clip_saliency, evaluate_groundings
 from r2t.train.grounding.ground_store import StoredQueries, ground_all
@@ -20,6 +21,7 @@ from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.decode import Grounding
 from r2t.train.run.trained_on import TrainedOn
+from r2t.train.training.execution import Execution
 from r2t.train.training.fit import Splits, evaluation_queries, split_annotations, train_model
 
 
@@ -165,3 +167,42 @@ def test_saliency_moves_to_the_clips_of_the_annotation(rate: float, expected: li
     saliency = np.arange(1, 7, dtype=np.float32)
     grounding = Grounding(np.zeros((0, 3)), saliency, rate, 6 / rate)
     np.testing.assert_allclose(clip_saliency(grounding, 2.0), expected)
+
+
+def test_a_run_takes_a_prior_where_the_store_has_embeddings(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    embedded = make_store(tmp_path / "feats.zarr", embedding=EmbeddingSpec(24))
+    config = tiny_config(embedded, epochs=1, prior="auto")
+    splits = split_annotations(embedded)
+    train_model(config, embedded, splits, tmp_path / "run")
+    trained = Grounder.load(tmp_path / "run")
+    assert trained.has_prior
+    assert (trained.config.prior, trained.config.model.prior) == ("on", True)
+    rows = embedded.annotations("val")
+    asked = StoredQueries(embedded, rows, WindowPlan(None), batch_size=3, prior=True)
+    result = evaluate_groundings(asked.ground(trained), rows, config.evaluator)
+    [line] = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["metrics"] == result.summary
+    # It goes on exactly, and with nothing else.
+    more = replace(config, epochs=2)
+    resumed = Execution(resume=True)
+    train_model(more, embedded, splits, tmp_path / "run", execution=resumed)
+    train_model(more, embedded, splits, tmp_path / "whole")
+    weights = [(tmp_path / run / "last.safetensors").read_bytes() for run in ("run", "whole")]
+    assert weights[0] == weights[1]
+    without = replace(more, prior="off")
+    with pytest.raises(ConfigError, match="prior: 'on' before, 'off' now"):
+        train_model(without, embedded, splits, tmp_path / "run", execution=resumed)
+    with pytest.raises(ConfigError, match=r"do not fit the model: prior_map\.linear\.\w+ is unkn"):
+        train_model(without, embedded, splits, tmp_path / "other", initial=tmp_path / "run")
+    # Without embeddings it is trained as ever, to the bit.
+    plain = split_annotations(store)
+    for name, choice in (("auto", "auto"), ("off", "off")):
+        chosen = tiny_config(store, epochs=1, prior=choice)
+        folder = train_model(chosen, store, plain, tmp_path / name)
+        assert folder.load_config()[0].prior == "off"
+    ours, expected = ((tmp_path / run / "last.safetensors") for run in ("auto", "off"))
+    assert ours.read_bytes() == expected.read_bytes()
+    with pytest.raises(ConfigError, match="has no embeddings"):
+        train_model(tiny_config(store, prior="on"), store, plain, tmp_path / "refused")

@@ -23,6 +23,7 @@ from toy_store import make_store
 
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError
+from r2t.store.schema import EmbeddingSpec
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.processes import Processes, joined
@@ -34,7 +35,8 @@ SCORE_TOLERANCE = 1e-3
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    return make_store(tmp_path_factory.mktemp("processes") / "feats.zarr")
+    path = tmp_path_factory.mktemp("processes") / "feats.zarr"
+    return make_store(path, embedding=EmbeddingSpec(24))
 
 
 @pytest.fixture(scope="module")
