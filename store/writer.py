@@ -69,6 +69,7 @@ class StoreWriter:
         self._store = store
         self._root = root
         self._work = WorkFolder(root)
+        self._parts = PartWriter(root, store.header.format_version, self._work.path)
         self._rows: list[VideoRow] = []
         self._indexed_at = time.monotonic()
         self._lock = threading.Lock()
@@ -91,6 +92,8 @@ class StoreWriter:
     ) -> None:
         try:
             self.flush()
+            with storage_errors(self._root):  # a run that was killed may have left it behind
+                self._parts.record()
         finally:
             self._work.__exit__()
             self._store.refresh()
@@ -222,9 +225,8 @@ class StoreWriter:
             self.flush()
 
     def _commit_part(self, kind: PartKind, columns: dict[str, NDArray[Any]]) -> None:
-        version = self._store.header.format_version
         with storage_errors(self._root):
-            PartWriter(self._root, version, self._work.path).commit(kind, columns)
+            self._parts.commit(kind, columns)
         self._store.refresh()
 
     def _commit(self, folder: Path, node: str, digest: str) -> bool:

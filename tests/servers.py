@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import io
 import shutil
 import socket
 import subprocess
@@ -66,10 +67,14 @@ def nginx(folder: Path, work: Path, *, autoindex: bool = True) -> Generator[Ngin
 
 @dataclass
 class Plan:
-    """What a scripted server does to the next requests: statuses to answer, then files."""
+    """What a scripted server does to the next requests: statuses to answer, then files.
+
+    `listing` is what it answers for a folder, if it lists none; 200 comes with a page of its own.
+    """
 
     statuses: list[int] = field(default_factory=list[int])
     cut_short: int = 0
+    listing: int | None = None
     requests: list[str] = field(default_factory=list[str])
 
 
@@ -94,7 +99,20 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
+    def list_directory(self, path: Any) -> Any:
+        status = self._plan.listing
+        if status is None:
+            return super().list_directory(path)
+        if status != 200:
+            return self.send_error(status)
+        page = b"<html><a href='/'>welcome</a></html>"
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        return io.BytesIO(page)
+
     def do_HEAD(self) -> None:
+        self._plan.requests.append(self.path)
         if self._plan.statuses:
             self.send_error(self._plan.statuses.pop(0))
         else:

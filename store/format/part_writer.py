@@ -55,7 +55,7 @@ class PartWriter:
         folder = self.beside / f"{kind}-{name}"
         write_part(folder, columns, replaces, version=self.version)
         commit_folder(folder, self.root / part_place(kind, self.version) / name)
-        self._record()
+        self.record()
 
     def drop(self, kind: PartKind, names: Iterable[str]) -> None:
         """Take parts out of the store and remove them; one that is not there is passed over."""
@@ -64,9 +64,10 @@ class PartWriter:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self.root / part_place(kind, self.version) / name, folder)
                 shutil.rmtree(folder)
-        self._record()
+        self.record()
 
-    def _record(self) -> None:
+    def record(self) -> None:
+        """Let the manifest name the parts that are there, if the format version has one."""
         if self.version > 1:
             record_parts(self.root, self.beside)
 

@@ -21,6 +21,8 @@ from features import columns, random_tokens, small_query, small_spec, write_vide
 
 from r2t.store import FeatureStore
 from r2t.store.errors import StoreError
+from r2t.store.format.manifest import listed_parts
+from r2t.store.format.parts import KINDS
 
 VIDEOS = {f"video {number}": random_tokens(1 + 90 * number, seed=number) for number in range(3)}
 QUERIES = [small_query(f"q{number}", f"video {number}", seed=number) for number in range(3)]
@@ -93,6 +95,8 @@ def require_whole(path: Path, *, complete: bool) -> None:
     for annotation in store.annotations():
         store.read_query(annotation.query_id)
     if complete:
+        for kind in KINDS:
+            assert store.header.parts[kind] == tuple(listed_parts(path, kind, 2))
         assert sorted(indexed) == sorted(VIDEOS)
 
 
