@@ -22,6 +22,9 @@ Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 CacheKind = Literal["ram", "gpu"]
 """Where features are kept once they have been read."""
 
+CacheChoice = Literal["auto", "none", CacheKind]
+"""Whether they are; "auto" is on the GPU, if there is one with room for them."""
+
 PriorChoice = Literal["auto", "on", "off"]
 """Whether a model is given CLIP's own similarity: "auto" where the store has embeddings."""
 

@@ -11,10 +11,9 @@ import typer
 
 from r2t.store.annotations import Split
 from r2t.store.schema import PER_VIDEO
-from r2t.train.choices import CacheKind, Precision, PresetName
+from r2t.train.choices import Precision, PresetName
 
 ExtractPrecision = Literal["auto", Precision, "fp32", "fp16", "bf16"]
-Cache = Literal["none", CacheKind]
 ImportFormat = Literal["r2-npy"]
 ExportFormat = Literal["r2-npy", "hdf5"]
 

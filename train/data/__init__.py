@@ -38,6 +38,10 @@ if TYPE_CHECKING:
         RowReader as RowReader,
     )
     from r2t.train.data.sampling import EpochOrder as EpochOrder, Row as Row, share_of as share_of
-    from r2t.train.data.video_cache import VideoCache as VideoCache
+    from r2t.train.data.video_cache import (
+        ChosenCache as ChosenCache,
+        VideoCache as VideoCache,
+        choose_cache as choose_cache,
+    )
 else:
     __getattr__ = lazy_exports(__name__)

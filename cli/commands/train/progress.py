@@ -40,6 +40,7 @@ class TrainRun:
     initial: Path | None
     processes: training.Processes
     reading: data.Reading
+    chosen: data.ChosenCache
     resume: bool
     checkpoint_minutes: float
     profile: bool
@@ -137,10 +138,25 @@ class TrainRun:
             )
         elif not splits.val:
             note("no validation: the last weights count as the best")
-        cache = self.reading.cache
-        if cache is not None:
-            size = human_bytes(self.store.num_bytes())
-            note(f"features stay in memory on {cache.device} once they are read: at most {size}")
+        if line := cache_line(self.chosen):
+            note(line)
+
+
+def cache_line(chosen: data.ChosenCache) -> str:
+    """Say where features are kept, or why they are not; nothing where there is no such place."""
+    size, room = human_bytes(chosen.needed_bytes), human_bytes(chosen.usable_bytes)
+    if chosen.cache is not None:
+        where = "memory" if chosen.cache.transfer is None else "the GPU's memory"
+        return (
+            f"features stay in {where} once they are read: they take up to {size}, and {room} "
+            "may be used for them"
+        )
+    if chosen.usable_bytes:
+        return (
+            f"features are read anew in every pass: they take up to {size}, and {room} of the "
+            "GPU's memory may be used for them"
+        )
+    return ""
 
 
 def prior_lines(config: run.TrainConfig, store: r2t.store.FeatureStore) -> Iterator[str]:

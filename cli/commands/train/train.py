@@ -16,7 +16,6 @@ from r2t.cli.commands.train.progress import TrainRun, quiet_unless_leading
 from r2t.cli.commands.train.settings import base_config, follow, with_changes, with_settings
 from r2t.cli.shared import (
     DEFAULT_CACHE_BYTES,
-    Cache,
     Device,
     DiskCache,
     DiskCacheSize,
@@ -37,7 +36,7 @@ from r2t.cli.shared import (
 )
 from r2t.store.errors import ConfigError
 from r2t.train import data, run, training
-from r2t.train.choices import Precision, PresetName, Recipe, SampleOrder
+from r2t.train.choices import CacheChoice, Precision, PresetName, Recipe, SampleOrder
 
 FIELD_OPTIONS = {
     "learning_rate": "--lr",
@@ -133,8 +132,13 @@ def train(  # noqa: PLR0913 - a parameter for each option
         float, typer.Option(help="Memory limit for batches, read ahead or in use, in GB.")
     ] = 8.0,
     cache: Annotated[
-        Cache, typer.Option(help="Where to keep all features once they are read.", **one_of(Cache))
-    ] = "none",
+        CacheChoice,
+        typer.Option(
+            help="Where to keep all features once they are read: auto is in the GPU's memory if "
+            "they fit there beside the training, and nowhere otherwise.",
+            **one_of(CacheChoice),
+        ),
+    ] = "auto",
     checkpoint_minutes: Annotated[
         float, typer.Option(help="Also save the state during an epoch, after this many minutes.")
     ] = 15.0,
@@ -184,6 +188,14 @@ def train(  # noqa: PLR0913 - a parameter for each option
                 # What was given is set once more: it counts for more than what the data say.
                 fitted = follow(config, features, splits, folder)
                 config = with_changes(with_settings(fitted, settings or []), changes)
+            chosen = data.choose_cache(
+                cache,
+                features,
+                [*splits.train, *splits.val],
+                batch_size=config.batch_size,
+                device=r2t.train.pick_device(own_device),
+                sharers=processes.on_this_machine,
+            )
             TrainRun(
                 config=config,
                 store=features,
@@ -191,7 +203,13 @@ def train(  # noqa: PLR0913 - a parameter for each option
                 folder=folder,
                 initial=init,
                 processes=processes,
-                reading=_reading(own_device, processes, prefetch, buffer_gb, cache),
+                reading=data.Reading(
+                    device=r2t.train.pick_device(own_device),
+                    prefetch=prefetch,
+                    buffer_gb=buffer_gb,
+                    cache=chosen.cache,
+                ),
+                chosen=chosen,
                 resume=resume,
                 checkpoint_minutes=checkpoint_minutes,
                 profile=profile,
@@ -237,13 +255,3 @@ def _run_folder(
     with run.reserved(Path("runs"), now) if processes.leads else nullcontext(Path()) as folder:
         name = processes.gather_bytes(folder.name.encode())[0].decode()
         yield Path("runs") / name
-
-
-def _reading(
-    device: str, processes: training.Processes, prefetch: int, buffer_gb: float, cache: Cache
-) -> data.Reading:
-    processor = r2t.train.pick_device(device)
-    kept = None
-    if cache != "none":
-        kept = data.VideoCache(cache, processor, sharers=processes.on_this_machine)
-    return data.Reading(device=processor, prefetch=prefetch, buffer_gb=buffer_gb, cache=kept)

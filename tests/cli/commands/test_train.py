@@ -14,6 +14,7 @@ from typer.testing import Result
 from r2t.cli.commands.train import progress as train_run
 from r2t.cli.commands.train.train import train
 from r2t.store import FeatureStore
+from r2t.train.data import ChosenCache
 
 TINY = ("--hidden-width", 16, "--batch-size", 8, "--device", "cpu")
 RunCommand = Callable[..., Result]
@@ -55,6 +56,8 @@ def test_a_run_takes_its_settings_and_reports_each_epoch(
     ]
     assert "loss " in notes
     assert "held out" not in notes  # the store has a val split
+    assert "features stay" not in notes  # on a CPU they are read from the disk's memory anyway
+    assert "read anew" not in notes
     assert "preset charades is for features at --fps 1.0, the store has 0.5" in notes
     assert (run / "best.safetensors").is_file()
 
@@ -70,14 +73,25 @@ def test_a_run_on_a_remote_store_keeps_what_it_moved(
         1,
         "--disk-cache",
         tmp_path / "kept",
+        "--cache",
+        "ram",
     )
     answer = run_command(train, *command, "--out", tmp_path / "run", "--disk-cache-size", "0.02MB")
     assert answer.exit_code == 0, answer.stderr
     kept = [file.stat().st_size for file in (tmp_path / "kept").glob("?" * 64)]
     assert 0 < sum(kept) <= 20_000
+    assert "features stay in memory once they are read: they take up to" in answer.stderr
     answer = run_command(train, *command, "--out", tmp_path / "run2", "--disk-cache-size", "lots")
     assert answer.exit_code == 2
     assert "such as 500MB" in answer.stderr
+
+
+def test_where_a_gpu_has_no_room_for_the_features_that_is_said() -> None:
+    assert train_run.cache_line(ChosenCache(None, 82 * 10**9, 50 * 10**9)) == (
+        "features are read anew in every pass: they take up to 82 GB, and 50 GB of the GPU's "
+        "memory may be used for them"
+    )
+    assert train_run.cache_line(ChosenCache(None, 82 * 10**9, 0)) == ""
 
 
 def test_a_run_goes_on_in_its_own_settings(

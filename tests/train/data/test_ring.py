@@ -15,7 +15,7 @@ from toy_store import make_store, toy_spec
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.schema import StorageDtype
-from r2t.train.choices import CacheKind, SampleOrder
+from r2t.train.choices import CacheChoice, CacheKind, SampleOrder
 from r2t.train.data import transfer
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader
@@ -23,7 +23,7 @@ from r2t.train.data.ring import BufferSize
 from r2t.train.data.row_reader import Reading, RowReader
 from r2t.train.data.sampling import EpochOrder, Row
 from r2t.train.data.transfer import CudaTransfer
-from r2t.train.data.video_cache import VideoCache
+from r2t.train.data.video_cache import ChosenCache, VideoCache, choose_cache
 
 NUM_VIDEOS, REPEATS, BATCH_SIZE = 9, 2, 4
 
@@ -221,6 +221,44 @@ def test_processes_share_the_host_s_memory_and_have_a_gpu_each(
     VideoCache("ram", device).reserve(rows)
     with pytest.raises(ConfigError, match="train without a cache"):
         VideoCache("ram", device, sharers=8).reserve(rows)
+
+
+def test_auto_keeps_features_on_a_gpu_that_has_room_for_them_and_for_the_steps(
+    stores: dict[StorageDtype, FeatureStore],
+) -> None:
+    store, gpu = stores["int8"], StubGpu()
+    rows = store.annotations("train")
+
+    def chosen(choice: CacheChoice, free_bytes: int, *, on_gpu: bool = True) -> ChosenCache:
+        gpu.free_bytes = free_bytes
+        return choose_cache(
+            choice,
+            store,
+            rows,
+            batch_size=BATCH_SIZE,
+            device=torch.device("cpu"),
+            transfer=gpu if on_gpu else None,
+        )
+
+    lengths = store.videos["num_frames"][: NUM_VIDEOS - 2]
+    needed = sum(lengths) * store.spec.frame_bytes()
+    steps = 10 * BATCH_SIZE * max(lengths) * 2 * store.spec.frame_bytes()  # decoded: float16
+    roomy = chosen("auto", needed + steps)
+    assert roomy.cache is not None
+    assert (roomy.needed_bytes, roomy.usable_bytes) == (needed, needed)
+    list(make_reader(store, "uniform", Reading(cache=roomy.cache)).epoch(0))
+    assert roomy.cache.reserved_bytes == needed
+    assert chosen("auto", needed + steps - 1)[1:] == (needed, needed - 1)
+    for choice, free_bytes, on_gpu in (
+        ("auto", needed + steps - 1, True),
+        ("auto", 10**9, False),
+        ("none", 10**9, True),
+    ):
+        assert chosen(choice, free_bytes, on_gpu=on_gpu).cache is None
+    # What is asked for by name is refused where it does not fit, never left out.
+    tight = chosen("gpu", needed).cache
+    with pytest.raises(ConfigError, match="train without a cache"):
+        make_reader(store, "uniform", Reading(cache=tight))
 
 
 class Cuda:
