@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 _ROUNDING_SECONDS = 0.5  # files round their durations, and videos end within a frame of them
 _ROUNDING_SHARE = 0.01
 _NAME_LENGTH = 80  # characters of a sentence that messages show
@@ -119,7 +120,7 @@ class Annotation:
                     f"{self.name}: a moment ends before it starts: {self.moments.tolist()}; "
                     "swap its ends"
                 )
-        if self.split not in ("train", "val", "test"):
+        if self.split not in SPLITS:
             raise AnnotationError(f"{self.name}: split {self.split!r}; must be train, val or test")
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from r2t.store.check.faults import Fault as Fault
     from r2t.store.check.inventory import (
+        CARD_NAMES as CARD_NAMES,
         EARLIER_NAMES as EARLIER_NAMES,
         files_in as files_in,
         part_names as part_names,

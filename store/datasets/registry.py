@@ -7,7 +7,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from r2t.store.annotations import Annotation, Split
+from r2t.store.annotations import SPLITS, Annotation, Split
 from r2t.store.datasets.charades import CharadesText
 from r2t.store.datasets.ego4d import Ego4dJson
 from r2t.store.datasets.fields import parse_split
@@ -132,7 +132,7 @@ def _why_unknown(text: str) -> str:
 
 def split_of_stem(path: Path) -> Split:
     """Return the split that a file's name says, else train."""
-    words = set(re.split(r"[^a-z0-9]+", path.stem.lower())) & {"train", "val", "test"}
+    words = set(re.split(r"[^a-z0-9]+", path.stem.lower())) & set(SPLITS)
     if len(words) > 1:
         raise AnnotationError(
             f"{path}: the name says {' and '.join(sorted(words))}; rename the file or state a "

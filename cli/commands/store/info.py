@@ -21,9 +21,9 @@ from r2t.cli.shared import (
     note,
     print_json,
 )
+from r2t.store.annotations import SPLITS
 from r2t.store.wording import counted, named
 
-SPLITS = ("train", "val", "test")
 NUM_NAMED = 5  # ids that a table spells out
 
 
@@ -79,6 +79,7 @@ def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
         "spec": store.spec.to_dict(),
         "embedding": store.embedding and asdict(store.embedding),
         "provenance": store.provenance,
+        "card": store.header.card or {},
         "videos": len(videos),
         "frames": int(videos["num_frames"].sum()),
         "hours": float(videos["duration_seconds"].sum()) / 3600,
@@ -101,7 +102,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
         table.add_row(name, cell(value))
     table.add_row("embeddings", _embeddings(summary))
     table.add_section()
-    for name, value in summary["provenance"].items():
+    for name, value in {**summary["provenance"], **summary["card"]}.items():
         table.add_row(name, cell(value))
     table.add_section()
     table.add_row("videos", f"{summary['videos']:,}, {summary['hours']:.3g} hours")

@@ -21,6 +21,7 @@ app = new_app(
         "annotate", "Add or replace sentences of stored videos.", f"{_HERE}.annotate:annotate"
     ),
     LazyCommand("licence", "Show or record the videos' licences.", f"{_HERE}.annotate:licence"),
+    LazyCommand("card", "Write README.md and croissant.json into a store.", f"{_HERE}.card:card"),
     LazyCommand("info", "Show what a store holds.", f"{_HERE}.info:info"),
     help="Inspect and maintain a feature store.",
 )

@@ -1,0 +1,17 @@
+"""A store's card: what a person, a hub and a dataset search should know of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from r2t.store.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from r2t.store.card.texts import (
+        MOST_CHARACTERS as MOST_CHARACTERS,
+        CardTexts as CardTexts,
+        spdx_expression as spdx_expression,
+    )
+    from r2t.store.card.write import read_card as read_card, write_card as write_card
+else:
+    __getattr__ = lazy_exports(__name__)

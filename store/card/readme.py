@@ -1,0 +1,90 @@
+"""The card as `README.md`: Markdown with the front matter that hubs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from r2t.store.card.facts import CARD_MARK, TAGS, StoreFacts
+from r2t.store.card.texts import CardTexts, is_one_licence
+from r2t.store.wording import counted
+
+_MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#"}, "<": "&lt;", ">": "&gt;"})
+_USE = """\
+```sh
+r2t store verify STORE
+r2t train STORE
+```
+
+`verify` computes every digest again: it tells whether your copy is complete and undamaged."""
+
+
+def card_readme(facts: StoreFacts, texts: CardTexts) -> str:
+    """Return the whole document. Foreign texts are shown as they are and cannot act as Markdown."""
+    title = texts.title or facts.title
+    about = [_plain(facts.summary), "It is a feature store of r2t, a Zarr v3 group."]
+    if texts.url:
+        about.append(f"Its address: {_plain(texts.url)}")
+    sections = [
+        _front_matter(title, texts),
+        f"# {_plain(title)}",
+        " ".join(about),
+        "## Content",
+        _content(facts),
+        "## How the features were made",
+        _table(("what", "value"), {**facts.identity, **facts.provenance}.items()),
+        "## Licence",
+        _licences(facts, texts),
+    ]
+    if texts.citation:
+        lines = texts.citation.strip().splitlines()
+        sections += ["## Citation", "\n".join(f"    {line}" for line in lines)]
+    return "\n\n".join([*sections, "## Use", _USE, f"<!-- {CARD_MARK} -->"]) + "\n"
+
+
+def _front_matter(title: str, texts: CardTexts) -> str:
+    values: dict[str, Any] = {"pretty_name": title, "tags": TAGS}
+    if texts.licence:  # hubs name SPDX licences in lower case
+        values["license"] = texts.licence.lower() if is_one_licence(texts.licence) else "other"
+    # JSON is YAML, and nothing in a title can break out of it.
+    lines = (f"{name}: {json.dumps(value)}" for name, value in values.items())
+    return "\n".join(["---", *lines, "---"])
+
+
+def _content(facts: StoreFacts) -> str:
+    size = f"The videos' features take {facts.num_bytes:,} bytes."
+    if not facts.splits:
+        return f"There are no sentences. {size}"
+    rows = [
+        (split, f"{counts.num_queries:,}", f"{counts.num_videos:,}", f"{counts.num_moments:,}")
+        for split, counts in facts.splits.items()
+    ]
+    return _table(("split", "sentences", "videos", "moments"), rows) + f"\n\n{size}"
+
+
+def _licences(facts: StoreFacts, texts: CardTexts) -> str:
+    said = texts.licence or "not stated. Ask the owner before you use them"
+    lines = [f"Features and annotations: {_plain(said)}."]
+    if facts.video_licences:
+        lines += ["", "The videos, as recorded when their features were made:", ""]
+        order = sorted(facts.video_licences.items(), key=lambda each: (-each[1], each[0] or ""))
+        lines += [
+            f"- {counted(number, 'video')}: {_plain(name or 'not recorded')}"
+            for name, number in order
+        ]
+    return "\n".join(lines)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+    cells = [head, ("---",) * len(head)]
+    cells += [tuple(_plain(_text(value)) for value in row) for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).translate(_MARKDOWN)
