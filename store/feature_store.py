@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from r2t.store.annotations import Annotation
 from r2t.store.empty_store import make_empty_store, require_local
 from r2t.store.errors import (
+    ConfigError,
     CorruptFeatureError,
     FeatureNotFoundError,
     SpecMismatchError,
@@ -47,12 +48,19 @@ from r2t.store.schema import (
     VideoFeatures,
 )
 from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, open_root
-from r2t.store.video_reader import StoredVideo, locate_video_node, video_row
-from r2t.store.wording import counted
+from r2t.store.video_reader import (
+    StoredVideo,
+    locate_video_node,
+    read_video_embedding,
+    video_record,
+)
+from r2t.store.wording import counted, how_to_install
 from r2t.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from r2t.store.xarray_view import VideoDatasets
 
 _ALL = slice(None)
 _QUERY_FIELDS = (
@@ -221,7 +229,11 @@ class FeatureStore:
 
     def video_row(self, video_id: str) -> VideoRow:
         """Return the index row of a committed video, read from the video itself."""
-        return video_row(self._video_group(video_id), self.header)
+        return video_record(self._video_group(video_id), self.header)[1]
+
+    def video_attributes(self, video_id: str) -> dict[str, Any]:
+        """Return all that is recorded of a committed video."""
+        return video_record(self._video_group(video_id), self.header)[0]
 
     def read_video(
         self, video_id: str, *, layers: slice = _ALL, frames: slice = _ALL
@@ -256,14 +268,14 @@ class FeatureStore:
         folder = None if self._root is None else self._root / group.path
         return locate_video_node(group, self.header, folder, layers=layers, frames=frames)
 
-    def read_embedding(self, video_id: str) -> NDArray[np.float16]:
+    def read_embedding(self, video_id: str, *, frames: slice = _ALL) -> NDArray[np.float16]:
         """Read CLIP's embedding of each frame of a video: [frames, embedding_width], unit length.
 
         Raises:
             FeatureNotFoundError: if the store does not have the video, or has no embeddings.
             CorruptFeatureError: if what is read is damaged.
         """
-        embedding, _ = self.locate_video(video_id, frames=slice(0, None)).read_embedding()
+        embedding = read_video_embedding(self._video_group(video_id), self.header, frames)
         if embedding is None:
             raise FeatureNotFoundError(
                 f"{self.location} has no embeddings; `r2t store upgrade` makes them where the last "
@@ -291,6 +303,18 @@ class FeatureStore:
                 "finds every such query, `r2t store repair` lists them to annotate again"
             )
         return features
+
+    def to_xarray(self) -> VideoDatasets:
+        """Return a mapping of video ids to xarray's datasets, whose values are read when used.
+
+        Raises:
+            ConfigError: if xarray is not installed.
+        """
+        try:
+            from r2t.store.xarray_view import VideoDatasets
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"to_xarray needs xarray: {how_to_install('xarray')}") from error
+        return VideoDatasets(self)
 
     def missing_videos(self) -> list[str] | None:
         """Return the indexed videos that are not there; None where looking costs many requests."""

@@ -123,10 +123,7 @@ def locate_video_node(
     `header` is the store's; `folder` is the node's own on this machine, or None where a source
     reaches it.
     """
-    attributes = attributes_of(group)
-    video_id = str(attributes.get("video_id"))
-    with damage(video_id):
-        require_sealed(attributes, header.format_version, video_id)
+    attributes, _ = video_record(group, header)
     return locate_described_video(group, attributes, header, folder, layers=layers, frames=frames)
 
 
@@ -173,6 +170,17 @@ def locate_described_video(
         )
 
 
+def read_video_embedding(
+    group: zarr.Group, header: StoreHeader, frames: slice
+) -> NDArray[np.float16] | None:
+    """Read the embeddings of some frames of a committed video, None in a store without."""
+    attributes, row = video_record(group, header)
+    with damage(row.video_id):
+        layout = TokenLayout.of(header.spec, row.num_frames)
+        wanted = _select(layout, slice(None), frames, row.video_id)[1]
+        return _read_embedding(group, attributes, header, row.num_frames, wanted)[0]
+
+
 def _read_embedding(
     group: zarr.Group,
     attributes: dict[str, Any],
@@ -185,13 +193,18 @@ def _read_embedding(
     return read_embedding(group, attributes, header.embedding, num_frames, frames)
 
 
-def video_row(group: zarr.Group, header: StoreHeader) -> VideoRow:
-    """Return the index row of a committed video, read from the video itself."""
+def video_record(group: zarr.Group, header: StoreHeader) -> tuple[dict[str, Any], VideoRow]:
+    """Return all that is recorded of a committed video, and the index row that it makes."""
     attributes = attributes_of(group)
     video_id = str(attributes.get("video_id"))
     with damage(video_id):
         require_sealed(attributes, header.format_version, video_id)
-        return VideoRow.from_attributes(attributes)
+        return attributes, VideoRow.from_attributes(attributes)
+
+
+def video_row(group: zarr.Group, header: StoreHeader) -> VideoRow:
+    """Return the index row of a committed video, read from the video itself."""
+    return video_record(group, header)[1]
 
 
 def video_attributes(root: StoreRoot, video_id: str) -> dict[str, Any]:
