@@ -59,7 +59,10 @@ def test_what_is_imported_with_a_module_needs_no_extra() -> None:
             owners = {canonicalize_name(owner) for owner in modules.get(name, [])}
             if owners and not owners & {*needed, "r2-tuning"}:
                 found.setdefault(str(path.relative_to(ROOT)), set()).add(name)
-    assert found == {"cli/pages/serve.py": {"gradio", "starlette"}}  # loaded by `r2t serve` alone
+    assert found == {  # loaded by `r2t serve` and by `to_xarray` alone
+        "cli/pages/serve.py": {"gradio", "starlette"},
+        "store/xarray_view.py": {"xarray"},
+    }
 
 
 def test_the_tested_versions_are_allowed_and_complete() -> None:

@@ -213,7 +213,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "zeros": (lambda node: overwrite(node, 0 * EMBEDDINGS["dog"]), "length 1, these have 0"),
     "other shape": (lambda node: replace_metadata(node, shape=[4, 5]), "shape, dtype"),
     "other type": (lambda node: replace_metadata(node, data_type="int16"), "shape, dtype"),
-    "huge": (lambda node: replace_metadata(node, shape=[2**60, 5]), "no column"),
+    "huge": (lambda node: replace_metadata(node, shape=[2**60, 5]), "describes no array"),
     "no digest": (
         lambda node: reseal(node / "zarr.json", lambda found: found.pop("embedding_digest")),
         "name no embeddings",
