@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray
@@ -13,12 +13,29 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from r2t.store.format import TokenLayout, VideoRow
+from r2t.store.schema import EmbeddingSpec, FeatureSpec
+from r2t.store.video_reader import StoredVideo
 
-if TYPE_CHECKING:
-    from r2t.store.feature_store import FeatureStore
-
-_READ_BY = ("layer", "frame")
 _Read = Callable[[slice, slice], NDArray[Any]]
+
+
+class OpenStore(Protocol):
+    """What is asked of a store that is open for reading."""
+
+    spec: FeatureSpec
+    embedding: EmbeddingSpec | None
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __contains__(self, video_id: object) -> bool: ...
+
+    def video_attributes(self, video_id: str) -> dict[str, Any]: ...
+
+    def locate_video(self, video_id: str, *, layers: slice, frames: slice) -> StoredVideo: ...
+
+    def read_embedding(self, video_id: str, *, frames: slice) -> NDArray[np.float16]: ...
 
 
 class VideoDatasets(Mapping[str, xarray.Dataset]):
@@ -28,7 +45,7 @@ class VideoDatasets(Mapping[str, xarray.Dataset]):
     codes in a store of int8; `start_seconds` is where each frame's slot begins.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
+    def __init__(self, store: OpenStore) -> None:
         self._store = store
 
     def __len__(self) -> int:
@@ -71,7 +88,7 @@ class VideoDatasets(Mapping[str, xarray.Dataset]):
         return xarray.Dataset(arrays, coordinates, attributes)
 
 
-def _read_tokens(store: FeatureStore, video_id: str, layers: slice, frames: slice) -> NDArray[Any]:
+def _read_tokens(store: OpenStore, video_id: str, layers: slice, frames: slice) -> NDArray[Any]:
     found = store.locate_video(video_id, layers=layers, frames=frames)
     out = np.empty(found.shape, found.dtype)
     found.read_into(out)
@@ -79,14 +96,12 @@ def _read_tokens(store: FeatureStore, video_id: str, layers: slice, frames: slic
 
 
 def _read_affine(
-    store: FeatureStore, video_id: str, name: str, layers: slice, frames: slice
+    store: OpenStore, video_id: str, name: str, layers: slice, frames: slice
 ) -> NDArray[Any]:
     return getattr(store.locate_video(video_id, layers=layers, frames=frames), name)
 
 
-def _read_embedding(
-    store: FeatureStore, video_id: str, layers: slice, frames: slice
-) -> NDArray[Any]:
+def _read_embedding(store: OpenStore, video_id: str, layers: slice, frames: slice) -> NDArray[Any]:
     return store.read_embedding(video_id, frames=frames)
 
 
