@@ -108,7 +108,8 @@ def plan_extraction(
 
 def query_bytes(clip: FrozenClip, num_queries: int) -> int:
     """Return about how much the features of queries take, at a common length."""
-    return num_queries * _QUERY_WORDS * len(clip.text_layers) * clip.text_width * 2
+    tokens = _QUERY_WORDS * len(clip.text_layers) * clip.text_width * 2
+    return num_queries * (tokens + _embedding_bytes(clip))
 
 
 def _measure(pool: DecodePool, job: VideoJob) -> VideoLength | str:
@@ -184,4 +185,10 @@ def _bytes(
         num_shards, shard_frames = split_into_shards(count)
         padded += num_shards * shard_frames
     frame = num_layers * num_tokens * clip.vision_width * item
-    return padded * frame + len(num_frames) * affine
+    embeddings = sum(num_frames) * _embedding_bytes(clip)
+    return padded * frame + embeddings + len(num_frames) * affine
+
+
+def _embedding_bytes(clip: FrozenClip) -> int:
+    """Return what the embedding of a frame or sentence takes."""
+    return 0 if clip.embedding is None else 2 * clip.embedding.width

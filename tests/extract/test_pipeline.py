@@ -22,7 +22,7 @@ import pytest
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.pending import Quarantine
-from r2t.extract.pipeline import ExtractReport, extract_videos
+from r2t.extract.pipeline import ExtractReport, extract_videos, why_no_embeddings
 from r2t.extract.run.progress import ExtractProgress
 from r2t.store.annotations import Annotation, SaliencyLabels, make_query_id
 from r2t.store.check.verify import verify_store
@@ -76,7 +76,7 @@ def videos(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def store(tmp_path: Path, clip: FrozenClip) -> FeatureStore:
-    return FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
+    return FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0), embedding=clip.embedding)
 
 
 def test_a_run_stores_what_the_model_sees(
@@ -96,13 +96,33 @@ def test_a_run_stores_what_the_model_sees(
         alone = clip.encode_video(path, 1.0)
         stored = store.read_video(path.stem)
         np.testing.assert_array_equal(stored.tokens, alone.tokens)
+        assert alone.embedding is not None
+        np.testing.assert_array_equal(store.read_embedding(path.stem), alone.embedding)
+        assert stored.embedding_from == "frames"
         assert stored.duration_seconds == alone.duration_seconds
         assert stored.source is not None
         assert stored.source.name == path.name
         assert stored.source.num_bytes == path.stat().st_size
         assert stored.source.decoder
-    np.testing.assert_array_equal(store.read_query("q2").tokens, clip.encode_query("a cat").tokens)
+    query, cat = store.read_query("q2"), clip.encode_query("a cat")
+    np.testing.assert_array_equal(query.tokens, cat.tokens)
+    assert query.embedding is not None
+    assert cat.embedding is not None
+    np.testing.assert_array_equal(query.embedding, cat.embedding)
     assert [each.query_id for each in store.annotations()] == ["q1", "q2", "q3"]
+
+
+def test_a_store_without_embeddings_gets_tokens_alone(
+    clip: FrozenClip, tmp_path: Path, videos: list[Path]
+) -> None:
+    store = FeatureStore.create(tmp_path / "bare.zarr", clip.spec(1.0))
+    assert why_no_embeddings(clip, store) == (
+        f"{store.location} was made without embeddings, so none are added to it"
+    )
+    assert extract_videos(CONFIG, clip, store, videos[:1], [annotation("q1", "one")]).complete
+    stored = store.read_video("one")
+    np.testing.assert_array_equal(stored.tokens, clip.encode_video(videos[0], 1.0).tokens)
+    assert (stored.embedding, store.read_query("q1").embedding) == (None, None)
 
 
 def test_a_second_run_does_only_what_is_missing(

@@ -78,7 +78,9 @@ def extract_features(
         frame_rate=SAMPLING_RATE_FPS, num_workers=r2t.extract.default_num_workers()
     )
     spec = clip.spec(config.frame_rate, config.dtype)
-    store = r2t.store.FeatureStore.create(location, spec, clip.provenance())
+    store = r2t.store.FeatureStore.create(
+        location, spec, clip.provenance(), embedding=clip.embedding
+    )
     videos = video.find_videos(folder)
     annotations = [
         row

@@ -199,15 +199,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             if not show_plan(config, clip, store, paths, queries, json=json):
                 raise typer.Exit(SOME_FAILED)
             return
-        target = r2t.store.FeatureStore.create(
-            store,
-            clip.spec(config.frame_rate, config.dtype),
-            {
-                **clip.provenance(),
-                "decoder": config.decoder,
-                "stream_choice": config.stream_choice,
-            },
-        )
+        target = _target(store, config, clip)
         with _cluster(dask, arguments) as cluster, progress_bar("videos", len(paths)) as show_done:
 
             def show_checked(done: float, _: float) -> None:
@@ -246,6 +238,22 @@ def _require_places(store: str, cluster: str | None) -> None:
     r2t.store.require_local(store)
     if cluster is not None:
         run.require_cluster(cluster)
+
+
+def _target(
+    location: str, config: r2t.extract.ExtractConfig, clip: r2t.extract.FrozenClip
+) -> r2t.store.FeatureStore:
+    """Make the store, or open the one that is there; say so if it gets no embeddings."""
+    facts = {"decoder": config.decoder, "stream_choice": config.stream_choice}
+    store = r2t.store.FeatureStore.create(
+        location,
+        clip.spec(config.frame_rate, config.dtype),
+        {**clip.provenance(), **facts},
+        embedding=clip.embedding,
+    )
+    if reason := r2t.extract.why_no_embeddings(clip, store):
+        note(reason, style="yellow")
+    return store
 
 
 @contextmanager

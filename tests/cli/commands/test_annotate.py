@@ -26,13 +26,16 @@ def clip(clip_folder: Path) -> FrozenClip:
 
 @pytest.fixture
 def store(clip: FrozenClip, tmp_path: Path) -> FeatureStore:
-    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(0.5), clip.provenance())
+    store = FeatureStore.create(
+        tmp_path / "feats.zarr", clip.spec(0.5), clip.provenance(), embedding=clip.embedding
+    )
     with store.writer() as writer:
         for number in range(2):
             with writer.video(
                 f"v{number}", num_frames=3, duration_seconds=6.0, frame_rate_fps=0.5
             ) as video:
-                video.append(random_tokens(3, seed=number, spec=store.spec))
+                embedding = np.eye(3, 16, dtype=np.float16)
+                video.append(random_tokens(3, seed=number, spec=store.spec), embedding)
     annotate_store(clip, store, [query("q0"), query("q1", "v1")])
     return store
 
@@ -53,7 +56,9 @@ def test_queries_are_added_once(clip: FrozenClip, store: FeatureStore) -> None:
     assert report.missing_videos == {"v9": 1}
     assert texts(store) == {"q0": "a dog", "q1": "a dog", "q2": "a cat"}
     (expected,) = clip.encode_queries(["a cat"], ["q2"])
-    np.testing.assert_array_equal(store.read_query("q2").tokens, expected.tokens)
+    stored = store.read_query("q2")
+    np.testing.assert_array_equal(stored.tokens, expected.tokens)
+    np.testing.assert_array_equal(stored.embedding, expected.embedding)
     assert verify_store(store.location).faults == ()
 
 

@@ -237,17 +237,20 @@ class TestDryRun:
         assert not store.exists()
         plan = json.loads(out)
         assert (plan["num_videos"], plan["num_frames"], plan["num_queries"]) == (1, 3, 1)
-        assert plan["num_bytes"] == 4 * 3 * 5 * 32 * 2
+        embeddings = 3 * 16 * 2
+        assert plan["num_bytes"] == 4 * 3 * 5 * 32 * 2 + embeddings
         assert plan["seconds"] >= plan["encode_seconds"] > 0
         tiers = {
             (tier["num_layers"], tier["cls_only"], tier["dtype"]): tier["num_bytes"]
             for tier in plan["tiers"]
         }
-        assert tiers[2, False, "float16"] * 2 == tiers[4, False, "float16"] == plan["num_bytes"]
-        assert tiers[1, True, "int8"] == 3 * 32 + 2 * 4 * 32
+        half, whole = (tiers[number, False, "float16"] - embeddings for number in (2, 4))
+        assert half * 2 == whole == plan["num_bytes"] - embeddings
+        assert tiers[1, True, "int8"] == 3 * 32 + 2 * 4 * 32 + embeddings
 
         assert run(*command)[0] == 0
-        written = sum(f.stat().st_size for f in store.glob("videos/*/tokens/c/**/*") if f.is_file())
+        chunks = store.glob("videos/*/*/c/**/*")
+        written = sum(file.stat().st_size for file in chunks if file.is_file())
         assert plan["num_bytes"] <= written <= plan["num_bytes"] + 200  # the shard's index
         status, out, _ = run(*command, "--dry-run")
         assert status == 0

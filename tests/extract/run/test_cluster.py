@@ -185,7 +185,7 @@ def require_stored(clip: FrozenClip, location: str, good: Path) -> None:
 def test_workers_fill_one_store(clip_folder: Path, tmp_path: Path, videos: list[Path]) -> None:
     arguments = {"name": str(clip_folder), "layers": 2, "device": "cpu"}
     clip = FrozenClip.load(**arguments)
-    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
+    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0), embedding=clip.embedding)
     seen: list[ExtractProgress] = []
     config = ExtractConfig(frame_rate=1.0)
     jumping = tuple(seconds + (20 if seconds >= 2 else 0) for seconds in Recipe().times)
@@ -215,7 +215,7 @@ def test_a_killed_worker_costs_no_video_that_another_may_have(
 ) -> None:
     arguments = {"name": str(clip_folder), "layers": 2, "device": "cpu"}
     clip = FrozenClip.load(**arguments)
-    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0))
+    store = FeatureStore.create(tmp_path / "feats.zarr", clip.spec(1.0), embedding=clip.embedding)
     killed: list[int] = []
     config = ExtractConfig(frame_rate=1.0)
     with (
