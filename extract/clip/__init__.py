@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from r2t.extract.clip.similarity import (
         embedding_of_tokens as embedding_of_tokens,
         frame_similarity as frame_similarity,
+        why_no_token_embeddings as why_no_token_embeddings,
     )
     from r2t.extract.clip.weights import (
         OPENAI as OPENAI,

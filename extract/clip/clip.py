@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -181,13 +182,14 @@ class FrozenClip:
         features: FeatureSpec | MadeFeatures,
         options: ClipOptions = _DEFAULTS,
         *,
+        cls_suffices: bool = False,
         pool: DecodePool | None = None,
     ) -> FrozenClip:
         """Load the CLIP that features were made with, and prove that it is the one.
 
         `features` is a store, a `Grounder` that was trained on one, or a bare `FeatureSpec`, which
         does not say where weights are: its model's usual ones are tried. `options` say where else
-        to look.
+        to look. With `cls_suffices` features of CLS tokens alone are as good as those of all.
 
         Raises:
             SpecMismatchError: if the weights found are others.
@@ -205,6 +207,8 @@ class FrozenClip:
             announce=options.announce,
             pool=pool,
         )
+        if cls_suffices and spec.num_tokens == 1:
+            spec = replace(spec, num_tokens=clip.num_tokens)
         clip.require_made(spec)
         return clip
 

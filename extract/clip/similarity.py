@@ -58,18 +58,25 @@ def embedding_of_tokens(
     return stored_form(heads.text(_on(clip, features.tokens[-1, -1])))
 
 
-def _require_heads(clip: FrozenClip) -> EmbeddingHeads:
-    heads = clip.heads
-    if not isinstance(heads, EmbeddingHeads):
-        raise ConfigError(f"{clip.model} has no embeddings: {heads}")
+def why_no_token_embeddings(clip: FrozenClip) -> str | None:
+    """Say why the tokens that a CLIP gives have no embeddings; None if they have."""
+    if not isinstance(clip.heads, EmbeddingHeads):
+        return f"{clip.model} has no embeddings: {clip.heads}"
     depths = (clip.towers.vision_depth, clip.towers.text_depth)
     stored = (clip.vision_layers[-1], clip.text_layers[-1])
     if stored != depths:
-        raise ConfigError(
+        return (
             f"{clip.model}: embeddings are made of the last layers {depths}, and the features hold "
             f"layers up to {stored}"
         )
-    return heads
+    return None
+
+
+def _require_heads(clip: FrozenClip) -> EmbeddingHeads:
+    if reason := why_no_token_embeddings(clip):
+        raise ConfigError(reason)
+    assert isinstance(clip.heads, EmbeddingHeads)
+    return clip.heads
 
 
 def _on(clip: FrozenClip, values: np.ndarray) -> Tensor:

@@ -14,5 +14,12 @@ if TYPE_CHECKING:
     from r2t.store.change.repair import RepairReport as RepairReport, repair_store as repair_store
     from r2t.store.change.rewrite import change_queries as change_queries
     from r2t.store.change.subset import subset_store as subset_store
+    from r2t.store.change.upgrade import (
+        UpgradePlan as UpgradePlan,
+        UpgradeReport as UpgradeReport,
+        plan_upgrade as plan_upgrade,
+        upgrade_store as upgrade_store,
+    )
+    from r2t.store.change.upgraded_video import Embedder as Embedder
 else:
     __getattr__ = lazy_exports(__name__)

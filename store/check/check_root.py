@@ -6,7 +6,7 @@ import contextlib
 
 import zarr
 
-from r2t.store.check.faults import Fault
+from r2t.store.check.faults import UNFINISHED, Fault
 from r2t.store.check.inventory import (
     EARLIER_NAMES,
     LATER_NAMES,
@@ -19,7 +19,7 @@ from r2t.store.format import KINDS, find_node, group_names
 from r2t.store.sources import StoreRoot
 
 _LEFT = {
-    1: "an upgrade did not end; `r2t store upgrade` finishes it",
+    1: UNFINISHED,
     2: "parts of format version 1 that an upgrade left; `r2t store repair` removes them",
 }
 

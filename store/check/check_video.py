@@ -11,11 +11,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from r2t.store.check.faults import Fault
+from r2t.store.check.faults import UNFINISHED, Fault
 from r2t.store.check.inventory import StoredFile, files_in
 from r2t.store.check.restored import restore_attributes
 from r2t.store.errors import CorruptFeatureError, R2TError, ServerError
 from r2t.store.format import (
+    EMBEDDING,
     EMBEDDING_DIGEST,
     FeatureDigest,
     StoreHeader,
@@ -187,7 +188,7 @@ def _file_faults(
     """Account for every file of a video that was listed."""
     expected = dict(expected_files(root.header, row.num_frames))
     faults = [
-        Fault("foreign", f"{place}/{file.key}", "the format has no place for this file")
+        _not_expected(root.header, f"{place}/{file.key}", file)
         for file in files
         if file.key not in expected
     ]
@@ -201,6 +202,12 @@ def _file_faults(
         for file in files
         if (size := expected.get(file.key)) is not None and file.num_bytes not in (None, size)
     ]
+
+
+def _not_expected(header: StoreHeader, place: str, file: StoredFile) -> Fault:
+    if header.format_version == 1 and file.key.startswith(f"{EMBEDDING}/"):
+        return Fault("left-over", place, UNFINISHED)
+    return Fault("foreign", place, "the format has no place for this file")
 
 
 def _pieces(layout: TokenLayout) -> Iterator[tuple[slice, slice]]:

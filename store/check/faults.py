@@ -29,6 +29,9 @@ is not what its own digest says. foreign: a file that the format has no place fo
 link, which may lead out of the store. manifest: the header names other parts than there are.
 left-over: what an upgrade has not cleared yet, or has not finished."""
 
+UNFINISHED = "an upgrade did not end; `r2t store upgrade` finishes it"
+"""What is said of what an upgrade has put beside a store that is still of format version 1."""
+
 
 @dataclass(frozen=True)
 class Fault:

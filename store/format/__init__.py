@@ -13,7 +13,9 @@ if TYPE_CHECKING:
         read_metadata as read_metadata,
     )
     from r2t.store.format.embeddings import (
+        EMBEDDING as EMBEDDING,
         EMBEDDING_DIGEST as EMBEDDING_DIGEST,
+        EMBEDDING_FROM as EMBEDDING_FROM,
         embedding_digest as embedding_digest,
         embedding_files as embedding_files,
         read_embedding as read_embedding,

@@ -11,6 +11,7 @@ app = new_app(
     LazyCommand("export", "Write features for other tools.", f"{_HERE}.transfer:export"),
     LazyCommand("verify", "Find everything that is wrong with a store.", f"{_HERE}.care:verify"),
     LazyCommand("repair", "Fix what can be fixed, list the rest.", f"{_HERE}.care:repair"),
+    LazyCommand("upgrade", "Bring an older store to this format.", f"{_HERE}.upgrade:upgrade"),
     LazyCommand("coverage", "List annotated videos that lack features.", f"{_HERE}.care:coverage"),
     LazyCommand("remove", "Remove videos from a store.", f"{_HERE}.care:remove"),
     LazyCommand("merge", "Merge several stores into one.", f"{_HERE}.combine:merge"),
