@@ -34,6 +34,7 @@ from r2t.train.data import (
 )
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
+from r2t.train.grounding.stored_windows import ground_each
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model import Grounding, decode_predictions
 
@@ -59,7 +60,7 @@ def search_store(
     """Yield every video's answer as it is found; at most three batches are in memory.
 
     Videos of similar length share a batch. Those that `plan`, by default the run's, divides into
-    windows are asked one at a time. Batching changes no answer.
+    windows are asked a window at a time, read ahead as well. Batching changes no answer.
     """
     plan = plan or grounder.plan()
     lengths = store.lengths()
@@ -67,13 +68,13 @@ def search_store(
     whole = [Row(video_id, lengths[video_id]) for video_id in ordered]
     whole = [row for row in whole if not plan.divides(row.num_frames)]
     yield from _ask_whole(grounder, store, whole, query, batch_size)
-    for video_id in ordered[len(whole) :]:
-        try:
-            (grounding,) = grounder.ground(store.open_video(video_id), [query], plan)
-        except R2TError as error:
-            yield VideoAnswer(video_id, None, 0.0, error)
+    long, reading = ordered[len(whole) :], Reading(device=grounder.device)
+    answers = ground_each(grounder, store, long, lambda _: [query], plan, reading)
+    for video_id, found in zip(long, answers, strict=True):
+        if isinstance(found, R2TError):
+            yield VideoAnswer(video_id, None, 0.0, found)
         else:
-            yield VideoAnswer(video_id, grounding, presence_score(grounding))
+            yield VideoAnswer(video_id, found[0], presence_score(found[0]))
 
 
 def _ask_whole(

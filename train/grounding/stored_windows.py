@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import FeatureSpec
+from r2t.store.schema import FeatureSpec, QueryFeatures
 from r2t.store.video_reader import StoredVideo
 from r2t.train.data import (
     Arena,
@@ -45,43 +47,103 @@ def ground_stored(
 
     The next windows are read while the model works on one, whichever videos they are of.
     """
-    lengths = store.lengths()
-    counts = [lengths.get(each) or store.video_row(each).num_frames for each in asked]
-    windows = [plan.windows(count) for count in counts]
+
+    def queries(video_id: str) -> list[QueryFeatures]:
+        return [store.read_query(query_id) for query_id in asked[video_id]]
+
+    for found in ground_each(grounder, store, list(asked), queries, plan, reading):
+        if isinstance(found, R2TError):
+            raise found
+        yield found
+
+
+def ground_each(
+    grounder: Grounder,
+    store: FeatureStore,
+    video_ids: Sequence[str],
+    queries: Callable[[str], Sequence[QueryFeatures]],
+    plan: WindowPlan,
+    reading: Reading,
+) -> Iterator[list[Grounding] | R2TError]:
+    """Yield what each video answers to the queries about it, or why it cannot be read."""
     if grounder.has_prior:
         require_embeddings(store)
-
-    @cache
-    def windowed(place: int, video_id: str) -> WindowedVideo:
-        return WindowedVideo.of(replace(store.open_video(video_id), num_frames=counts[place]), plan)
-
-    def loads() -> Iterator[_Load]:
-        for place, video_id in enumerate(asked):
-            video = windowed(place, video_id)
-            for window in video.windows:
-                yield _Load.of(store.spec, video_id, video, window)
-
-    flat = [window.stop - window.start for cut in windows for window in cut]
+    asked = _AskedVideos(grounder, store, video_ids, plan)
+    flat = [window.stop - window.start for count in asked.counts for window in plan.windows(count)]
     size = BufferSize(
         aligned(max(flat, default=0) * store.spec.frame_bytes()), rest_bytes(store.spec, 1, 1)
     )
-    reader = RowReader(store, replace(reading, cache=None))
-    parts = _prepared(grounder, reader.read(loads(), len(flat), size))
-    for place, ((video_id, query_ids), cut) in enumerate(zip(asked.items(), windows, strict=True)):
-        queries = [store.read_query(query_id) for query_id in query_ids]
-        own = itertools.islice(parts, len(cut))
-        embedding = store.read_embedding(video_id) if grounder.has_prior else None
-        yield grounder.ground_windows(windowed(place, video_id), own, queries, embedding)
+    reader = RowReader(store, replace(reading, cache=None), tolerant=True)
+    batches = reader.read(asked.loads(), len(flat), size)
+    for place, video_id in enumerate(video_ids):
+        yield asked.answer(place, batches, partial(queries, video_id))
 
 
-def _prepared(grounder: Grounder, batches: Iterator[Batch]) -> Iterator[PreparedWindow]:
-    for batch in batches:
-        yield grounder.prepare_tokens(
-            batch.videos[0],
-            None if batch.affine is None else batch.affine[0],
-            batch.durations_seconds.item(),
-            batch.frame_rates_fps.item(),
-        )
+class _AskedVideos:
+    """Videos whose windows are read ahead, in order, and then asked."""
+
+    def __init__(
+        self, grounder: Grounder, store: FeatureStore, video_ids: Sequence[str], plan: WindowPlan
+    ) -> None:
+        lengths = store.lengths()
+        self.counts = [lengths.get(each) or store.video_row(each).num_frames for each in video_ids]
+        self._grounder = grounder
+        self._store = store
+        self._video_ids = video_ids
+        self._plan = plan
+        self._opened: dict[int, WindowedVideo | R2TError] = {}
+        self._begun: deque[_Load] = deque()
+
+    def loads(self) -> Iterator[_Load]:
+        """Yield every window that can be read."""
+        for place, video_id in enumerate(self._video_ids):
+            video = self._open(place)
+            for window in () if isinstance(video, R2TError) else video.windows:
+                self._begun.append(_Load.of(self._store.spec, video_id, video, window))
+                yield self._begun[-1]
+
+    def answer(
+        self, place: int, batches: Iterator[Batch], queries: Callable[[], Sequence[QueryFeatures]]
+    ) -> list[Grounding] | R2TError:
+        """Ask a video, whose windows come next; return why it cannot be read if so."""
+        video = self._open(place)
+        if isinstance(video, R2TError):
+            return video
+        own = itertools.islice(batches, len(video.windows))
+        try:
+            embedding = None
+            if self._grounder.has_prior:
+                embedding = self._store.read_embedding(self._video_ids[place])
+            parts = self._prepared(own)
+            return self._grounder.ground_windows(video, parts, queries(), embedding)
+        except R2TError as error:
+            for _ in own:  # what is left of it
+                self._begun.popleft()
+            return error
+        finally:
+            del self._opened[place]
+
+    def _open(self, place: int) -> WindowedVideo | R2TError:
+        if place not in self._opened:
+            try:
+                source = self._store.open_video(self._video_ids[place])
+            except R2TError as error:
+                self._opened[place] = error
+            else:
+                source = replace(source, num_frames=self.counts[place])
+                self._opened[place] = WindowedVideo.of(source, self._plan)
+        return self._opened[place]
+
+    def _prepared(self, batches: Iterator[Batch]) -> Iterator[PreparedWindow]:
+        for batch in batches:
+            for failure in self._begun.popleft().failures:
+                raise failure
+            yield self._grounder.prepare_tokens(
+                batch.videos[0],
+                None if batch.affine is None else batch.affine[0],
+                batch.durations_seconds.item(),
+                batch.frame_rates_fps.item(),
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +154,7 @@ class _Load:
     row: Row
     duration_seconds: float
     frame_rate_fps: float
+    failures: list[R2TError] = field(default_factory=list)
 
     @classmethod
     def of(cls, spec: FeatureSpec, video_id: str, video: WindowedVideo, window: slice) -> _Load:
@@ -118,7 +181,8 @@ class _Load:
         """Read none: they are those of whole videos, and nobody has asked yet."""
 
     def finish(self, loaded: Loaded) -> list[Batch]:
-        """Return the batch."""
+        """Return the batch, of zeros where the window cannot be read."""
+        self.failures.extend(each for each in loaded.stored if isinstance(each, R2TError))
         query, num_words = loaded.queries
         batch = Batch(
             query_ids=(self.row.video_id,),
