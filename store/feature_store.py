@@ -99,9 +99,9 @@ class FeatureStore:
     def open(cls, location: str | Path, cache: ByteCache | None = None) -> FeatureStore:
         """Open a store for reading: a folder or a zip on this machine, or any URL of fsspec's.
 
-        `s3://…`, `https://…` and others need their extra installed. Over http(s) a folder needs a
-        server that lists folders (nginx: `autoindex on`) and knows ranges; a zip, named by its
-        suffix or as `zip::URL`, needs ranges alone. `cache` keeps tokens of a store that is not on
+        `s3://…`, `https://…` and others need their extra installed. Over http(s) a server must know
+        ranges, and for a folder of format version 1 list folders, too (nginx: `autoindex on`). A
+        zip is named by its suffix or as `zip::URL`. `cache` keeps tokens of a store that is not on
         this machine.
 
         Raises:

@@ -79,10 +79,8 @@ def _packed(name: str, values: NDArray[Any]) -> str | None:
 
 
 def _exactly(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
-    if values.dtype.kind == "i" and (np.abs(values) > _MOST).any():
-        raise ConfigError(
-            f"{name} = {values[np.abs(values) > _MOST][0]}: a store counts to 2^53 = {_MOST}"
-        )
+    if values.dtype.kind == "i" and (beyond := (values > _MOST) | (values < -_MOST)).any():
+        raise ConfigError(f"{name} = {values[beyond][0]}: a store counts to 2^53 = {_MOST}")
     return values.astype(np.float64)
 
 

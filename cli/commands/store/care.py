@@ -48,7 +48,8 @@ def verify(
 ) -> None:
     """Find and name everything that is wrong with a store; change nothing.
 
-    Recomputes every digest, compares the index with the videos, and accounts for every file.
+    Recomputes every digest, compares the index with the videos and the header with the parts, and
+    accounts for every file where they can be listed.
     Exits with 1 if anything is wrong, with 2 if the store cannot be read or a server fails.
     """
     with handle_errors():
@@ -73,6 +74,12 @@ def _sum_up(report: check.VerifyReport, *, quick: bool) -> None:
         f"{counted(report.num_queries, 'sound query')}, "
         f"{counted(report.num_parts, 'part')}; {report.seconds:.1f} s"
     )
+    if not report.listed:
+        note(
+            "this server lists no folders, so only what the index names was looked at: videos that "
+            "it does not name, and files that do not belong here, cannot be known",
+            style="yellow",
+        )
     if report.num_replaced_parts:
         note(f"parts that others replace, which repair removes: {report.num_replaced_parts}")
     for folder in report.live_runs:
@@ -129,7 +136,8 @@ def repair(
 ) -> None:
     """Set aside what is damaged, rebuild the index, join its parts, list what to extract again.
 
-    Damaged and foreign files move to STORE.damaged; only what killed runs left behind is deleted.
+    Damaged and foreign files move to STORE.damaged; only what killed runs and an upgrade left
+    behind is deleted. What the index records of a video is restored from it.
     Exits with 1 if videos or queries must be extracted again.
     """
     with handle_errors():
@@ -157,6 +165,12 @@ def _tell_repair(report: change.RepairReport, target: Path) -> None:
         say(f"removed what a killed run left behind: {folder}")
     if report.num_parts_after != report.num_parts_before:
         say(f"parts: {report.num_parts_before} before, {report.num_parts_after} now")
+    for video_id, given_up in report.lost_attributes.items():
+        say(
+            f"{video_id}: {' and '.join(given_up)} could not be proved and is given up; "
+            "`r2t store licence` records a licence again",
+            "yellow",
+        )
     if report.lost_queries:
         say(
             f"lost {counted(len(report.lost_queries), 'query')}; `r2t store annotate` brings them "
