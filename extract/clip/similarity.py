@@ -80,4 +80,4 @@ def _require_heads(clip: FrozenClip) -> EmbeddingHeads:
 
 
 def _on(clip: FrozenClip, values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(clip.device)
+    return torch.from_numpy(np.require(values, requirements=("C", "W"))).to(clip.device)
