@@ -3,7 +3,7 @@
 If a batch has nothing for a term to learn from (no positive point, no positive frame), the term is
 0 and so is its gradient. The official code divides by zero there, and takes the `column` softmax
 over frames that may be masked in every sample, whose gradient is NaN while the loss is finite; here
-the positive frames are gathered first, which leaves the loss the same.
+it is taken over positive frames alone, which leaves the loss the same.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from r2t.train.data import NO_POSITIVE, Targets, mask_of
 from r2t.train.model.model import Predictions
 from r2t.train.model.pyramid import PyramidPoints
 
+_NOT_COUNTED = -100  # a target
 CENTRE_RADIUS = 1.5  # a point matches a moment within this many strides of its centre
 
 
@@ -181,50 +182,71 @@ def _boundary(offsets: Tensor, matches: Matches) -> Tensor:
 def _contrasts(
     predictions: Predictions, targets: Targets, config: LossConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return saliency, video and layer contrast over the samples that have a positive frame."""
-    rows = (targets.positive_frame != NO_POSITIVE).nonzero().squeeze(1)
-    if len(rows) == 0:
-        zero = 0 * predictions.layer_queries.sum()
-        return zero, zero, zero
-    positive = targets.positive_frame[rows]
-    logits = _comparable_logits(predictions, targets, rows, config.temperature)
-    saliency = F.cross_entropy(logits, positive)
+    """Return saliency, video and layer contrast over the samples that have a positive frame.
+
+    The others keep their places and count for nothing, since to pick the rest out of a table a GPU
+    would make the host wait.
+    """
+    counted = targets.positive_frame != NO_POSITIVE
+    positive = targets.positive_frame.clamp(min=0)
+    samples = torch.arange(len(counted), device=counted.device)
+    logits = _comparable_logits(predictions, targets, positive, config.temperature)
+    saliency = _cross_entropy(logits, positive, counted)
     if config.contrast == "row+column":
-        columns = logits[:, positive].T
-        saliency = saliency + F.cross_entropy(columns, torch.arange(len(rows), device=rows.device))
-    frames = F.normalize(predictions.layer_frames[:, rows, positive], dim=-1)
-    queries = F.normalize(predictions.layer_queries[:, rows], dim=-1)
-    video = _info_nce(frames, queries, config.temperature)
-    layer = _info_nce(frames.transpose(0, 1), queries.transpose(0, 1), config.temperature)
+        columns = logits[:, positive].T.masked_fill(~counted, -math.inf)
+        saliency = saliency + _cross_entropy(columns, samples, counted)
+    frames = F.normalize(predictions.layer_frames[:, samples, positive], dim=-1)
+    queries = F.normalize(predictions.layer_queries, dim=-1)
+    by_layer = counted.expand(len(frames), -1)
+    video = _info_nce(frames, queries, by_layer, config.temperature)
+    layer = _info_nce(
+        frames.transpose(0, 1), queries.transpose(0, 1), by_layer.T, config.temperature
+    )
     return saliency, video, layer
 
 
-def _comparable_logits(
-    predictions: Predictions, targets: Targets, rows: Tensor, temperature: float
+def _cross_entropy(
+    logits: Float[Tensor, "rows choices"], target: Tensor, counted: Bool[Tensor, " rows"]
 ) -> Tensor:
-    """Return [rows, frames] cosines over temperature, -inf where a frame must not compete.
+    """Return the mean over the rows that are counted, 0 without any.
+
+    The others get numbers first: where every choice is -inf the gradient is NaN, counted or not.
+    """
+    logits = logits.masked_fill(~counted[:, None], 0)
+    target = target.masked_fill(~counted, _NOT_COUNTED)
+    total = F.cross_entropy(logits, target, ignore_index=_NOT_COUNTED, reduction="sum")
+    return total / counted.sum().clamp(min=1)
+
+
+def _comparable_logits(
+    predictions: Predictions, targets: Targets, positive: Tensor, temperature: float
+) -> Tensor:
+    """Return [batch, frames] cosines over temperature, -inf where a frame must not compete.
 
     Frames more salient than the positive one are no negatives; equally salient ones are. Column t_b
     of this table holds frame t_b of every video, each compared with its *own* query: the official
     code contrasts these, and not one query with all videos as the paper reads.
     """
-    salience = targets.saliency[rows]
-    level = salience.gather(1, targets.positive_frame[rows, None])
-    comparable = (salience <= level) & predictions.frame_mask[rows]
-    return (predictions.saliency[rows] / temperature).masked_fill(~comparable, -math.inf)
+    level = targets.saliency.gather(1, positive[:, None])
+    comparable = (targets.saliency <= level) & predictions.frame_mask
+    return (predictions.saliency / temperature).masked_fill(~comparable, -math.inf)
 
 
 def _info_nce(
     frames: Float[Tensor, "groups n hidden"],
     queries: Float[Tensor, "groups n hidden"],
+    counted: Bool[Tensor, "groups n"],
     temperature: float,
 ) -> Tensor:
-    """Match frame i with query i among the n of each group, in both directions.
+    """Match frame i with query i among those of the n of each group that count, in both directions.
 
     As rows of one table: over more axes a GPU adds up the loss in any order.
     """
     logits = frames @ queries.transpose(1, 2) / temperature
     target = torch.arange(logits.shape[1], device=logits.device).repeat(len(logits))
-    to_query = F.cross_entropy(logits.flatten(0, 1), target)
-    to_frame = F.cross_entropy(logits.transpose(1, 2).flatten(0, 1), target)
-    return (to_query + to_frame) / 2
+    rows = counted.flatten()
+    losses = [
+        _cross_entropy(table.masked_fill(~counted[:, None], -math.inf).flatten(0, 1), target, rows)
+        for table in (logits, logits.transpose(1, 2))
+    ]
+    return (losses[0] + losses[1]) / 2
