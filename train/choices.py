@@ -19,6 +19,9 @@ PositiveRule = Literal["above_zero", "above_half", "above_median"]
 
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 
+LookName = Literal["auto", "reference", "tiled", "whole"]
+"""How a model looks at patches, which changes no result; see `r2t.train.model.looks`."""
+
 CacheKind = Literal["ram", "gpu"]
 """Where features are kept once they have been read."""
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from r2t.train.data.batch import Batch, Labels, Sample, collate
 from r2t.train.model.config import R2Config
+from r2t.train.model.looks import MakeLook, choose_look
 from r2t.train.model.losses import LossConfig
 from r2t.train.model.model import R2Model
 from r2t.train.model.official import from_official
@@ -33,9 +34,9 @@ class GoldenCase:
     inputs: dict[str, np.ndarray]
     expected: dict[str, np.ndarray]
 
-    def model(self, **changes: Any) -> R2Model:
+    def model(self, make_look: MakeLook = choose_look, **changes: Any) -> R2Model:
         model = from_official(load_file(GOLDEN / self.name / "state_dict.safetensors"))
-        changed = R2Model(replace(model.config, **changes))
+        changed = R2Model(replace(model.config, **changes), make_look)
         changed.load_state_dict(model.state_dict())
         return changed
 

@@ -22,6 +22,7 @@ from r2t.train.model.looks import MakeLook, choose_look
 from r2t.train.model.losses import LossConfig, compute_losses
 from r2t.train.model.model import R2Model
 from r2t.train.model.reference_look import ReferenceLook
+from r2t.train.model.whole_look import WholeLook
 from r2t.train.run.presets import find_preset
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
@@ -107,7 +108,7 @@ class Waits(TorchFunctionMode):
 
 @pytest.mark.parametrize(
     ("make_look", "waits"),
-    [(choose_look, [*3 * ["tolist"], "nonzero"]), (ReferenceLook, ["nonzero"])],
+    [(choose_look, 3 * ["tolist"]), (ReferenceLook, []), (WholeLook, [])],
 )
 def test_a_step_waits_for_the_device_as_often_as_documented(
     make_look: MakeLook,
@@ -126,7 +127,7 @@ def test_a_step_waits_for_the_device_as_often_as_documented(
     assert waited.names == waits
 
 
-@pytest.mark.parametrize("make_look", [choose_look, ReferenceLook])
+@pytest.mark.parametrize("make_look", [choose_look, ReferenceLook, WholeLook])
 def test_a_step_adds_nothing_up_in_any_order(
     make_look: MakeLook, tiny_config: R2Config, make_sample: Callable[..., Sample]
 ) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         moment_iou as moment_iou,
         postprocess as postprocess,
     )
+    from r2t.train.model.looks import Looks as Looks
     from r2t.train.model.losses import (
         LossConfig as LossConfig,
         Losses as Losses,

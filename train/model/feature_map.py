@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from r2t.train.model.tiled import MapWeights
+
 
 class FeatureMap(nn.Module):
     """Map frozen features to the block's width: twice LayerNorm, dropout, linear; ReLU between."""
@@ -22,6 +24,19 @@ class FeatureMap(nn.Module):
     def forward(self, features: Float[Tensor, "*rows in_width"]) -> Float[Tensor, "*rows width"]:
         hidden = F.relu(self.input_linear(self.dropout(self.input_norm(features))))
         return self.output_linear(self.dropout(self.output_norm(hidden)))
+
+    def weights(self) -> MapWeights:
+        """Return the parameters under the names that fast arithmetic uses."""
+        return MapWeights(
+            input_gain=self.input_norm.weight,
+            input_shift=self.input_norm.bias,
+            input_weight=self.input_linear.weight,
+            input_bias=self.input_linear.bias,
+            output_gain=self.output_norm.weight,
+            output_shift=self.output_norm.bias,
+            output_weight=self.output_linear.weight,
+            output_bias=self.output_linear.bias,
+        )
 
 
 def time_features(

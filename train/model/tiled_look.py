@@ -7,11 +7,11 @@ from torch import Tensor
 
 from r2t.train.data import Batch
 from r2t.train.model.config import R2Config
-from r2t.train.model.feature_map import FeatureMap, time_features
+from r2t.train.model.feature_map import time_features
 from r2t.train.model.padding import Extents
 from r2t.train.model.questions import question_of
 from r2t.train.model.r2_block import LayerFrames, LayerWeights
-from r2t.train.model.tiled import MapWeights, VideoTokens, pool_patches
+from r2t.train.model.tiled import VideoTokens, pool_patches
 
 
 class TiledLook:
@@ -51,21 +51,7 @@ class TiledLook:
             self.video_of_query,
             self.num_frames,
             question_of(weights.pooling, words, self.extents.competing_words),
-            map_weights(weights.video_map),
+            weights.video_map.weights(),
             weights.video_map.dropout.p if weights.training else 0.0,
             self.frames_in_tile,
         )
-
-
-def map_weights(mapping: FeatureMap) -> MapWeights:
-    """Return the parameters of a map under the names that the tiles use."""
-    return MapWeights(
-        input_gain=mapping.input_norm.weight,
-        input_shift=mapping.input_norm.bias,
-        input_weight=mapping.input_linear.weight,
-        input_bias=mapping.input_linear.bias,
-        output_gain=mapping.output_norm.weight,
-        output_shift=mapping.output_norm.bias,
-        output_weight=mapping.output_linear.weight,
-        output_bias=mapping.output_linear.bias,
-    )

@@ -42,7 +42,8 @@ class EpochRecord:
     """One line of metrics.jsonl; epochs count from 0, losses are means over the epoch.
 
     `skipped_steps` had gradients that overflowed, which mixed precision does now and then until it
-    has found its scale; `gradient_norm` is the mean of the others, before clipping.
+    has found its scale; `gradient_norm` is the mean of the others, before clipping. `look` names
+    how patches were looked at, None where a resumed epoch had no step left.
     """
 
     epoch: int
@@ -50,6 +51,7 @@ class EpochRecord:
     learning_rate: float
     seconds: float
     timing: Timing
+    look: str | None
     losses: dict[str, float]
     gradient_norm: float
     skipped_steps: int

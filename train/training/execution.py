@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from r2t.store.progress import OnProgress, no_progress
+from r2t.train.choices import LookName
 from r2t.train.data import Batch
 from r2t.train.run import EpochRecord
 from r2t.train.training.processes import ALONE, Processes
@@ -37,13 +38,15 @@ class Execution:
 
     The state is saved when an epoch ends and, inside one, every `checkpoint_minutes`. `on_step` is
     called with the number of batches done in this epoch and the number there are. `trace` is where
-    to write a profile of a few steps. `processes` share the work.
+    to write a profile of a few steps. `processes` share the work. `look` says how patches are
+    looked at.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     resume: bool = False
     checkpoint_minutes: float = 15.0
     trace: Path | None = None
+    look: LookName = "auto"
     processes: Processes = ALONE
     on_step: OnProgress = no_progress
     on_epoch: Callable[[EpochRecord], None] | None = None

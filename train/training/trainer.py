@@ -21,7 +21,7 @@ from torch import Tensor
 from r2t.store.errors import ConfigError, R2TError
 from r2t.train.data import Batch, Targets
 from r2t.train.devices import set_arithmetic
-from r2t.train.model import Losses, R2Model, compute_losses
+from r2t.train.model import Looks, Losses, R2Model, compute_losses
 from r2t.train.run import (
     EpochRecord,
     RunFolder,
@@ -98,7 +98,8 @@ class _Run:
         self.execution = execution
         self.folder = folder
         self.device = device
-        model = R2Model(config.model).to(device)
+        self.looks = Looks(execution.look)
+        model = R2Model(config.model, self.looks).to(device)
         if not processes.leads:  # the same weights, but other dropout
             torch.manual_seed(config.seed + processes.rank)
         self.autocast_dtype = AUTOCAST_DTYPES.get(config.precision)
@@ -164,6 +165,7 @@ class _Run:
             learning_rate=self._rate(state.progress.iteration - 1, len(batches)),
             seconds=tally.seconds + validation_seconds,
             timing=tally.timing(validation_seconds),
+            look=self.looks.used(),
             losses=means,
             gradient_norm=norm / max(1, tally.steps - skipped),
             skipped_steps=skipped,

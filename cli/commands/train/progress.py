@@ -17,6 +17,7 @@ from r2t.cli.shared import INTERRUPTED, ShowDone, human_bytes, note, progress_ba
 from r2t.store.schema import PER_VIDEO
 from r2t.store.wording import counted
 from r2t.train import data, run, training
+from r2t.train.choices import LookName
 
 TRACE = "trace.json"
 SHOWN_METRICS = (
@@ -42,6 +43,7 @@ class TrainRun:
     reading: data.Reading
     chosen: data.ChosenCache
     resume: bool
+    look: LookName
     checkpoint_minutes: float
     profile: bool
 
@@ -65,6 +67,7 @@ class TrainRun:
             device=self.reading.device,
             resume=self.resume or unfinished,
             checkpoint_minutes=self.checkpoint_minutes,
+            look=self.look,
             processes=self.processes,
         )
         if show_done is not None:

@@ -36,7 +36,7 @@ from r2t.cli.shared import (
 )
 from r2t.store.errors import ConfigError
 from r2t.train import data, run, training
-from r2t.train.choices import CacheChoice, Precision, PresetName, Recipe, SampleOrder
+from r2t.train.choices import CacheChoice, LookName, Precision, PresetName, Recipe, SampleOrder
 
 FIELD_OPTIONS = {
     "learning_rate": "--lr",
@@ -139,6 +139,15 @@ def train(  # noqa: PLR0913 - a parameter for each option
             **one_of(CacheChoice),
         ),
     ] = "auto",
+    look: Annotated[
+        LookName,
+        typer.Option(
+            help="How patches are looked at, which changes no result: tiled a few frames at a "
+            "time, whole all of a batch at once, reference as the formulas read. By default whole "
+            "on a GPU with memory for it, else tiled.",
+            **one_of(LookName),
+        ),
+    ] = "auto",
     checkpoint_minutes: Annotated[
         float, typer.Option(help="Also save the state during an epoch, after this many minutes.")
     ] = 15.0,
@@ -211,6 +220,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
                 ),
                 chosen=chosen,
                 resume=resume,
+                look=look,
                 checkpoint_minutes=checkpoint_minutes,
                 profile=profile,
             ).carry_out()

@@ -1,4 +1,4 @@
-"""Tiles, in training and evaluation, and prepared videos against the reference look."""
+"""Tiles, whole batches and prepared videos against the reference look."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from r2t.train.data.batch import Batch, Sample, collate
+from r2t.train.model import whole_look
 from r2t.train.model.ablated_block import AblatedBlock
 from r2t.train.model.config import R2Config
 from r2t.train.model.looks import MakeLook, choose_look
@@ -28,6 +29,7 @@ from r2t.train.model.tiled.spatial_pooling import PoolPatches, maps_first
 from r2t.train.model.tiled.tile_pooling import Setting
 from r2t.train.model.tiled.video_tiles import Tile, VideoTokens, place_tiles, plan_tiles
 from r2t.train.model.tiled_look import TiledLook
+from r2t.train.model.whole_look import WholeLook
 
 TOLERANCE = 1e-5  # of a tensor's maximum
 SHAPES = ((1, 3), (20, 5), (9, 12), (3, 4), (17, 9))
@@ -100,6 +102,11 @@ def sharing(batch: Batch, owners: Sequence[int]) -> Batch:
     )
 
 
+def eight_bit(batch: Batch) -> Batch:
+    codes = (20 * batch.videos).clamp(-128, 127).to(torch.int8)
+    return replace(batch, videos=codes, affine=torch.rand(len(codes), 2, 4, 48) + 0.1)
+
+
 @pytest.mark.parametrize("padding", ["independent", "official"])
 @pytest.mark.parametrize("frames_in_tile", [1, 4, 2_000])
 @pytest.mark.parametrize("mapped_first", [False, True])
@@ -118,14 +125,35 @@ def test_every_output_and_gradient_is_the_reference(
         assert_same(gradients(model, asked), gradients(plain, asked))
 
 
-def test_eight_bit_codes_and_highlight_models(
-    pair: Callable[..., tuple[R2Model, R2Model]], make_sample: Callable[..., Sample]
+@pytest.mark.parametrize("padding", ["independent", "official"])
+@pytest.mark.parametrize("mapped_first", [False, True])
+def test_the_whole_look_is_the_reference(
+    padding: str,
+    mapped_first: bool,
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, plain = pair(strides=(1,), temporal_features=False, boundary_head=False)
+    monkeypatch.setattr(whole_look, "maps_first", lambda words, patches: mapped_first)
+    model, plain = pair(WholeLook, padding=padding)
     batch = collate([make_sample(*shape) for shape in SHAPES])
-    codes = (20 * batch.videos).clamp(-128, 127).to(torch.int8)
-    affine = torch.rand(len(batch), 2, 4, 48) + 0.1
-    batch = replace(batch, videos=codes, affine=affine)
+    shared = sharing(batch, (1, 1, 2, 1, 2))
+    for asked in (batch, shared, eight_bit(shared)):
+        assert_same(gradients(model, asked), gradients(plain, asked))
+    model.eval()
+    plain.eval()
+    with torch.inference_mode():
+        assert_same(outputs(model(shared)), outputs(plain(shared)))
+
+
+@pytest.mark.parametrize("make_look", [choose_look, WholeLook])
+def test_eight_bit_codes_and_highlight_models(
+    make_look: MakeLook,
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
+) -> None:
+    model, plain = pair(make_look, strides=(1,), temporal_features=False, boundary_head=False)
+    batch = eight_bit(collate([make_sample(*shape) for shape in SHAPES]))
     with torch.inference_mode():
         assert_same(outputs(model.eval()(batch)), outputs(plain.eval()(batch)))
 
@@ -144,12 +172,14 @@ def test_eight_bit_codes_and_highlight_models(
     ],
     ids=str,
 )
+@pytest.mark.parametrize("make_look", [choose_look, WholeLook])
 def test_ablations_are_the_reference_and_use_all_their_parameters(
+    make_look: MakeLook,
     switches: dict[str, Any],
     pair: Callable[..., tuple[R2Model, R2Model]],
     make_sample: Callable[..., Sample],
 ) -> None:
-    model, plain = pair(**switches)
+    model, plain = pair(make_look, **switches)
     batch = collate([make_sample(*shape) for shape in SHAPES])
     batch = sharing(batch, (1, 1, 2, 1, 2))
     ours = gradients(model, batch)
@@ -231,6 +261,53 @@ def test_dropout_drops_the_same_forward_and_backward(
     assert_same(ours, gradients(plain, batch))
 
 
+class _Bernoulli(TorchFunctionMode):
+    """Remembers what dropout of the whole look keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func is Tensor.bernoulli_:
+            self.masks.append(found.clone())
+        return found
+
+
+class _Kept(nn.Module):
+    """Dropout of the reference with the masks of the whole look: of tokens, times and patches."""
+
+    def __init__(self, masks: list[Tensor], rate: float) -> None:
+        super().__init__()
+        self.masks, self.rate = masks, rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        kept = self.masks.pop(0)
+        if kept.shape[-1] < values.shape[-1]:
+            kept = torch.cat([kept, self.masks.pop(0)], dim=-1)
+        return values * kept.view(values.shape) / (1 - self.rate)
+
+
+def test_the_whole_look_drops_as_the_reference_and_anew_for_each_query(
+    pair: Callable[..., tuple[R2Model, R2Model]], make_sample: Callable[..., Sample]
+) -> None:
+    model, plain = pair(WholeLook, dropout=0.35)
+    model.block.query_map.eval()
+    plain.block.query_map.eval()
+    batch = sharing(collate([make_sample(*shape) for shape in SHAPES]), (1, 1, 2, 1, 2))
+    with _Bernoulli() as drawn:
+        ours = gradients(model, batch)
+    assert len(drawn.masks) == 12  # three of each of four layers
+    tokens = drawn.masks[0].unflatten(0, (len(batch), -1))
+    assert tokens.mean().item() == pytest.approx(0.65, abs=0.01)
+    assert not torch.equal(tokens[0], tokens[1])  # of one video
+    plain.block.video_map.dropout = _Kept(drawn.masks, 0.35)  # type: ignore[assignment]
+    assert_same(ours, gradients(plain, batch))
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_number_of_lanes_changes_no_bit(
     pair: Callable[..., tuple[R2Model, R2Model]],
@@ -256,10 +333,13 @@ def test_the_number_of_lanes_changes_no_bit(
         assert all(torch.equal(tensor, other[name]) for other in found[1:]), name
 
 
+@pytest.mark.parametrize("make_look", [choose_look, WholeLook])
 def test_evaluation_draws_nothing(
-    pair: Callable[..., tuple[R2Model, R2Model]], make_sample: Callable[..., Sample]
+    make_look: MakeLook,
+    pair: Callable[..., tuple[R2Model, R2Model]],
+    make_sample: Callable[..., Sample],
 ) -> None:
-    model, _ = pair(dropout=0.5)
+    model, _ = pair(make_look, dropout=0.5)
     batch = collate([make_sample(9, 4)])
     before = torch.get_rng_state()
     model.eval()(batch)
@@ -337,15 +417,18 @@ def test_a_module_may_be_used_twice_before_its_backward(
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("make_look", [choose_look, WholeLook])
 @pytest.mark.parametrize("mapped_first", [False, True])
 def test_mixed_precision_learns_the_same(
+    make_look: MakeLook,
     pair: Callable[..., tuple[R2Model, R2Model]],
     make_sample: Callable[..., Sample],
     monkeypatch: pytest.MonkeyPatch,
     mapped_first: bool,
 ) -> None:
-    monkeypatch.setattr(spatial_pooling, "maps_first", lambda words, patches: mapped_first)
-    model, _ = pair()
+    for module in (spatial_pooling, whole_look):
+        monkeypatch.setattr(module, "maps_first", lambda words, patches: mapped_first)
+    model, _ = pair(make_look)
     batch = collate([make_sample(9, 12), make_sample(20, 5)])
     exact = gradients(model, batch)["block.video_map.input_linear.weight"].clone()
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -17,11 +17,13 @@ from r2t.store.errors import ConfigError
 from r2t.train.data.batch import Sample, collate
 from r2t.train.model.config import R2Config
 from r2t.train.model.decode import DecodeConfig, frame_saliency, raw_moments
+from r2t.train.model.looks import MakeLook, choose_look
 from r2t.train.model.losses import LossConfig, compute_losses, match_points
 from r2t.train.model.model import Predictions, R2Model
 from r2t.train.model.official import to_official_name
 from r2t.train.model.padding import Extents
 from r2t.train.model.refinement import DropPath
+from r2t.train.model.whole_look import WholeLook
 
 # The official code's own float32 noise against float64 is 2.4e-6 (hidden) to 8e-8 (losses).
 HIDDEN_TOLERANCE = 1e-5
@@ -40,6 +42,7 @@ NOISE_PARAMETERS = (
     "adapter.tem.cross_att.k.bias",
     "adapter.tem.self_att.k.bias",
 )
+LOOKS = (choose_look, WholeLook)
 CASES = ("qvh_tiny", "charades_tiny", "hd_tiny")
 OFFICIAL_LOSS_NAMES = {
     "classification": "loss_cls",
@@ -90,11 +93,14 @@ def assert_heads_match(
         assert_close(raw, concatenated(arrays, f"{key}/coord_raw"), LOGIT_TOLERANCE)
 
 
+@pytest.mark.parametrize("make_look", LOOKS)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("index", range(3))
-def test_outputs_of_single_samples(name: str, index: int, golden: Callable[..., Any]) -> None:
+def test_outputs_of_single_samples(
+    make_look: MakeLook, name: str, index: int, golden: Callable[..., Any]
+) -> None:
     case, key = golden(name), f"eval/s{index}"
-    model = case.model().eval()
+    model = case.model(make_look).eval()
     batch = collate([case.sample(f"b0/s{index}")])
     predictions = model(batch)
     assert_block_matches(model, batch, case.expected, key)
@@ -112,10 +118,13 @@ def test_outputs_of_single_samples(name: str, index: int, golden: Callable[..., 
         assert_close(value, expected, LOSS_TOLERANCE)
 
 
+@pytest.mark.parametrize("make_look", LOOKS)
 @pytest.mark.parametrize("name", CASES)
-def test_official_training_batch(name: str, golden: Callable[..., Any]) -> None:
+def test_official_training_batch(
+    make_look: MakeLook, name: str, golden: Callable[..., Any]
+) -> None:
     case = golden(name)
-    model = case.model(padding="official", dropout=0.0, drop_path=0.0).train()
+    model = case.model(make_look, padding="official", dropout=0.0, drop_path=0.0).train()
     batch = case.batch(0)
     predictions = model(batch)
     assert_block_matches(model, batch, case.expected, "train")
