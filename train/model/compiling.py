@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from r2t.store.errors import RunWarning, is_gpu_fault
 
@@ -23,7 +23,7 @@ class Compiled:
     """
 
     def __init__(
-        self, function: Callable[..., tuple[Tensor, ...]], *, backend: str = "inductor"
+        self, function: Callable[..., tuple[Tensor, ...]], *, backend: Any = "inductor"
     ) -> None:
         self.plain = function
         self.failed = False
@@ -53,6 +53,8 @@ class Compiled:
             return self.plain(*inputs)
 
     def _compile(self) -> Callable[..., tuple[Tensor, ...]]:
+        # It asks each input for a gradient, and torch warns of those that have none of their own.
+        warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a")
         if self._backend == "inductor":
             import torch._inductor.config as settings
 
@@ -65,23 +67,26 @@ class Compiled:
 
 def _try(function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Any, ...]) -> None:
     """Call a function and take gradients of what it returns, leaving no trace of it."""
-    first = next(each for each in inputs if isinstance(each, Tensor))
-    devices = [first.device] if first.is_cuda else []
-    with torch.random.fork_rng(devices=devices), contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")  # of the compiler about itself
-        outputs = [each for each in function(*inputs) if each.requires_grad]
-        sources = [leaf for leaf in _tensors(inputs) if leaf.requires_grad]
+    apart = _apart(inputs)
+    sources = [each for each in tree_leaves(apart) if _has_gradient(each)]
+    devices = {each.device for each in tree_leaves(apart) if isinstance(each, Tensor)}
+    with torch.random.fork_rng([device for device in devices if device.type == "cuda"]):
+        outputs = [each for each in function(*apart) if each.requires_grad]
         if outputs:
             total = torch.stack([each.float().sum() for each in outputs]).sum()
-            torch.autograd.grad(total, sources, retain_graph=True, allow_unused=True)
+            torch.autograd.grad(total, sources, allow_unused=True)
 
 
-def _tensors(inputs: tuple[Any, ...]) -> list[Tensor]:
-    found: list[Tensor] = []
-    for each in inputs:
-        if isinstance(each, Tensor):
-            found.append(each)
-        elif isinstance(each, tuple):
-            found += _tensors(each)
-    return found
+def _apart(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return inputs whose gradients end there; those of weights do so by themselves."""
+
+    def cut(value: Any) -> Any:
+        if not _has_gradient(value) or value.is_leaf:
+            return value
+        return value.detach().requires_grad_()
+
+    return tree_map(cut, inputs)
+
+
+def _has_gradient(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
