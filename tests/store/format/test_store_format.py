@@ -9,6 +9,8 @@ import hashlib
 import json
 import re
 import struct
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,17 @@ import google_crc32c
 import numpy as np
 import pytest
 import zarr
-from features import columns, random_tokens, small_query, small_spec, write_video
+from features import (
+    columns,
+    random_embeddings,
+    random_tokens,
+    small_query,
+    small_spec,
+    write_video,
+)
 from zarr.storage import ZipStore
 
-from r2t.store import FeatureStore
+from r2t.store import Annotation, EmbeddingSpec, FeatureStore, QueryFeatures
 from r2t.store.change.merge import merge_stores
 from r2t.store.change.pack import pack_store
 from r2t.store.change.rewrite import change_queries
@@ -43,14 +52,30 @@ TOKENS = {
 }
 
 
+EMBEDDINGS = {
+    video_id: random_embeddings(length, seed=length) for video_id, length in LENGTHS.items()
+}
+
+
+def query(*given: Any, **more: Any) -> tuple[Annotation, QueryFeatures]:
+    annotation, features = small_query(*given, **more)
+    seed = len(annotation.query)
+    return annotation, replace(features, embedding=random_embeddings(1, seed=seed)[0])
+
+
+QUERIES = (query("q1"), query("q2", "-x y", seed=1, words=7))
+
+
 @pytest.fixture(scope="module", params=["float16", "int8"])
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("format") / "feats.zarr"
-    store = FeatureStore.create(path, small_spec(dtype=request.param))
+    spec = small_spec(dtype=request.param)
+    facts = {"by": "a test", "share": 0.25, "words": ["é", "\n", 1.0], "nothing": None}
+    store = FeatureStore.create(path, spec, facts, embedding=EmbeddingSpec(width=5))
     with store.writer() as writer:
         for video_id, tokens in TOKENS.items():
-            write_video(writer, video_id, tokens, window=64)
-        writer.add_queries(*columns(small_query("q1"), small_query("q2", "-x y", seed=1, words=7)))
+            write_video(writer, video_id, tokens, 64, EMBEDDINGS[video_id])
+        writer.add_queries(*columns(*QUERIES))
     return path
 
 
@@ -91,6 +116,22 @@ def sha256(*pieces: bytes) -> str:
     return f"sha256:{hashlib.sha256(b''.join(pieces)).hexdigest()}"
 
 
+def canonical_json(value: Any) -> bytes:
+    """Return RFC 8785's form of values whose keys are ASCII and whose numbers are above 1e-7."""
+    if isinstance(value, dict):
+        pairs = (canonical_json(key) + b":" + canonical_json(value[key]) for key in sorted(value))
+        return b"{" + b",".join(pairs) + b"}"
+    if isinstance(value, list):
+        return b"[" + b",".join(map(canonical_json, value)) + b"]"
+    if isinstance(value, float):
+        return f"{Decimal(int(value) if value.is_integer() else repr(value)):f}".encode()
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def without(values: Any, key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
+
+
 def column_bytes(name: str, values: Any) -> bytes:
     data = f"{name} {list(values.shape)}\n".encode()
     if values.dtype.kind in "OTU":
@@ -106,11 +147,18 @@ def test_the_header_and_every_file(path: Path) -> None:
     assert found["format_version"] == 2
     names = {"format_version", "identity", "embedding", "provenance", "parts", "header_digest"}
     assert set(found) == names
+    assert found["header_digest"] == sha256(canonical_json(without(found, "header_digest")))
+    assert found["embedding"] == {"width": 5, "rule": "clip-projection-unit"}
     document = DOCUMENT.read_text(encoding="utf-8")
-    for name in found["identity"]:
+    for name in (*found, *found["identity"], *found["embedding"]):
         assert f"`{name}`" in document, name
+    for name in ("prefix", "grid", "text_rule", "rule"):
+        assert f'"{ {**found["identity"], **found["embedding"]}[name] }"' in document, name
     files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
-    video = r"videos/[^/]+/(zarr\.json|(tokens|scale|offset)/zarr\.json|tokens/c/0/\d+/0/0"
+    video = (
+        r"videos/[^/]+/(zarr\.json|(tokens|scale|offset|embedding)/zarr\.json"
+        r"|tokens/c/0/\d+/0/0|embedding/c/0/0"
+    )
     legal = re.compile(
         rf"(videos/|parts/|parts/index/|parts/queries/|)zarr\.json|{video}|(scale|offset)/c/0/0)"
         r"|parts/(index|queries)/[^/]+/(zarr\.json|\w+/(zarr\.json|c(/\d+)+))"
@@ -136,7 +184,7 @@ def test_a_video_read_with_plain_zarr(path: Path, video_id: str) -> None:
     exact = TOKENS[video_id]
     if dtype_of(path) == "float16":
         np.testing.assert_array_equal(values, exact)
-        assert set(group) == {"tokens"}
+        assert set(group) == {"tokens", "embedding"}
     else:
         scale, offset = group["scale"][...], group["offset"][...]
         pieces += [scale.astype("<f4").tobytes(), offset.astype("<f4").tobytes()]
@@ -152,8 +200,28 @@ def test_a_video_read_with_plain_zarr(path: Path, video_id: str) -> None:
         np.testing.assert_allclose(recorded["relative_l2_max"], relative.max((1, 2)), rtol=1e-5)
     attributes = group.attrs.asdict()
     assert attributes["digest"] == sha256(*pieces)
+    rest = canonical_json(without(attributes, "attributes_digest"))
+    assert attributes["attributes_digest"] == sha256(rest)
+    document = DOCUMENT.read_text(encoding="utf-8")
+    for name in attributes:
+        assert f"`{name}`" in document, name
     assert attributes["num_frames"] == LENGTHS[video_id]
     assert attributes["source"].keys() == {"name", "bytes", "sha256", "licence"}
+
+
+@pytest.mark.parametrize("video_id", ["dog", "-x y"])
+def test_embeddings_read_with_plain_zarr_and_as_bytes(path: Path, video_id: str) -> None:
+    group = node(path, video_id)
+    values = group["embedding"][...]
+    np.testing.assert_array_equal(values, EMBEDDINGS[video_id])
+    assert group["embedding"].metadata.dimension_names == ("frame", "embedding_channel")
+    data = (path / "videos" / NODES[video_id] / "embedding" / "c" / "0" / "0").read_bytes()
+    assert data == values.astype("<f2").tobytes()
+    text = f"float16 [{LENGTHS[video_id]}, 5]\n".encode()
+    assert group.attrs["embedding_digest"] == sha256(text, data)
+    assert group.attrs["embedding_from"] == "frames"
+    lengths = np.linalg.norm(values.astype(np.float64), axis=1)
+    assert np.abs(lengths - 1).max() <= 0.001
 
 
 @pytest.mark.parametrize(("video_id", "num_shards"), [("dog", 1), ("-x y", 3)])
@@ -194,6 +262,8 @@ def test_parts_are_what_their_digest_says(path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["index", "queries"])
 def test_a_part_repeats_the_metadata_of_its_arrays(path: Path, kind: str) -> None:
     group = part(path, kind)
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert set(group) == {"texts", "numbers"} or kind == "queries"
     folder = path / str(group.path)
     consolidated = json.loads((folder / "zarr.json").read_bytes())["consolidated_metadata"]
     assert (consolidated["kind"], consolidated["must_understand"]) == ("inline", False)
@@ -201,7 +271,9 @@ def test_a_part_repeats_the_metadata_of_its_arrays(path: Path, kind: str) -> Non
     for name, metadata in consolidated["metadata"].items():
         assert json.loads((folder / name / "zarr.json").read_bytes()) == metadata
         assert group[name].compressors == ()
-        assert group[name].metadata.dimension_names is not None
+        assert group[name].chunks[1:] == group[name].shape[1:]
+        dimensions = ", ".join(group[name].metadata.dimension_names)
+        assert re.search(rf"\| `{name}` \| \w+ \| \[{dimensions}\] \|", document), name
 
 
 def test_the_index_repeats_the_videos(path: Path) -> None:
@@ -226,9 +298,8 @@ def test_queries_are_what_their_digests_say(path: Path) -> None:
         start, stop = content[f"{name}_offsets"][row : row + 2]
         return content[name][start:stop]
 
-    for row, (given, features) in enumerate(
-        (small_query("q1"), small_query("q2", "-x y", seed=1, words=7))
-    ):
+    for row, (given, features) in enumerate(QUERIES):
+        np.testing.assert_array_equal(content["embedding"][row], features.embedding)
         np.testing.assert_array_equal(ragged("tokens", row).swapaxes(0, 1), features.tokens)
         np.testing.assert_array_equal(ragged("moments", row), given.moments)
         saliency = ragged("saliency", row).reshape(-1, content["saliency_annotators"][row])
@@ -252,7 +323,7 @@ def test_a_part_names_those_it_replaces(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.zarr"
     merge_stores([path], copy)
     (before,) = header(copy)["parts"]["queries"]
-    change_queries(copy, [small_query("q2", "-x y", text="other words", seed=4)])
+    change_queries(copy, [query("q2", "-x y", text="other words", seed=4)])
     parts = {
         each.name: json.loads((each / "zarr.json").read_bytes())["attributes"]
         for each in (copy / "parts" / "queries").iterdir()

@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from features import SOURCE, pack, small_spec, unpack_version_1
 from numpy.typing import NDArray
 
@@ -79,6 +80,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["float16.zarr", "int8.zarr", "float16.zip", "int8.zip"])
 def store(request: pytest.FixtureRequest, folder: Path) -> FeatureStore:
     return FeatureStore.open(folder / request.param)
+
+
+def test_they_lie_as_the_document_says(folder: Path) -> None:
+    for path in (folder / "float16.zarr", folder / "int8.zarr"):
+        root = zarr.open_group(path, mode="r")
+        header: Any = root.attrs["r2t"]
+        assert set(header) == {"format_version", "identity", "provenance"}
+        assert header["format_version"] == 1
+        assert not {"prefix", "grid", "text_rule"} & set(header["identity"])
+        assert set(root.group_keys()) == {"videos", "index", "queries"}
+        video: Any = root["videos/dog"]
+        assert "attributes_digest" not in video.attrs
+        assert video["tokens"].metadata.dimension_names == ("layers", "frames", "tokens", "width")
+        for kind in ("index", "queries"):
+            for _, part in root.require_group(kind).groups():
+                (num_rows,) = part["video_id"].shape  # pyright: ignore[reportAttributeAccessIssue]
+                assert part["duration_seconds"].shape == (num_rows,)  # pyright: ignore[reportAttributeAccessIssue]
+                assert ("tokens_offsets" in part) == (kind == "queries")
 
 
 def test_the_header(store: FeatureStore) -> None:
