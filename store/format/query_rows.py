@@ -112,7 +112,7 @@ def query_features_at(part: Part, row: int, words: NDArray[Any] | None = None) -
     embedding = None
     if "embedding" in part.on_demand:
         embedding = part.rows("embedding", row, row + 1)[0]
-    tokens = np.ascontiguousarray(np.swapaxes(words, 0, 1))
+    tokens = np.array(np.swapaxes(words, 0, 1), order="C")  # a copy, since a part's are read-only
     return QueryFeatures(str(part.columns["query_id"][row]), tokens, embedding)
 
 

@@ -14,12 +14,7 @@ import torch
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.clip.similarity import frame_similarity
-from r2t.extract.config import ExtractConfig
-from r2t.extract.demo.world import make_world
-from r2t.extract.pipeline import extract_videos
-from r2t.extract.video.folder import find_videos
 from r2t.store import FeatureStore, QueryFeatures
-from r2t.store.datasets.registry import read_annotations
 from r2t.store.schema import FrameSource
 from r2t.train.grounding import presence_choice
 from r2t.train.grounding.grounder import Grounder
@@ -50,22 +45,6 @@ class Similar(Grounder):
         moments = np.zeros((0, 3))
         rate, duration = source.frame_rate_fps, source.duration_seconds
         return [Grounding(moments, curve, rate, duration) for curve in curves]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrozenClip, FeatureStore]:
-    folder = tmp_path_factory.mktemp("world")
-    rows = [
-        row
-        for split in ("val", "test")
-        for row in read_annotations(make_world(folder / "v", num_videos=10, seed=0, split=split))
-    ]
-    clip = FrozenClip.load("r2t-demo", layers=1)
-    config = ExtractConfig(frame_rate=1.0, num_workers=1)
-    spec = clip.spec(config.frame_rate, config.dtype)
-    store = FeatureStore.create(folder / "feats.zarr", spec, clip.provenance())
-    assert extract_videos(config, clip, store, find_videos(folder / "v"), rows).complete
-    return clip, FeatureStore.open(folder / "feats.zarr")
 
 
 def chosen(
