@@ -122,7 +122,7 @@ def test_a_store_may_go_without_and_says_so(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_of_before_answers_as_it_did(path: Path, tmp_path: Path) -> None:
-    checkpoint = make_demo_run(tmp_path, FeatureStore.open(path).spec)
+    checkpoint = make_demo_run(tmp_path / "trained", FeatureStore.open(path).spec)
 
     def forget(node: dict[str, Any]) -> None:
         for name in SINCE_VERSION_2:
