@@ -9,6 +9,11 @@ from r2t.store.lazy import lazy_exports
 if TYPE_CHECKING:
     from r2t.extract.clip.clip import FrozenClip as FrozenClip
     from r2t.extract.clip.embedding import EncodedFrames as EncodedFrames
+    from r2t.extract.clip.lanes import (
+        held_bytes as held_bytes,
+        num_device_lanes as num_device_lanes,
+        window_memory as window_memory,
+    )
     from r2t.extract.clip.matching import ClipOptions as ClipOptions
     from r2t.extract.clip.query_encoder import QueryEncoder as QueryEncoder
     from r2t.extract.clip.similarity import (

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from r2t.extract.clip.embedding import EmbeddingHeads, EncodedFrames, find_heads, stored_form
+from r2t.extract.clip.embedding import EmbeddingHeads, EncodedFrames, find_heads
 from r2t.extract.clip.hardware import (
     AUTO,
     autocast,
@@ -30,6 +30,7 @@ from r2t.extract.clip.hardware import (
     set_clip_arithmetic,
     shrink_weights,
 )
+from r2t.extract.clip.lanes import open_lane
 from r2t.extract.clip.matching import ClipOptions, ClipOrigin, MadeFeatures
 from r2t.extract.clip.one_pass import open_one_pass
 from r2t.extract.clip.query_encoder import QueryEncoder
@@ -107,6 +108,7 @@ class FrozenClip:
         )
         self.text_width = self.queries.text_width
         self._visual = towers.visual
+        self._lane = open_lane(self.device)
         self._may_shrink, self.batch_size = batch_size is None, batch_size or 1
         blank = np.zeros((1, 3, self.image_size, self.image_size), np.uint8)
         try:
@@ -272,15 +274,17 @@ class FrozenClip:
         if pixels.shape[1:] != (3, side, side) or not len(pixels):
             raise ConfigError(f"{pixels.shape = }, expected [frames, 3, {side}, {side}]")
         while True:
+            batch_size = self.batch_size
             try:
-                return self._encode_batches(torch.from_numpy(pixels))
+                return self._encode_batches(torch.from_numpy(pixels), batch_size)
             except torch.OutOfMemoryError as error:
-                if self.batch_size == 1 or not self._may_shrink:
+                if batch_size == 1 or not self._may_shrink:
                     raise ConfigError(
-                        f"{self.device} has no memory for batches of {self.batch_size} frames: "
+                        f"{self.device} has no memory for batches of {batch_size} frames: "
                         "lower the batch size"
                     ) from error
-                self.batch_size //= 2
+                # Not of what another thread has made of it, which met the same end.
+                self.batch_size = min(self.batch_size, batch_size // 2)
 
     def encode_queries(
         self, texts: Sequence[str], ids: Sequence[str], *, may_be_empty: Collection[str] = ()
@@ -335,8 +339,11 @@ class FrozenClip:
         with self.open_video(path, frame_rate_fps) as source:
             return source.read(slice(0, source.num_frames))
 
-    def _encode_batches(self, pixels: UInt8[Tensor, "frames 3 rows columns"]) -> EncodedFrames:
-        parts = [self._encode_pictures(batch) for batch in pixels.split(self.batch_size)]
+    def _encode_batches(
+        self, pixels: UInt8[Tensor, "frames 3 rows columns"], batch_size: int
+    ) -> EncodedFrames:
+        with self._lane.work():
+            parts = [self._encode_pictures(batch) for batch in pixels.split(batch_size)]
         return EncodedFrames.joined(parts)
 
     def _frame_bytes(self) -> int:
@@ -351,7 +358,8 @@ class FrozenClip:
 
     def _encode_pictures(self, pixels: UInt8[Tensor, "frames 3 rows columns"]) -> EncodedFrames:
         mean, std = self._statistics
-        pictures = pixels.to(self.device).float().div_(255).sub_(mean).div_(std)
+        # Eight bits cross the bus, and become floats on the other side.
+        pictures = self._lane.send(pixels).float().div_(255).sub_(mean).div_(std)
         heads = self.heads if isinstance(self.heads, EmbeddingHeads) else None
         layers = self.vision_layers
         if heads is not None:  # an embedding is made of the last layer, whether that is kept or not
@@ -371,5 +379,7 @@ class FrozenClip:
             torch.cat([prefix, patch], dim=1).half()
             for prefix, patch in zip(prefixes[kept], patches[kept], strict=True)
         ]
-        embedding = None if heads is None else stored_form(heads.image(prefixes[-1][:, 0]))
-        return EncodedFrames(torch.stack(states).cpu().numpy(), embedding)
+        embedding = None
+        if heads is not None:
+            embedding = self._lane.fetch(heads.image(prefixes[-1][:, 0]).half()).numpy()
+        return EncodedFrames(self._lane.fetch(torch.stack(states)).numpy(), embedding)

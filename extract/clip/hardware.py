@@ -22,7 +22,7 @@ _SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 # On a CPU more frames at once are no faster, and in float32 slower, because they leave the caches
 # (ViT-B/32, two cores: 19 frames/s at 8 and at 16, 16 at 64). A GPU wants enough to fill it.
 _CPU_FRAMES, _GPU_FRAMES = 16, 128
-_SHARE = 0.5  # of the free memory that one batch may take
+_SHARE = {"cpu": 0.5, "cuda": 0.25}  # of the free memory for a batch: a GPU has two at a time
 
 
 def pick_clip_device(device: str | torch.device | None) -> torch.device:
@@ -90,7 +90,7 @@ def fitting_batch_size(device: torch.device, frame_bytes: int) -> int:
     free = free_bytes(device)
     if free is None:
         return most
-    return max(1, min(most, int(_SHARE * free / frame_bytes)))
+    return max(1, min(most, int(_SHARE.get(device.type, 0.5) * free / frame_bytes)))
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -15,7 +15,7 @@ import torch
 from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip import FrozenClip, num_device_lanes
 from r2t.extract.config import ExtractConfig
 from r2t.extract.run.one_video import (
     FramesDecoded,
@@ -101,7 +101,7 @@ class Extractor(WorkerPlugin):
             names=(self._location, "this worker"),
         )
         # As in `local_run`: on a CPU each thread encodes on a core of its own.
-        self.num_lanes = num_threads if self._clip.device.type == "cpu" else 1
+        self.num_lanes = num_device_lanes(self._clip.device) or num_threads
         self._lane = threading.Semaphore(self.num_lanes)
         self._stack = ExitStack()
         self._warnings: queue.SimpleQueue[str] = queue.SimpleQueue()

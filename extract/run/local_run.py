@@ -1,8 +1,9 @@
 """Videos extracted by this process: threads decode and encode ahead of those that write.
 
-A GPU takes one window of frames at a time. On a CPU each core takes a window of its own: the
-threads of one matrix product wait for each other at its end, and a decoder that takes a core
-meanwhile makes all of them wait; threads that share nothing lose nothing.
+A GPU takes two windows of frames at a time and copies one while it computes the other. On a CPU
+each core takes a window of its own: the threads of one matrix product wait for each other at its
+end, and a decoder that takes a core meanwhile makes all of them wait; threads that share nothing
+lose nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import closing
 
 import torch
 
-from r2t.extract.clip import FrozenClip
+from r2t.extract.clip import FrozenClip, held_bytes, num_device_lanes, window_memory
 from r2t.extract.config import ExtractConfig
 from r2t.extract.run.one_video import (
     FramesDecoded,
@@ -58,11 +59,14 @@ class LocalRun:
         tally.clock.set_lanes(decode=num_decoders, encode=num_lanes, write=num_writers)
         if not jobs:
             return
-        frame_bytes = 3 * clip.image_size**2
-        features_bytes = 2 * len(clip.vision_layers) * clip.num_tokens * clip.vision_width
-        num_decoded = num_decoders + _DECODED_AHEAD
-        windows = FrameWindows(fitting_windows(num_decoded, clip.batch_size * frame_bytes))
-        num_bytes = clip.batch_size * features_bytes
+        frames = clip.batch_size * 3 * clip.image_size**2
+        features = clip.batch_size * 2 * len(clip.vision_layers) * clip.num_tokens
+        frame_bytes = held_bytes(clip.device, frames)
+        feature_bytes = held_bytes(clip.device, features * clip.vision_width)
+        windows = FrameWindows(
+            fitting_windows(num_decoders + _DECODED_AHEAD, frame_bytes),
+            window_memory(clip.device, frames),
+        )
         pool = open_decode_pool(
             self._config,
             num_decoders,
@@ -70,8 +74,8 @@ class LocalRun:
             window=clip.batch_size,
             windows=windows,
         )
-        num_ahead = fitting_windows(_ENCODED_AHEAD * num_lanes, num_bytes)
-        num_behind = fitting_windows(_WRITTEN_BEHIND * num_writers, num_bytes)
+        num_ahead = fitting_windows(_ENCODED_AHEAD * num_lanes, feature_bytes)
+        num_behind = fitting_windows(_WRITTEN_BEHIND * num_writers, feature_bytes)
         with (
             closing(decode_ahead(pool, jobs, num_threads=num_decoders)) as decoded,
             closing(
@@ -161,10 +165,8 @@ class _HandOver:
 def encoding_lanes(device: torch.device, cores: int | None = None) -> tuple[int, int]:
     """Return how many windows to encode at a time, and with how many threads of torch each."""
     cores = cores or allowed_cores()
-    if device.type != "cpu":
-        return 1, cores
-    lanes = min(_MOST_LANES, cores)
-    return lanes, cores // lanes
+    lanes = num_device_lanes(device) or min(_MOST_LANES, cores)
+    return lanes, max(1, cores // lanes)
 
 
 def encoding_pool(device: torch.device) -> ThreadPoolExecutor:

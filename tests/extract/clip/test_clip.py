@@ -162,6 +162,7 @@ def test_the_batch_fits_the_free_memory(clip_folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(hardware, "free_bytes", lambda device: free)
     assert FrozenClip.load(str(clip_folder)).batch_size == 16
     assert hardware.fitting_batch_size(torch.device("cuda"), 1) == 128
+    assert hardware.fitting_batch_size(torch.device("cuda"), 1 << 34) == 16  # and 16 beside it
     free = 200_000
     assert FrozenClip.load(str(clip_folder)).batch_size == 2
     free = 0

@@ -27,7 +27,14 @@ from r2t.store.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("device", "cores", "lanes"),
-    [("cpu", 1, (1, 1)), ("cpu", 6, (6, 1)), ("cpu", 64, (16, 4)), ("cuda", 8, (1, 8))],
+    [
+        ("cpu", 1, (1, 1)),
+        ("cpu", 6, (6, 1)),
+        ("cpu", 64, (16, 4)),
+        ("cuda", 8, (2, 4)),
+        ("cuda", 1, (2, 1)),
+        ("mps", 8, (1, 8)),
+    ],
 )
 def test_lanes_share_the_cores(device: str, cores: int, lanes: tuple[int, int]) -> None:
     assert encoding_lanes(torch.device(device), cores) == lanes

@@ -14,6 +14,7 @@ from barcode_videos import SIDE, Recipe, write_video
 from features import random_tokens, small_spec
 
 from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.run.local_run import (
     decode_ahead,
     encode_ahead,
@@ -51,14 +52,15 @@ class CountingWindows(FrameWindows):
         super().give()
 
 
-class Sums(FrozenClip):
-    """Stands in for a model: a token for each frame, the sum of its pixels."""
+class Means(FrozenClip):
+    """Stands in for a model: a token for each frame, the mean of its pixels."""
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
 
-    def encode_frames(self, pixels: np.ndarray) -> np.ndarray:
-        return pixels.mean(axis=(1, 2, 3)).astype(np.float16).reshape(1, -1, 1, 1)
+    def encode_frames(self, pixels: np.ndarray) -> EncodedFrames:
+        means = pixels.mean(axis=(1, 2, 3)).astype(np.float16)
+        return EncodedFrames(means.reshape(1, -1, 1, 1), None)
 
 
 @pytest.mark.parametrize(
@@ -86,17 +88,16 @@ def test_decoders_wait_for_a_window(tmp_path: Path, num_windows: int) -> None:
     windows = CountingWindows(num_windows)
     pool = DecodePool(2, size=SIDE, window=3, windows=windows)
     decoded = decode_ahead(pool, jobs, num_threads=2)
-    found = encode_ahead(Sums(), decoded, StageClock(), num_ahead=1, on_done=windows.give)
-    tokens: dict[str, list[np.ndarray]] = {job.video_id: [] for job in jobs}
+    found = encode_ahead(Means(), decoded, StageClock(), num_ahead=1, on_done=windows.give)
+    features: dict[str, list[EncodedFrames]] = {job.video_id: [] for job in jobs}
     for event in found:
         if isinstance(event, FramesEncoded):
-            tokens[event.job.video_id].append(event.tokens)
+            features[event.job.video_id].append(event.features)
     with DecodePool(1, size=SIDE) as plain:
         [batch] = plain.stream(path, Fraction(2))
-    for parts in tokens.values():
-        np.testing.assert_array_equal(
-            np.concatenate(parts, axis=1), Sums().encode_frames(batch.pixels)
-        )
+    expected = Means().encode_frames(batch.pixels).tokens
+    for parts in features.values():
+        np.testing.assert_array_equal(EncodedFrames.joined(parts).tokens, expected)
     assert windows.held == 0
     assert windows.most_held <= num_windows
     assert windows.num_taken == 3 * 4  # ten frames, three at a time
@@ -136,7 +137,7 @@ def events() -> Iterator[FramesEncoded | VideoDecoded]:
             job = VideoJob(video_id, Path(f"{video_id}.mp4"), 0.5)
             num_frames = tokens.shape[1]
             if first < num_frames:
-                part = tokens[:, first : first + 2]
+                part = EncodedFrames(tokens[:, first : first + 2], None)
                 yield FramesEncoded(job, part, first, num_frames, 2.0 * num_frames)
             if first < num_frames <= first + 2:
                 name = f"{video_id}.mp4"
