@@ -1,8 +1,10 @@
 """Is the pipeline as fast as its slowest part, and how does it compare with the field's way?
 
-Three ways over the same videos, one after another in every round:
+Five ways over the same videos, one after another in every round:
   r2t       the whole pipeline, from files to a committed store
+  decoding  alone, by the pipeline's processes
   CLIP      encoding alone, of the same frames already in memory, by the pipeline's threads
+  writing   alone, of the same features already in memory, by the pipeline's threads
   two-step  ffmpeg writes frames as JPEG at 224, then each video's are read and go through CLIP in
             float32 in one batch size, keeping all hidden states, saved as float16 .npy
 Weights are random (seed 0), which changes no time.
@@ -19,25 +21,33 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 
 from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.config import ExtractConfig, default_num_workers
 from r2t.extract.pipeline import ExtractReport, extract_videos
-from r2t.extract.run.local_run import decode_ahead, encoding_lanes, encoding_pool
-from r2t.extract.run.one_video import FramesDecoded, VideoJob
+from r2t.extract.run.local_run import (
+    decode_ahead,
+    encoding_lanes,
+    encoding_pool,
+    num_writing_threads,
+)
+from r2t.extract.run.one_video import FramesDecoded, FramesEncoded, VideoDecoded, VideoJob
+from r2t.extract.run.progress import Tally
+from r2t.extract.run.writing import WritingThreads
 from r2t.extract.video.decode_pool import DecodePool
 from r2t.extract.video.folder import find_videos
 from r2t.store.feature_store import FeatureStore
 from r2t.store.machine import allowed_cores
+from r2t.store.schema import StorageDtype, VideoSource
 
 MODEL = "ViT-B-32-quickgelu"
 FIELD_BATCH = 64
@@ -69,6 +79,7 @@ class Ways:
     ours: Series = field(default_factory=Series)
     decode: Series = field(default_factory=Series)
     encode: Series = field(default_factory=Series)
+    write: Series = field(default_factory=Series)
     two_step: Series = field(default_factory=Series)
 
 
@@ -78,12 +89,16 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def new_store(clip: FrozenClip, config: ExtractConfig, folder: str) -> FeatureStore:
+    """Make a store for what a model makes of frames."""
+    spec = clip.spec(config.frame_rate, config.dtype)
+    return FeatureStore.create(Path(folder) / "feats.zarr", spec, embedding=clip.embedding)
+
+
 def pipeline(clip: FrozenClip, config: ExtractConfig, videos: list[Path]) -> ExtractReport:
     """Extract into a new store."""
     with tempfile.TemporaryDirectory() as folder:
-        spec = clip.spec(config.frame_rate, config.dtype)
-        store = FeatureStore.create(Path(folder) / "feats.zarr", spec)
-        report = extract_videos(config, clip, store, videos, [])
+        report = extract_videos(config, clip, new_store(clip, config, folder), videos, [])
     assert report.complete, report.failed
     return report
 
@@ -102,10 +117,34 @@ def decode_alone(
     return list(windows.values())
 
 
-def encode_alone(clip: FrozenClip, windows: list[list[np.ndarray]]) -> None:
+def encode_alone(clip: FrozenClip, windows: list[list[np.ndarray]]) -> list[list[EncodedFrames]]:
     """Encode frames that lie in memory, by as many threads as the pipeline does."""
     with encoding_pool(clip.device) as pool:
-        deque(pool.map(clip.encode_frames, [w for video in windows for w in video]), maxlen=0)
+        found = pool.map(clip.encode_frames, [w for video in windows for w in video])
+        return [[next(found) for _ in video] for video in windows]
+
+
+def write_alone(
+    clip: FrozenClip, config: ExtractConfig, features: list[list[EncodedFrames]]
+) -> None:
+    """Write features that lie in memory into a new store, by as many threads as the pipeline."""
+    assert not isinstance(config.frame_rate, str)
+    source = VideoSource(name="none", num_bytes=1, sha256="0" * 64, decoder="none")
+    tally, threads = Tally(len(features)), num_writing_threads(clip.device)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        new_store(clip, config, folder).writer() as writer,
+        WritingThreads(writer, tally, num_threads=threads, num_windows=4 * threads) as writing,
+    ):
+        for number, video in enumerate(features):
+            num_frames, first = sum(each.num_frames for each in video), 0
+            job = VideoJob(f"video-{number}", Path("none"), config.frame_rate)
+            seconds = num_frames / config.frame_rate
+            for each in video:
+                writing.take(FramesEncoded(job, each, first, num_frames, seconds))
+                first += each.num_frames
+            writing.take(VideoDecoded(job, source))
+    assert not tally.failed, tally.failed
 
 
 def two_step(clip: FrozenClip, fps: float, videos: list[Path]) -> tuple[float, float]:
@@ -166,15 +205,22 @@ def print_table(ways: Ways, steps: list[tuple[float, float]], num_frames: int, c
     print(ways.ours.line("r2t, whole pipeline", num_frames))
     print(ways.decode.line("r2t, decoding alone", num_frames))
     print(ways.encode.line("CLIP alone", num_frames))
+    print(ways.write.line("r2t, writing alone", num_frames))
     print(ways.two_step.line("two-step", num_frames))
     first, second = (statistics.median(values) for values in zip(*steps, strict=True))
-    slowest = max(ways.decode.median, ways.encode.median)
+    alone = {"decoding": ways.decode, "CLIP": ways.encode, "writing": ways.write}
+    bound = max(alone, key=lambda name: alone[name].median)
+    slowest = alone[bound].median
     shared = statistics.median(ways.ours.work) / cores
     print(f"\nr2t / CLIP alone: {ways.encode.median / ways.ours.median:.2f}")
     print(
         f"r2t / two-step: {ways.two_step.median / ways.ours.median:.2f}; overlapping its two steps "
         f"({first:.1f} s and {second:.1f} s) perfectly would give "
         f"{(first + second) / max(first, second):.2f}"
+    )
+    print(
+        f"bound: {bound} alone, {num_frames / slowest:.1f} frames/s, of which r2t reaches "
+        f"{slowest / ways.ours.median:.0%}"
     )
     print(
         f"wall / max(slowest stage alone {slowest:.2f} s, CPU seconds per core {shared:.2f} s): "
@@ -189,6 +235,7 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=default_num_workers())
+    parser.add_argument("--dtype", choices=get_args(StorageDtype), default="float16")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device")
@@ -207,23 +254,26 @@ def main() -> None:
         else FrozenClip.load(MODEL, "none", device=chosen.device, precision="float32")
     )
     videos = find_videos(chosen.folder)
-    config = ExtractConfig(frame_rate=chosen.fps, num_workers=chosen.workers)
+    config = ExtractConfig(frame_rate=chosen.fps, dtype=chosen.dtype, num_workers=chosen.workers)
     windows = decode_alone(clip, config, videos)
     num_frames = sum(len(window) for video in windows for window in video)
     cores = allowed_cores()
     lanes, threads = encoding_lanes(clip.device)
     print(
         f"{MODEL} in {clip.precision} on {clip.device}, batches of {clip.batch_size}; {cores} "
-        f"cores, {lanes} x {threads} encoding threads, {chosen.workers} decoding processes; "
+        f"cores, {chosen.workers} decoding processes, {lanes} x {threads} encoding threads, "
+        f"{num_writing_threads(clip.device)} writing threads; "
         f"{len(videos)} videos, {num_frames} frames at {chosen.fps:g} fps"
     )
     ways = Ways()
     steps: list[tuple[float, float]] = []
     reports: list[ExtractReport] = []
+    features: list[list[list[EncodedFrames]]] = []
     for _ in range(chosen.rounds):
         timed(lambda: reports.append(pipeline(clip, config, videos)), ways.ours)
         timed(lambda: decode_alone(clip, config, videos), ways.decode)
-        timed(lambda: encode_alone(clip, windows), ways.encode)
+        timed(lambda: features.append(encode_alone(clip, windows)), ways.encode)
+        timed(lambda: write_alone(clip, config, features.pop()), ways.write)
         timed(lambda: steps.append(two_step(field_clip, chosen.fps, videos)), ways.two_step)
     print_table(ways, steps, num_frames, cores)
     for stage in reports[-1].stages:

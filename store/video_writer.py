@@ -118,7 +118,7 @@ class VideoWriter:
                 self._write_affine(self._affine)
             digest = self._digest(*(self._affine or ()))
             whole = {**attributes, **errors, "digest": digest, **self._write_embedding()}
-            self._group.attrs.update(seal_attributes(whole, self._header.format_version))
+            self._group.update_attributes(seal_attributes(whole, self._header.format_version))
         return digest
 
     def _take_embedding(self, embedding: NDArray[np.float16] | None, num_frames: int) -> None:

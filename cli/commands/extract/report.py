@@ -82,7 +82,7 @@ def without_rate(video_ids: Sequence[str]) -> str:
 def _note_stages(report: r2t.extract.ExtractReport) -> None:
     if report.bottleneck is not None:
         paces = (
-            f"{stage.name} {stage.frames_per_second:.1f} frames/s "
+            f"{stage.name} {stage.frames_per_second:.1f} frames/s by {stage.num_lanes} "
             f"(busy {stage.utilisation(report.seconds):.0%})"
             for stage in report.stages
         )
