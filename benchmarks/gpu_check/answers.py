@@ -18,7 +18,7 @@ from gpu_check.measuring import seconds_of, set_precision
 from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.store import FeatureStore
-from r2t.train.data.row_reader import Reading
+from r2t.train.data.reading import Reading
 from r2t.train.grounding.ground_store import StoredQueries
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.prepared import PreparedVideo

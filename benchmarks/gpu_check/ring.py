@@ -24,7 +24,7 @@ from r2t.store.schema import StorageDtype
 from r2t.train.choices import CacheKind, SampleOrder
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader
-from r2t.train.data.row_reader import Reading
+from r2t.train.data.reading import Reading
 from r2t.train.data.sampling import EpochOrder
 from r2t.train.data.video_cache import VideoCache
 

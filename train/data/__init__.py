@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         require_embeddings as require_embeddings,
     )
     from r2t.train.data.reader import FeatureReader as FeatureReader
+    from r2t.train.data.reading import Reading as Reading
     from r2t.train.data.ring import (
         Arena as Arena,
         BufferSize as BufferSize,
@@ -32,11 +33,7 @@ if TYPE_CHECKING:
         pad_queries as pad_queries,
         rest_bytes as rest_bytes,
     )
-    from r2t.train.data.row_reader import (
-        Loaded as Loaded,
-        Reading as Reading,
-        RowReader as RowReader,
-    )
+    from r2t.train.data.row_reader import Loaded as Loaded, RowReader as RowReader
     from r2t.train.data.sampling import EpochOrder as EpochOrder, Row as Row, share_of as share_of
     from r2t.train.data.video_cache import (
         ChosenCache as ChosenCache,

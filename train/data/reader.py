@@ -29,8 +29,9 @@ from r2t.train.data.batch import (
 from r2t.train.data.labels import BoundQuery, select_items
 from r2t.train.data.prior import Prior, PriorReader, pad_priors
 from r2t.train.data.query_reader import QueryReader
+from r2t.train.data.reading import Reading
 from r2t.train.data.ring import Arena, BufferSize, aligned, pad_queries, rest_bytes
-from r2t.train.data.row_reader import Loaded, Reading, RowReader
+from r2t.train.data.row_reader import Loaded, RowReader
 from r2t.train.data.sampling import EpochOrder, Row, Step, share_of, share_sizes
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -24,46 +24,13 @@ from r2t.store.machine import allowed_cores
 from r2t.store.video_reader import StoredVideo
 from r2t.train.data.batch import Batch
 from r2t.train.data.prior import Prior
+from r2t.train.data.reading import Reading
 from r2t.train.data.ring import Arena, BatchBuffer, BufferSize, FilledBuffer, KeptRing
 from r2t.train.data.sampling import Row
-from r2t.train.data.transfer import CudaTransfer, Transfer
 from r2t.train.data.video_cache import VideoCache
 
 _READ_THREADS = min(8, max(2, allowed_cores()))
 _TASKS = 2 * _READ_THREADS  # of a batch; with one for each video, small videos wait for threads
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How features are read; none of it changes what is in a batch.
-
-    `prefetch` batches are read ahead; fewer, and with a `ReadingWarning`, if they would take more
-    than `buffer_gb` (1e9 bytes) together with the one in use. A reader keeps that memory. On a GPU
-    `device` two more are on it; `transfer` is the way there, by default torch's own. Of every
-    batch, process `rank` of `num_ranks` reads its own part.
-    """
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    prefetch: int = 2
-    buffer_gb: float = 8.0
-    cache: VideoCache | None = None
-    rank: int = 0
-    num_ranks: int = 1
-    transfer: Transfer | None = None
-
-    def __post_init__(self) -> None:
-        if self.prefetch < 1:
-            raise ConfigError(f"prefetch = {self.prefetch}: must be positive")
-        if not self.buffer_gb > 0:
-            raise ConfigError(f"buffer_gb = {self.buffer_gb}: must be positive")
-
-    def way(self) -> Transfer | None:
-        """Return the way onto the device, None where batches stay on the host."""
-        if self.cache is not None and self.cache.transfer is not None:
-            return self.cache.transfer
-        if self.transfer is None and self.device.type == "cuda":
-            return CudaTransfer(self.device)
-        return self.transfer
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from r2t.train.data.batch import Batch, Binding, Sample, collate
 from r2t.train.data.labels import bind, count_trained
 from r2t.train.data.query_reader import QueryReader
 from r2t.train.data.reader import FeatureReader
-from r2t.train.data.row_reader import Reading
+from r2t.train.data.reading import Reading
 from r2t.train.data.sampling import EpochOrder, Row
 from r2t.train.data.video_cache import VideoCache
 

@@ -19,8 +19,9 @@ from r2t.train.choices import CacheChoice, CacheKind, SampleOrder
 from r2t.train.data import transfer
 from r2t.train.data.batch import Batch
 from r2t.train.data.reader import FeatureReader
+from r2t.train.data.reading import Reading
 from r2t.train.data.ring import BufferSize
-from r2t.train.data.row_reader import Reading, RowReader
+from r2t.train.data.row_reader import RowReader
 from r2t.train.data.sampling import EpochOrder, Row
 from r2t.train.data.transfer import CudaTransfer
 from r2t.train.data.video_cache import ChosenCache, VideoCache, choose_cache

@@ -17,7 +17,7 @@ from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError
 from r2t.store.schema import EmbeddingSpec
 from r2t.train.data.prior import prior_features
-from r2t.train.data.row_reader import Reading
+from r2t.train.data.reading import Reading
 from r2t.train.grounding.ground_store import StoredQueries
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
@@ -158,7 +158,7 @@ def test_search_on_a_gpu_has_room_for_it(
     query = store.read_query("v0-0")
     expected = {each.video_id: each.score for each in search_store(grounder, store, query)}
     gpu = StubGpu()
-    monkeypatch.setattr("r2t.train.data.row_reader.CudaTransfer", lambda device: gpu)
+    monkeypatch.setattr("r2t.train.data.reading.CudaTransfer", lambda device: gpu)
     monkeypatch.setattr(Grounder, "device", torch.device("cuda"))
     found = {each.video_id: each.score for each in search_store(grounder, store, query)}
     assert found == pytest.approx(expected, abs=1e-6)

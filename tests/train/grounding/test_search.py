@@ -13,7 +13,7 @@ from toy_store import make_store, toy_spec
 
 from r2t.store.errors import CorruptFeatureError
 from r2t.store.schema import StorageDtype
-from r2t.train.data import row_reader
+from r2t.train.data import reading
 from r2t.train.data.sampling import Row
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import presence_score
@@ -34,7 +34,7 @@ def test_codes_are_decoded_where_the_model_is(
         video_id: presence_score(grounder(store.read_video(video_id), query)) for video_id in store
     }
     gpu = StubGpu()
-    monkeypatch.setattr(row_reader, "CudaTransfer", lambda device: gpu)
+    monkeypatch.setattr(reading, "CudaTransfer", lambda device: gpu)
     monkeypatch.setattr(Grounder, "device", torch.device("cuda"))
     found = {
         answer.video_id: answer.score
@@ -63,7 +63,7 @@ def test_long_videos_are_read_ahead_in_windows_and_one_that_is_damaged_spoils_no
     shard = tmp_path / "feats.zarr" / "videos" / "v0" / "tokens" / "c" / "0" / "0" / "0" / "0"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:100] + b"\x00\x7e" + whole[102:] if dtype == "float16" else b"")
-    monkeypatch.setattr(row_reader.Reading, "way", lambda reading: gpu)
+    monkeypatch.setattr(reading.Reading, "way", lambda self: gpu)
     found = {answer.video_id: answer for answer in search_store(grounder, store, query, plan=plan)}
     assert list(found) == ["v1", "v0", "v2", "v3"]
     assert isinstance(found["v0"].error, CorruptFeatureError)

@@ -12,7 +12,7 @@ from toy_store import make_store, toy_spec
 
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.schema import StorageDtype
-from r2t.train.data.row_reader import Reading
+from r2t.train.data.reading import Reading
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.stored_windows import ground_stored
 from r2t.train.grounding.windows import WindowPlan
