@@ -94,7 +94,7 @@ def run(clip: FrozenClip, folder: Path, videos: list[Path]) -> tuple[ExtractRepo
     config = ExtractConfig(
         frame_rate=1.0, num_workers=1, timeout_seconds=LIMIT_SECONDS, memory_bytes=10**9
     )
-    store = FeatureStore.create(folder / "feats.zarr", clip.spec(1.0))
+    store = FeatureStore.create(folder / "feats.zarr", clip.spec(1.0), embedding=clip.embedding)
     return extract_videos(config, clip, store, videos, []), store
 
 

@@ -160,7 +160,8 @@ def measure_pipeline(setting: Setting, report: Report, clip: FrozenClip) -> None
             config = ExtractConfig(frame_rate=FRAME_RATE_FPS, dtype=dtype, num_workers=workers)
             spec = clip.spec(FRAME_RATE_FPS, dtype)
             path = setting.folder / f"extracted-{dtype}.zarr"
-            done = extract_videos(config, clip, FeatureStore.create(path, spec), videos, [])
+            store = FeatureStore.create(path, spec, embedding=clip.embedding)
+            done = extract_videos(config, clip, store, videos, [])
             text = f"{len(done.done)} of {len(videos)} films extracted"
             report.check(f"films, {dtype}", text, holds=done.complete)
             rate = done.num_frames / done.seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -20,8 +21,11 @@ SENTENCES = ["a red circle is visible", "the blue cross moves to the left"]
 def test_similarity_of_stored_features_is_that_of_clip() -> None:
     clip = FrozenClip.load("r2t-demo", layers=2)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 64), dtype=np.uint8)
-    video = VideoFeatures("noise", clip.encode_frames(pixels).tokens, 3.0, 1.0)
-    cosines = frame_similarity(clip, video, [clip.encode_query(sentence) for sentence in SENTENCES])
+    encoded = clip.encode_frames(pixels)
+    assert encoded.embedding is not None
+    video = VideoFeatures("noise", encoded.tokens, 3.0, 1.0)
+    queries = [replace(clip.encode_query(text), embedding=None) for text in SENTENCES]
+    cosines = frame_similarity(clip, video, queries)
     assert cosines.shape == (2, *video.tokens.shape[1:3])
 
     network: Any = clip.towers.network
@@ -36,3 +40,9 @@ def test_similarity_of_stored_features_is_that_of_clip() -> None:
         texts = F.normalize(network.encode_text(tokens), dim=-1)
     # Stored states are float16.
     np.testing.assert_allclose(cosines[:, :, 0], (texts @ images.T).numpy(), atol=2e-3)
+
+    # Stored embeddings are rounded once, and the other tokens know no others.
+    embedded = replace(video, embedding=encoded.embedding, embedding_from="frames")
+    found = frame_similarity(clip, embedded, [clip.encode_query(text) for text in SENTENCES])
+    np.testing.assert_allclose(found[:, :, 0], (texts @ images.T).numpy(), atol=3e-4)
+    np.testing.assert_allclose(found[:, :, 1:], cosines[:, :, 1:], atol=1e-3)
