@@ -56,6 +56,7 @@ class World:
     level: Level
     clip: str
     weights: str
+    layers: int
     out: Path
 
     @property
@@ -79,7 +80,7 @@ class World:
 
     def load_clip(self) -> r2t.extract.FrozenClip:
         """Load the CLIP that sees it."""
-        return r2t.extract.FrozenClip.load(self.weights, layers=4)
+        return r2t.extract.FrozenClip.load(self.weights, layers=self.layers)
 
     def open(self, num_train: int, num_test: int) -> r2t.store.FeatureStore:
         """Open its store, made before where there is none."""
@@ -217,6 +218,7 @@ def main() -> None:
     )
     parser.add_argument("--second-clip", type=Path, help="a folder in open_clip's format")
     parser.add_argument("--levels", nargs="*", choices=get_args(Level), default=get_args(Level))
+    parser.add_argument("--layers", type=int, default=4, help="of CLIP, the last ones")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=steps.USUAL.epochs)
     parser.add_argument("--videos", type=int, default=300, help="to train on")
@@ -228,7 +230,7 @@ def main() -> None:
     if options.second_clip is not None:
         clips["second"] = str(options.second_clip)
     worlds = [
-        World(level, clip, weights, options.out)
+        World(level, clip, weights, options.layers, options.out)
         for level in options.levels
         for clip, weights in clips.items()
     ]
