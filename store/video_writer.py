@@ -25,8 +25,9 @@ from r2t.store.format import (
     write_embedding,
     write_shard,
 )
+from r2t.store.legal import require_embedding
 from r2t.store.quantize import Affine, ChannelRange, Quantizer
-from r2t.store.schema import EmbeddingOrigin, VideoSource, require_embedding
+from r2t.store.schema import EmbeddingOrigin, VideoSource
 
 
 class VideoWriter:

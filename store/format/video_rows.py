@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.format.canonical_json import is_sealed, sealed
+from r2t.store.legal import MAX_COUNT, is_count, is_finite, is_positive
 from r2t.store.quantize import ERROR_FIELDS
 from r2t.store.schema import (
-    MAX_COUNT,
     PER_VIDEO,
     FeatureSpec,
     VideoSource,
-    is_count,
-    is_finite,
-    is_positive,
 )
 
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}

@@ -60,6 +60,26 @@ def test_a_damaged_identity_is_a_store_error(change: dict[str, Any]) -> None:
         FeatureSpec.from_dict({**small_spec().to_dict(), **change})
 
 
+def test_an_identity_from_before_version_2_means_what_was_the_rule_then() -> None:
+    earlier = small_spec().to_dict()
+    for name in ("prefix", "grid", "text_rule"):
+        del earlier[name]
+    assert FeatureSpec.from_dict(earlier) == small_spec()
+    with pytest.raises(StoreError, match="lacks model: it is damaged"):
+        FeatureSpec.from_dict({name: earlier[name] for name in earlier if name != "model"})
+    with pytest.raises(StoreError, match=r"\(colour, shape\): it was written by a newer r2t"):
+        FeatureSpec.from_dict({**earlier, "shape": 1, "colour": 2})
+
+
+@pytest.mark.parametrize("name", ["prefix", "grid", "text_rule"])
+def test_each_field_of_version_2_tells_features_apart(name: str) -> None:
+    other = small_spec(**{name: "another"})
+    with pytest.raises(SpecMismatchError, match=f"{name}: .* 'another'"):
+        small_spec().require_equal(other, action="merge", names=("a.zarr", "b.zarr"))
+    with pytest.raises(ConfigError, match=f"{name} = 3: must be a text"):
+        small_spec(**{name: 3})
+
+
 def test_a_mismatch_names_every_differing_field_and_no_other() -> None:
     other = small_spec(model="large", frame_rate=1.0)
     with pytest.raises(SpecMismatchError) as error:
