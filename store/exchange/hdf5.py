@@ -114,6 +114,7 @@ def _write_video(store: FeatureStore, video_id: str, num_frames: int, group: Any
     layout = TokenLayout.of(store.spec, num_frames)
     chunks = (1, min(num_frames, MAX_SHARD_FRAMES), layout.tokens, layout.width)
     tokens = group.create_dataset("tokens", layout.shape, layout.dtype, chunks=chunks)
+    embeddings: Any = None
     if store.embedding is not None:
         shape = (num_frames, store.embedding.width)
         embeddings = group.create_dataset("embedding", shape, "<f2")

@@ -130,14 +130,14 @@ class PartReader:
 
     def _read(self, kind: PartKind) -> list[Part]:
         """Read the parts in force; look again while names vanish between looking and reading."""
-        before: list[str] = []
+        parts: list[Part] = []
+        missing: list[str] = []
         for _ in range(_LOOKS):
-            names = self._names.now(kind)
+            before, names = missing, self._names.now(kind)
             with damage(f"{self._location}: {part_place(kind, self._version)}"):
                 parts, missing = self._look(kind, names)
             if not missing or missing == before:
                 break
-            before = missing
         if missing and not self._names.listed:
             raise CorruptFeatureError(
                 f"{self._location}: its parts {', '.join(missing)} are not there: was the store "
