@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
-from features import pack, random_embeddings, random_tokens, small_spec, write_video
+from features import (
+    pack,
+    random_embeddings,
+    random_tokens,
+    small_query,
+    small_spec,
+    write_video,
+)
 
 from r2t.store import EmbeddingSpec, FeatureStore
 from r2t.store.errors import ConfigError, FeatureNotFoundError
@@ -26,6 +34,8 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with store.writer() as writer:
         for video_id, length in LENGTHS.items():
             write_video(writer, video_id, random_tokens(length), 64, EMBEDDINGS[video_id])
+        annotation, features = small_query("q1")
+        writer.add_queries([annotation], [replace(features, embedding=EMBEDDINGS["dog"][0])])
     return store
 
 
@@ -39,6 +49,11 @@ def test_xarray_opens_a_video_and_the_store_as_they_lie(store: FeatureStore) -> 
         np.testing.assert_array_equal(dataset["tokens"], exact.tokens)
         np.testing.assert_array_equal(dataset["embedding"], EMBEDDINGS["dog"])
         assert dataset.attrs["video_id"] == "dog"
+    (queries,) = tree["parts/queries"].children.values()
+    assert "a dog runs" in queries["texts"].values
+    assert queries["tokens"].dims == ("word", "layer", "channel")
+    (index,) = tree["parts/index"].children.values()
+    assert index["texts"].sizes["row"] == 2
 
 
 @pytest.mark.parametrize("zipped", [False, True])
