@@ -8,7 +8,6 @@ are read; and what arrived is checked like any committed video before it appears
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import stat
@@ -17,16 +16,14 @@ from pathlib import Path
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from r2t.store.change.upgraded_video import upgrade_metadata
 from r2t.store.check import check_stored_video, expected_files, files_in
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.files import write_whole
 from r2t.store.format import (
-    VIDEO_DIMENSIONS,
     VideoRow,
     damage,
     node_name,
     open_group,
-    seal_attributes,
 )
 from r2t.store.sources import StoreRoot
 from r2t.store.writer import StoreWriter
@@ -65,25 +62,9 @@ def bring_video(
                 f"{', '.join(differing)} than the video; run `r2t store repair` there"
             )
         if source.header.format_version == 1:
-            upgrade_metadata(stage / place)
+            upgrade_metadata(stage / place, {})
         writer.adopt(stage / place, checked.row)
     return shared
-
-
-def upgrade_metadata(folder: Path) -> None:
-    """Let the metadata of a whole video of format version 1 be that of version 2.
-
-    Its dimensions get their names, and its attributes their digest. Embeddings are not made.
-    """
-    for name, dimensions in VIDEO_DIMENSIONS.items():
-        file = folder / name / "zarr.json"
-        if file.exists():
-            metadata = json.loads(file.read_bytes())
-            write_whole(file, json.dumps({**metadata, "dimension_names": dimensions}, indent=2))
-    file = folder / "zarr.json"
-    metadata = json.loads(file.read_bytes())
-    metadata["attributes"] = seal_attributes(metadata["attributes"], 2)
-    write_whole(file, json.dumps(metadata, indent=2))
 
 
 def _bring_file(source: StoreRoot, key: str, size: int | None, target: Path, *, link: bool) -> bool:

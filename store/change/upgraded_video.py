@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,21 +107,10 @@ class VideoUpgrade:
     def _seal(self, node: str, row: VideoRow) -> None:
         """Add the embeddings first and the digest of the attributes last, each by a rename."""
         folder = self.path / "videos" / node
-        metadata = json.loads((folder / "zarr.json").read_bytes())
-        attributes = {
-            name: value
-            for name, value in metadata["attributes"].items()
-            if name not in (EMBEDDING_DIGEST, EMBEDDING_FROM)
-        }
+        recorded: Mapping[str, str] = {}
         if self.embedder is not None:
-            attributes |= self._write_embedding(folder, self._embeddings(row, self.embedder))
-        for name in ("tokens", "scale", "offset"):
-            file = folder / name / "zarr.json"
-            if file.exists():
-                found = json.loads(file.read_bytes())
-                self._replace(file, {**found, "dimension_names": VIDEO_DIMENSIONS[name]})
-        metadata["attributes"] = seal_attributes(attributes, FORMAT_VERSION)
-        self._replace(folder / "zarr.json", metadata)
+            recorded = self._write_embedding(folder, self._embeddings(row, self.embedder))
+        upgrade_metadata(folder, recorded, beside=self.work)
         if self.embedder is None:
             discard(folder / EMBEDDING, self.work)
 
@@ -143,8 +131,31 @@ class VideoUpgrade:
         shutil.rmtree(stage)
         return recorded
 
-    def _replace(self, file: Path, metadata: Mapping[str, Any]) -> None:
-        write_whole(file, json.dumps(metadata, indent=2), beside=self.work)
+
+def upgrade_metadata(
+    folder: Path, embedding: Mapping[str, str], *, beside: Path | None = None
+) -> None:
+    """Let the metadata of a whole video of format version 1 be that of version 2.
+
+    Its dimensions get their names, and its attributes their digest, last. `embedding` is what the
+    attributes are to say of embeddings: nothing of such as an unfinished upgrade has made. New
+    files are prepared in the folder `beside`, by default in their own.
+    """
+    for name, dimensions in VIDEO_DIMENSIONS.items():
+        file = folder / name / "zarr.json"
+        if name != EMBEDDING and file.exists():  # embeddings are newer than version 1
+            metadata = json.loads(file.read_bytes())
+            named = {**metadata, "dimension_names": dimensions}
+            write_whole(file, json.dumps(named, indent=2), beside=beside)
+    file = folder / "zarr.json"
+    metadata = json.loads(file.read_bytes())
+    kept = {
+        name: value
+        for name, value in metadata["attributes"].items()
+        if name not in (EMBEDDING_DIGEST, EMBEDDING_FROM)
+    }
+    metadata["attributes"] = seal_attributes({**kept, **embedding}, FORMAT_VERSION)
+    write_whole(file, json.dumps(metadata, indent=2), beside=beside)
 
 
 def discard(place: Path, work: Path) -> None:

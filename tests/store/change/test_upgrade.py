@@ -23,6 +23,7 @@ from r2t.store import FeatureStore
 from r2t.store.change import upgrade as upgrade_module
 from r2t.store.change.remove import remove_videos
 from r2t.store.change.repair import repair_store
+from r2t.store.change.subset import subset_store
 from r2t.store.change.upgrade import plan_upgrade, upgrade_store
 from r2t.store.change.upgraded_video import Embedder
 from r2t.store.check.verify import verify_store
@@ -162,6 +163,10 @@ def test_without_an_embedder_nothing_is_added_and_what_was_begun_is_taken_back(p
     with killed(lambda places: str(path / "parts") in places):
         upgrade_store(path, EMBEDDER, num_threads=1)
     assert len(list(path.glob("videos/*/embedding"))) == 3
+    subset_store(path, path.with_name("whole.zarr"))  # takes none of what was begun
+    assert verify_store(path.with_name("whole.zarr")).faults == ()
+    for each in path.with_name("whole.zarr").glob("videos/*/zarr.json"):
+        assert "embedding_digest" not in json.loads(each.read_bytes())["attributes"]
     assert upgrade_store(path, None).embedding is None
     require_upgraded(path, before, None)
     assert not list(path.glob("videos/*/embedding"))
