@@ -27,7 +27,7 @@ def restore_attributes(
     if isinstance(source, dict):
         licence = cast("dict[str, Any]", source).get("licence")
         kept["source"] = {"licence": licence}
-    whole = {**row.put_into(kept), "digest": row.digest}
+    whole: dict[str, Any] = {**row.put_into(kept), "digest": row.digest}
     if is_sealed_video(whole):
         return whole, ()
     lost: list[str] = []

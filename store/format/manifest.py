@@ -127,7 +127,7 @@ def rewrite_header(root: Path, beside: Path, change: Callable[[StoreHeader], Sto
             write_whole(file, json.dumps(metadata, indent=2), beside=beside)
 
 
-def _require_few(root: Path, names: Mapping[PartKind, Sequence[str]]) -> None:
+def _require_few(root: Path, names: Mapping[str, Sequence[str]]) -> None:
     for kind, found in names.items():
         if len(found) > _MOST_PARTS:
             raise StoreError(
