@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     )
     from r2t.store.format.manifest import (
         PartNames as PartNames,
-        listed_parts as listed_parts,
-        record_parts as record_parts,
         rewrite_header as rewrite_header,
     )
     from r2t.store.format.nodes import (
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
         require_array as require_array,
         require_group as require_group,
         storage_errors as storage_errors,
-        zarr_reads as zarr_reads,
     )
     from r2t.store.format.part_writer import (
         QUERIES_PER_PART as QUERIES_PER_PART,
@@ -60,7 +57,6 @@ if TYPE_CHECKING:
         KINDS as KINDS,
         Columns as Columns,
         Part as Part,
-        PartHeader as PartHeader,
         PartKind as PartKind,
         array_names as array_names,
         group_names as group_names,
@@ -74,7 +70,6 @@ if TYPE_CHECKING:
         query_columns as query_columns,
         query_features_at as query_features_at,
         query_row_digest as query_row_digest,
-        ragged_row as ragged_row,
         read_query_rows as read_query_rows,
         require_fitting as require_fitting,
     )
