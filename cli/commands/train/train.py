@@ -56,6 +56,7 @@ FIELD_OPTIONS = {
     "r2t train --store s3://bucket/feats.zarr --disk-cache ~/.cache/feats",
     "r2t train --store charades.zarr --out runs/charades --resume",
     "r2t train --store feats.zarr --set model.direction=forward --set losses.layer_weight=0",
+    "r2t train --store feats.zarr --set prior=off    # without CLIP's own similarity",
     "r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine",
     "torchrun --nproc-per-node 4 -m r2t.cli train --store feats.zarr --out runs/four-gpus",
 )

@@ -76,7 +76,7 @@ def test_the_first_answer_is_of_an_unseen_video_and_drawn(tmp_path: Path) -> Non
         ({"quick": True}, QUICK),
         ({"full": True}, FULL),
         ({"quick": True, "epochs": 3}, DemoSize(60, 20, 3, val_videos=10)),
-        ({"full": True, "videos": 9, "test_videos": 4}, DemoSize(9, 4, 36, seeds=3)),
+        ({"full": True, "videos": 9, "test_videos": 4}, DemoSize(9, 4, 18, seeds=3)),
     ],
 )
 def test_numbers_that_are_given_count_instead_of_a_sizes_own(
