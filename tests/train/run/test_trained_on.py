@@ -22,7 +22,7 @@ def test_the_shipped_run_is_written_again_byte_for_byte(tmp_path: Path) -> None:
     shutil.copyfile(SHIPPED / "config.json", tmp_path / "config.json")
     folder = RunFolder(tmp_path)
     config, trained_on = folder.load_config()
-    assert trained_on.num_train_queries == 1500
+    assert trained_on.num_train_queries == 3000
     assert trained_on.held_out_videos == ()
     assert trained_on.initial is None
     assert folder.load_spec().weights_sha256.startswith("12c8e193")
@@ -70,7 +70,7 @@ def test_where_features_lay_does_not_keep_a_run_from_being_resumed() -> None:
         ("longest_whole_num_frames", -1, "not a count of frames"),
         ("num_val_queries", None, "not a count"),
         ("store", 7, "not a text"),
-        ("identity", {"model": "x"}, r"not the identity of a feature store: the store's identity"),
+        ("identity", {"model": "x"}, "feature store: the identity of the features lacks"),
         ("identity", [], "not the identity"),
         ("provenance", "a folder", "not a record"),
         ("held_out_videos", "v0", "not a list of video ids"),
