@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,7 +42,7 @@ from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import FORMAT_VERSION, EmbeddingSpec
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.wording import named
-from r2t.store.work_folders import WorkFolder, maintenance, work_folders
+from r2t.store.work_folders import WorkFolder, maintenance, remove_dead_work, work_folders
 
 _FILE_BYTES = 4096  # what a disk gives a small file at least
 _FILES_A_VIDEO = 4  # of embeddings: two files, and two folders
@@ -204,6 +205,8 @@ class _Upgrade:
 
 def _finished(root: StoreRoot, path: Path) -> UpgradeReport:
     """Remove what an upgrade had not yet removed when it was killed."""
+    with suppress(OSError):  # what cannot be cleared stays
+        remove_dead_work(path, unasked=True)
     left = [name for name in KINDS if (path / name).exists()]
     if left:
         with WorkFolder(path) as work:

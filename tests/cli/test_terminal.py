@@ -32,6 +32,7 @@ SEVERAL_MEANINGS = {
     "--annotations",
     "--batch-size",
     "--bootstrap",
+    "--dry-run",
     "--epochs",
     "--format",
     "--fps",
