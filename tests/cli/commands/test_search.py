@@ -14,6 +14,7 @@ import pytest
 from demo_run import presence_rule
 from open_clip.transformer import VisionTransformer
 from tiny_config import tiny_config
+from toy_store import random_unit
 from typer.testing import Result
 
 from r2t.cli.commands.search import search
@@ -31,11 +32,14 @@ RunCommand = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def searchable(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A store of random tokens of a tiny CLIP's shape, and an untrained run for them."""
+    """A store of random features of a tiny CLIP's shape, and an untrained run with a prior."""
     folder = tmp_path_factory.mktemp("search")
     clip = FrozenClip.load(str(clip_folder), layers=2, device="cpu")
     spec = clip.spec(0.5)
-    store = FeatureStore.create(folder / "feats.zarr", spec, clip.provenance())
+    assert clip.embedding is not None
+    store = FeatureStore.create(
+        folder / "feats.zarr", spec, clip.provenance(), embedding=clip.embedding
+    )
     generator = np.random.default_rng(0)
     with store.writer() as writer:
         for number, num_frames in enumerate((9, 30, 5, 200, 12)):
@@ -47,7 +51,8 @@ def searchable(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
                 frame_rate_fps=0.5,
                 source=None,
             ) as video:
-                video.append(generator.standard_normal(shape).astype(np.float16))
+                tokens = generator.standard_normal(shape).astype(np.float16)
+                video.append(tokens, random_unit(generator, num_frames, clip.embedding))
         row = Annotation("q", "v0", "a ball", np.array([[0.0, 4.0]]))
         writer.add_queries([row], clip.encode_queries(["a ball"], ["q"]))
     sizes = R2Config(
@@ -56,10 +61,12 @@ def searchable(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         text_width=spec.text_width,
         width=16,
         num_heads=2,
+        prior=True,
     )
     run = RunFolder(folder / "run")
     trained_on = TrainedOn(identity=spec, provenance=clip.provenance(), longest_num_frames=40)
-    run.claim(replace(tiny_config(store), model=sizes), trained_on, resume=False)
+    config = replace(tiny_config(store), model=sizes, prior="on")
+    run.claim(config, trained_on, resume=False)
     run.save_weights("best", R2Model(sizes))
     return {"store": folder / "feats.zarr", "run": run.path, "query": clip.encode_query("a ball")}
 
