@@ -149,7 +149,9 @@ class _Load:
         """Return that of the query about a video, which is asked whole."""
         if not self.with_prior:
             return None
-        return [prior_features(stored.read_embedding()[0], embedding_of(self.query))]
+        embedding, _ = stored.read_embedding()
+        assert embedding is not None  # the store has them: that was looked at before
+        return [prior_features(embedding, embedding_of(self.query))]
 
     def finish(self, loaded: Loaded) -> list[Batch]:
         """Return the batch, with zeros in place of a video that cannot be read."""

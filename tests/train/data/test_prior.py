@@ -88,7 +88,6 @@ def test_batches_have_it_however_they_are_read(
 ) -> None:
     gpu = StubGpu() if cache == "gpu" else None
     kept = None if cache is None else VideoCache(cache, torch.device("cpu"), transfer=gpu)
-    ranks = {} if rank is None else {"rank": rank, "num_ranks": 2}
     reader = FeatureReader(
         store,
         store.annotations("train"),
@@ -96,7 +95,9 @@ def test_batches_have_it_however_they_are_read(
         positive="above_zero",
         prior=True,
         order=EpochOrder(sampling=sampling, repeats=2),
-        reading=Reading(cache=kept, transfer=gpu, **ranks),
+        reading=Reading(
+            cache=kept, transfer=gpu, rank=rank or 0, num_ranks=1 if rank is None else 2
+        ),
     )
     for number in range(2):
         for batch in reader.epoch(number):
