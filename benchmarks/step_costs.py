@@ -130,8 +130,8 @@ def fake_batch(step: Step) -> Batch:
             num_frames=torch.empty(size, dtype=torch.int64),
             query=torch.empty(size, LAYERS, step.words, TEXT, dtype=torch.float16),
             num_words=torch.empty(size, dtype=torch.int64),
-            durations_seconds=torch.ones(size, device="cpu"),
-            frame_rates_fps=torch.ones(size, device="cpu"),
+            durations_seconds=torch.ones(size, dtype=torch.float64, device="cpu"),
+            frame_rates_fps=torch.ones(size, dtype=torch.float64, device="cpu"),
             targets=Targets(
                 moments=torch.empty(size, 1, 2),
                 num_moments=torch.empty(size, dtype=torch.int64),

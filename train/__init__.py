@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.train.devices import pick_device as pick_device
+    from r2t.train.devices import mixed_dtype as mixed_dtype, pick_device as pick_device
     from r2t.train.grounding import Grounder as Grounder
     from r2t.train.run import (
         OWN_PRESET as OWN_PRESET,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from r2t.store.errors import ConfigError
+from r2t.train.choices import Precision
 
 
 def pick_device(name: str) -> torch.device:
@@ -21,6 +22,22 @@ def pick_device(name: str) -> torch.device:
             f"device {name!r} cannot be used ({reason}); this machine has {', '.join(found)}"
         ) from error
     return device
+
+
+def mixed_dtype(device: torch.device, precision: Precision) -> torch.dtype | None:
+    """Return what a device takes products in where a training is mixed, None if all is float32.
+
+    A CPU has bfloat16 or nothing: without instructions for it, it would be slower than float32.
+    """
+    if device.type == "cuda":
+        return {"float16": torch.float16, "bfloat16": torch.bfloat16}.get(precision)
+    return torch.bfloat16 if precision == "bfloat16" and cpu_has_bfloat16() else None
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16, as far as torch can tell."""
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return ask is not None and ask()
 
 
 def set_arithmetic(precision: str = "float32") -> None:

@@ -19,7 +19,7 @@ import torch
 from block_variants import open_gate
 from torch import Tensor
 
-from gpu_check import attention, infinity
+from gpu_check import attention, compiled, infinity
 from gpu_check.draws import Sides, in_float64, same_draws
 from gpu_check.inputs import random_batch
 from gpu_check.measuring import autocast, free_memory, set_precision
@@ -32,11 +32,12 @@ from r2t.train.model.losses import LossConfig, compute_losses
 from r2t.train.model.model import R2Model
 from r2t.train.model.reference_look import ReferenceLook
 from r2t.train.model.tiled_look import TiledLook
+from r2t.train.model.whole_look import WholeLook
 
 LIMITS = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 16e-2}  # 23, 10, 10 and 7 bits
 GRADIENT_SHARE = 4
 LOSS_SCALE = 2.0**12  # without it float16 loses small gradients
-TILED: dict[str, MakeLook] = {"tiled": TiledLook}
+FAST: dict[str, MakeLook] = {"tiled": TiledLook, "whole": WholeLook}
 EQUAL_TILES = partial(TiledLook, frames_in_tile=100)  # on both devices
 
 Tensors = dict[str, Tensor]
@@ -49,14 +50,14 @@ class Case:
     name: str
     batch: Batch
     config: R2Config
-    looks: dict[str, MakeLook] = field(default_factory=lambda: TILED)
+    looks: dict[str, MakeLook] = field(default_factory=lambda: FAST)
     reference: MakeLook = ReferenceLook
     draws: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def run(setting: Setting, report: Report) -> None:
     """Compare every case in every precision; then attention alone, and steps to be skipped."""
-    for make_case in (plain, official, shared, eight_bit, equal_dropout, long_video):
+    for make_case in CASES:
         case = make_case(setting)
         reference: list[tuple[Tensors, Sides]] = []
 
@@ -65,7 +66,8 @@ def run(setting: Setting, report: Report) -> None:
             found = results(case, torch.device("cpu"), case.reference, "fp64", sides)
             into.append((found, sides))
 
-        report.verify(f"{case.name}: float64 on the CPU", refer)
+        name = ", ".join([case.name, *(case.looks if case.draws is same_draws else [])])
+        report.verify(f"{name}: float64 on the CPU", refer)
         if not reference:
             continue
         for look in case.looks:
@@ -76,6 +78,7 @@ def run(setting: Setting, report: Report) -> None:
         free_memory(setting.device)
     attention.run(setting, report)
     infinity.run(setting, report)
+    compiled.run(setting, report)
 
 
 def compare(
@@ -158,7 +161,7 @@ def _undisturbed(setting: Setting) -> R2Config:
 def plain(setting: Setting) -> Case:
     """Videos of several lengths."""
     batch = random_batch(setting.sizes, setting.sizes.reference_batch)
-    looks = {**TILED, "reference": ReferenceLook}
+    looks = {**FAST, "reference": ReferenceLook}
     return Case("batch", batch, _undisturbed(setting), looks)
 
 
@@ -166,7 +169,7 @@ def official(setting: Setting) -> Case:
     """The same, with padding let through as the official code does."""
     case = plain(setting)
     config = replace(case.config, padding="official")
-    return replace(case, name="official padding", config=config, looks=TILED)
+    return replace(case, name="official padding", config=config, looks=FAST)
 
 
 def shared(setting: Setting) -> Case:
@@ -186,7 +189,7 @@ def shared(setting: Setting) -> Case:
         num_frames=num_frames,
         targets=replace(batch.targets, moments=moments, positive_frame=first),
     )
-    return replace(case, name="shared videos", batch=batch, looks=TILED)
+    return replace(case, name="shared videos", batch=batch, looks=FAST)
 
 
 def eight_bit(setting: Setting) -> Case:
@@ -197,18 +200,26 @@ def eight_bit(setting: Setting) -> Case:
     affine = torch.stack([torch.rand(shape) / 40 + 0.01, torch.rand(shape) - 0.5], dim=1)
     codes = (videos.float() * 40).clamp(-128, 127).to(torch.int8)
     batch = replace(case.batch, videos=codes, affine=affine)
-    return replace(case, name="int8", batch=batch, looks=TILED)
+    return replace(case, name="int8", batch=batch, looks=FAST)
 
 
 def equal_dropout(setting: Setting) -> Case:
-    """Dropout and dropped paths, the same on both devices."""
-    case = plain(setting)
+    """Dropout and dropped paths in tiles, the same on both devices."""
+    return _equal_dropout(setting, "tiled", EQUAL_TILES)
+
+
+def equal_dropout_whole(setting: Setting) -> Case:
+    """Dropout and dropped paths of a whole batch, the same on both devices."""
+    return _equal_dropout(setting, "whole", WholeLook)
+
+
+def _equal_dropout(setting: Setting, name: str, make_look: MakeLook) -> Case:
     return Case(
         "equal dropout",
-        case.batch,
+        plain(setting).batch,
         setting.sizes.model(),
-        looks={"tiled": EQUAL_TILES},
-        reference=EQUAL_TILES,
+        looks={name: make_look},
+        reference=make_look,
         draws=same_draws,
     )
 
@@ -219,3 +230,6 @@ def long_video(setting: Setting) -> Case:
     batch = random_batch(sizes, 1, num_frames=sizes.long_num_frames)
     config = sizes.model(dropout=0.0, drop_path=0.0)
     return Case(f"{sizes.long_num_frames:,} frames", batch, config)
+
+
+CASES = (plain, official, shared, eight_bit, equal_dropout, equal_dropout_whole, long_video)

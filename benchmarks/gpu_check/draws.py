@@ -81,6 +81,9 @@ class _DrawnOnHost(TorchFunctionMode):
             return _uniform(*args).to(device)
         if func is F.dropout:
             return _dropped(*args, **kwargs)
+        if func is torch.Tensor.bernoulli_:
+            values, rate = args
+            return values.copy_(_uniform(values.shape) < rate)
         return func(*args, **kwargs)
 
 

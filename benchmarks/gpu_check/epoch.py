@@ -5,12 +5,12 @@ Reading, moving and computing overlap, so the slowest of them sets the pace.
 
 from __future__ import annotations
 
-from gpu_check.names import LOOP, PINNED, step_name, way_name
+from gpu_check.names import COMPILED, LOOP, PINNED, step_name, way_name
 from gpu_check.report import Report, Row, read_rows
 from gpu_check.setting import Setting
 
 NUM_QUERIES, REPEATS = 7218, 4  # of its training split, and passes an epoch
-LOOKS = (LOOP, "tiled", "reference", "pooled first", "compiled")
+LOOKS = (LOOP, COMPILED, "whole", "tiled", "reference")
 BYTES = {"float16": 2, "int8": 1}
 
 

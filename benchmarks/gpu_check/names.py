@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+COMPILED = "whole, compiled"
 PINNED = "pinned host to device"
 LOOP = "r2t train's loop"
 

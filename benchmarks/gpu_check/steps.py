@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
-from block_variants import PooledFirst
-from torch import Tensor
 
 from gpu_check.block import make_model
+from gpu_check.compiled import COMPILING_SECONDS, compiled_look, require_compiled
 from gpu_check.infinity import Repeated, train_config
 from gpu_check.inputs import random_batch
 from gpu_check.measuring import (
@@ -26,16 +26,17 @@ from gpu_check.measuring import (
     median_seconds,
     set_precision,
 )
-from gpu_check.names import LOOP, step_name
+from gpu_check.names import COMPILED, LOOP, step_name
 from gpu_check.report import Report
 from gpu_check.setting import Setting
 from r2t.train.choices import Precision
 from r2t.train.data.batch import Batch
+from r2t.train.model.compiling import Compiled
 from r2t.train.model.looks import MakeLook
 from r2t.train.model.losses import compute_losses
-from r2t.train.model.r2_block import LayerWeights
 from r2t.train.model.reference_look import ReferenceLook
 from r2t.train.model.tiled_look import TiledLook
+from r2t.train.model.whole_look import WholeLook
 from r2t.train.run.records import EpochRecord
 from r2t.train.training.execution import Execution
 from r2t.train.training.optimizer import Optimizer
@@ -43,18 +44,17 @@ from r2t.train.training.processes import ALONE
 from r2t.train.training.trainer import train_on_batches
 
 LEARNING_RATE = 1e-4
-COMPILING_SECONDS = 40.0  # what one compilation may take of the section's time
 LOOP_STEPS = 5
-NAMES: dict[Precision, str] = {"float32": "fp32", "float16": "fp16"}
+NAMES: dict[Precision, str] = {"float16": "fp16", "float32": "fp32"}
 
 
 def run(setting: Setting, report: Report) -> None:
     """Measure every way; what has to be compiled last."""
     sizes = setting.sizes
     looks: dict[str, MakeLook] = {
+        "whole": WholeLook,
         "tiled": TiledLook,
         "reference": ReferenceLook,
-        "pooled first": PooledFirst,
     }
     for size in sizes.batch_sizes:
         batch = _large_batch(setting, size)
@@ -62,35 +62,22 @@ def run(setting: Setting, report: Report) -> None:
         for look in shown.items():
             for precision in _precisions(setting):
                 _measure(setting, report, look, precision, batch)
-        for precision in NAMES:
+        del batch
+        free_memory(setting.device)
+    batches = [_large_batch(setting, size) for size in sizes.batch_sizes]
+    compiled = compiled_look(setting)
+    make_look = partial(WholeLook, compiled=compiled)
+    for precision in reversed(_precisions(setting)):
+        for batch in batches[:1] if setting.small else batches:
+            _measure(setting, report, (COMPILED, make_look), precision, batch, compiled)
+    for precision in NAMES:  # these compile anew
+        for batch in batches:
             _loop(setting, report, precision, batch)
-        del batch
-        free_memory(setting.device)
-    for size in sizes.batch_sizes[:1] if setting.small else sizes.batch_sizes:
-        batch = _large_batch(setting, size)
-        for precision in reversed(_precisions(setting)[:1] if setting.small else PRECISIONS):
-            _measure(setting, report, ("compiled", _compiled_look(setting)), precision, batch)
-        del batch
-        free_memory(setting.device)
 
 
 def _precisions(setting: Setting) -> tuple[str, ...]:
     """Return what to measure in: one of each kind where it is but a trial of the code."""
     return PRECISIONS if setting.on_gpu else ("fp32", "fp16")
-
-
-def _compiled_look(setting: Setting) -> MakeLook:
-    """Return a look at layers that is compiled; on a CPU it is traced and run as it is."""
-    backend = "inductor" if setting.on_gpu else "eager"
-    compiled = torch.compile(PooledFirst.at_layer, dynamic=True, backend=backend)
-
-    class CompiledLook(PooledFirst):
-        def at_layer(
-            self, weights: LayerWeights, features: Tensor, words: Tensor, competing_words: Tensor
-        ) -> tuple[Tensor, Tensor]:
-            return compiled(self, weights, features, words, competing_words)
-
-    return CompiledLook
 
 
 def _measure(
@@ -99,12 +86,19 @@ def _measure(
     way: tuple[str, MakeLook],
     precision: str,
     batch: Batch,
+    compiled: Compiled | None = None,
 ) -> None:
     look, make_look = way
     name = step_name(look, precision, len(batch))
-    do = report.verify if look == "tiled" else report.attempt
-    seconds = COMPILING_SECONDS if look == "compiled" and setting.on_gpu else 4
-    do(name, lambda: _time(setting, report, name, make_look, precision, batch), seconds=seconds)
+    do = report.verify if look in ("tiled", "whole") else report.attempt
+    seconds = COMPILING_SECONDS if compiled is not None and setting.on_gpu else 4
+
+    def measure() -> None:
+        _time(setting, report, name, make_look, precision, batch)
+        if compiled is not None:
+            require_compiled(compiled)
+
+    do(name, measure, seconds=seconds)
     free_memory(setting.device)
 
 
@@ -175,7 +169,8 @@ def _loop(setting: Setting, report: Report, precision: Precision, batch: Batch) 
         train_on_batches(config, Repeated(batch, LOOP_STEPS), folder, execution=execution)
         report.measure(name, 1000 * records[-1].timing.step_seconds / LOOP_STEPS, "ms")
 
-    report.verify(name, measure, seconds=4)
+    seconds = COMPILING_SECONDS if setting.on_gpu else 4
+    report.verify(name, measure, seconds=seconds)
     free_memory(setting.device)
 
 

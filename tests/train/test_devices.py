@@ -16,6 +16,7 @@ from toy_store import make_store
 
 from r2t.train.choices import Precision
 from r2t.train.data.batch import Sample, collate
+from r2t.train.devices import mixed_dtype
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.model.config import R2Config
 from r2t.train.model.looks import MakeLook, choose_look
@@ -76,6 +77,20 @@ def test_float32_is_float32_unless_tf32_is_asked_for(precision: Any, tmp_path: P
     assert seen == {TF32 if precision == "tf32" else EXACT}
     assert Grounder.load(tmp_path / "run").config.precision == precision
     assert arithmetic() == EXACT
+
+
+def test_a_cpu_takes_bfloat16_where_it_has_it_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for has in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        assert mixed_dtype(cpu, "bfloat16") == (torch.bfloat16 if has else None)
+        for precision in ("float32", "tf32", "float16"):
+            assert mixed_dtype(cpu, precision) is None
+    assert mixed_dtype(gpu, "float16") == torch.float16
+    assert mixed_dtype(gpu, "bfloat16") == torch.bfloat16
+    assert mixed_dtype(gpu, "tf32") is None
 
 
 class Operations(TorchDispatchMode):

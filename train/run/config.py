@@ -70,9 +70,9 @@ class TrainConfig:
         min_duration_seconds: Training leaves out shorter videos.
         epochs: Each is `repeats` passes over the training samples.
         gradient_clip: Bounds the global L2 norm.
-        precision: What block and pyramid compute in during training on a GPU; everything else, and
-            any CPU, is float32. "tf32" is float32 throughout, in whose products a GPU keeps ten
-            bits of the factors.
+        precision: What block and pyramid compute in during training on a GPU; everything else is
+            float32, and so is any CPU, but for "bfloat16" where it has that. "tf32" is float32
+            throughout, in whose products a GPU keeps ten bits of the factors.
         ema_decay: Averages the weights that are evaluated and saved.
         patience: Stop after so many epochs without a better validation score.
         sampling: The order of the samples; see `r2t.train.data.sampling`.

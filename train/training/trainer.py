@@ -20,7 +20,7 @@ from torch import Tensor
 
 from r2t.store.errors import ConfigError, R2TError
 from r2t.train.data import Batch, Targets
-from r2t.train.devices import set_arithmetic
+from r2t.train.devices import mixed_dtype, set_arithmetic
 from r2t.train.model import Looks, Losses, R2Model, compute_losses
 from r2t.train.run import (
     EpochRecord,
@@ -37,8 +37,6 @@ from r2t.train.training.stopwatch import Stopwatch, tracing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-AUTOCAST_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class TrainingError(R2TError, ArithmeticError):
@@ -102,10 +100,9 @@ class _Run:
         model = R2Model(config.model, self.looks).to(device)
         if not processes.leads:  # the same weights, but other dropout
             torch.manual_seed(config.seed + processes.rank)
-        self.autocast_dtype = AUTOCAST_DTYPES.get(config.precision)
-        self.mixed = device.type == "cuda" and self.autocast_dtype is not None
-        scaled = self.mixed and config.precision == "float16"
-        optimizer = Optimizer(model, config, scaled_on=device.type if scaled else None)
+        self.mixed = mixed_dtype(device, config.precision)
+        scaled_on = device.type if self.mixed == torch.float16 else None
+        optimizer = Optimizer(model, config, scaled_on=scaled_on)
         self.state = RunState(model, optimizer, config, device, processes)
         self.interruption = Interruption()
         self.saved_at = time.perf_counter()
@@ -245,7 +242,7 @@ class _Run:
         return learning_rate(self.config.schedule, iteration, iterations_per_epoch)
 
     def _losses(self, batch: Batch, targets: Targets) -> Losses:
-        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.mixed):
+        with torch.autocast(self.device.type, dtype=self.mixed, enabled=self.mixed is not None):
             predictions = self.state.model(batch)
         if batch.rank_counts:
             processes = self.execution.processes

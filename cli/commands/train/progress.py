@@ -13,6 +13,7 @@ from typing import Literal
 import typer
 
 import r2t.store
+import r2t.train
 from r2t.cli.shared import INTERRUPTED, ShowDone, human_bytes, note, progress_bar
 from r2t.store.schema import PER_VIDEO
 from r2t.store.wording import counted
@@ -127,6 +128,10 @@ class TrainRun:
         )
         for each in prior_lines(config, self.store):
             note(each)
+        if config.precision == "bfloat16" and self.reading.device.type == "cpu":
+            dtype = r2t.train.mixed_dtype(self.reading.device, config.precision)
+            words = "in bfloat16" if dtype else "in float32: this processor has no bfloat16"
+            note(f"the model computes {words}")
         num_queries = data.count_trained(self.store, splits.train, config.min_duration_seconds)
         iterations = config.num_iterations(num_queries)
         if iterations:  # else the training says what is wrong

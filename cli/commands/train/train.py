@@ -102,7 +102,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
         Precision | None,
         typer.Option(
             help="What a GPU computes in; by default float16. tf32 is float32 with less exact "
-            "products.",
+            "products. A CPU takes bfloat16 if it can, and float32 for all else.",
             **one_of(Precision),
         ),
     ] = None,
