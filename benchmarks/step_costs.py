@@ -94,8 +94,8 @@ def main() -> None:
             )
 
 
-def counted(make_look: MakeLook, step: Step) -> Counts:
-    """Return what the second step of a training asks of a GPU."""
+def counted(make_look: MakeLook, step: Step, *, num_steps: int = 2) -> Counts:
+    """Return what the last of some steps asks of a GPU; the first makes AdamW's moments too."""
     config = step.config
     read_by_host = [step.owners, [step.frames] * step.size, [step.words] * step.size]
     with fake_gpu(read_by_host) as counts:
@@ -107,7 +107,7 @@ def counted(make_look: MakeLook, step: Step) -> Counts:
         )
         batch = fake_batch(step)
         assert batch.targets is not None
-        for _ in range(2):
+        for _ in range(num_steps):
             counts.restart()
             with step.autocast():
                 predictions = model(batch)

@@ -6,7 +6,6 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -99,18 +98,10 @@ def test_a_name_that_is_none_is_refused() -> None:
     assert Execution().look == "auto"
 
 
-TILED_WAITS = {"tiled_look.py", "spatial_pooling.py"}
-
-
-@pytest.mark.parametrize("sharing", [1, 2])
-@pytest.mark.parametrize("computed", [torch.float16, None])
-def test_the_host_waits_for_tiles_alone(sharing: int, computed: torch.dtype | None) -> None:
-    step = replace(SMALL, sharing=sharing, computed=computed)
-    for stored in (torch.float16, torch.int8):
-        assert not counted(WholeLook, replace(step, stored=stored)).waits
-    assert not counted(ReferenceLook, step).waits
-    waits = counted(TiledLook, step).waits
-    assert {place.partition(":")[0] for place in waits} == TILED_WAITS
+def test_the_host_waits_in_tiles_as_often_as_documented() -> None:
+    waits = counted(TiledLook, SMALL, num_steps=1).waits
+    places = {place.partition(":")[0] for place in waits}
+    assert places == {"tiled_look.py", "spatial_pooling.py"}
     assert sum(waits.values()) == 3
 
 
@@ -128,17 +119,11 @@ def test_a_wait_is_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    "step",
-    [
-        Step(),
-        Step(computed=None),
-        Step(size=8, frames=1500, stored=torch.int8),
-        Step(size=64, sharing=4, dropout=0.0),
-    ],
-    ids=str,
+    "step", [Step(stored=torch.int8, sharing=2), Step(computed=None)], ids=["mixed", "float32"]
 )
-def test_the_memory_that_a_whole_look_needs_is_estimated(step: Step) -> None:
-    measured = counted(WholeLook, step).peak_bytes
+def test_a_whole_look_waits_for_nothing_and_needs_the_memory_that_is_estimated(step: Step) -> None:
+    counts = counted(WholeLook, step, num_steps=1)
+    assert not counts.waits
     with fake_gpu(), step.autocast():
         needed = WholeLook.bytes_needed(step.config.model, fake_batch(step))
-    assert looks._SHARE_OF_MEMORY < needed / measured < 1 / looks._SHARE_OF_MEMORY
+    assert looks._SHARE_OF_MEMORY < needed / counts.peak_bytes < 1 / looks._SHARE_OF_MEMORY
