@@ -111,9 +111,9 @@ def test_a_wait_is_seen() -> None:
         lengths.to("cpu", non_blocking=True)
         assert not counts.waits
         lengths.cpu()
-        with pytest.raises(Exception, match="dynamic"):
+        with pytest.raises(Exception, match="nonzero"):
             lengths.nonzero()
-        with pytest.raises(Exception, match=r"data-dependent|local_scalar"):
+        with pytest.raises(Exception, match="local_scalar"):
             lengths.sum().item()
     assert sum(counts.waits.values()) == 3
 
