@@ -184,7 +184,8 @@ class _Upgrade:
         rows = self._embedded(read_queries(self._store, failures))
         num_queries = 0
         while batch := list(islice(rows, QUERIES_PER_PART)):
-            parts.commit("queries", query_columns(*zip(*batch, strict=True)))
+            annotations, features = [each for each, _ in batch], [each for _, each in batch]
+            parts.commit("queries", query_columns(annotations, features))
             num_queries += len(batch)
         if failures:
             raise _damaged(self._path, list(failures.values()))
