@@ -196,10 +196,10 @@ class _Load:
     longest_words: int = 0  # of the whole batch, where this is a part of it
     priors: PriorReader | None = None
 
-    @cached_property
+    @property
     def rows(self) -> list[Row]:
         """The distinct rows, in order of first use."""
-        return list(dict.fromkeys(item.row for item in self.items))
+        return list(self._asking)
 
     def read_queries(self, arena: Arena) -> tuple[Tensor, Tensor]:
         """Return the queries' padded tokens and their numbers of words."""
