@@ -99,7 +99,7 @@ class Quantizer:
         """Return the codes of the next finite tokens [layers, frames, tokens, width]."""
         codes = np.empty(tokens.shape, np.int8)
         for layer, given in enumerate(tokens):
-            flat = codes[layer].reshape(-1, codes.shape[-1])
+            flat = codes[layer].reshape(-1, tokens.shape[-1])
             for start, rows in _blocks(given):
                 self._encode_rows(layer, rows, flat[start : start + len(rows)])
         return codes
@@ -147,9 +147,9 @@ def token_errors(
     distance = np.sqrt(squared_error) / np.where(length > 0, length, 1)
     both = length * coded
     longer = (2 * mixed + squared_error) / np.where(both > 0, length + coded, 1)
-    cosine = (squared_error - longer**2) / np.where(both > 0, 2 * both, 1)
-    cosine = np.where(both > 0, np.clip(cosine, 0, None), length > 0)
-    return distance, cosine
+    cosine: NDArray[np.float64] = (squared_error - longer**2) / np.where(both > 0, 2 * both, 1)
+    farthest = (length > 0).astype(np.float64)  # of what is coded as nothing
+    return distance, np.where(both > 0, np.maximum(cosine, 0), farthest)
 
 
 def dequantize(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_features_that_wait_are_so_many_at_most(
     go_on = threading.Event()
     num_taken = 0
 
-    def append(self: VideoWriter, tokens: np.ndarray, *more: object) -> None:
+    def append(self: VideoWriter, tokens: np.ndarray, *more: Any) -> None:
         threads.add(threading.current_thread().name)
         assert go_on.wait(10)
         genuine(self, tokens, *more)
@@ -209,7 +210,7 @@ def test_features_that_wait_are_so_many_at_most(
 def test_what_one_thread_meets_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     genuine = VideoWriter.append
 
-    def append(self: VideoWriter, tokens: np.ndarray, *more: object) -> None:
+    def append(self: VideoWriter, tokens: np.ndarray, *more: Any) -> None:
         if tokens.shape[1] == 1:  # the last of the first video
             raise OSError(28, "No space left on device")
         genuine(self, tokens, *more)
