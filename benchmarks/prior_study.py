@@ -8,9 +8,10 @@ of a model with the prior, of the same without it, and of frozen similarity, who
 the training videos. `train_demo_clip.py --no-patch-contrast` makes a second CLIP.
 
 Beside the scores on the test split stand those with others' sentences, those by kind of sentence,
-and how well the answers tell which video a sentence was written for. Intervals are over videos and
-seeds, differences paired by query and seed. Each run leaves one file in `--out`, so the same
-command again goes on where it was interrupted.
+and how well the answers tell which video a sentence was written for. Differences are paired by
+query, in the mean of the seeds; their intervals are over videos, and the seeds' scores stand beside
+each other. Each run leaves one file in `--out`, so the same command again goes on where it was
+interrupted.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def test_leads_are_paired_by_query_and_told_by_kind() -> None:
         PRIOR: [_run([50.0, 60.0]), _run([60.0, 70.0])],
     }
     ways = Ways(runs, {"0": "action", "1": "place"})
-    assert ways.lead(PLAIN, MAP, ways.kind == "action").startswith("+30.0 [")
+    assert ways.lead(PLAIN, MAP, ways.kind == "action") == "+30.0 [+30.0, +30.0]"
     assert ways.lead(PLAIN, MAP, ways.kind == "place") == "+0.0 [+0.0, +0.0]"
     assert [row[:5] for row in ways.by_kind()[1:]] == [
         ["action", "1", "10.0", "25.0", "55.0"],
