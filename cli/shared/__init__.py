@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         DEFAULT_CACHE_BYTES as DEFAULT_CACHE_BYTES,
         Annotations as Annotations,
         AnnotationsBeside as AnnotationsBeside,
-        Cache as Cache,
         Checkpoint as Checkpoint,
         Copy as Copy,
         Device as Device,

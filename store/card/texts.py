@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -51,9 +50,10 @@ class CardTexts:
     def from_header(cls, found: Any) -> CardTexts:
         """Check what a header says under `card`, None being nothing; raise `ConfigError`."""
         names = [field.name for field in fields(cls)]
-        if not isinstance(found, Mapping | None) or set(found or ()) - set(names):
+        values = cast("dict[str, Any]", {} if found is None else found)
+        if not isinstance(found, dict | None) or set(values) - set(names):
             raise ConfigError(f"the store's card must hold {', '.join(names)} and nothing else")
-        return cls(**(found or {}))
+        return cls(**values)
 
     def to_header(self) -> dict[str, str]:
         """Return what the header keeps: what was said, without what was not."""

@@ -50,7 +50,7 @@ def test_xarray_opens_a_video_and_the_store_as_they_lie(store: FeatureStore) -> 
         np.testing.assert_array_equal(dataset["embedding"], EMBEDDINGS["dog"])
         assert dataset.attrs["video_id"] == "dog"
     (queries,) = tree["parts/queries"].children.values()
-    assert "a dog runs" in queries["texts"].values
+    assert "a dog runs" in queries.dataset["texts"].to_numpy()
     assert queries["tokens"].dims == ("word", "layer", "channel")
     (index,) = tree["parts/index"].children.values()
     assert index["texts"].sizes["row"] == 2

@@ -206,14 +206,13 @@ class Grounder:
                 embedding = windowed.join([each.known_embedding for each in refined])
             found = [prior_features(embedding, embedding_of(query)) for query in queries]
             priors = pad_priors(found, windowed.num_frames)
-        parts = zip(refined, windowed.windows, strict=True)
         if len(windowed.windows) == 1:
-            return [found for part, _ in parts for found in self._answer(part, priors, decoding)]
+            return [found for part in refined for found in self._answer(part, priors, decoding)]
         # Suppression and rounding wait until all windows have answered.
         undecided = replace(decoding, suppression="none", unit_seconds=None)
         answers = [
             self._answer(part, None if priors is None else priors[:, frames], undecided)
-            for part, frames in parts
+            for part, frames in zip(refined, windowed.windows, strict=True)
         ]
         return [windowed.stitch(found, decoding) for found in zip(*answers, strict=True)]
 

@@ -98,7 +98,9 @@ class _AskedVideos:
         """Yield every window that can be read."""
         for place, video_id in enumerate(self._video_ids):
             video = self._open(place)
-            for window in () if isinstance(video, R2TError) else video.windows:
+            if isinstance(video, R2TError):
+                continue
+            for window in video.windows:
                 self._begun.append(_Load.of(self._store.spec, video_id, video, window))
                 yield self._begun[-1]
 

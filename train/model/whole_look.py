@@ -166,10 +166,10 @@ def look_at_layer(
 def _map(seen: SeenLayer, weights: MapWeights, how: How) -> Tensor:
     """Return the patches as they enter the map's second linear layer."""
     shape = seen.tokens.shape
-    features, times = (None if part is None else part.to(how.dtype) for part in _normalised(seen))
+    parts = [part.to(how.dtype) for part in _normalised(seen) if part is not None]
     if seen.owners is not None and how.apart:
         shape = (len(seen.owners), *shape[1:])
-        features, times = features[seen.owners], None if times is None else times[seen.owners]
+        parts = [part[seen.owners] for part in parts]
     weights = weights.scaled(how.dropout)
     of_values = weights.input_weight * weights.input_gain
     of_kept = weights.input_weight * weights.input_shift
@@ -177,9 +177,7 @@ def _map(seen: SeenLayer, weights: MapWeights, how: How) -> Tensor:
     if not how.dropout:
         hidden = hidden + of_kept.sum(dim=1)
     begin = 0
-    for values in (features, times):
-        if values is None:
-            continue
+    for values in parts:
         columns = slice(begin, begin + values.shape[-1])
         begin = columns.stop
         values = values.flatten(0, 2)

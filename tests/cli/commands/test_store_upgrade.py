@@ -79,8 +79,10 @@ def test_a_store_gets_the_embeddings_of_its_tokens(clip: FrozenClip, path: Path)
         video = store.read_video(video_id)
         np.testing.assert_array_equal(video.embedding, embedding_of_tokens(clip, video))
     query = clip.encode_query("a dog runs")
+    upgraded = store.read_query("q0").embedding
     assert query.embedding is not None
-    np.testing.assert_allclose(store.read_query("q0").embedding, query.embedding, atol=2e-3)
+    assert upgraded is not None
+    np.testing.assert_allclose(upgraded, query.embedding, atol=2e-3)
     assert verify_store(path).faults == ()
 
     answer = run("store", "upgrade", path)

@@ -6,6 +6,7 @@ import json
 import shutil
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from r2t.store.schema import EmbeddingSpec, VideoFeatures
 
 SENTENCES = ["a dog", "A man jumps over the fence, then he waves.", "word " * 40]
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)
-FLOAT16 = {"rtol": 2**-10, "atol": 2**-14}  # what rounding to float16 takes, of numbers below 1
+# What rounding to float16 takes, of numbers below 1.
+assert_near = partial(np.testing.assert_allclose, rtol=2**-10, atol=2**-14)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_embeddings_are_those_of_clip_whichever_layers_are_kept(
     found = images, sentence_embeddings(clip)
     for mine, truth in zip(found, by_open_clip(clip, PIXELS), strict=True):
         assert (mine.dtype, mine.shape) == (np.float16, truth.shape)
-        np.testing.assert_allclose(mine, truth, **FLOAT16)
+        assert_near(mine, truth)
 
 
 def test_embeddings_of_a_vit_of_usual_size_are_those_of_clip() -> None:
@@ -86,8 +88,8 @@ def test_embeddings_of_a_vit_of_usual_size_are_those_of_clip() -> None:
     assert clip.embedding == EmbeddingSpec(width=384)
     pixels = np.random.default_rng(1).integers(0, 256, (1, 3, 224, 224), dtype=np.uint8)
     images, sentences = by_open_clip(clip, pixels)
-    np.testing.assert_allclose(present(clip.encode_frames(pixels).embedding), images, **FLOAT16)
-    np.testing.assert_allclose(sentence_embeddings(clip), sentences, **FLOAT16)
+    assert_near(present(clip.encode_frames(pixels).embedding), images)
+    assert_near(sentence_embeddings(clip), sentences)
 
 
 def test_a_lower_precision_projects_in_float32(clip: FrozenClip, clip_folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from tiny_config import tiny_config
+from torch import Tensor
 from toy_store import make_store
 
 from r2t.store.errors import ConfigError
@@ -107,7 +108,9 @@ class Spotter(Grounder):
     def _refine(self, window: Any, queries: Sequence[QueryFeatures]) -> Any:
         return window, len(queries)
 
-    def _answer(self, window: Any, priors: None, decoding: DecodeConfig) -> list[Grounding]:
+    def _answer(
+        self, window: Any, priors: Tensor | None, decoding: DecodeConfig
+    ) -> list[Grounding]:
         window, num_queries = window
         Spotter.asked.append(window.num_frames)
         bright = np.flatnonzero(window.tokens[0, :, 0, 0] > 0)
