@@ -100,6 +100,7 @@ def lines(folder: RunFolder) -> list[dict[str, Any]]:
     for record in records:
         assert record.pop("seconds") > 0
         assert record.pop("timing")["bottleneck"] in ("reading", "model", "validation")
+        assert record.pop("look") in ("tiled", None)  # None: what was resumed had no step left
     return records
 
 
