@@ -64,9 +64,8 @@ def place(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             ) as video:
                 shape = (spec.num_layers, 8, spec.num_tokens, spec.vision_width)
                 video.append(generator.standard_normal(shape).astype(np.float16))
-        writer.add_queries(
-            rows, clip.encode_queries(["a ball"] * 4, [row.query_id for row in rows])
-        )
+        features = clip.encode_queries(["a ball"] * 4, [row.query_id for row in rows])
+        writer.add_queries(rows, [replace(each, embedding=None) for each in features])
     sizes = R2Config(
         num_layers=spec.num_layers,
         vision_width=spec.vision_width,

@@ -24,6 +24,7 @@ from r2t.cli.commands.report import report
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.video import decode_pool
 from r2t.extract.video.decode_process import DecodeProcess
+from r2t.extract.video.windows import FrameWindows
 from r2t.store import FeatureStore
 from r2t.store.errors import VideoError
 from r2t.train.grounding.grounder import Grounder
@@ -42,8 +43,10 @@ RunCommand = Callable[..., Result]
 class ImpatientProcess(DecodeProcess):
     """Waits less long for progress than a command would."""
 
-    def __init__(self, timeout_seconds: float, memory_bytes: int) -> None:
-        super().__init__(min(timeout_seconds, HANG_SECONDS), memory_bytes)
+    def __init__(
+        self, timeout_seconds: float, memory_bytes: int, windows: FrameWindows | None = None
+    ) -> None:
+        super().__init__(min(timeout_seconds, HANG_SECONDS), memory_bytes, windows)
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from jaxtyping import Float16, Float32
 from numpy.typing import NDArray
 from torch import Tensor
 
+import r2t.store
 from r2t.store.errors import ConfigError
-from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import QueryFeatures, VideoFeatures
 from r2t.train.data.query_reader import QueryReader
 from r2t.train.data.sampling import Row
@@ -57,7 +57,7 @@ def _unit(rows: NDArray[np.float16]) -> NDArray[np.float32]:
     return exact / np.maximum(lengths, _LEAST_LENGTH)[:, None]
 
 
-def require_embeddings(store: FeatureStore) -> None:
+def require_embeddings(store: r2t.store.FeatureStore) -> None:
     """Raise `ConfigError` unless a store has what the prior is made of."""
     if store.embedding is None:
         raise ConfigError(
@@ -83,7 +83,7 @@ class PriorReader:
     Safe to use from many threads.
     """
 
-    def __init__(self, store: FeatureStore, queries: QueryReader) -> None:
+    def __init__(self, store: r2t.store.FeatureStore, queries: QueryReader) -> None:
         require_embeddings(store)
         self._store = store
         self._queries = queries

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from r2t.store.feature_store import FeatureStore
+import r2t.store
 from r2t.store.schema import QueryFeatures
 
 MOST_BYTES = 10**9  # QVHighlights' queries take half of that
@@ -17,7 +17,7 @@ MOST_BYTES = 10**9  # QVHighlights' queries take half of that
 class QueryReader:
     """Reads a store's queries, and keeps up to `most_bytes` of them; threads may share it."""
 
-    def __init__(self, store: FeatureStore, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, store: r2t.store.FeatureStore, most_bytes: int = MOST_BYTES) -> None:
         self._store = store
         self._free_bytes = most_bytes
         self._kept: dict[str, QueryFeatures] = {}

@@ -80,7 +80,7 @@ class Looks:
         if device.type != "cuda":
             return "tiled"
         if device not in self._memory:
-            self._memory[device] = free_bytes(device)
+            self._memory[device] = free_gpu_bytes(device)
         needed, free = WholeLook.bytes_needed(config, batch), self._memory[device]
         if needed <= _SHARE_OF_MEMORY * free:
             return "whole"
@@ -96,7 +96,7 @@ class Looks:
         return "tiled"
 
 
-def free_bytes(device: torch.device) -> int:
+def free_gpu_bytes(device: torch.device) -> int:
     """Return how much of a GPU's memory new tensors can have."""
     free, _ = torch.cuda.mem_get_info(device)
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

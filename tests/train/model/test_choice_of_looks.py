@@ -39,7 +39,7 @@ def gpu_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Say how much of a GPU's memory is free, in GB."""
 
     def free(gigabytes: float) -> None:
-        monkeypatch.setattr(looks, "free_bytes", lambda device: int(gigabytes * 1e9))
+        monkeypatch.setattr(looks, "free_gpu_bytes", lambda device: int(gigabytes * 1e9))
 
     return free
 
