@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from documents import ROOT
 from typer.testing import CliRunner
 
 from r2t.cli.commands.demo import demo
@@ -67,6 +69,29 @@ def test_the_first_answer_is_of_an_unseen_video_and_drawn(tmp_path: Path) -> Non
     assert len(answer["moments"]) == 3
     start, end, _ = answer["moments"][0]
     assert any(min(end, b) - max(start, a) > 0 for a, b in answer["annotated"])
+    assert_readme_shows(answer["moments"])
+
+
+def test_readme_gives_the_scores_of_the_run_that_ships() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    made = json.loads((shipped_run() / "provenance.json").read_text())
+    scores = [f"{score['value']:.1f}" for score in made["scores"]["R²-Tuning"].values()]
+    kinds = made["mAP_by_kind"]["R²-Tuning"]
+    shown = [f"{kinds[kind]:.1f}" for kind in ("action", "attribute", "presence", "place", "size")]
+    assert f"| R²-Tuning with the prior | {' | '.join(scores)} | | |" in readme
+    assert f"| R²-Tuning with the prior | {' | '.join(shown)} |" in readme
+
+
+def assert_readme_shows(moments: list[list[float]]) -> None:
+    """Hold README's example against the run that ships; encoders may differ in a score's digits."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^│ \d │ 0:([\d.]+) - 0:([\d.]+) │ +[\d.]+ │ ([\d.]+) │$", text, re.MULTILINE
+    )
+    shown = [[float(number) for number in row] for row in rows]
+    assert len(shown) == len(moments)
+    for row, moment in zip(shown, moments, strict=True):
+        assert row == pytest.approx(moment, abs=0.02)
 
 
 @pytest.mark.parametrize(
