@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from r2t.cli.answers.answer_table import grounding_table as grounding_table
     from r2t.cli.answers.frame_strip import (
         FrameStrip as FrameStrip,
         draw_frame_strip as draw_frame_strip,
+    )
+    from r2t.cli.answers.loading import (
+        pick_frame_rate as pick_frame_rate,
+        started_pool as started_pool,
     )
     from r2t.cli.answers.moment_files import (
         cut_moments as cut_moments,

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 import r2t.cli.answers
 import r2t.cli.pages
@@ -20,9 +14,12 @@ import r2t.train.grounding
 import r2t.train.model
 from r2t.cli.answers import (
     cut_moments,
+    grounding_table,
+    pick_frame_rate,
     presence_json,
     presence_verdict,
     require_subtitle_path,
+    started_pool,
     write_subtitles,
 )
 from r2t.cli.shared import (
@@ -36,24 +33,19 @@ from r2t.cli.shared import (
     RunPretrained,
     TopMoments,
     Windows,
-    announce_download,
     answers,
     as_windows,
-    cell,
+    clip_options,
     examples,
     handle_errors,
     minutes,
     note,
     print_json,
     progress_bar,
-    span,
 )
 from r2t.extract.video import DEFAULT_MAX_HOURS
 from r2t.store.files import require_writable
 from r2t.store.json_lines import as_utf8
-
-BLOCKS = "▁▂▃▄▅▆▇█"
-SPARK_COLUMNS = 60
 
 
 @examples(
@@ -107,13 +99,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         rate = pick_frame_rate(grounder, fps)
         clip = r2t.extract.FrozenClip.matching(
             grounder,
-            r2t.extract.ClipOptions(
-                model=model,
-                pretrained=pretrained,
-                device=processor,
-                offline=offline,
-                announce=announce_download,
-            ),
+            clip_options(model, pretrained, device, offline=offline),
             pool=pool,
         )
         grounding, num_windows = ask_file(grounder, clip, video, query, rate, windows)
@@ -161,53 +147,6 @@ def _require_paths(
         require_subtitle_path(srt)
     for path in filter(None, (plot, report, cut, srt)):
         require_writable(path.parent)
-
-
-def grounding_table(
-    grounding: r2t.train.model.Grounding, video: str, query: str, top: int
-) -> Group:
-    """Lay out the best moments, and the saliency over time."""
-    table = Table(title=Text.assemble((query, "bold"), f"  in {video}"), title_justify="left")
-    table.add_column("", justify="right")
-    table.add_column("moment", justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_column("score", justify="right")
-    for rank, (start, end, score) in enumerate(grounding.moments[:top].tolist(), start=1):
-        table.add_row(str(rank), cell(span(start, end)), f"{end - start:.1f}", f"{score:.3f}")
-    curve = sparkline(grounding.saliency, SPARK_COLUMNS)
-    end = minutes(grounding.duration_seconds)
-    axis = f"0:00{end:>{max(len(end) + 1, len(curve) - 4)}}"
-    peak = int(grounding.saliency.argmax())
-    peak_time = minutes((peak + 0.5) / grounding.frame_rate_fps)
-    saliency = Text.assemble(
-        ("saliency", "bold"), f", highest at {peak_time}\n", (curve, "cyan"), f"\n{axis}"
-    )
-    return Group(*([table] if len(grounding.moments) else []), saliency)
-
-
-def sparkline(scores: np.ndarray, num_columns: int) -> str:
-    """Draw scores as blocks from their lowest to their highest, each column the most it covers."""
-    num_columns = min(num_columns, len(scores))
-    columns = [float(part.max()) for part in np.array_split(scores, num_columns)]
-    low, high = min(columns), max(columns)
-    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BLOCKS[round((score - low) * scale)] for score in columns)
-
-
-@contextmanager
-def started_pool(max_hours: float = DEFAULT_MAX_HOURS) -> Generator[r2t.extract.video.DecodePool]:
-    """Start a process to decode untrusted videos; it gets ready while CLIP is loaded."""
-    with r2t.extract.video.DecodePool(max_hours=max_hours) as pool:
-        pool.start()
-        yield pool
-
-
-def pick_frame_rate(grounder: r2t.train.Grounder, fps: float | None) -> float:
-    """Return the rate to sample at, and note it where the model was trained at another."""
-    rate = grounder.frame_rate(fps)
-    if rate != grounder.spec.frame_rate:
-        note(f"note: the model was trained on frames at {grounder.spec.frame_rate} fps")
-    return rate
 
 
 def ask_file(

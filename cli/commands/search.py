@@ -24,10 +24,10 @@ from r2t.cli.shared import (
     RunPretrained,
     Store,
     Windows,
-    announce_download,
     answers,
     as_windows,
     cell,
+    clip_options,
     examples,
     handle_errors,
     minutes,
@@ -82,13 +82,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
         note_long_videos(features, plan, set(features))
         encoder = clip.QueryEncoder.matching(
             grounder,
-            clip.ClipOptions(
-                model=model,
-                pretrained=pretrained,
-                device=processor,
-                offline=offline,
-                announce=announce_download,
-            ),
+            clip_options(model, pretrained, device, offline=offline),
         )
         asked = encoder.encode_query(query)
         began = time.perf_counter()

@@ -20,7 +20,7 @@ import r2t.cli.answers
 import r2t.cli.pages
 import r2t.extract
 import r2t.train
-from r2t.cli.commands.predict import pick_frame_rate, started_pool
+from r2t.cli.answers import pick_frame_rate, started_pool
 from r2t.cli.pages import Uploads
 from r2t.cli.shared import (
     Checkpoint,
@@ -31,8 +31,8 @@ from r2t.cli.shared import (
     RunPretrained,
     TopMoments,
     Windows,
-    announce_download,
     as_windows,
+    clip_options,
     examples,
     handle_errors,
     human_bytes,
@@ -98,13 +98,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
         with started_pool() as pool:
             clip = r2t.extract.FrozenClip.matching(
                 grounder,
-                r2t.extract.ClipOptions(
-                    model=model,
-                    pretrained=pretrained,
-                    device=processor,
-                    offline=offline,
-                    announce=announce_download,
-                ),
+                clip_options(model, pretrained, device, offline=offline),
                 pool=pool,
             )
             asker = r2t.cli.answers.VideoAsker(

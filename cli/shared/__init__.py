@@ -12,7 +12,10 @@ if TYPE_CHECKING:
         examples as examples,
         new_app as new_app,
     )
-    from r2t.cli.shared.downloads import announce_download as announce_download
+    from r2t.cli.shared.downloads import (
+        announce_download as announce_download,
+        clip_options as clip_options,
+    )
     from r2t.cli.shared.inputs import (
         fields_as_typed as fields_as_typed,
         open_store as open_store,

@@ -13,7 +13,7 @@ import r2t.cli.answers
 import r2t.extract
 import r2t.extract.video
 import r2t.train
-from r2t.cli.commands.predict import grounding_table
+from r2t.cli.answers import grounding_table
 from r2t.cli.shared import note, span
 from r2t.extract import demo
 from r2t.store import datasets

@@ -18,7 +18,7 @@ from r2t.cli.shared import (
     StoreArgument,
     StoreFolder,
     VideoIds,
-    announce_download,
+    clip_options,
     examples,
     handle_errors,
     json_ready,
@@ -68,13 +68,7 @@ def annotate(
         target = r2t.store.FeatureStore.open(store)
         clip = r2t.extract.FrozenClip.matching(
             target,
-            r2t.extract.ClipOptions(
-                model=model,
-                pretrained=pretrained,
-                device=None if device == "auto" else device,
-                offline=offline,
-                announce=announce_download,
-            ),
+            clip_options(model, pretrained, device, offline=offline),
         )
         report = r2t.extract.annotate_store(clip, target, rows, replace=replace)
         if json:

@@ -14,7 +14,7 @@ from r2t.cli.shared import (
     Json,
     Offline,
     Threads,
-    announce_download,
+    clip_options,
     examples,
     handle_errors,
     human_bytes,
@@ -69,13 +69,7 @@ def upgrade(  # noqa: PLR0913 - a parameter for each option
         plan = change.plan_upgrade(store, None)
         embedder = None
         if plan.format_version < FORMAT_VERSION and not no_embeddings:
-            options = r2t.extract.ClipOptions(
-                model=model,
-                pretrained=pretrained,
-                device=None if device == "auto" else device,
-                offline=offline,
-                announce=announce_download,
-            )
+            options = clip_options(model, pretrained, device, offline=offline)
             embedder = _embedder(store, options)
             plan = change.plan_upgrade(store, None if embedder is None else embedder.spec)
         if dry_run:

@@ -15,7 +15,8 @@ from demo_run import make_demo_run, presence_rule
 from PIL import Image
 from typer.testing import Result
 
-from r2t.cli.commands.predict import predict, sparkline
+from r2t.cli.answers.answer_table import sparkline
+from r2t.cli.commands.predict import predict
 from r2t.extract.clip.clip import FrozenClip
 from r2t.store.schema import FeatureSpec
 from r2t.train.grounding.presence import save_rule
