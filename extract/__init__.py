@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     )
     from r2t.extract.queries import Rewording as Rewording
     from r2t.extract.selftest import check_decoder as check_decoder
+    from r2t.extract.sharding import (
+        Shard as Shard,
+        read_shard as read_shard,
+        shard_sizes as shard_sizes,
+        take_shard as take_shard,
+    )
     from r2t.extract.video import find_videos as find_videos
 else:
     __getattr__ = lazy_exports(__name__)

@@ -17,6 +17,7 @@ from r2t.store.json_lines import numbered_lines, printable, to_json_lines
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VideoNames, require_utf8_name
+from r2t.store.work_folders import held
 
 
 def name_videos(
@@ -132,7 +133,14 @@ class Quarantine:
         return reasons
 
     def update(self, *, failed: Mapping[str, str], resolved: set[str]) -> None:
-        """Add what failed and forget what was resolved, in one rename."""
+        """Add what failed and forget what was resolved, in one rename.
+
+        Other extractions into the same store may do so at the same time.
+        """
+        with held(self.path.parent):
+            self._update(failed, resolved)
+
+    def _update(self, failed: Mapping[str, str], resolved: set[str]) -> None:
         before = self.read()
         after = {name: reason for name, reason in before.items() if name not in resolved}
         after |= failed

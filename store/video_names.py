@@ -48,9 +48,16 @@ def video_id_of(name: str, where: str) -> str:
     return without_suffix(name)
 
 
+def video_key(name: str) -> str:
+    """Return what all names have in common that can mean one video."""
+    stem = without_suffix(name)
+    scene = stem.removesuffix(_TACOS_CAMERA)
+    return scene if _TACOS.fullmatch(scene) else _composed(stem)
+
+
 def same_video(name: str, other: str) -> bool:
     """Whether two names can mean one video."""
-    return name == other or _key(name) == _key(other)
+    return name == other or video_key(name) == video_key(other)
 
 
 def name_of_features(video_id: str) -> str:
@@ -77,7 +84,7 @@ class VideoNames:
 
     def __init__(self, ids: Iterable[str]) -> None:
         self._ids = dict.fromkeys(ids)
-        self._by_key = _grouped(self._ids, _key)
+        self._by_key = _grouped(self._ids, video_key)
         self._by_spelling: Mapping[str, Sequence[str]] | None = None  # made when a name is missing
         self._num_compared = 0
 
@@ -91,7 +98,7 @@ class VideoNames:
         """Return the id that a name means; None if there is none, or more than one."""
         if name in self._ids:
             return name
-        found = self._by_key.get(_key(name), ())
+        found = self._by_key.get(video_key(name), ())
         return found[0] if len(found) == 1 else None
 
     def find_spelled(self, name: str) -> str | None:
@@ -103,7 +110,7 @@ class VideoNames:
         """Return what a name that means nothing may be meant for; empty if nothing is near."""
         if self._by_spelling is None:
             self._by_spelling = _grouped(self._ids, _spelling)
-        if twins := self._by_key.get(_key(name)):
+        if twins := self._by_key.get(video_key(name)):
             return f"it can mean {' or '.join(map(repr, twins))}"
         if near := self._by_spelling.get(_spelling(name)):
             path = re.search(r"[/\\]", name)
@@ -144,12 +151,6 @@ def match_videos(annotations: Sequence[Annotation], names: VideoNames) -> list[A
         replace(each, video_id=changed[each.video_id]) if each.video_id in changed else each
         for each in annotations
     ]
-
-
-def _key(name: str) -> str:
-    stem = without_suffix(name)
-    scene = stem.removesuffix(_TACOS_CAMERA)
-    return scene if _TACOS.fullmatch(scene) else _composed(stem)
 
 
 def _composed(name: str) -> str:

@@ -56,6 +56,7 @@ from r2t.store.wording import counted
     "r2t extract --videos ./qvh --dry-run",
     "r2t extract --videos ./qvh --only damaged.txt --retry-failed",
     "r2t extract --videos ./qvh --dask local:4",
+    "r2t extract --videos ./qvh --shard 3/8",
     "r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors",
 )
 def extract(  # noqa: PLR0913 - a parameter for each option
@@ -154,6 +155,14 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             "files, or local:N for N workers here, one for each GPU."
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Take this share of the videos, 1/8 to 8/8, by a hash of their names. auto: that "
+            "of this task of a Slurm array; auto/8: of this pod of a Kubernetes job of 8.",
+            metavar="I/N",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -182,8 +191,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         )
         paths = videos_in(videos, follow_links=follow_links)
         queries = annotations_of(videos, annotations)
-        if only is not None:
-            paths, queries = restrict(paths, queries, only)
+        paths, queries = restrict(paths, queries, only, shard)
         arguments: dict[str, Any] = {
             "name": model,
             "pretrained": "none" if dry_run else pretrained,

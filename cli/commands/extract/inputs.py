@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
+import r2t.extract
 from r2t.cli.shared import (
     note,
     parse_frame_rate,
@@ -19,7 +21,7 @@ from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.json_lines import printable
 from r2t.store.video_names import VideoNames
-from r2t.store.wording import counted, named
+from r2t.store.wording import counted, counted_of, named
 from r2t.train import run
 
 
@@ -37,12 +39,27 @@ def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-vide
 
 
 def restrict(
-    videos: list[Path], annotations: list[Annotation], only: list[str]
+    videos: list[Path], annotations: list[Annotation], only: list[str] | None, shard: str | None
 ) -> tuple[list[Path], list[Annotation]]:
-    """Keep the videos that `--only` names, and their annotations."""
-    by_id = {path.stem: path for path in videos}
-    wanted = {name: by_id[name] for name in read_video_ids("--only", only, by_id, "found")}
-    return list(wanted.values()), annotations_about(annotations, VideoNames(wanted))
+    """Keep the videos that `--only` names, of these the share of `--shard`; and their annotations.
+
+    Says how large the shards are.
+    """
+    if only is not None:
+        by_id = {path.stem: path for path in videos}
+        wanted = {name: by_id[name] for name in read_video_ids("--only", only, by_id, "found")}
+        videos = list(wanted.values())
+        annotations = annotations_about(annotations, VideoNames(wanted))
+    if shard is None:
+        return videos, annotations
+    share = r2t.extract.read_shard(shard, os.environ)
+    sizes = r2t.extract.shard_sizes((path.stem for path in videos), share.count)
+    lowest, highest = min(sizes), max(sizes)
+    note(
+        f"shard {share}: {counted_of(sizes[share.number - 1], len(videos), 'video')}; of "
+        f"{counted(share.count, 'shard')} the smallest has {lowest:,}, the largest {highest:,}"
+    )
+    return r2t.extract.take_shard(share, videos, annotations)
 
 
 def annotations_about(annotations: list[Annotation], names: VideoNames) -> list[Annotation]:

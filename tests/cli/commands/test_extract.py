@@ -8,6 +8,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -156,6 +157,7 @@ def test_failures_are_named_and_give_status_1(
         (["--memory-limit", "0.1GB"], "a decoder needs at least 0.5 GB"),
         (["--dask", "local:many"], "give local:N with N workers"),
         (["--only", "nobody"], "there is no video nobody among the 1 found"),
+        (["--shard", "0/8"], "shards are counted from 1"),
         (["--device", "abacus"], "device 'abacus'"),
         (["--annotations", "nothing.jsonl"], "nothing.jsonl"),
         (["--annotations", "dev=nothing.jsonl"], "is none of train, val, test"),
@@ -292,6 +294,36 @@ def test_only_the_named_videos_are_extracted(
     status, _, err = run(*command, "--only", "second", "--only", "fourth", "--only", "fifth")
     assert status == 2
     assert "there is no video fourth, fifth among the 3 found" in err
+
+
+def test_shards_fill_one_store_as_one_run_does(
+    folder: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    names = ["wall", *(f"wall{number}" for number in range(5))]
+    for name in names[1:]:
+        shutil.copy(folder / "wall.mp4", folder / f"{name}.mp4")
+    rows = [f"{name}.mp4,a wall {number},0,1" for number, name in enumerate([*names, "absent"])]
+    (folder / "queries_val.jsonl").unlink()
+    (folder / "rows.csv").write_text("\n".join(["video,query,start,end", *rows]) + "\n")
+    command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
+    status, out, err = run(*command, "--shard", "1/2", "--dry-run", "--json")
+    share = json.loads(out)["num_videos"]
+    assert (status, 0 < share < 6) == (0, True)
+    assert f"shard 1/2: {share} of 6 videos; of 2 shards" in err
+    answers: list[dict[str, Any]] = []
+    for number in (1, 2):
+        _, out, err = run(*command, "--shard", f"{number}/2", "--json")
+        answers.append(json.loads(out))
+    assert len(answers[0]["done"]) == share
+    assert sorted(name for each in answers for name in each["done"]) == sorted(names)
+    assert [name for each in answers for name in each["missing_videos"]] == ["absent"]
+    assert sum(each["num_new_queries"] for each in answers) == 6
+    store = FeatureStore.open(tmp_path / "feats.zarr")
+    assert sorted(store.videos["video_id"]) == sorted(names)
+    assert sorted(each.video_id for each in store.annotations()) == sorted(names)
+    status, out, _ = run(*command, "--json")
+    answer = json.loads(out)
+    assert (answer["done"], answer["num_new_queries"], status) == ([], 0, 1)  # "absent" is missing
 
 
 def test_a_preset_is_a_frame_rate(folder: Path, clip_folder: Path, tmp_path: Path) -> None:
