@@ -41,7 +41,6 @@ from r2t.store.annotations import Annotation
 from r2t.store.datasets import read_annotations
 from r2t.store.files import write_whole
 from r2t.store.wording import counted
-from r2t.train.grounding import presence_score
 from r2t.train.metrics import QueryScores
 from r2t.train.run import RunFolder
 from r2t.train.training import Execution, split_annotations, train_model
@@ -174,7 +173,7 @@ def rankings(
     saliency, moments = np.zeros((2, len(asked), len(videos)))
     for column, video in enumerate(videos):
         found = grounder.ground(store.read_video(video), queries)
-        saliency[:, column] = [presence_score(each) for each in found]
+        saliency[:, column] = [float(each.saliency.max()) for each in found]
         moments[:, column] = [each.moments[0, 2] for each in found]
     return ranked(saliency, asked, videos), ranked(moments, asked, videos)
 

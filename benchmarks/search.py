@@ -23,7 +23,6 @@ from toy_store import make_store, random_spec
 
 from r2t.store import FeatureStore, QueryFeatures
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.grounding.presence import presence_score
 from r2t.train.grounding.search import search_store
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
@@ -36,7 +35,7 @@ SPEC = random_spec()
 def one_by_one(grounder: Grounder, store: FeatureStore, query: QueryFeatures) -> list[float]:
     """Ask each video as `r2t predict` would, without reading ahead."""
     return [
-        presence_score(grounder(store.read_video(video_id), query))
+        grounder(store.read_video(video_id), query).video_score
         for video_id in store.videos["video_id"]
     ]
 

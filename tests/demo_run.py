@@ -9,6 +9,7 @@ from tiny_config import tiny_config
 from toy_store import make_store
 
 from r2t.store.schema import FeatureSpec
+from r2t.train.grounding.grounder import HIGHEST_SALIENCY
 from r2t.train.grounding.presence import PresenceRule
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
@@ -36,6 +37,7 @@ def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:
 def presence_rule(threshold: float) -> PresenceRule:
     """A rule that tells present from absent well."""
     return PresenceRule(
+        score=HIGHEST_SALIENCY,
         threshold=threshold,
         precision=0.9,
         recall=0.9,

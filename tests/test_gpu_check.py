@@ -342,7 +342,7 @@ def test_a_training_that_draws_anew_when_it_is_resumed_is_wrong(
 
 def test_answers_that_differ_are_wrong(report: Report) -> None:
     moments = np.array([[0.0, 10.0, 0.9], [20.0, 30.0, 0.9]])
-    truth = {"q": Grounding(moments, np.zeros(30, np.float32), 0.5, 60.0)}
+    truth = {"q": Grounding(moments, np.zeros(30, np.float32), 0.5, 60.0, 0.0)}
     same = {"q": replace(truth["q"], moments=moments[::-1])}
     later = {"q": replace(truth["q"], moments=moments + np.array([0.0, 2.0, 0.0]))}
     silent = {"q": replace(truth["q"], saliency=np.full(30, np.nan, np.float32))}

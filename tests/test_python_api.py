@@ -118,13 +118,13 @@ def test_notebooks_show_tables_in_which_nothing_is_markup(tmp_path: Path) -> Non
     assert "<td style='text-align:left'>none</td>" in shown  # of queries
     store = make_store(tmp_path / "feats.zarr")
     assert "train 8, val 4" in store._repr_html_()
-    grounding = Grounding(np.array([[1.5, 4.0, 0.9]]), np.zeros(4, np.float32), 0.5, 8.0)
+    grounding = Grounding(np.array([[1.5, 4.0, 0.9]]), np.zeros(4, np.float32), 0.5, 8.0, 0.5)
     assert "1.5 - 4.0 s" in grounding._repr_html_()
 
 
 def test_a_grounding_is_json_and_frames_of_the_same_numbers() -> None:
     moments = np.array([[1.5, 4.0, 0.9], [6.0, 8.0, 0.25]])
-    grounding = Grounding(moments, np.array([0.5, 0.25], np.float32), 0.5, 8.0)
+    grounding = Grounding(moments, np.array([0.5, 0.25], np.float32), 0.5, 8.0, 0.5)
     values = json.loads(json.dumps(grounding.to_dict()))
     assert values["moments"][1] == {"start_seconds": 6.0, "end_seconds": 8.0, "score": 0.25}
     assert values["saliency"] == [0.5, 0.25]

@@ -14,17 +14,17 @@ def presence_verdict(
     rule: r2t.train.grounding.PresenceRule | None, grounding: model.Grounding
 ) -> str | None:
     """Say that a sentence is probably not in the video, and why; None if it may be there."""
-    score = r2t.train.grounding.presence_score(grounding)
+    score = grounding.video_score
     if rule is None or not rule.denies(score):
         return None
-    return f"{ABSENT} (saliency {score:.3f} < {rule.threshold:.3f})"
+    return f"{ABSENT} ({rule.score} {score:.3f} < {rule.threshold:.3f})"
 
 
 def presence_json(
     rule: r2t.train.grounding.PresenceRule | None, grounding: model.Grounding
 ) -> dict[str, Any]:
     """Return the verdict as JSON values; without a rule there is none."""
-    score = r2t.train.grounding.presence_score(grounding)
+    score = grounding.video_score
     return {
         "score": score,
         "threshold": None if rule is None else rule.threshold,

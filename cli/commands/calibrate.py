@@ -50,7 +50,7 @@ def calibrate(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Choose the saliency below which `r2t predict` says that a sentence is not in the video.
+    """Choose the score below which a sentence is called probably not in the video.
 
     Each video is asked its own sentences and sentences of other videos. The threshold that
     separates the two best is written into the run's folder, with how well it does so. Where it is
@@ -103,7 +103,7 @@ def calibrate(
             f"of split {split!r}, or train longer",
             style="yellow",
         )
-        if grounding.load_rule(checkpoint) is not None:
+        if grounding.load_rule(checkpoint, grounder.video_score_name) is not None:
             note(f"{path} of an earlier calibration stays in use; delete it if it should not be")
         raise typer.Exit(SOME_FAILED)
 
@@ -112,7 +112,7 @@ def rule_line(rule: grounding.PresenceRule) -> str:
     """Say what a rule does, and how sure that is."""
     held_out = f"[{rule.held_out_right_low:.0%}, {rule.held_out_right_high:.0%}]"
     return (
-        f"a sentence counts as present from a saliency of {rule.threshold:.3f}: right for "
+        f"a sentence counts as present from a {rule.score} of {rule.threshold:.3f}: right for "
         f"{rule.recall:.0%} of {rule.num_present} sentences of the video and {rule.rejected:.0%} "
         f"of {rule.num_absent} sentences of other videos; on videos that the threshold was not "
         f"chosen on, for {rule.held_out_right:.0%} {held_out} of both; a sentence of the video "

@@ -95,7 +95,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         _require_paths(plot, report, cut, srt)
         processor = r2t.train.pick_device(device)
         grounder = r2t.train.Grounder.load(checkpoint, device=processor)
-        rule = r2t.train.grounding.load_rule(checkpoint)
+        rule = r2t.train.grounding.load_rule(checkpoint, grounder.video_score_name)
         rate = pick_frame_rate(grounder, fps)
         clip = r2t.extract.FrozenClip.matching(
             grounder,

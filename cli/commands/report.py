@@ -83,9 +83,9 @@ def report(  # noqa: PLR0913 - a parameter for each option
         require_page_path(out)
         require_writable(out.parent)
         place = VideoPlace.parse(videos)
-        rule = grounding.load_rule(checkpoint)
         asking = Asking(batch_size, windows, device)
         asked = ask_store(store, checkpoint, split, domain, asking)
+        rule = grounding.load_rule(checkpoint, asked.grounder.video_score_name)
         summary, tables, scores = _scores(asked, num_samples=bootstrap)
         durations = {
             row.video_id: asked.groundings[row.query_id].duration_seconds for row in asked.truth

@@ -65,14 +65,14 @@ def search(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Find the moments in a whole store that a sentence describes; no video is decoded.
 
-    Videos are ranked by their highest saliency, which can be compared between videos; the moments
-    of one video are ranked by their scores, which cannot.
+    Videos are ranked by a score of their own, which can be compared between videos; the moments of
+    one video are ranked by theirs, which cannot.
     """
     with handle_errors():
         features = r2t.store.FeatureStore.open(store)
         processor = r2t.train.pick_device(device)
         grounder = grounding.Grounder.load(checkpoint, device=processor)
-        rule = grounding.load_rule(checkpoint)
+        rule = grounding.load_rule(checkpoint, grounder.video_score_name)
         require_compatible(
             grounder.spec, features.spec, action=f"search {store}", names=(checkpoint, store)
         )
@@ -105,7 +105,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
             # Best first: if the best is probably absent, so are all the others.
             if best and rule is not None and rule.denies(best[0].score):
                 answers().print(
-                    f"probably in none of these videos (saliency {best[0].score:.3f} < "
+                    f"probably in none of these videos ({rule.score} {best[0].score:.3f} < "
                     f"{rule.threshold:.3f})",
                     style="yellow",
                     soft_wrap=True,

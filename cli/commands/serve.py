@@ -93,7 +93,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
             raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")
         processor = r2t.train.pick_device(device)
         grounder = grounding.Grounder.load(checkpoint, device=processor)
-        rule = grounding.load_rule(checkpoint)
+        rule = grounding.load_rule(checkpoint, grounder.video_score_name)
         rate = pick_frame_rate(grounder, fps)
         with started_pool() as pool:
             clip = r2t.extract.FrozenClip.matching(

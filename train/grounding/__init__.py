@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         PRESENCE as PRESENCE,
         PresenceRule as PresenceRule,
         load_rule as load_rule,
-        presence_score as presence_score,
         save_rule as save_rule,
     )
     from r2t.train.grounding.presence_choice import choose_presence_rule as choose_presence_rule

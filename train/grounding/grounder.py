@@ -31,6 +31,7 @@ from r2t.train.grounding.windows import WindowedVideo, WindowPlan, asking_plan
 from r2t.train.model import DecodeConfig, Grounding, R2Model, Refined, decode_rows
 from r2t.train.run import RunFolder, TrainConfig, TrainedOn
 
+HIGHEST_SALIENCY = "highest saliency"
 _QUERIES_AT_ONCE = 16  # bounds memory
 
 
@@ -102,6 +103,11 @@ class Grounder:
                 "--fps, in Python frame_rate_fps"
             )
         return float(self.spec.frame_rate)
+
+    @property
+    def video_score_name(self) -> str:
+        """What `Grounding.video_score` is, by which videos are ranked."""
+        return HIGHEST_SALIENCY
 
     @property
     def has_prior(self) -> bool:

@@ -1,10 +1,7 @@
-"""Is it in the video at all? A score that tells, and a threshold chosen on known pairs.
+"""Is it in the video at all? A threshold on the video score, chosen on known pairs.
 
-The class score of a moment cannot tell: training asks no video for a sentence of another, so the
-score learns where in a video, not whether. The saliency can: its cosine is trained to be higher for
-the video's own query than for the others of a batch. So the highest saliency is the score of
-presence, here and wherever videos are ranked. How well it tells is measured with every threshold:
-one that does not beat chance is not used.
+It is the score that videos are ranked by, `Grounding.video_score`. How well it tells is measured
+with every threshold: one that does not beat chance is not used, nor one of another score.
 """
 
 from __future__ import annotations
@@ -27,29 +24,25 @@ from r2t.train.grounding.presence_scores import (
     best_threshold,
     held_out_right,
 )
-from r2t.train.model import Grounding
 from r2t.train.run import WEIGHTS
 
 PRESENCE = "presence.json"
 _MAX_BYTES = 1 << 20  # of that file
 
 
-def presence_score(grounding: Grounding) -> float:
-    """Return the highest saliency: comparable among videos, unlike the scores of moments."""
-    return float(grounding.saliency.max())
-
-
 @dataclass(frozen=True, kw_only=True)
 class PresenceRule:
     """The threshold under which a sentence is probably not in a video, and how well it tells.
 
-    `recall` is the share of present queries that reach the threshold, and `rejected` the share of
-    absent ones that do not. `precision` is the share of present queries among all that reach it, if
-    as many are present as absent. `auc` is the chance that a present query scores above an absent
-    one. `held_out_right` is the mean of `recall` and `rejected` on videos that the threshold was
-    not chosen on. The bounds of the last two are those of 95 % intervals over other videos.
+    `score` names the video score that the threshold is for. `recall` is the share of present
+    queries that reach the threshold, and `rejected` the share of absent ones that do not.
+    `precision` is the share of present queries among all that reach it, if as many are present as
+    absent. `auc` is the chance that a present query scores above an absent one. `held_out_right` is
+    the mean of `recall` and `rejected` on videos that the threshold was not chosen on. The bounds
+    of the last two are those of 95 % intervals over other videos.
     """
 
+    score: str
     threshold: float
     precision: float
     recall: float
@@ -64,7 +57,7 @@ class PresenceRule:
     num_absent: int
 
     @classmethod
-    def choose(cls, scores: PresenceScores) -> PresenceRule:
+    def choose(cls, scores: PresenceScores, score: str) -> PresenceRule:
         """Choose the threshold that gets the most of both right, each kind counting half."""
         present, absent = scores.present, scores.absent
         threshold = best_threshold(present, absent)
@@ -73,6 +66,7 @@ class PresenceRule:
         order = auc(scores)
         right = held_out_right(scores)
         return cls(
+            score=score,
             threshold=threshold,
             precision=recall / (recall + 1 - rejected),
             recall=recall,
@@ -92,9 +86,9 @@ class PresenceRule:
         """Whether it tells anything: more than a coin, and than calling everything present."""
         return self.auc_low > CHANCE and self.held_out_right_low > CHANCE
 
-    def denies(self, score: float) -> bool:
-        """Return whether a query of this presence score is probably not in the video."""
-        return score < self.threshold
+    def denies(self, video_score: float) -> bool:
+        """Return whether a query of this video score is probably not in the video."""
+        return video_score < self.threshold
 
 
 def save_rule(run: Path, rule: PresenceRule, facts: Mapping[str, Any]) -> None:
@@ -103,15 +97,16 @@ def save_rule(run: Path, rule: PresenceRule, facts: Mapping[str, Any]) -> None:
     write_whole(run / PRESENCE, json.dumps(content, indent=2) + "\n")
 
 
-def load_rule(run: Path) -> PresenceRule | None:
-    """Return a run's rule, or None if it has none.
+def load_rule(run: Path, score: str) -> PresenceRule | None:
+    """Return a run's rule for the video score of this name, or None if it has none.
 
-    A rule for other weights, or one that does not beat chance, is None with a `RunWarning`.
+    A rule of another score or for other weights, or one that does not beat chance, is None with a
+    `RunWarning`.
     """
     path = run / PRESENCE
     if not path.exists():
         return None
-    names = {field.name for field in dataclasses.fields(PresenceRule)}
+    names = {field.name for field in dataclasses.fields(PresenceRule)} - {"score"}
     try:
         content = json.loads(read_plain(path, _MAX_BYTES))
         if content["weights_sha256"] != _weights_sha256(run):
@@ -125,10 +120,16 @@ def load_rule(run: Path) -> PresenceRule | None:
         raise ConfigError(
             f"{path} is damaged: {error}; delete it, or run r2t calibrate again"
         ) from error
+    if content.get("score") != score:
+        return _unused(path, f"{_named(content.get('score'))}, and videos are ranked by {score}")
     if numbers.keys() != names:
         return _unused(path, "does not say whether it beats chance")
-    rule = PresenceRule(**numbers)
+    rule = PresenceRule(score=score, **numbers)
     return rule if rule.beats_chance else _unused(path, "tells no better than chance")
+
+
+def _named(score: object) -> str:
+    return f"is a threshold of the {score}" if score else "does not say which score it is for"
 
 
 def _unused(path: Path, why: str) -> None:

@@ -12,7 +12,7 @@ from r2t.store.feature_store import FeatureStore
 from r2t.store.progress import OnProgress, no_progress
 from r2t.train.data import Reading
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.grounding.presence import PresenceRule, presence_score
+from r2t.train.grounding.presence import PresenceRule
 from r2t.train.grounding.presence_scores import PresenceScores
 from r2t.train.grounding.stored_windows import ground_stored
 from r2t.train.grounding.windows import WindowPlan
@@ -43,7 +43,7 @@ def choose_presence_rule(
     num_questions = sum(map(len, ids.values()))
     answers = ground_stored(grounder, store, ids, plan, Reading(device=grounder.device))
     for (_, own, others), found in zip(questions, answers, strict=True):
-        scores = [presence_score(each) for each in found]
+        scores = [each.video_score for each in found]
         present += scores[: len(own)]
         absent += scores[len(own) :]
         asked.append((len(own), len(others)))
@@ -56,7 +56,8 @@ def choose_presence_rule(
             np.array(absent),
             np.repeat(videos, counts[:, 0]),
             np.repeat(videos, counts[:, 1]),
-        )
+        ),
+        grounder.video_score_name,
     )
 
 

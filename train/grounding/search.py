@@ -33,7 +33,6 @@ from r2t.train.data import (
     rest_bytes,
 )
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.grounding.presence import presence_score
 from r2t.train.grounding.stored_windows import ground_each
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model import Grounding, decode_predictions
@@ -74,7 +73,7 @@ def search_store(
         if isinstance(found, R2TError):
             yield VideoAnswer(video_id, None, 0.0, found)
         else:
-            yield VideoAnswer(video_id, found[0], presence_score(found[0]))
+            yield VideoAnswer(video_id, found[0], found[0].video_score)
 
 
 def _ask_whole(
@@ -108,7 +107,7 @@ def _ask_whole(
             if row.video_id in load.failures:
                 yield VideoAnswer(row.video_id, None, 0.0, load.failures[row.video_id])
             else:
-                yield VideoAnswer(row.video_id, grounding, presence_score(grounding))
+                yield VideoAnswer(row.video_id, grounding, grounding.video_score)
 
 
 def batches_of(rows: Sequence[Row], batch_size: int, most_frames: int) -> Iterator[list[Row]]:

@@ -145,11 +145,13 @@ class WindowedVideo:
             for answer, (start, _) in zip(answers, extents.tolist(), strict=True)
         ]
         moments = merge_moments(shifted, extents, edge_seconds=0.5 / rate)[: decoding.max_moments]
+        saliency = self._blend([answer.saliency for answer in answers])
         return Grounding(
             postprocess(moments, duration, decoding),
-            self._blend([answer.saliency for answer in answers]),
+            saliency,
             rate,
             duration,
+            float(saliency.max()),
         )
 
     def _blend(self, scores: Sequence[Float32[np.ndarray, " _"]]) -> Float32[np.ndarray, " frames"]:

@@ -64,19 +64,23 @@ class Grounding:
     """Where in a video a query is found.
 
     `moments` rows are start and end in seconds and a score, best first; none for highlight-only
-    models. `saliency` is a score per sampled frame; it compares frames of a video, and only roughly
-    its highest value with that of other videos: see `presence`.
+    models. `saliency` is a score per sampled frame. Both compare parts of one video. `video_score`
+    compares videos: how well the query fits this one as a whole. Who answers says which score that
+    is, and scores of another name or another model mean something else.
     """
 
     moments: Float64[np.ndarray, "moments 3"]
     saliency: Float32[np.ndarray, " frames"]
     frame_rate_fps: float
     duration_seconds: float
+    video_score: float
 
     def __post_init__(self) -> None:
         for name in ("frame_rate_fps", "duration_seconds"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be positive")
+        if not math.isfinite(self.video_score):
+            raise ConfigError(f"video_score = {self.video_score}: must be finite")
 
     def __repr__(self) -> str:
         return (
@@ -96,6 +100,7 @@ class Grounding:
         return {
             "duration_seconds": self.duration_seconds,
             "frame_rate_fps": self.frame_rate_fps,
+            "video_score": self.video_score,
             "moments": [
                 {"start_seconds": start, "end_seconds": end, "score": score}
                 for start, end, score in self.moments.tolist()
@@ -141,7 +146,9 @@ def decode_rows(
     saliency = frame_saliency(predictions, lengths, config)
     moments = raw_moments(predictions, lengths, frame_rates, config.max_moments)
     return [
-        Grounding(postprocess(rows, duration, config), scores, frame_rate, duration)
+        Grounding(
+            postprocess(rows, duration, config), scores, frame_rate, duration, float(scores.max())
+        )
         for rows, scores, frame_rate, duration in zip(
             moments, saliency, frame_rates, durations, strict=True
         )

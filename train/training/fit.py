@@ -231,18 +231,19 @@ def gather_groundings(own: dict[str, Grounding], processes: Processes) -> dict[s
         for query_id, grounding in own.items()
         for name in ("moments", "saliency")
     }
-    seconds = {
-        f"{query_id}/seconds": torch.tensor(
-            [grounding.frame_rate_fps, grounding.duration_seconds], dtype=torch.float64
+    numbers = {
+        f"{query_id}/numbers": torch.tensor(
+            [grounding.frame_rate_fps, grounding.duration_seconds, grounding.video_score],
+            dtype=torch.float64,
         )
         for query_id, grounding in own.items()
     }
     found: dict[str, Grounding] = {}
-    for part in processes.gather_bytes(safetensors.torch.save({**tensors, **seconds})):
+    for part in processes.gather_bytes(safetensors.torch.save({**tensors, **numbers})):
         arrays = {name: tensor.numpy() for name, tensor in safetensors.torch.load(part).items()}
         for name in arrays:
             query_id, _, kind = name.rpartition("/")
-            if kind == "seconds":
+            if kind == "numbers":
                 found[query_id] = Grounding(
                     arrays[f"{query_id}/moments"],
                     arrays[f"{query_id}/saliency"],

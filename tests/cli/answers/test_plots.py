@@ -33,6 +33,7 @@ def grounding(moments: Sequence[Sequence[float]], duration_seconds: float = 30.0
         np.linspace(-0.1, 0.9, 15, dtype=np.float32),
         frame_rate_fps=0.5,
         duration_seconds=duration_seconds,
+        video_score=0.9,
     )
 
 

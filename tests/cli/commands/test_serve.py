@@ -86,7 +86,7 @@ def test_a_video_is_encoded_once_and_forgotten_in_turn(
 
 def test_what_people_type_is_text_on_the_page() -> None:
     grounding = Grounding(
-        np.array([[1.0, 2.0, 0.9], [3.0, 4.0, 0.0]]), np.zeros(4, np.float32), 1.0, 4.0
+        np.array([[1.0, 2.0, 0.9], [3.0, 4.0, 0.0]]), np.zeros(4, np.float32), 1.0, 4.0, 0.0
     )
     html = answers_html('"><b>film', [Answer("<script>alert(1)</script>", grounding, 0.1)], top=5)
     assert "<script" not in html
@@ -101,7 +101,7 @@ def test_what_people_type_is_text_on_the_page() -> None:
     for threshold, denied in ((0.5, True), (-0.5, False)):
         answer = Answer("a ball", grounding, 0.1, presence_rule(threshold))
         html = answers_html("film", [answer], top=5)
-        assert ("probably not in this video (saliency 0.000 &lt; 0.500)" in html) is denied
+        assert ("probably not in this video (highest saliency 0.000 &lt; 0.500)" in html) is denied
         assert answers_json("film", [answer])["answers"][0]["presence"] == {
             "score": 0.0,
             "threshold": threshold,

@@ -76,7 +76,7 @@ def page(tmp_path: Path) -> Path:
     """The page of one video, in which a moment lies within another."""
     video = write_video(tmp_path / "a film.mp4", Recipe())
     moments = np.array([[0.0, 4.0, 0.9], [1.0, 2.0, 0.5], [1.0, 3.0, 0.5], [4.0, 5.0, 0.1]])
-    grounding = Grounding(moments, np.linspace(0, 1, 20, dtype=np.float32), 4.0, 5.0)
+    grounding = Grounding(moments, np.linspace(0, 1, 20, dtype=np.float32), 4.0, 5.0, 1.0)
     strip = FrameStrip(np.zeros((2, 8, 8, 3), np.uint8))
     page = tmp_path / "page.html"
     write_video_report(page, video, "a ball", grounding, strip, tmp_path / "run", top=3)

@@ -44,7 +44,7 @@ class Similar(Grounder):
             curves = self.generator.permutation(curves)
         moments = np.zeros((0, 3))
         rate, duration = source.frame_rate_fps, source.duration_seconds
-        return [Grounding(moments, curve, rate, duration) for curve in curves]
+        return [Grounding(moments, curve, rate, duration, float(curve.max())) for curve in curves]
 
 
 def chosen(
@@ -70,9 +70,9 @@ def test_a_rule_that_beats_chance_does_so_on_other_videos(
     seen: list[PresenceScores] = []
     choose = PresenceRule.choose
 
-    def watched(scores: PresenceScores) -> PresenceRule:
+    def watched(scores: PresenceScores, score: str) -> PresenceRule:
         seen.append(scores)
-        return choose(scores)
+        return choose(scores, score)
 
     monkeypatch.setattr(PresenceRule, "choose", watched)
     chosen(Similar(clip, shuffled=False), store, "test", monkeypatch)

@@ -13,12 +13,11 @@ from toy_store import make_store
 
 from r2t.store import Annotation
 from r2t.store.errors import ConfigError, RunWarning
-from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.grounder import HIGHEST_SALIENCY, Grounder
 from r2t.train.grounding.presence import (
     PRESENCE,
     PresenceRule,
     load_rule,
-    presence_score,
     save_rule,
 )
 from r2t.train.grounding.presence_choice import choose_presence_rule
@@ -52,8 +51,12 @@ def drawn(seed: int, lead: float, *, num_videos: int = 30) -> PresenceScores:
     )
 
 
+def chosen(scores: PresenceScores) -> PresenceRule:
+    return PresenceRule.choose(scores, HIGHEST_SALIENCY)
+
+
 def test_the_threshold_gets_the_most_of_both_right() -> None:
-    rule = PresenceRule.choose(scored([0.9, 0.8, 0.7, 0.65, 0.2], [0.1, 0.3, 0.75], 3))
+    rule = chosen(scored([0.9, 0.8, 0.7, 0.65, 0.2], [0.1, 0.3, 0.75], 3))
     assert rule.threshold == pytest.approx(0.475)
     assert (rule.recall, rule.rejected) == (0.8, pytest.approx(2 / 3))
     assert rule.precision == pytest.approx(0.8 / (0.8 + 1 / 3))
@@ -64,7 +67,7 @@ def test_the_threshold_gets_the_most_of_both_right() -> None:
 
 
 def test_scores_that_say_nothing_are_worth_a_coin() -> None:
-    rule = PresenceRule.choose(scored([1.0] * 5, [1.0] * 7, 3))
+    rule = chosen(scored([1.0] * 5, [1.0] * 7, 3))
     assert rule.auc == 0.5
     assert rule.precision == 0.5
     assert not rule.beats_chance
@@ -74,7 +77,7 @@ def test_scores_that_say_nothing_are_worth_a_coin() -> None:
 
 @pytest.mark.parametrize(("lead", "beats"), [(0.0, False), (0.05, False), (2.0, True), (-2, False)])
 def test_a_rule_beats_chance_if_its_intervals_do(lead: float, beats: bool) -> None:
-    rules = [PresenceRule.choose(drawn(seed, lead)) for seed in range(40)]
+    rules = [chosen(drawn(seed, lead)) for seed in range(40)]
     assert sum(rule.beats_chance is beats for rule in rules) >= 38
     for rule in rules:
         assert 0 <= rule.auc_low <= rule.auc <= rule.auc_high <= 1
@@ -82,8 +85,8 @@ def test_a_rule_beats_chance_if_its_intervals_do(lead: float, beats: bool) -> No
 
 
 def test_intervals_cover_what_other_videos_give() -> None:
-    truth = PresenceRule.choose(drawn(999, 0.7, num_videos=20_000)).auc
-    rules = [PresenceRule.choose(drawn(seed, 0.7, num_videos=12)) for seed in range(200)]
+    truth = chosen(drawn(999, 0.7, num_videos=20_000)).auc
+    rules = [chosen(drawn(seed, 0.7, num_videos=12)) for seed in range(200)]
     covering = sum(rule.auc_low <= truth <= rule.auc_high for rule in rules)
     assert covering >= 180
 
@@ -91,7 +94,7 @@ def test_intervals_cover_what_other_videos_give() -> None:
 @pytest.mark.parametrize(("num_videos", "beats"), [(1, False), (2, False), (3, False), (8, True)])
 def test_few_videos_prove_nothing_even_in_perfect_order(num_videos: int, beats: bool) -> None:
     present = np.linspace(0.6, 1, 2 * num_videos).tolist()
-    rule = PresenceRule.choose(scored(present, [0.1 * each for each in present], num_videos))
+    rule = chosen(scored(present, [0.1 * each for each in present], num_videos))
     assert rule.auc == 1
     assert rule.beats_chance is beats
 
@@ -117,7 +120,7 @@ def test_a_sentence_of_the_video_is_never_taken_as_absent(tmp_path: Path) -> Non
     assert rule.num_absent == 5 + 5  # "only here" of five videos; "sentence 1" of v5, five times
     assert counts[-1] == (22, 22)
     scores = [
-        presence_score(grounder(store.read_video(row.video_id), store.read_query(row.query_id)))
+        grounder(store.read_video(row.video_id), store.read_query(row.query_id)).video_score
         for row in rows
     ]
     assert rule.recall == pytest.approx(np.mean(np.array(scores) >= rule.threshold))
@@ -129,23 +132,30 @@ def test_a_rule_belongs_to_the_weights_it_was_chosen_for(tmp_path: Path) -> None
     run = RunFolder(tmp_path / "run")
     run.claim(config, TrainedOn(), resume=False)
     run.save_weights("best", R2Model(config.model))
-    assert load_rule(run.path) is None
+    assert load_rule(run.path, HIGHEST_SALIENCY) is None
     rule = presence_rule(0.5)
     save_rule(run.path, rule, {"split": "val"})
-    assert load_rule(run.path) == rule
+    assert load_rule(run.path, HIGHEST_SALIENCY) == rule
     content = json.loads((run.path / PRESENCE).read_text())
     for damage in ({**content, "threshold": "high"}, {"weights_sha256": content["weights_sha256"]}):
         (run.path / PRESENCE).write_text(json.dumps(damage))
         with pytest.raises(ConfigError, match="damaged"):
-            load_rule(run.path)
+            load_rule(run.path, HIGHEST_SALIENCY)
     (run.path / PRESENCE).write_text(json.dumps(content))
     weak = {**content, "auc_low": 0.49}
     old = {name: value for name, value in content.items() if not name.endswith(("_low", "_high"))}
-    for odd, why in ((weak, "tells no better than chance"), (old, "does not say whether it beats")):
+    nameless = {name: value for name, value in content.items() if name != "score"}
+    other = {**content, "score": "phase of the moon"}
+    for odd, why in (
+        (weak, "tells no better than chance"),
+        (old, "does not say whether it beats"),
+        (nameless, "does not say which score it is for, and videos are ranked by highest saliency"),
+        (other, "is a threshold of the phase of the moon, and videos are"),
+    ):
         (run.path / PRESENCE).write_text(json.dumps(odd))
         with pytest.warns(RunWarning, match=rf"presence\.json is not used: it {why}"):
-            assert load_rule(run.path) is None
+            assert load_rule(run.path, HIGHEST_SALIENCY) is None
     (run.path / PRESENCE).write_text(json.dumps(content))
     run.save_weights("best", R2Model(config.model))
     with pytest.warns(RunWarning, match="chosen for other weights"):
-        assert load_rule(run.path) is None
+        assert load_rule(run.path, HIGHEST_SALIENCY) is None

@@ -20,7 +20,6 @@ from r2t.train.data.prior import prior_features
 from r2t.train.data.reading import Reading
 from r2t.train.grounding.ground_store import StoredQueries
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.grounding.presence import presence_score
 from r2t.train.grounding.presence_choice import choose_presence_rule
 from r2t.train.grounding.search import search_store
 from r2t.train.grounding.stored_windows import ground_stored
@@ -115,7 +114,7 @@ def test_batches_answer_as_one_video_does(store: FeatureStore) -> None:
     for answer in search_store(grounder, store, query, batch_size=3, plan=PLAN):
         video = store.open_video(answer.video_id)
         [expected] = grounder.ground(video, [query], PLAN)
-        assert answer.score == pytest.approx(presence_score(expected), abs=1e-5)
+        assert answer.score == pytest.approx(expected.video_score, abs=1e-5)
     own = [replace(row, query=row.query_id) for row in rows]  # no two videos share a sentence
     rule = choose_presence_rule(grounder, store, own, plan=PLAN)
     assert rule.num_present == len(rows)

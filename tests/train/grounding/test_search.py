@@ -16,7 +16,6 @@ from r2t.store.schema import StorageDtype
 from r2t.train.data import reading
 from r2t.train.data.sampling import Row
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.grounding.presence import presence_score
 from r2t.train.grounding.search import batches_of, search_store
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.model import R2Model
@@ -31,7 +30,7 @@ def test_codes_are_decoded_where_the_model_is(
     grounder = Grounder(R2Model(config.model), config, store.spec, TrainedOn(longest_num_frames=32))
     query = store.read_query("v0-0")
     alone = {
-        video_id: presence_score(grounder(store.read_video(video_id), query)) for video_id in store
+        video_id: grounder(store.read_video(video_id), query).video_score for video_id in store
     }
     gpu = StubGpu()
     monkeypatch.setattr(reading, "CudaTransfer", lambda device: gpu)

@@ -90,7 +90,9 @@ def test_a_moment_across_an_edge_is_found_once(
 
 def test_stitched_saliency_trusts_the_middle_of_a_window() -> None:
     none = np.zeros((0, 3))
-    answers = [Grounding(none, np.full(4, value, np.float32), 1.0, 4.0) for value in (0.0, 1.0)]
+    answers = [
+        Grounding(none, np.full(4, value, np.float32), 1.0, 4.0, value) for value in (0.0, 1.0)
+    ]
     windowed = WindowedVideo(6, 6.0, 1.0, (slice(0, 4), slice(2, 6)))
     found = windowed.stitch(answers, DecodeConfig())
     np.testing.assert_allclose(found.saliency, [0, 0, 1 / 3, 2 / 3, 1, 1])
@@ -119,7 +121,7 @@ class Spotter(Grounder):
             ends = [bright[0] / window.frame_rate_fps, (bright[-1] + 1) / window.frame_rate_fps]
             moments = np.array([[*ends, 0.9]])
         saliency = (window.tokens[0, :, 0, 0] > 0).astype(np.float32)
-        found = Grounding(moments, saliency, window.frame_rate_fps, window.duration_seconds)
+        found = Grounding(moments, saliency, window.frame_rate_fps, window.duration_seconds, 0.0)
         return [found] * num_queries
 
 

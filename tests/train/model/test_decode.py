@@ -115,10 +115,10 @@ def test_no_more_moments_than_asked(
 
 
 def test_grounding_shows_what_it_holds() -> None:
-    grounding = Grounding(np.zeros((2, 3)), np.zeros(7, np.float32), 0.5, 14.0)
+    grounding = Grounding(np.zeros((2, 3)), np.zeros(7, np.float32), 0.5, 14.0, 0.0)
     assert repr(grounding) == "Grounding(2 moments, saliency of 7 frames, 14 s at 0.5 fps)"
     with pytest.raises(ConfigError, match="duration_seconds"):
-        Grounding(np.zeros((2, 3)), np.zeros(7, np.float32), 0.5, 0.0)
+        Grounding(np.zeros((2, 3)), np.zeros(7, np.float32), 0.5, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_queries_without_labels_are_left_out_by_name(tmp_path: Path) -> None:
 )
 def test_saliency_moves_to_the_clips_of_the_annotation(rate: float, expected: list[float]) -> None:
     saliency = np.arange(1, 7, dtype=np.float32)
-    grounding = Grounding(np.zeros((0, 3)), saliency, rate, 6 / rate)
+    grounding = Grounding(np.zeros((0, 3)), saliency, rate, 6 / rate, 0.5)
     np.testing.assert_allclose(clip_saliency(grounding, 2.0), expected)
 
 
