@@ -22,6 +22,7 @@ import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
 
 from r2t.store.errors import ServerError, ServerWarning, StoreError
 from r2t.store.format import MAX_WHOLE_BYTES
+from r2t.store.sources.retries import TransientError
 from r2t.store.sources.sources import MAX_READ_BYTES
 
 CONNECT_SECONDS = 10.0
@@ -34,10 +35,6 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _AS_IT_IS = ("", "identity")
 _LEGAL_IN_URLS = "%/:?#[]@!$&'()*+,;=~-._"
 _FOR_STRANGERS = ("proxy", "ssl")  # options that carry no credentials for the first server
-
-
-class TransientError(Exception):
-    """A request that may succeed if it is made again."""
 
 
 class _RefusedError(Exception):

@@ -7,16 +7,26 @@ import random
 import time
 import warnings
 from collections.abc import Callable
+from itertools import count
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from r2t.store.errors import ServerError, ServerWarning, StoreError
-from r2t.store.sources.http import TransientError
 
 _T = TypeVar("_T")
 
+
+class TransientError(Exception):
+    """A request that may succeed if it is made again."""
+
+
+class BusyError(TransientError):
+    """A service that has more to do than it can, and may take a while."""
+
+
 _ATTEMPTS = 5
 _ATTEMPTS_IN_SILENCE = 3
+_ATTEMPTS_WHEN_BUSY = 8  # half a minute: a service that asks for patience
 _FIRST_PAUSE_SECONDS = 0.2
 # Errors of clients that are no dependency of ours, by name.
 _TRANSIENT = {
@@ -29,16 +39,17 @@ _TRANSIENT = {
     "ReadTimeoutError",
     "ResponseStreamingError",
 }
-_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}
 
 
-def ask_with_retries(name: str, request: Callable[[], _T], silence: str | None = None) -> _T | None:
+def ask_with_retries(
+    name: str, request: Callable[[], _T], silence: str | None = None, verb: str = "read"
+) -> _T | None:
     """Make a request, again after a pause if it may then succeed; None if nothing is there.
 
-    `name` is the URL that is asked for; `silence` says what it means when no answer comes. Raises
-    `ServerError` where asking does not help.
+    `name` is the URL that is asked for, and `verb` what for; `silence` says what it means when no
+    answer comes. Raises `ServerError` where asking does not help.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt in count(1):
         try:
             return request()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -47,7 +58,7 @@ def ask_with_retries(name: str, request: Callable[[], _T], silence: str | None =
             raise
         except Exception as error:  # each protocol has its own
             silent = isinstance(error, TimeoutError | asyncio.TimeoutError)
-            attempts = _ATTEMPTS_IN_SILENCE if silent else _ATTEMPTS
+            attempts = _attempts(error, silent)
             if attempt < attempts and _is_transient(error):
                 if silent:
                     warnings.warn(
@@ -60,25 +71,25 @@ def ask_with_retries(name: str, request: Callable[[], _T], silence: str | None =
                 time.sleep(pause * random.uniform(0.5, 1.5))
                 continue
             reason = silence if silent and silence else str(error) or repr(error)
-            raise _explained(name, error, attempt, reason) from error
+            raise _explained(f"{verb} {name}", error, attempt, reason) from error
     raise AssertionError("unreachable")
 
 
-def _explained(name: str, error: Exception, attempts: int, reason: str) -> ServerError:
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & _NO_CREDENTIALS:
-        return ServerError(
-            f"cannot read {name}: no credentials ({error}); set AWS_PROFILE, or "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; for a public bucket set "
-            "FSSPEC_S3_ANON=true"
-        )
+def _attempts(error: Exception, silent: bool) -> int:
+    if silent:
+        return _ATTEMPTS_IN_SILENCE
+    return _ATTEMPTS_WHEN_BUSY if isinstance(error, BusyError) else _ATTEMPTS
+
+
+def _explained(asked: str, error: Exception, attempts: int, reason: str) -> ServerError:
     if isinstance(error, PermissionError):
+        verb = asked.split(" ")[0]
         return ServerError(
-            f"cannot read {name}: access denied ({error}); check that it exists and that the "
-            "credentials in use may read and list it"
+            f"cannot {asked}: access denied ({error}); check that it exists and that the "
+            f"credentials in use may {verb} it"
         )
     times = f" after {attempts} attempts" if attempts > 1 else ""
-    return ServerError(f"cannot read {name}{times}: {reason}")
+    return ServerError(f"cannot {asked}{times}: {reason}")
 
 
 def _host(location: str) -> str:
