@@ -47,7 +47,7 @@ from r2t.store.schema import (
     QueryFeatures,
     VideoFeatures,
 )
-from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, open_root
+from r2t.store.sources import ByteCache, StoreRoot, ZippedFolder, ZipSet, open_root
 from r2t.store.video_reader import (
     StoredVideo,
     locate_video_node,
@@ -322,7 +322,9 @@ class FeatureStore:
         if self._root is not None:
             with contextlib.suppress(FileNotFoundError):
                 there.update(os.listdir(self._root / "videos"))
-        elif isinstance(source := getattr(self._group.store, "source", None), ZippedFolder):
+        elif isinstance(
+            source := getattr(self._group.store, "source", None), ZippedFolder | ZipSet
+        ):
             there.update(name.rstrip("/") for name in source.names("videos"))
         else:
             return None

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         OptionalQueryBatch as OptionalQueryBatch,
         OptionalSeed as OptionalSeed,
         OptionalSplit as OptionalSplit,
+        OptionalZipSize as OptionalZipSize,
         PresetOption as PresetOption,
         QueryBatch as QueryBatch,
         QuerySplit as QuerySplit,

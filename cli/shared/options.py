@@ -121,6 +121,15 @@ Copy = Annotated[
 Quick = Annotated[
     bool, typer.Option("--quick", help="Check sizes and shapes, but do not read the tokens.")
 ]
+OptionalZipSize = Annotated[
+    int | None,
+    typer.Option(
+        "--zip-size",
+        help="Make a set of zips, each with about so much of features, such as 2GB.",
+        parser=parse_size,
+        metavar="SIZE",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Videos to check at a time; by default one per core.")
 ]

@@ -9,7 +9,13 @@ from r2t.store.lazy import lazy_exports
 if TYPE_CHECKING:
     from r2t.store.change.licence import licences as licences, set_licence as set_licence
     from r2t.store.change.merge import MergeReport as MergeReport, merge_stores as merge_stores
-    from r2t.store.change.pack import pack_store as pack_store
+    from r2t.store.change.pack import PackReport as PackReport, pack_store as pack_store
+    from r2t.store.change.pack_set import (
+        DEFAULT_ZIP_BYTES as DEFAULT_ZIP_BYTES,
+        SetPacker as SetPacker,
+        pack_zip_set as pack_zip_set,
+        write_card_files as write_card_files,
+    )
     from r2t.store.change.remove import remove_videos as remove_videos, sort_ids as sort_ids
     from r2t.store.change.repair import RepairReport as RepairReport, repair_store as repair_store
     from r2t.store.change.rewrite import change_queries as change_queries

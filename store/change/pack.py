@@ -6,14 +6,15 @@ the files that the format has, checks them, and commits video by video.
 
 from __future__ import annotations
 
-import os
+import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r2t.store.check import expected_files, files_in
+from r2t.store.check import expected_files, files_in, part_names
 from r2t.store.empty_store import write_groups
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.feature_store import FeatureStore
@@ -21,17 +22,23 @@ from r2t.store.files import appearing
 from r2t.store.format import (
     KINDS,
     QUERIES_PER_PART,
-    PartWriter,
+    Columns,
+    PartKind,
     VideoRow,
+    columns_digest,
     node_name,
+    part_place,
     query_columns,
     storage_errors,
     video_columns,
+    write_part,
 )
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.sources import StoreRoot, open_root
 
 _Rows = list[VideoRow]
+_TIME = re.compile(r"(?<![^ ])[0-9]{8}T[0-9]{12}(?=-)")  # of a part's name
+_NO_TIME = "00000000T000000000000"
 
 
 @dataclass(frozen=True)
@@ -70,15 +77,16 @@ def pack_store(
         for number, (rows, target) in enumerate(zip(groups, targets, strict=True)):
             with (
                 appearing(target) as unfinished,
-                zipfile.ZipFile(unfinished, "w", strict_timestamps=False) as archive,
+                zipfile.ZipFile(unfinished, "w") as archive,
                 tempfile.TemporaryDirectory(dir=out.parent, prefix=".r2t-pack-") as scratch,
             ):
                 ids = [q.query_id for q in annotations if names.get(q.video_id, 0) == number]
                 frame = Path(scratch, "frame")
-                _write_frame(root, store, rows, ids, frame)
-                _add_folder(archive, frame)
+                write_frame(root, store, rows, ids, frame)
+                for file in sorted(path for path in frame.rglob("*") if path.is_file()):
+                    add_file(archive, file, file.relative_to(frame).as_posix())
                 for row in rows:
-                    _add_video(archive, root, path, row)
+                    add_video(archive, root, path, row)
                     num_done += 1
                     on_video(num_done, len(names))
     return PackReport(
@@ -115,33 +123,46 @@ def _targets(out: Path, count: int) -> list[Path]:
     return targets
 
 
-def _write_frame(
+def write_frame(
     root: StoreRoot, store: FeatureStore, rows: _Rows, query_ids: Sequence[str], folder: Path
 ) -> None:
-    """Write a store that names these videos and holds these queries, but no features of videos."""
-    write_groups(folder, replace(root.header, parts=dict.fromkeys(KINDS, ())))
-    parts = PartWriter(folder, root.header.format_version, beside=folder.parent)
+    """Write a store that names these videos and holds these queries, but no features of videos.
+
+    Its parts are named by their content and the time of the store's newest, so that the same store
+    gives the same bytes.
+    """
+    times = _TIME.findall(" ".join(name for kind in KINDS for name in part_names(root, kind)))
+    time, version = max(times, default=_NO_TIME), root.header.format_version
+    names: dict[PartKind, list[str]] = {kind: [] for kind in KINDS}
+
+    def write(kind: PartKind, columns: Columns) -> None:
+        digest = columns_digest(sorted(columns.items())).removeprefix("sha256:")
+        name = f"{time}-{len(names[kind]):04x}{digest[:8]}"
+        write_part(folder / part_place(kind, version) / name, columns, version=version)
+        names[kind].append(name)
+
     if rows:
-        parts.commit("index", video_columns(rows))
+        write("index", video_columns(rows))
     annotations = {each.query_id: each for each in store.annotations()}
     for start in range(0, len(query_ids), QUERIES_PER_PART):
         ids = query_ids[start : start + QUERIES_PER_PART]
-        columns = query_columns(
-            [annotations[query_id] for query_id in ids],
-            [store.read_query(query_id) for query_id in ids],
-        )
-        parts.commit("queries", columns)
+        features = [store.read_query(query_id) for query_id in ids]
+        write("queries", query_columns([annotations[query_id] for query_id in ids], features))
+    parts = {kind: tuple(found) for kind, found in names.items()}
+    write_groups(folder, replace(root.header, parts=parts))
 
 
-def _add_folder(archive: zipfile.ZipFile, folder: Path) -> None:
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            archive.write(path, path.relative_to(folder).as_posix())
+def add_file(archive: zipfile.ZipFile, file: Path, key: str) -> None:
+    """Add a file under a key, as bytes alone: when it was made, and by whom, is left out."""
+    info = zipfile.ZipInfo(key)
+    info.external_attr = 0o644 << 16
+    info.file_size = file.stat().st_size
+    with file.open("rb") as content, archive.open(info, "w") as member:
+        shutil.copyfileobj(content, member, 2**20)
 
 
-def _add_video(archive: zipfile.ZipFile, root: StoreRoot, path: Path, row: VideoRow) -> None:
+def add_video(archive: zipfile.ZipFile, root: StoreRoot, path: Path, row: VideoRow) -> None:
+    """Add the files of one video, which must be there with their sizes."""
     place = f"videos/{node_name(row.video_id)}"
     if any(file.is_link for file in files_in(root, place)):
         raise CorruptFeatureError(f"{path / place} holds a symbolic link; run `r2t store verify`")
@@ -151,4 +172,4 @@ def _add_video(archive: zipfile.ZipFile, root: StoreRoot, path: Path, row: Video
             raise CorruptFeatureError(
                 f"{file} is missing or has another size than {size} bytes; run `r2t store verify`"
             )
-        archive.write(file, f"{place}/{key}")
+        add_file(archive, file, f"{place}/{key}")

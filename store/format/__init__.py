@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from r2t.store.format.canonical_json import json_digest as json_digest
     from r2t.store.format.columns import (
         parse_metadata as parse_metadata,
         read_columns as read_columns,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         ColumnsDigest as ColumnsDigest,
         FeatureDigest as FeatureDigest,
         TokenLayout as TokenLayout,
+        columns_digest as columns_digest,
         has_only_finite as has_only_finite,
         node_name as node_name,
         split_into_shards as split_into_shards,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from r2t.store.format.part_writer import (
         QUERIES_PER_PART as QUERIES_PER_PART,
         PartWriter as PartWriter,
+        write_part as write_part,
     )
     from r2t.store.format.parts import (
         KINDS as KINDS,
@@ -96,6 +99,13 @@ if TYPE_CHECKING:
         seal_attributes as seal_attributes,
         source_from_attributes as source_from_attributes,
         video_columns as video_columns,
+    )
+    from r2t.store.format.zip_manifest import (
+        ZIP_MANIFEST as ZIP_MANIFEST,
+        IndexZip as IndexZip,
+        VideosZip as VideosZip,
+        ZipManifest as ZipManifest,
+        ZipRecord as ZipRecord,
     )
 else:
     __getattr__ = lazy_exports(__name__)

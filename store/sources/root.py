@@ -16,6 +16,7 @@ from zarr.errors import ContainsArrayError, GroupNotFoundError
 from r2t.store.errors import NotListedError, StoreError
 from r2t.store.format import (
     ZARR_ERRORS,
+    ZIP_MANIFEST,
     FolderStore,
     StoreHeader,
     attributes_of,
@@ -27,6 +28,7 @@ from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.remote import open_folder
 from r2t.store.sources.source_store import SourceStore
 from r2t.store.sources.sources import Source
+from r2t.store.sources.zip_set import ZipSet, open_zip_set
 from r2t.store.sources.zipped import ZippedFolder
 
 _ZIP = re.compile(r"zip(://)?::", re.IGNORECASE)
@@ -80,39 +82,58 @@ def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot
     path = None if is_url(text) else Path(text).resolve()
     if path is not None and not path.exists():
         raise StoreError(f"{text} does not exist; `r2t extract --store {text}` makes it")
-    if path is not None and path.is_file() and path.suffix.lower() == ".zip":
-        path, store = None, SourceStore(ZippedFolder(path), cache)
-    elif path is not None:
-        store = FolderStore(path, read_only=True)
-    else:
+    if path is None:
         store = SourceStore(_remote_source(text), cache)
+    elif (source := _local_source(text, path)) is not None:
+        path, store = None, SourceStore(source, cache)
+    else:
+        store = FolderStore(path, read_only=True)
+    group = _open_group(store, text)
+    return StoreRoot(text, group, path, _read_header(group, text))
+
+
+def _open_group(store: FolderStore | SourceStore, location: str) -> zarr.Group:
+    """Open the root of a store; a remote folder that has none may have the manifest of a set."""
     try:
-        group = open_group(store, "r")
+        return open_group(store, "r")
     except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:
+        if isinstance(store, SourceStore) and not isinstance(store.source, ZipSet):
+            zips = open_zip_set(location.rstrip("/"), store.source)
+            if zips is not None:
+                return _open_group(SourceStore(zips, store.cache), location)
         if sync(store.exists("videos/zarr.json")):
             raise StoreError(
-                f"{text}/zarr.json is missing, though the rest of a store is there: was it copied "
-                "halfway? Copy it again"
+                f"{location}/zarr.json is missing, though the rest of a store is there: was it "
+                "copied halfway? Copy it again"
             ) from error
-        raise StoreError(f"{text} is no Zarr v3 group, so no r2t feature store") from error
+        raise StoreError(f"{location} is no Zarr v3 group, so no r2t feature store") from error
     except StoreError:
         raise
     except ZARR_ERRORS as error:
         raise StoreError(
-            f"cannot read {text}/zarr.json: {error!r}; what it said can be restored only "
+            f"cannot read {location}/zarr.json: {error!r}; what it said can be restored only "
             "from another copy of the store: copy it again"
         ) from error
-    return StoreRoot(text, group, path, _read_header(group, text))
+
+
+def _local_source(location: str, path: Path) -> Source | None:
+    """Return the zip or the set of zips that a path names; None if it is a plain folder."""
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return ZippedFolder(path)
+    folder = path.parent if path.name == ZIP_MANIFEST else path
+    return open_zip_set(location.removesuffix(f"/{ZIP_MANIFEST}"), folder)
 
 
 def _remote_source(url: str) -> Source:
-    """Return the files behind a URL, whose zip may be named by `zip::` or by its suffix."""
+    """Return the files behind a URL: a zip, named by `zip::` or its suffix, a set, or a folder."""
     if zipped := _ZIP.match(url):
         inner = url[zipped.end() :]
         return ZippedFolder(inner if is_url(inner) else Path(inner).resolve())
     if urlsplit(url).path.lower().endswith(".zip"):
         return ZippedFolder(url)
-    return open_folder(url)
+    base = url.removesuffix(f"/{ZIP_MANIFEST}")
+    folder = open_folder(base)
+    return folder if base == url else open_zip_set(base, folder) or folder
 
 
 def _read_header(group: zarr.Group, location: str) -> StoreHeader:

@@ -7,23 +7,40 @@ size. Nothing is ever unpacked.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from r2t.store.errors import ServerError, StoreError
+from r2t.store.errors import CorruptFeatureError, ServerError, StoreError
 from r2t.store.sources.remote import open_folder
-from r2t.store.sources.sources import MAX_READ_BYTES
+from r2t.store.sources.sources import MAX_READ_BYTES, Source
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, …, length of the name, of the extra field
 
 _TAIL_BYTES = 2**17
 
 
-class _File(Protocol):
+@dataclass(frozen=True)
+class ZipSeal:
+    """What is known of a zip before it is opened, so that one request reads and proves its list.
+
+    The list of members takes the bytes from `list_start` to the end, and `list_sha256` is their
+    digest, in hex. What lies from `kept_start` on is read with it and kept. Members of a sealed
+    zip begin right behind their name: their own headers have no extra field.
+    """
+
+    num_bytes: int
+    list_start: int
+    list_sha256: str
+    kept_start: int
+
+
+class RangedFile(Protocol):
     """One file that is read in ranges."""
 
     location: str
@@ -33,12 +50,15 @@ class _File(Protocol):
     def size(self) -> int: ...
 
 
-class _LocalFile:
+class LocalFile:
+    """A file on this machine."""
+
     def __init__(self, path: Path) -> None:
         self.location = str(path)
         self.path = path
 
     def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from start to stop, fewer where the file ends."""
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             return os.pread(descriptor, stop - start, start)
@@ -46,42 +66,79 @@ class _LocalFile:
             os.close(descriptor)
 
     def size(self) -> int:
+        """Return the size in bytes."""
         return self.path.stat().st_size
 
 
-class _RemoteFile:
-    def __init__(self, url: str) -> None:
-        self.location = url
-        self._source = open_folder(url)
+class RemoteFile:
+    """A file of a source; by default the source is that one file."""
+
+    def __init__(self, location: str, source: Source, key: str = "") -> None:
+        self.location = location
+        self._source = source
+        self._key = key
 
     def read(self, start: int, stop: int) -> bytes:
-        content = self._source.read("", start, stop)
+        """Return the bytes from start to stop, fewer where the file ends."""
+        content = self._source.read(self._key, start, stop)
         if content is None:
-            raise ServerError(f"{self.location} does not exist any more")
+            raise ServerError(f"{self.location} does not exist, or not any more")
         return content
 
     def size(self) -> int:
-        size = self._source.size("")
+        """Return the size in bytes."""
+        size = self._source.size(self._key)
         if size is None:
             raise StoreError(f"{self.location} does not exist")
         return size
 
 
+class _KeptEnd:
+    """A file whose end, from `start` on, was read and is kept."""
+
+    def __init__(self, file: RangedFile, start: int, end: bytes) -> None:
+        self.location = file.location
+        self._file = file
+        self._start = start
+        self._end = end
+
+    def read(self, start: int, stop: int) -> bytes:
+        if start < self._start:
+            return self._file.read(start, stop)
+        return self._end[start - self._start : stop - self._start]
+
+    def size(self) -> int:
+        return self._start + len(self._end)
+
+
 class ZippedFolder:
     """The members of a zip; a `Source`. The store is its top, or the one folder in it."""
 
-    def __init__(self, location: str | Path) -> None:
-        """Read the list of members; raise `StoreError` unless all are stored uncompressed."""
-        self.location = str(location)
-        self._file: _File = (
-            _LocalFile(location) if isinstance(location, Path) else _RemoteFile(location)
-        )
+    def __init__(self, location: str | Path | RangedFile, seal: ZipSeal | None = None) -> None:
+        """Read the list of members; raise `StoreError` unless all are stored uncompressed.
+
+        `location` is a path, a URL, or the file itself. Raises `CorruptFeatureError` if the zip is
+        not the one that `seal` describes.
+        """
+        self._file: RangedFile
+        if isinstance(location, str):
+            self._file = RemoteFile(location, open_folder(location))
+        else:
+            self._file = LocalFile(location) if isinstance(location, Path) else location
+        self.location = location = self._file.location
+        self._path = self._file.path if isinstance(self._file, LocalFile) else None
+        self._is_sealed = seal is not None
         self._members: dict[str, zipfile.ZipInfo] = {}
         self._starts: dict[str, int] = {}
         try:
+            if seal is not None:
+                self._file = _kept_end(self._file, seal)
             size = self._file.size()
-            with zipfile.ZipFile(_Seekable(self._file, size)) as packed:
+            ahead = max(0, size - _TAIL_BYTES) if seal is None else seal.list_start
+            with zipfile.ZipFile(_Seekable(self._file, size, ahead)) as packed:
                 members = packed.infolist()
+        except StoreError:
+            raise
         except FileNotFoundError as error:
             raise StoreError(f"{location} does not exist") from error
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -90,7 +147,7 @@ class ZippedFolder:
             if not member.is_dir():
                 self._add(member, size)
         tops = {name.split("/")[0] for name in self._members}
-        if "zarr.json" not in tops and len(tops) == 1:
+        if seal is None and "zarr.json" not in tops and len(tops) == 1:
             start = len(tops.pop()) + 1
             self._members = {name[start:]: member for name, member in self._members.items()}
         self._folders = _folders(self._members)
@@ -120,9 +177,9 @@ class ZippedFolder:
     def local_file(self, key: str) -> tuple[Path, int] | None:
         """Return the zip and where in it the member begins, if the zip is on this machine."""
         member = self._members.get(key)
-        if member is None or not isinstance(self._file, _LocalFile):
+        if member is None or self._path is None:
             return None
-        return self._file.path, self._start(key, member)
+        return self._path, self._start(key, member)
 
     def _add(self, member: zipfile.ZipInfo, size: int) -> None:
         name = member.filename
@@ -138,6 +195,9 @@ class ZippedFolder:
 
     def _start(self, key: str, member: zipfile.ZipInfo) -> int:
         """Return where a member's bytes begin, behind its own header."""
+        if self._is_sealed:
+            name_bytes = len(member.orig_filename.encode("utf-8", "surrogateescape"))
+            return member.header_offset + _LOCAL_HEADER.size + name_bytes
         if key not in self._starts:
             at = member.header_offset
             header = self._file.read(at, at + _LOCAL_HEADER.size)
@@ -146,6 +206,21 @@ class ZippedFolder:
             _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(header)
             self._starts[key] = at + _LOCAL_HEADER.size + name_bytes + extra_bytes
         return self._starts[key]
+
+
+def _kept_end(file: RangedFile, seal: ZipSeal) -> _KeptEnd:
+    """Read a sealed zip's end; raise `CorruptFeatureError` if it is another than was sealed."""
+    end = file.read(seal.kept_start, seal.num_bytes + 1)
+    members = end[seal.list_start - seal.kept_start :]
+    if (
+        len(end) != seal.num_bytes - seal.kept_start
+        or hashlib.sha256(members).hexdigest() != seal.list_sha256
+    ):
+        raise CorruptFeatureError(
+            f"{file.location} is another zip than the one of this set, or damaged: its size or its "
+            "list of members is not what the manifest says; fetch it again"
+        )
+    return _KeptEnd(file, seal.kept_start, end)
 
 
 def _folders(members: dict[str, zipfile.ZipInfo]) -> dict[str, set[str]]:
@@ -162,13 +237,13 @@ def _folders(members: dict[str, zipfile.ZipInfo]) -> dict[str, set[str]]:
 class _Seekable(io.RawIOBase):
     """What `zipfile` needs of a file to read its list of members."""
 
-    def __init__(self, file: _File, size: int) -> None:
+    def __init__(self, file: RangedFile, size: int, tail_start: int) -> None:
         self._file = file
         self._size = size
         self._at = 0
         # The list and its end are mostly here: one request. Read ahead, too, because `zipfile`
         # takes an error for a sign of another kind of file.
-        self._tail_start = max(0, size - _TAIL_BYTES)
+        self._tail_start = tail_start
         self._tail = file.read(self._tail_start, size) if size else b""
 
     def seekable(self) -> bool:

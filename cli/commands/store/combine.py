@@ -14,6 +14,7 @@ from r2t.cli.shared import (
     Into,
     Json,
     OptionalSplit,
+    OptionalZipSize,
     Quick,
     StoreArgument,
     StoreFolder,
@@ -32,6 +33,7 @@ from r2t.cli.shared import (
 )
 from r2t.store import change, sources
 from r2t.store.errors import ConfigError
+from r2t.store.format import ZIP_MANIFEST
 from r2t.store.schema import FeatureSpec
 from r2t.store.wording import counted
 
@@ -65,9 +67,12 @@ def merge(
 @examples(
     "r2t store unpack feats.zip --into feats.zarr",
     "r2t store unpack feats-*.zip --into feats.zarr",
+    "r2t store unpack feats.zips --into feats.zarr",
 )
 def unpack(
-    archives: Annotated[list[Path], typer.Argument(help="Archives that pack made.")],
+    archives: Annotated[
+        list[Path], typer.Argument(help="Archives that pack made, or the folder of a set.")
+    ],
     into: Into,
     json: Json = False,
 ) -> None:
@@ -77,8 +82,8 @@ def unpack(
     """
     with handle_errors():
         for archive in archives:
-            if not archive.is_file():
-                raise ConfigError(f"there is no archive {archive}")
+            if not archive.is_file() and not (archive / ZIP_MANIFEST).is_file():
+                raise ConfigError(f"there is no archive, and no set of zips, {archive}")
         with progress_bar("videos") as show_done:
             report = change.merge_stores(archives, into, link=False, on_video=show_done)
         _tell("unpacked", report, into, json=json)
@@ -127,10 +132,14 @@ def subset(
 @examples(
     "r2t store pack feats.zarr --out feats.zip",
     "r2t store pack feats.zarr --out feats.zip --size 4GB    # feats-001.zip, feats-002.zip, …",
+    "r2t store pack feats.zarr --out feats.zips --zip-size 2GB    # a folder that opens as a store",
 )
 def pack(
     store: StoreFolder,
-    out: Annotated[Path, typer.Option(help="The archive to make, NAME.zip.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The archive to make, NAME.zip; with --zip-size the folder to make."),
+    ],
     size: Annotated[
         int | None,
         typer.Option(
@@ -139,12 +148,28 @@ def pack(
             metavar="SIZE",
         ),
     ] = None,
+    zip_size: OptionalZipSize = None,
+    quick: Quick = False,
     json: Json = False,
 ) -> None:
-    """Write a store into uncompressed zip archives, each of which can be read in place."""
+    """Write a store into uncompressed zip archives, which are read in place.
+
+    Each archive is a store of its own. With --zip-size they are a set instead: a folder of zips
+    with a manifest, which opens as one store, here or behind a URL. The same store always gives the
+    same set; every video is checked before it goes into one.
+    """
     with handle_errors():
+        if size is not None and zip_size is not None:
+            raise ConfigError("give --size for archives on their own, or --zip-size for a set")
+        if quick and zip_size is None:
+            raise ConfigError("--quick belongs to --zip-size: archives on their own read no tokens")
         with progress_bar("videos", len(r2t.store.FeatureStore.open(store).videos)) as show_done:
-            report = change.pack_store(store, out, max_bytes=size, on_video=show_done)
+            if zip_size is None:
+                report = change.pack_store(store, out, max_bytes=size, on_video=show_done)
+            else:
+                report = change.pack_zip_set(
+                    store, out, max_bytes=zip_size, quick=quick, on_video=show_done
+                )
         if json:
             print_json(json_ready(report))
         else:
