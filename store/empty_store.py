@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from r2t.store.errors import StoreError
-from r2t.store.files import commit_folder
-from r2t.store.format import StoreHeader, group_names, open_group, storage_errors
+from r2t.store.format import Publisher, StoreHeader, group_names, open_group
 from r2t.store.schema import EmbeddingSpec, FeatureSpec
 from r2t.store.sources import is_url
-from r2t.store.work_folders import WorkFolder
 
 
 def require_local(path: str | Path) -> None:
@@ -24,23 +22,20 @@ def require_local(path: str | Path) -> None:
 
 
 def make_empty_store(
-    root: Path, spec: FeatureSpec, provenance: Mapping[str, Any], embedding: EmbeddingSpec | None
+    publisher: Publisher,
+    spec: FeatureSpec,
+    provenance: Mapping[str, Any],
+    embedding: EmbeddingSpec | None,
 ) -> None:
     """Make an empty store, whole or not at all; another process may be quicker."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
     header = StoreHeader(
         spec=spec, provenance={**provenance, "created": created}, embedding=embedding
     )
-    with storage_errors(root):
-        root.parent.mkdir(parents=True, exist_ok=True)
-        with WorkFolder(root) as work:
-            unfinished = work.path / root.name
-            write_groups(unfinished, header)
-            try:
-                commit_folder(unfinished, root)
-            except OSError:
-                if not (root / "zarr.json").is_file():
-                    raise
+    with publisher.errors(), publisher:
+        unfinished = publisher.work / "empty"
+        write_groups(unfinished, header)
+        publisher.create(unfinished)
 
 
 def write_groups(folder: Path, header: StoreHeader) -> None:

@@ -23,7 +23,6 @@ from r2t.store.errors import (
     CorruptFeatureError,
     FeatureNotFoundError,
     SpecMismatchError,
-    StoreError,
 )
 from r2t.store.format import (
     INDEX_COLUMNS,
@@ -40,6 +39,7 @@ from r2t.store.format import (
     rows_of_columns,
 )
 from r2t.store.html import html_table
+from r2t.store.publish import LocalPublisher, open_publisher
 from r2t.store.schema import (
     EmbeddingSpec,
     FeatureSpec,
@@ -91,6 +91,7 @@ class FeatureStore:
         self.provenance = root.header.provenance
         self._group = root.group
         self._root = root.path
+        self._opened = root
         self._lock = threading.Lock()
         self._parts = PartReader(root.group, root.location, root.header.format_version)
         self.refresh()
@@ -131,9 +132,9 @@ class FeatureStore:
                 older format version, which is only read.
         """
         require_local(path)
-        root = Path(path).resolve()
-        if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-            make_empty_store(root, spec, provenance or {}, embedding)
+        publisher = LocalPublisher(Path(path).resolve())
+        if not publisher.exists():
+            make_empty_store(publisher, spec, provenance or {}, embedding)
         store = cls.open(path)
         store.spec.require_equal(
             spec,
@@ -155,9 +156,7 @@ class FeatureStore:
             StoreError: if the store is not a folder on this machine, or its version is older.
         """
         self.header.require_current(self.location)
-        if self._root is None:
-            raise StoreError(f"{self.location} is read-only: copy it to a local disk to add to it")
-        return StoreWriter(self, self._root)
+        return StoreWriter(self, open_publisher(self._opened, "add to it"))
 
     def refresh(self) -> None:
         """Read the index and query parts again, to see what other runs have added."""

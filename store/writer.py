@@ -22,22 +22,20 @@ from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
-from r2t.store.files import commit_folder
 from r2t.store.format import (
     PartKind,
     PartWriter,
+    Publisher,
     StoreHeader,
     VideoRow,
     node_name,
     query_columns,
     require_fitting,
-    storage_errors,
     video_columns,
 )
 from r2t.store.quantize import Affine
 from r2t.store.schema import EmbeddingOrigin, EmbeddingSpec, QueryFeatures, VideoSource
 from r2t.store.video_writer import VideoWriter
-from r2t.store.work_folders import WorkFolder
 
 _INDEX_EVERY_SECONDS = 60.0
 
@@ -59,17 +57,16 @@ class GrowingStore(Protocol):
 
 
 class StoreWriter:
-    """One run that adds videos and queries to a local store; safe to call from several threads.
+    """One run that adds videos and queries to a store; safe to call from several threads.
 
     Leaving the `with` block writes the index part of the videos committed so far, after an error
     too. Videos committed by a run that was killed are found by name and indexed by the next.
     """
 
-    def __init__(self, store: GrowingStore, root: Path) -> None:
+    def __init__(self, store: GrowingStore, publisher: Publisher) -> None:
         self._store = store
-        self._root = root
-        self._work = WorkFolder(root)
-        self._parts = PartWriter(root, store.header.format_version, self._work.path)
+        self._publisher = publisher
+        self._parts = PartWriter(publisher, store.header.format_version)
         self._rows: list[VideoRow] = []
         self._indexed_at = time.monotonic()
         self._lock = threading.Lock()
@@ -80,8 +77,7 @@ class StoreWriter:
         return self._store.header.embedding
 
     def __enter__(self) -> StoreWriter:
-        with storage_errors(self._root):
-            self._work.__enter__()
+        self._publisher.__enter__()
         return self
 
     def __exit__(
@@ -92,10 +88,10 @@ class StoreWriter:
     ) -> None:
         try:
             self.flush()
-            with storage_errors(self._root):  # a run that was killed may have left it behind
+            with self._publisher.errors():  # a run that was killed may have left it behind
                 self._parts.record()
         finally:
-            self._work.__exit__()
+            self._publisher.__exit__()
             self._store.refresh()
 
     @contextlib.contextmanager
@@ -121,7 +117,7 @@ class StoreWriter:
         row.require_legal(self._store.header.spec)
         node = node_name(video_id)
         folder = (
-            self._work.path / f"{node}-{uuid.uuid4().hex[:12]}"
+            self._publisher.work / f"{node}-{uuid.uuid4().hex[:12]}"
         )  # threads may write the same video
         try:
             writer = VideoWriter(
@@ -145,9 +141,9 @@ class StoreWriter:
 
     @contextlib.contextmanager
     def stage(self) -> Generator[Path]:
-        """Yield an empty folder on the store's disk, to prepare what `adopt` commits."""
-        folder = self._work.path / uuid.uuid4().hex[:12]
-        with storage_errors(self._root):
+        """Yield an empty folder to prepare in what `adopt` commits; on the store's disk, if any."""
+        folder = self._publisher.work / uuid.uuid4().hex[:12]
+        with self._publisher.errors():
             folder.mkdir()
             try:
                 yield folder
@@ -191,9 +187,9 @@ class StoreWriter:
                 new.append(row)
             elif known[query_id] != digest:
                 raise StoreError(
-                    f"query {query_id!r} is in {self._root} already with another text, "
-                    "moments or features; give the new annotation another id, or extract into "
-                    "a new store"
+                    f"query {query_id!r} is in {self._publisher.location} already with another "
+                    "text, moments or features; give the new annotation another id, or extract "
+                    "into a new store"
                 )
         if new:
             if len(new) < len(annotations):
@@ -225,29 +221,25 @@ class StoreWriter:
             self.flush()
 
     def _commit_part(self, kind: PartKind, columns: dict[str, NDArray[Any]]) -> None:
-        with storage_errors(self._root):
+        with self._publisher.errors():
             self._parts.commit(kind, columns)
         self._store.refresh()
 
-    def _commit(self, folder: Path, node: str, digest: str) -> bool:
-        """Rename a node into place; return False if an equal one, with its own row, is there."""
-        target = self._root / node
-        with storage_errors(self._root):
-            try:
-                commit_folder(folder, target)
-            except OSError:
-                if not target.is_dir():
-                    raise
-                existing = self._store.committed_digest(node)
-                if existing is None:
-                    raise StoreError(
-                        f"{target} is there already but was never committed: a store copied in "
-                        "part; remove that folder and run the same command again"
-                    ) from None
-                if existing != digest:
-                    raise StoreError(
-                        f"{target} is there already with other features ({existing}, now "
-                        f"{digest}): one id names two different videos; rename one"
-                    ) from None
-                return False
-        return True
+    def _commit(self, folder: Path, place: str, digest: str) -> bool:
+        """Put a node into place; return False if an equal one, with its own row, is there."""
+        with self._publisher.errors():
+            if self._publisher.add(folder, place):
+                return True
+        target = f"{self._publisher.location}/{place}"
+        existing = self._store.committed_digest(place)
+        if existing is None:
+            raise StoreError(
+                f"{target} is there already but was never committed: a store copied in part; "
+                "remove that folder and run the same command again"
+            )
+        if existing != digest:
+            raise StoreError(
+                f"{target} is there already with other features ({existing}, now {digest}): one id "
+                "names two different videos; rename one"
+            )
+        return False

@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store import Annotation, FeatureSpec, QueryFeatures, SaliencyLabels, VideoSource
+from r2t.store.format.parts import PartKind, part_place
+from r2t.store.publish.local import LocalPublisher
+from r2t.store.schema import FORMAT_VERSION
 from r2t.store.writer import StoreWriter
 
 SOURCE = VideoSource(name="dog.mp4", num_bytes=7, sha256="ab", decoder="decord", licence="CC0")
@@ -121,6 +124,11 @@ def full_disk(num_bytes: int = 1000) -> Generator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def committed_parts(path: Path, kind: PartKind, version: int = FORMAT_VERSION) -> list[str]:
+    """Return the names of the parts of a kind that lie in a store."""
+    return LocalPublisher(path, path.parent).committed(part_place(kind, version))
 
 
 def leftovers(store: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from r2t.store.format.part_writer import PartWriter
 from r2t.store.format.parts import KINDS
 from r2t.store.format.query_rows import query_columns
 from r2t.store.format.video_rows import video_columns
+from r2t.store.publish.local import LocalPublisher
 from r2t.store.schema import SINCE_VERSION_2
 from r2t.store.work_folders import WorkFolder
 
@@ -29,7 +30,7 @@ def make_version_1(path: Path) -> None:
     for kind in KINDS:
         open_group(str(path / kind), "w-")
     with WorkFolder(path) as work:
-        parts = PartWriter(path, 1, work.path)
+        parts = PartWriter(LocalPublisher(path, work.path), 1)
         parts.commit("index", video_columns(rows))
         parts.commit("queries", query_columns(*columns(*queries)))
     for file in path.glob("videos/*/zarr.json"):

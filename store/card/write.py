@@ -15,11 +15,10 @@ from r2t.store.change import licences
 from r2t.store.check import CARD_NAMES
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.files import write_whole
-from r2t.store.format import StoreHeader, rewrite_header, storage_errors
+from r2t.store.format import Publisher, StoreHeader, rewrite_header
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.publish import open_publisher
 from r2t.store.sources import StoreRoot, open_root
-from r2t.store.work_folders import WorkFolder
 
 
 def read_card(location: str | Path) -> CardTexts:
@@ -36,17 +35,18 @@ def _texts(root: StoreRoot) -> CardTexts:
 
 def write_card(
     location: str | Path, texts: CardTexts | None = None, *, on_video: OnProgress = no_progress
-) -> tuple[Path, ...]:
-    """Write `README.md` and `croissant.json` into a store; return their paths.
+) -> tuple[str, ...]:
+    """Write `README.md` and `croissant.json` into a store; return where they are.
 
     `texts` replace what the header says, which is used otherwise. Documents that are there are
     replaced if an earlier card left them, and refused if somebody else wrote them.
 
     Raises:
-        StoreError: the store is remote, of format version 1, or has a document of another's.
+        StoreError: the store can only be read, is of format version 1, or has a document of
+            another's.
     """
     root = open_root(location)
-    path = root.require_path("write its card")
+    publisher = open_publisher(root, "write its card")
     if root.header.format_version == 1:
         raise StoreError(
             f"{location} is of format version 1, which has no card: `r2t store upgrade {location}` "
@@ -60,18 +60,15 @@ def write_card(
         card_readme(facts, said),
         json.dumps(card_croissant(facts, said), indent=2, ensure_ascii=False) + "\n",
     )
-    files = tuple(path / name for name in CARD_NAMES)
-    for file in files:
-        _require_own(file)
-    with storage_errors(path), WorkFolder(path) as work:
+    with publisher.errors(), publisher:
+        for name in CARD_NAMES:
+            _require_own(publisher, name)
         rewrite_header(
-            path,
-            work.path,
-            lambda header: dataclasses.replace(header, card=said.to_header() or None),
+            publisher, lambda header: dataclasses.replace(header, card=said.to_header() or None)
         )
-        for file, text in zip(files, documents, strict=True):
-            write_whole(file, text, beside=work.path)
-    return files
+        for name, text in zip(CARD_NAMES, documents, strict=True):
+            publisher.write(name, text.encode())
+    return tuple(f"{publisher.location}/{name}" for name in CARD_NAMES)
 
 
 def _last_written(header: StoreHeader) -> date | None:
@@ -83,15 +80,11 @@ def _last_written(header: StoreHeader) -> date | None:
         return None
 
 
-def _require_own(path: Path) -> None:
+def _require_own(publisher: Publisher, name: str) -> None:
     """Refuse to overwrite a document that is not marked as a card."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return
-    except ValueError:
-        text = ""
-    if CARD_MARK not in text:
+    content = publisher.read(name)
+    if content is not None and CARD_MARK.encode() not in content:
         raise StoreError(
-            f"{path} was not written by `r2t store card`, which would replace it: move it elsewhere"
+            f"{publisher.location}/{name} was not written by `r2t store card`, which would "
+            "replace it: move it elsewhere"
         )

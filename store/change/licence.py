@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.files import write_whole
 from r2t.store.format import (
     damage,
     node_name,
     require_sealed,
     seal_attributes,
     source_from_attributes,
-    storage_errors,
 )
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.publish import open_publisher
 from r2t.store.sources import open_root
 from r2t.store.video_reader import video_attributes
-from r2t.store.work_folders import WorkFolder, maintenance
 
 
 def licences(location: str | Path, *, on_video: OnProgress = no_progress) -> dict[str, str | None]:
@@ -47,7 +46,7 @@ def set_licence(
     anew, once the old one has been found to hold.
     """
     root = open_root(location)
-    path = root.require_path("change it")
+    publisher = open_publisher(root, "change it")
     version = root.header.format_version
     store = FeatureStore(root)
     known: list[str] = store.videos["video_id"].tolist()
@@ -57,20 +56,22 @@ def set_licence(
         raise FeatureNotFoundError(
             f"{location} has no videos {', '.join(map(repr, unknown))}; nothing was changed"
         )
-    with storage_errors(path), maintenance(path), WorkFolder(path) as work:
+    with publisher.errors(), publisher.maintenance(), publisher:
         for video_id in wanted:
-            file = path / "videos" / node_name(video_id) / "zarr.json"
-            with damage(str(file)):
-                metadata = json.loads(file.read_bytes())
-                require_sealed(metadata["attributes"], version, video_id)
-                source = metadata["attributes"].get("source")
-                if not isinstance(source, dict | None):
-                    raise ValueError(f"source = {source!r}")
-            nothing = {"name": "", "bytes": 0, "sha256": ""}
-            changed = {
-                **metadata["attributes"],
-                "source": {**(source or nothing), "licence": licence},
-            }
-            metadata["attributes"] = seal_attributes(changed, version)
-            write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
+            key = f"videos/{node_name(video_id)}/zarr.json"
+            publisher.change(key, partial(_licensed, video_id, licence, version))
     return len(wanted)
+
+
+def _licensed(video_id: str, licence: str, version: int, content: bytes) -> bytes:
+    """Return a video's metadata with a licence, once what they say is proved."""
+    with damage(f"{video_id}: its zarr.json"):
+        metadata = json.loads(content)
+        require_sealed(metadata["attributes"], version, video_id)
+        source = metadata["attributes"].get("source")
+        if not isinstance(source, dict | None):
+            raise ValueError(f"source = {source!r}")
+    nothing = {"name": "", "bytes": 0, "sha256": ""}
+    changed = {**metadata["attributes"], "source": {**(source or nothing), "licence": licence}}
+    metadata["attributes"] = seal_attributes(changed, version)
+    return json.dumps(metadata, indent=2).encode()

@@ -6,8 +6,6 @@ says so, and the same command again finishes.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +14,11 @@ from r2t.store.change.rewrite import replace_index, replace_queries
 from r2t.store.check import live_parts
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format import KINDS, PartWriter, node_name, storage_errors
+from r2t.store.format import KINDS, PartWriter, Publisher, node_name
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.publish import open_publisher
 from r2t.store.sources import open_root
 from r2t.store.video_names import VideoNames
-from r2t.store.work_folders import WorkFolder, maintenance
 
 
 @dataclass(frozen=True)
@@ -39,27 +37,27 @@ def remove_videos(
     keep_queries: bool = False,
     on_video: OnProgress = no_progress,
 ) -> RemoveReport:
-    """Take videos, and the queries of them, out of a local store; and single queries by id.
+    """Take videos, and the queries of them, out of a store; and single queries by id.
 
     Raises `FeatureNotFoundError`, and changes nothing, if the store knows nothing of one of them.
     A hard link that another store has to the same features is not followed.
     """
     root = open_root(location)
-    path = root.require_path("remove videos from it")
+    publisher = open_publisher(root, "remove videos from it")
     wanted = set(video_ids)
-    with storage_errors(path), maintenance(path), WorkFolder(path) as work:
+    with publisher.errors(), publisher.maintenance(), publisher:
         # Listed before the rows are read: a part that another run adds meanwhile stays in force.
         parts = {kind: [*live, *old] for kind in KINDS for live, old in [live_parts(root, kind)]}
-        writer = PartWriter(path, root.header.format_version, work.path)
+        writer = PartWriter(publisher, root.header.format_version)
         store = FeatureStore.open(location)
         asked = store.queries
-        _require_known_queries(path, query_ids, set(asked["query_id"].tolist()))
+        _require_known_queries(location, query_ids, set(asked["query_id"].tolist()))
         of_videos = asked["video_id"].isin(() if keep_queries else wanted)
-        _require_known(store, path, wanted, set(asked["video_id"].tolist()))
+        _require_known(store, publisher, wanted, set(asked["video_id"].tolist()))
         doomed = set(asked[of_videos]["query_id"].tolist()) | set(query_ids)
         num_videos = 0
         for number, video_id in enumerate(sorted(wanted), start=1):
-            num_videos += _remove_node(path, work, video_id)
+            num_videos += publisher.drop(f"videos/{node_name(video_id)}")
             on_video(number, len(wanted))
         indexed = store.video_rows()
         rows = [row for row in indexed if row.video_id not in wanted]
@@ -82,7 +80,8 @@ def sort_ids(location: str | Path, names: Collection[str]) -> tuple[list[str], l
 
     A name that means nothing in the store is taken for a video's, with what it may be meant for.
     """
-    store = FeatureStore.open(location)
+    root = open_root(location)
+    store, publisher = FeatureStore(root), open_publisher(root, "remove videos from it")
     queries = store.queries
     known = VideoNames([*store.videos["video_id"].tolist(), *queries["video_id"].tolist()])
     query_ids = set(queries["query_id"].tolist())
@@ -94,7 +93,7 @@ def sort_ids(location: str | Path, names: Collection[str]) -> tuple[list[str], l
             videos.append(video_id)
         elif name in query_ids:
             asked.append(name)
-        elif Path(location, "videos", node_name(name)).is_dir():  # not in the index
+        elif publisher.holds(f"videos/{node_name(name)}"):  # not in the index
             videos.append(name)
         else:
             unknown.append(known.named(name))
@@ -106,7 +105,7 @@ def sort_ids(location: str | Path, names: Collection[str]) -> tuple[list[str], l
 
 
 def _require_known(
-    store: FeatureStore, path: Path, wanted: Collection[str], asked: Collection[str]
+    store: FeatureStore, publisher: Publisher, wanted: Collection[str], asked: Collection[str]
 ) -> None:
     unknown = [
         video_id
@@ -114,28 +113,21 @@ def _require_known(
         if not (
             video_id in asked
             or store.is_indexed(video_id)
-            or (path / "videos" / node_name(video_id)).is_dir()
+            or publisher.holds(f"videos/{node_name(video_id)}")
         )
     ]
     if unknown:
         raise FeatureNotFoundError(
-            f"{path} has no videos {', '.join(map(repr, unknown))}; nothing was removed"
+            f"{publisher.location} has no videos {', '.join(map(repr, unknown))}; "
+            "nothing was removed"
         )
 
 
-def _require_known_queries(path: Path, wanted: Collection[str], known: Collection[str]) -> None:
+def _require_known_queries(
+    location: str | Path, wanted: Collection[str], known: Collection[str]
+) -> None:
     unknown = sorted(set(wanted).difference(known))
     if unknown:
         raise FeatureNotFoundError(
-            f"{path} has no queries {', '.join(map(repr, unknown))}; nothing was removed"
+            f"{location} has no queries {', '.join(map(repr, unknown))}; nothing was removed"
         )
-
-
-def _remove_node(path: Path, work: WorkFolder, video_id: str) -> bool:
-    doomed = work.path / "doomed"
-    try:
-        os.rename(path / "videos" / node_name(video_id), doomed)
-    except FileNotFoundError:  # only its rows were there
-        return False
-    shutil.rmtree(doomed)
-    return True

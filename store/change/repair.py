@@ -8,10 +8,10 @@ What must be extracted again is listed, for `r2t extract --only`.
 from __future__ import annotations
 
 import json
-import os
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -24,20 +24,20 @@ from r2t.store.check import (
     part_names,
     restore_attributes,
 )
-from r2t.store.files import write_whole
 from r2t.store.format import (
     KINDS,
     Part,
     PartKind,
     PartWriter,
+    Publisher,
+    VideoRow,
     open_group,
     part_place,
     read_query_rows,
-    storage_errors,
 )
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.publish import open_publisher
 from r2t.store.sources import open_root
-from r2t.store.work_folders import WorkFolder, maintenance, remove_dead_work
 
 _IN_PLACE = (
     *("group", "attributes", "not-indexed", "gone", "stale-index"),
@@ -57,9 +57,9 @@ class RepairReport:
     """
 
     faults: tuple[Fault, ...]
-    aside: Path
+    aside: str
     set_aside: tuple[str, ...]
-    removed_runs: tuple[Path, ...]
+    removed_runs: tuple[str, ...]
     num_parts_before: int
     num_parts_after: int
     extract_again: tuple[str, ...]
@@ -74,37 +74,37 @@ def repair_store(
     num_threads: int | None = None,
     on_video: OnProgress = no_progress,
 ) -> RepairReport:
-    """Mend what can be mended in a local store; safe beside running extractions, and to repeat.
+    """Mend what can be mended in a store; safe beside running extractions, and to repeat.
 
     `quick` trusts the tokens' bytes, as in `verify`. Raises `StoreError` where the store cannot be
     opened or written, or another command is changing it.
     """
     root = open_root(location)
-    path = root.require_path("repair it")
-    with storage_errors(path), maintenance(path):
+    publisher = open_publisher(root, "repair it")
+    with publisher.errors(), publisher.maintenance():
         checked = check_store(root, quick=quick, num_threads=num_threads, on_video=on_video)
         faults = checked.faults()
-        removed = remove_dead_work(path)
-        aside = path.with_name(f"{path.name}.damaged") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        with WorkFolder(path) as work:
-            parts = PartWriter(path, root.header.format_version, work.path)
-            damaged = _mend_groups(path, work, aside, faults)
-            lost_attributes = _mend_attributes(path, work, checked, faults)
+        removed = publisher.clear()
+        time = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        with publisher:
+            parts = PartWriter(publisher, root.header.format_version)
+            damaged = _mend_groups(publisher, time, faults)
+            lost_attributes = _mend_attributes(publisher, checked, faults)
             superseded = {kind: list(checked.replaced[kind]) for kind in KINDS}
             superseded["index"] += _rewrite_index(parts, checked)
             lost, names = _rewrite_queries(parts, checked)
             superseded["queries"] += names
             places = _places_to_move(checked, faults)
             for place in places:
-                _move(path / place, aside / place)
+                publisher.set_aside(place, time)
             for kind in KINDS:
                 folder = part_place(kind, parts.version)
                 left = [name for name in superseded[kind] if f"{folder}/{name}" not in places]
                 parts.drop(kind, left)
-            _clear_left_over(path, work, checked, faults)
+            _clear_left_over(publisher, checked, faults)
     return RepairReport(
         faults=tuple(faults),
-        aside=aside,
+        aside=publisher.aside(time),
         set_aside=(*damaged, *places),
         removed_runs=tuple(removed),
         num_parts_before=_num_parts(checked),
@@ -115,23 +115,22 @@ def repair_store(
     )
 
 
-def _mend_groups(path: Path, work: WorkFolder, aside: Path, faults: list[Fault]) -> list[str]:
+def _mend_groups(publisher: Publisher, time: str, faults: list[Fault]) -> list[str]:
     """Make the metadata of groups anew; return where damaged ones were, which are set aside."""
     moved: list[str] = []
     for fault in faults:
         if fault.kind == "group":
             place = f"{fault.place}/zarr.json"
-            if (path / place).is_symlink() or (path / place).exists():
-                _move(path / place, aside / place)
+            if publisher.holds(place):
+                publisher.set_aside(place, time)
                 moved.append(place)
-            open_group(str(work.path / fault.place), "a")
-            (path / fault.place).mkdir(exist_ok=True)
-            write_whole(path / place, (work.path / place).read_bytes(), beside=work.path)
+            open_group(str(publisher.work / fault.place), "a")
+            publisher.write(place, (publisher.work / place).read_bytes())
     return moved
 
 
 def _mend_attributes(
-    path: Path, work: WorkFolder, checked: Checked, faults: list[Fault]
+    publisher: Publisher, checked: Checked, faults: list[Fault]
 ) -> dict[str, tuple[str, ...]]:
     """Take back into the attributes of videos what an index part recorded of them.
 
@@ -141,24 +140,35 @@ def _mend_attributes(
     for fault in faults:
         row = None if fault.video_id is None else checked.rows.get(fault.video_id)
         if fault.kind == "attributes" and row is not None:
-            file = path / fault.place / "zarr.json"
-            metadata = json.loads(file.read_bytes())
-            if checked.root.header.format_version > 1:
-                metadata["attributes"], given_up = restore_attributes(metadata["attributes"], row)
-                lost |= {row.video_id: given_up} if given_up else {}
-            else:
-                metadata["attributes"] = row.put_into(metadata["attributes"])
-            write_whole(file, json.dumps(metadata, indent=2), beside=work.path)
+            given_up: list[tuple[str, ...]] = []
+            mended = partial(_mended, row, checked.root.header.format_version, given_up.append)
+            publisher.change(f"{fault.place}/zarr.json", mended)
+            lost |= {row.video_id: given_up[-1]} if given_up else {}
     return lost
 
 
-def _clear_left_over(path: Path, work: WorkFolder, checked: Checked, faults: list[Fault]) -> None:
+def _mended(
+    row: VideoRow,
+    version: int,
+    on_lost: Callable[[tuple[str, ...]], None],
+    content: bytes,
+) -> bytes:
+    """Return a video's metadata with what its index row says; tell what else was given up."""
+    metadata = json.loads(content)
+    if version > 1:
+        metadata["attributes"], given_up = restore_attributes(metadata["attributes"], row)
+        if given_up:
+            on_lost(given_up)
+    else:
+        metadata["attributes"] = row.put_into(metadata["attributes"])
+    return json.dumps(metadata, indent=2).encode()
+
+
+def _clear_left_over(publisher: Publisher, checked: Checked, faults: list[Fault]) -> None:
     """Remove the groups of format version 1 that an upgrade left in a store of version 2."""
     for fault in faults:
         if fault.kind == "left-over" and fault.place in EARLIER_NAMES:
-            folder = work.path / f"left-{fault.place}"
-            os.rename(path / fault.place, folder)
-            shutil.rmtree(folder)
+            publisher.drop(fault.place)
 
 
 def _rewrite_index(parts: PartWriter, checked: Checked) -> list[str]:
@@ -238,8 +248,3 @@ def _extract_again(checked: Checked, faults: list[Fault]) -> list[str]:
             if "%~" not in node:  # the name of a long id tells only how it begins
                 ids.add(unquote(node))
     return sorted(ids - sound.keys())
-
-
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(source, target)

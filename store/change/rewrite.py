@@ -22,12 +22,11 @@ from r2t.store.format import (
     query_columns,
     read_query_rows,
     require_fitting,
-    storage_errors,
     video_columns,
 )
+from r2t.store.publish import open_publisher
 from r2t.store.schema import QueryFeatures
 from r2t.store.sources import open_root
-from r2t.store.work_folders import WorkFolder, maintenance
 
 QueryRow = tuple[Annotation, QueryFeatures]
 
@@ -70,12 +69,12 @@ def change_queries(location: str | Path, changed: Sequence[QueryRow]) -> None:
     what they saw; `repair` removes them.
     """
     root = open_root(location)
-    path = root.require_path("change it")
+    publisher = open_publisher(root, "change it")
     root.header.require_current(root.location)
     for _, features in changed:
         require_fitting(features, root.header)
     ids = {annotation.query_id for annotation, _ in changed}
-    with storage_errors(path), maintenance(path), WorkFolder(path) as work:
+    with publisher.errors(), publisher.maintenance(), publisher:
         live, replaced = live_parts(root, "queries")
         affected: list[tuple[Part, list[int]]] = []
         for part in (open_part(root, "queries", name) for name in live):
@@ -85,7 +84,7 @@ def change_queries(location: str | Path, changed: Sequence[QueryRow]) -> None:
                 affected.append((part, kept))
         rows = (query for part, kept in affected for query in read_query_rows(part, kept))
         names = [part.name for part, _ in affected]
-        parts = PartWriter(path, root.header.format_version, work.path)
+        parts = PartWriter(publisher, root.header.format_version)
         replace_queries(parts, rows, changed, [*names, *replaced])
 
 

@@ -39,6 +39,7 @@ from r2t.store.format import (
 )
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.publish import LocalPublisher
 from r2t.store.schema import FORMAT_VERSION, EmbeddingSpec
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.wording import named
@@ -164,7 +165,9 @@ class _Upgrade:
         )
         stage = self._work / "upgraded"
         write_groups(stage, header)
-        num_queries = self._write_parts(PartWriter(stage, FORMAT_VERSION, self._work))
+        num_queries = self._write_parts(
+            PartWriter(LocalPublisher(stage, self._work), FORMAT_VERSION)
+        )
         self._require_unchanged()
         discard(self._path / "parts", self._work)
         commit_folder(stage / "parts", self._path / "parts")

@@ -50,8 +50,8 @@ class VerifyReport:
     num_replaced_parts: int
     num_bytes: int
     seconds: float
-    live_runs: tuple[Path, ...]
-    dead_runs: tuple[Path, ...]
+    live_runs: tuple[str, ...]
+    dead_runs: tuple[str, ...]
     listed: bool
     faults: tuple[Fault, ...]
 
@@ -64,7 +64,7 @@ class Checked:
     videos: list[CheckedVideo]
     parts: dict[PartKind, list[CheckedPart]]
     replaced: dict[PartKind, list[str]]
-    runs: dict[Path, bool]
+    runs: dict[str, bool]
     foreign: list[Fault]
 
     @cached_property
@@ -139,7 +139,9 @@ def check_store(
 ) -> Checked:
     """Look at every node, part and file of a store."""
     # Folders first: a run that ends from here on has indexed by then what is listed next.
-    runs = {} if root.path is None else work_folders(root.path)
+    runs: dict[str, bool] = {}
+    if root.path is not None:
+        runs = {str(folder): alive for folder, alive in work_folders(root.path).items()}
     try:
         nodes = names_in(root, "videos") if root.is_listed else None
         parts: dict[PartKind, list[CheckedPart]] = {}

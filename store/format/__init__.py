@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         read_headers as read_headers,
         read_part as read_part,
     )
+    from r2t.store.format.publisher import Publisher as Publisher
     from r2t.store.format.query_rows import (
         annotation_at as annotation_at,
         query_columns as query_columns,

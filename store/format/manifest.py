@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import zarr
 from zarr.core.sync import sync
 
 from r2t.store.errors import NotListedError, StoreError
-from r2t.store.files import write_whole
 from r2t.store.format.columns import parse_metadata, read_small
 from r2t.store.format.header import StoreHeader
 from r2t.store.format.nodes import FolderStore, attributes_of
 from r2t.store.format.parts import KINDS, PartKind, part_place
-from r2t.store.work_folders import held
+from r2t.store.format.publisher import Publisher
 
 _MOST_PARTS = 20_000  # of a kind: the root's metadata is read whole, and so is small
 
@@ -84,13 +81,7 @@ class PartNames:
         return StoreHeader.from_dict(attributes["r2t"], self._location)
 
 
-def listed_parts(root: Path, kind: PartKind, version: int) -> list[str]:
-    """Return the names of the parts of a kind that lie in a store on this machine."""
-    place = root / part_place(kind, version)
-    return sorted(name for name in os.listdir(place) if (place / name / "zarr.json").is_file())
-
-
-def record_parts(root: Path, beside: Path) -> None:
+def record_parts(publisher: Publisher) -> None:
     """Write the manifest of a store of format version 2 anew, from a fresh listing.
 
     Raises, beyond what `rewrite_header` does, `StoreError` if there are more parts than a manifest
@@ -98,39 +89,44 @@ def record_parts(root: Path, beside: Path) -> None:
     """
 
     def listed(header: StoreHeader) -> StoreHeader:
-        names = {kind: tuple(listed_parts(root, kind, header.format_version)) for kind in KINDS}
-        _require_few(root, names)
+        version = header.format_version
+        names = {kind: tuple(publisher.committed(part_place(kind, version))) for kind in KINDS}
+        _require_few(publisher.location, names)
         return dataclasses.replace(header, parts=names)
 
-    rewrite_header(root, beside, listed)
+    rewrite_header(publisher, listed)
 
 
-def rewrite_header(root: Path, beside: Path, change: Callable[[StoreHeader], StoreHeader]) -> None:
-    """Let the header of a store of format version 2 on this machine be what `change` makes of it.
+def rewrite_header(publisher: Publisher, change: Callable[[StoreHeader], StoreHeader]) -> None:
+    """Let the header of a store of format version 2 be what `change` makes of it.
 
-    Processes wait for each other. Where the disk has no locks, whoever writes last sees by another
-    look what others changed meanwhile; so `change` may be called several times. The new root is
-    made in the folder `beside`, on the same disk.
+    Processes wait for each other, or write again what another has overtaken. Where a disk has no
+    locks, whoever writes last sees by another look what others changed meanwhile. So `change` may
+    be called several times.
 
     Raises `CorruptFeatureError` if the header is damaged, and leaves it as it is.
     """
-    file = root / "zarr.json"
-    with held(root / "parts"):
-        while True:
-            metadata = parse_metadata(str(root), file.read_bytes())
-            attributes = cast("dict[str, Any]", metadata["attributes"])
-            header = StoreHeader.from_dict(attributes["r2t"], str(root))
-            changed = change(header)
-            if changed == header:
-                return
-            attributes["r2t"] = changed.to_dict()
-            write_whole(file, json.dumps(metadata, indent=2), beside=beside)
+    location = publisher.location
+
+    def changed(content: bytes) -> bytes:
+        metadata = parse_metadata(location, content)
+        attributes = cast("dict[str, Any]", metadata["attributes"])
+        before = StoreHeader.from_dict(attributes["r2t"], location)
+        after = change(before)
+        if after == before:
+            return content
+        attributes["r2t"] = after.to_dict()
+        return json.dumps(metadata, indent=2).encode()
+
+    while publisher.change("zarr.json", changed):
+        pass
 
 
-def _require_few(root: Path, names: Mapping[str, Sequence[str]]) -> None:
+def _require_few(location: str, names: Mapping[str, Sequence[str]]) -> None:
     for kind, found in names.items():
         if len(found) > _MOST_PARTS:
             raise StoreError(
-                f"{root} has {len(found)} {kind} parts, more than the {_MOST_PARTS} that a store "
-                "can name; run `r2t store repair`, which joins them. What was committed is safe"
+                f"{location} has {len(found)} {kind} parts, more than the {_MOST_PARTS} that a "
+                "store can name; run `r2t store repair`, which joins them. What was committed is "
+                "safe"
             )

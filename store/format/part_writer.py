@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from typing import Any
 import zarr
 from numpy.typing import NDArray
 
-from r2t.store.files import commit_folder
 from r2t.store.format.layout import columns_digest
 from r2t.store.format.manifest import record_parts
 from r2t.store.format.nodes import create_array, open_group
 from r2t.store.format.packing import pack_columns
 from r2t.store.format.parts import Columns, PartKind, part_place
+from r2t.store.format.publisher import Publisher
 
 QUERIES_PER_PART = 2000
 """Most queries that are written as one part: about 100 MB of tokens."""
@@ -40,36 +39,31 @@ _DIMENSIONS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class PartWriter:
-    """Commits parts to a store on this machine and drops them, each by a rename.
+    """Commits parts to a store and drops them; the manifest follows each time."""
 
-    Parts are prepared in the folder `beside`, on the same disk. The manifest follows each rename.
-    """
-
-    root: Path
+    publisher: Publisher
     version: int
-    beside: Path
 
     def commit(self, kind: PartKind, columns: Columns, replaces: Collection[str] = ()) -> None:
-        """Write a part and rename it into place, where it stands in for those it replaces."""
+        """Write a part, which from then on stands in for those it replaces."""
         name = new_part_name(replaces)
-        folder = self.beside / f"{kind}-{name}"
+        folder = self.publisher.work / f"{kind}-{name}"
         write_part(folder, columns, replaces, version=self.version)
-        commit_folder(folder, self.root / part_place(kind, self.version) / name)
+        place = f"{part_place(kind, self.version)}/{name}"
+        if not self.publisher.add(folder, place):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place)
         self.record()
 
     def drop(self, kind: PartKind, names: Iterable[str]) -> None:
         """Take parts out of the store and remove them; one that is not there is passed over."""
         for name in names:
-            folder = self.beside / f"dropped-{name}"
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(self.root / part_place(kind, self.version) / name, folder)
-                shutil.rmtree(folder)
+            self.publisher.drop(f"{part_place(kind, self.version)}/{name}")
         self.record()
 
     def record(self) -> None:
         """Let the manifest name the parts that are there, if the format version has one."""
         if self.version > 1:
-            record_parts(self.root, self.beside)
+            record_parts(self.publisher)
 
 
 def new_part_name(replaces: Collection[str] = ()) -> str:

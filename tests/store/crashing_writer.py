@@ -17,11 +17,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from features import columns, random_tokens, small_query, small_spec, write_video
+from features import columns, committed_parts, random_tokens, small_query, small_spec, write_video
 
 from r2t.store import FeatureStore
 from r2t.store.errors import StoreError
-from r2t.store.format.manifest import listed_parts
 from r2t.store.format.parts import KINDS
 
 VIDEOS = {f"video {number}": random_tokens(1 + 90 * number, seed=number) for number in range(3)}
@@ -96,7 +95,7 @@ def require_whole(path: Path, *, complete: bool) -> None:
         store.read_query(annotation.query_id)
     if complete:
         for kind in KINDS:
-            assert store.header.parts[kind] == tuple(listed_parts(path, kind, 2))
+            assert store.header.parts[kind] == tuple(committed_parts(path, kind))
         assert sorted(indexed) == sorted(VIDEOS)
 
 

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from features import columns, pack, random_tokens, small_query, small_spec, write_video
+from features import (
+    columns,
+    committed_parts,
+    pack,
+    random_tokens,
+    small_query,
+    small_spec,
+    write_video,
+)
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from r2t.cli.commands.store.info import summarise_store
@@ -22,9 +30,9 @@ from r2t.store import FeatureStore
 from r2t.store.change.repair import repair_store
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
-from r2t.store.format.manifest import listed_parts
 from r2t.store.format.part_writer import PartWriter
 from r2t.store.format.video_rows import video_columns
+from r2t.store.publish.local import LocalPublisher
 from r2t.store.schema import FORMAT_VERSION
 
 _many = settings(
@@ -321,8 +329,8 @@ def test_an_index_of_impossible_numbers_is_refused_and_mended(
     path: Path, column: str, value: float
 ) -> None:
     row = FeatureStore.open(path).video_row("dog")
-    parts = PartWriter(path, FORMAT_VERSION, beside=path.parent)
-    parts.drop("index", listed_parts(path, "index", FORMAT_VERSION))
+    parts = PartWriter(LocalPublisher(path, path.parent), FORMAT_VERSION)
+    parts.drop("index", committed_parts(path, "index", FORMAT_VERSION))
     parts.commit("index", video_columns([replace(row, **{column: value})]))
     with pytest.raises(CorruptFeatureError, match=rf"{column} holds .*repair` makes the index"):
         FeatureStore.open(path)

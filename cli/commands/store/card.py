@@ -59,7 +59,7 @@ def card(
         with progress_bar("licences") as show_done:
             files = cards.write_card(store, texts, on_video=show_done)
         if json:
-            print_json({"card": texts.to_header(), "files": [str(file) for file in files]})
+            print_json({"card": texts.to_header(), "files": list(files)})
             return
         for file in files:
             say(f"wrote {file}")

@@ -160,7 +160,7 @@ def _tell_repair(report: change.RepairReport, target: Path) -> None:
     for fault in report.faults:
         say(str(fault))
     for place in report.set_aside:
-        say(f"moved: {place} to {report.aside / place}")
+        say(f"moved: {place} to {report.aside}/{place}")
     for folder in report.removed_runs:
         say(f"removed what a killed run left behind: {folder}")
     if report.num_parts_after != report.num_parts_before:

@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> FeatureStore:
 
 def test_a_store_with_a_card_is_sound_and_reads_as_before(store: FeatureStore) -> None:
     rows = store.queries
-    readme, croissant = write_card(store.location, TEXTS)
+    readme, croissant = map(Path, write_card(store.location, TEXTS))
     assert verify_store(store.location).faults == ()
     again = FeatureStore.open(store.location)
     assert again.queries.equals(rows)
@@ -37,8 +37,8 @@ def test_a_store_with_a_card_is_sound_and_reads_as_before(store: FeatureStore) -
 
 
 def test_a_card_is_made_again_with_what_was_said(store: FeatureStore) -> None:
-    first = [file.read_bytes() for file in write_card(store.location, TEXTS)]
-    assert [file.read_bytes() for file in write_card(store.location)] == first
+    first = [Path(file).read_bytes() for file in write_card(store.location, TEXTS)]
+    assert [Path(file).read_bytes() for file in write_card(store.location)] == first
     write_card(store.location, CardTexts())
     assert read_card(store.location) == CardTexts()
 

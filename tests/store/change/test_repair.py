@@ -25,6 +25,7 @@ from r2t.store.errors import CorruptFeatureError, FeatureNotFoundError, StoreErr
 from r2t.store.format.manifest import record_parts
 from r2t.store.format.part_writer import PartWriter
 from r2t.store.format.video_rows import video_columns
+from r2t.store.publish.local import LocalPublisher
 from r2t.store.work_folders import maintenance
 
 
@@ -59,7 +60,7 @@ def test_what_is_left_is_whole_and_what_is_lost_is_told(path: Path, name: str) -
     assert set(report.lost_queries) <= {"q1"}
     if name != "truncated column" and name != "deleted column":
         assert {"q1", "q2"} - set(store.queries["query_id"]) == set(report.lost_queries)
-    after = files(path) | (files(report.aside) if report.aside.exists() else set())
+    after = files(path) | (files(aside) if (aside := Path(report.aside)).exists() else set())
     assert before <= after
     assert repair_store(path).faults == ()
 
@@ -87,7 +88,7 @@ def test_a_later_part_that_was_read_from_damaged_attributes_loses(tmp_path: Path
     expected = FeatureStore.open(path).read_video("dog").duration_seconds
     edit(path / "videos" / "dog" / "zarr.json", longer)
     row = FeatureStore.open(path).video_row("dog")
-    PartWriter(path, 1, beside=tmp_path).commit("index", video_columns([row]))
+    PartWriter(LocalPublisher(path, tmp_path), 1).commit("index", video_columns([row]))
     found = sorted((fault.kind, fault.video_id) for fault in verify_store(path).faults)
     assert found == [("attributes", "dog"), ("stale-index", "dog")]
     repair_store(path)
@@ -145,7 +146,11 @@ def test_the_manifest_is_made_anew_and_a_damaged_header_is_not_sealed(path: Path
     assert verify_store(path).faults == ()
     edit(path / "zarr.json", lambda node: node["attributes"]["r2t"]["provenance"].update(by="me"))
     before = (path / "zarr.json").read_bytes()
-    for refused in (repair_store, verify_store, lambda path: record_parts(path, path.parent)):
+    for refused in (
+        repair_store,
+        verify_store,
+        lambda path: record_parts(LocalPublisher(path, path.parent)),
+    ):
         with pytest.raises(CorruptFeatureError, match="header_digest"):
             refused(path)
     assert (path / "zarr.json").read_bytes() == before
@@ -181,7 +186,7 @@ def test_what_a_killed_run_left_is_a_note_and_the_next_run_clears_it(path: Path)
     path.with_name("copy").rename(left)
     report = verify_store(path)
     assert report.faults == ()
-    assert [folder.parent for folder in report.dead_runs] == [left]
+    assert [Path(folder).parent for folder in report.dead_runs] == [left]
     answer = CliRunner().invoke(app, ["verify", str(path)])
     assert answer.exit_code == 0
     assert "the next run removes it" in answer.stderr
@@ -201,7 +206,7 @@ def test_what_another_machine_left_is_cleared_after_a_day_or_by_repair(path: Pat
         pass
     assert not dead.exists()
     dead.mkdir(parents=True)
-    assert repair_store(path).removed_runs == (dead,)
+    assert repair_store(path).removed_runs == (str(dead),)
 
 
 def test_a_rerun_extracts_what_was_listed(path: Path) -> None:

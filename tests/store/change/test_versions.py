@@ -14,6 +14,7 @@ import zarr
 from damaged_stores import flip
 from features import (
     columns,
+    committed_parts,
     random_embeddings,
     random_tokens,
     small_query,
@@ -33,7 +34,6 @@ from r2t.store.change.subset import subset_store
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ConfigError, SpecMismatchError, StoreError
 from r2t.store.exchange.hdf5 import export_hdf5
-from r2t.store.format.manifest import listed_parts
 
 LENGTHS = {"dog": 5, "-x y": 151}
 TOKENS = {video_id: random_tokens(length) for video_id, length in LENGTHS.items()}
@@ -190,5 +190,5 @@ def test_version_1_is_repaired_and_taken_out_of(old: Path) -> None:
     store = FeatureStore.open(old)
     assert store.header.format_version == 1
     assert sorted(store) == ["-x y", "é."]
-    assert len(listed_parts(old, "index", 1)) == 1
+    assert len(committed_parts(old, "index", 1)) == 1
     assert verify_store(old).faults == ()

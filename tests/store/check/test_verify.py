@@ -19,6 +19,7 @@ from r2t.store.check.verify import verify_store
 from r2t.store.errors import StoreError
 from r2t.store.format.layout import has_only_finite
 from r2t.store.format.manifest import record_parts
+from r2t.store.publish.local import LocalPublisher
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_other_videos_of_a_damaged_store_are_sound(path: Path) -> None:
 def test_a_query_in_two_parts_counts_once(path: Path) -> None:
     first = part(path, "queries")
     shutil.copytree(first, first.with_name("20990101T000000000000-0123456789ab"))
-    record_parts(path, path.parent)
+    record_parts(LocalPublisher(path, path.parent))
     report = verify_store(path)
     assert report.faults == ()
     assert (report.num_queries, report.num_parts) == (2, 3)

@@ -8,13 +8,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from features import columns, random_tokens, small_query, small_spec, write_video
+from features import columns, committed_parts, random_tokens, small_query, small_spec, write_video
 
 from r2t.store import FeatureStore
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import StoreError
 from r2t.store.format import manifest, part_writer
-from r2t.store.format.manifest import listed_parts
+from r2t.store.publish import local
 from r2t.store.sources import open_root
 
 
@@ -53,7 +53,7 @@ def test_two_writers_at_once(path: Path, monkeypatch: pytest.MonkeyPatch, has_lo
     for thread in threads:
         thread.join()
     assert len(named(path)) == 8
-    assert named(path) == listed_parts(path, "queries", 2)
+    assert named(path) == committed_parts(path, "queries")
     assert verify_store(path).faults == ()
 
 
@@ -61,19 +61,19 @@ def test_who_writes_last_sees_what_came_between(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without locks: another's part is committed and recorded after ours were listed."""
-    write = manifest.write_whole
+    write = local.write_whole
     late = ["later"]
 
-    def write_late(file: Path, content: str, *, beside: Path) -> None:
+    def write_late(file: Path, content: bytes, *, beside: Path) -> None:
         if late:
             add(path, late.pop())
         write(file, content, beside=beside)
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    monkeypatch.setattr(manifest, "write_whole", write_late)
+    monkeypatch.setattr(local, "write_whole", write_late)
     add(path, "first")
     assert len(named(path)) == 2
-    assert named(path) == listed_parts(path, "queries", 2)
+    assert named(path) == committed_parts(path, "queries")
 
 
 def test_the_next_run_mends_what_a_killed_one_left(
@@ -91,7 +91,7 @@ def test_the_next_run_mends_what_a_killed_one_left(
     (fault,) = verify_store(path).faults
     assert (fault.kind, fault.place) == ("manifest", "zarr.json")
     add(path, "q1")  # which is there
-    assert named(path) == listed_parts(path, "queries", 2) != []
+    assert named(path) == committed_parts(path, "queries") != []
     assert verify_store(path).faults == ()
 
 
