@@ -8,22 +8,21 @@ at its own frames, some 20 ms long. Other streams are left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Stream
-from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from r2t.extract.video.container import Orientation, on_one_clock, open_video
+from r2t.extract.video.clip_writer import ClipWriter
+from r2t.extract.video.container import on_one_clock, open_video
 from r2t.extract.video.probe import VideoInfo, probe
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.files import appearing
@@ -33,9 +32,7 @@ _FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 SUFFIXES = tuple(_FORMATS)
 NUMBER = "{n}"  # in a name: a file for each moment, counted from 1
 
-_CLOCK = Fraction(1, 90_000)
 _SOUND_AHEAD_SECONDS = 1  # from which on sound is decoded, as its decoders need a few frames
-_QUALITY = {"crf": "20", "preset": "veryfast"}
 
 TimeSpan = tuple[float, float]
 
@@ -77,12 +74,14 @@ def cut(
     spans: Sequence[TimeSpan],
     out: Path,
     *,
+    metadata: Mapping[str, str] | None = None,
     on_seconds: OnProgress = no_progress,
 ) -> list[Path]:
     """Write spans of a video, in seconds, and return the files: one, or one for each span.
 
     With `{n}` in its name there is a file for each span, in the order given; else all are in one,
     in time order, and what they share is shown once. A file appears whole or not at all.
+    `metadata` are tags of the files that players show, such as "title" and "comment".
     """
     require_clip_path(out)
     plan = clips(out, spans)
@@ -99,6 +98,7 @@ def cut(
                 chosen,
                 unfinished,
                 _FORMATS[path.suffix.lower()],
+                metadata or {},
                 lambda done, before=before: on_seconds(before + done, total),
             )
         before += _length(chosen)
@@ -114,6 +114,7 @@ def _write(
     spans: Sequence[TimeSpan],
     path: Path,
     container_format: str,
+    metadata: Mapping[str, str],
     on_seconds: Callable[[float], None],
 ) -> None:
     # However long it is: whoever asked for the moments has said how long is too long.
@@ -123,13 +124,14 @@ def _write(
         _reported_as_os_error(),
         av.open(str(path.absolute()), "w", format=container_format) as target,
     ):
-        writer: _Writer | None = None
+        target.metadata.update(metadata)
+        writer: ClipWriter | None = None
         shift = 0.0
         for start, end in spans:
             with open_video(video) as (source, picture):
                 sound = source.streams.best("audio")
                 if writer is None:
-                    writer = _Writer(target, picture, sound)
+                    writer = ClipWriter(target, picture, sound)
                 for frame, seconds in _frames(_decoded(info, source, picture, start, end), start):
                     with _reported_as_os_error():
                         writer.add(frame, seconds - start + shift)
@@ -238,74 +240,3 @@ def _seek(
     if sound is not None and sound.time_base and seconds < first:
         by, time_base = sound, sound.time_base
     source.seek(int(seconds / time_base), stream=by, backward=True)
-
-
-class _Writer:
-    def __init__(self, target: Any, picture: Any, sound: Any) -> None:
-        self._target = target
-        self._picture: Any = None
-        self._rate = picture.average_rate or 25
-        self._sound: Any = None
-        self.num_pictures = 0
-        self._last = {"picture": -1, "sound": -1}
-        self._early: list[tuple[Any, float]] = []  # sound before the first picture gave its size
-        if sound is not None:
-            self._sound = target.add_stream("aac", rate=sound.rate)
-            self._sound.layout = "mono" if sound.channels == 1 else "stereo"
-            self._resampler = av.AudioResampler("fltp", self._sound.layout, sound.rate)
-
-    def add(self, frame: av.VideoFrame | av.AudioFrame, seconds: float) -> None:
-        """Encode a picture or sound at a time of the clip."""
-        if isinstance(frame, av.VideoFrame):
-            self._add_picture(frame, seconds)
-        else:
-            self._add_sound(frame, seconds)
-
-    def _add_picture(self, frame: av.VideoFrame, seconds: float) -> None:
-        upright = _upright(frame)
-        if self._picture is None:
-            self._picture = self._target.add_stream("libx264", rate=self._rate, options=_QUALITY)
-            self._picture.width = upright.width // 2 * 2
-            self._picture.height = upright.height // 2 * 2
-            self._picture.pix_fmt = "yuv420p"
-            self._picture.codec_context.time_base = _CLOCK
-            for waiting, at in self._early:
-                self._mux_sound(waiting, at)
-        even = upright.reformat(self._picture.width, self._picture.height, "yuv420p")
-        even.pts = self._next("picture", round(seconds / _CLOCK))
-        even.time_base = _CLOCK
-        even.pict_type = PictureType.NONE  # the encoder chooses its own key frames
-        self._target.mux(self._picture.encode(even))
-        self.num_pictures += 1
-
-    def _add_sound(self, frame: av.AudioFrame, seconds: float) -> None:
-        if self._picture is None:
-            self._early.append((frame, seconds))
-        else:
-            self._mux_sound(frame, seconds)
-
-    def _mux_sound(self, frame: av.AudioFrame, seconds: float) -> None:
-        frame.pts = None
-        for part in self._resampler.resample(frame):
-            part.pts = self._next("sound", round(seconds * part.sample_rate))
-            part.time_base = Fraction(1, part.sample_rate)
-            self._last["sound"] += part.samples - 1
-            self._target.mux(self._sound.encode(part))
-
-    def _next(self, stream: str, wanted: int) -> int:
-        """Return a time in ticks after the last one, as containers need it."""
-        self._last[stream] = max(wanted, self._last[stream] + 1)
-        return self._last[stream]
-
-    def close(self) -> None:
-        for stream in (self._picture, self._sound):
-            if stream is not None:
-                self._target.mux(stream.encode())
-
-
-def _upright(frame: av.VideoFrame) -> av.VideoFrame:
-    orientation = Orientation.of(frame)
-    if orientation == Orientation():
-        return frame
-    shown = np.ascontiguousarray(orientation.apply(frame.to_ndarray(format="rgb24")))
-    return av.VideoFrame.from_ndarray(shown, format="rgb24")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -178,11 +178,17 @@ class DecodePool:
         spans: Sequence[tuple[float, float]],
         out: Path,
         *,
+        metadata: Mapping[str, str] | None = None,
         on_seconds: OnProgress = no_progress,
     ) -> list[Path]:
         """Do what `cut.cut` does in a worker."""
         require_clip_path(out)
-        request = {"path": str(path), "spans": [list(span) for span in spans], "out": str(out)}
+        request = {
+            "path": str(path),
+            "spans": [list(span) for span in spans],
+            "out": str(out),
+            "metadata": dict(metadata or {}),
+        }
         try:
             for done, total in self._attempt(request, DecodeProcess.cut):
                 on_seconds(done, total)

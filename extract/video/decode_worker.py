@@ -137,7 +137,13 @@ def _cut(answers: BinaryIO, request: dict[str, Any]) -> None:
             last_word = now
             _answer(answers, {"seconds": [done, total]})
 
-    cut(Path(request["path"]), request["spans"], Path(request["out"]), on_seconds=on_seconds)
+    cut(
+        Path(request["path"]),
+        request["spans"],
+        Path(request["out"]),
+        metadata=request["metadata"],
+        on_seconds=on_seconds,
+    )
 
 
 def _answer_batch(answers: BinaryIO, batch: FrameBatch, decode_seconds: float) -> None:

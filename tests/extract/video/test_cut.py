@@ -115,6 +115,16 @@ def test_a_second_recording_in_one_file_is_cut_too(tmp_path: Path) -> None:
     assert barcodes(tmp_path / "clip.mp4") == [15, 16, 17] * 2
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_a_clip_says_what_it_is(film: Path, tmp_path: Path, suffix: str) -> None:
+    tags = {"title": "Highlights of film", "comment": "a 'dog' = ü; #1\nnext line"}
+    with DecodePool() as pool:
+        [path] = pool.cut(film, [(1.0, 2.0)], tmp_path / f"clip{suffix}", metadata=tags)
+    with av.open(str(path)) as container:
+        found = {name.lower(): text for name, text in container.metadata.items()}
+    assert {name: found[name] for name in tags} == tags
+
+
 def test_odd_names_are_names(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("http:x.mp4", "-v x.mp4", "50%d ü.mp4", "a,b|c.mp4", "x.mp4?y.mp4"):

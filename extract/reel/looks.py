@@ -1,0 +1,198 @@
+"""Typical and diverse segments of a video, without training and without a sentence.
+
+This is facility location over CLIP's embeddings: one after another, the segment is taken that
+brings most frames of the video closer to the nearest segment taken. Closeness is of looks and of
+time. Looks alone would pass over what looks alike but happens at another time; time alone would
+take segments that are evenly spaced, whatever they show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Float16, Float32, Float64, Int
+
+from r2t.extract.reel.segments import ReelPlan, Segment
+from r2t.store.errors import ConfigError
+from r2t.store.schema import FrameSource
+
+_READ_FRAMES = 64
+_MOST_CANDIDATES = 2000  # all are compared with all, so this bounds memory
+_LOOKS = 0.7  # of the median squared distance of two frames
+_TIME = 4.0  # what a distance in time counts, in gaps between evenly spaced segments
+_CHANGE = 0.6  # of a frame's weight, what goes by how much looks change there
+_JUMP = 4.0  # deviations above the median from which on a change of looks is a cut
+_SHOWS_A_CUT = 0.5  # what such a segment is worth
+_SAME_LOOKS = 1e-5  # squared distance that the rounding of embeddings makes
+_LEAST_CHANGE = 1e-3  # keeps rounding from counting as change where nothing changes
+_SLACK = 1e-6
+
+
+def read_embeddings(source: FrameSource) -> Float16[np.ndarray, "frames width"]:
+    """Return the embeddings of a video of any length; its tokens are dropped as they are read.
+
+    Raises:
+        ConfigError: if CLIP's model has none.
+    """
+    parts: list[Float16[np.ndarray, "_ width"]] = []
+    for start in range(0, source.num_frames, _READ_FRAMES):
+        frames = slice(start, min(start + _READ_FRAMES, source.num_frames))
+        embedding = source.read(frames).embedding
+        if embedding is None:
+            raise ConfigError(
+                f"{source.video_id}: this CLIP has no embeddings of frames, by which typical parts "
+                "are chosen; give another --model"
+            )
+        parts.append(embedding)
+    return np.concatenate(parts)
+
+
+def typical_segments(
+    embedding: Float[np.ndarray, "frames width"],
+    frame_rate_fps: float,
+    duration_seconds: float,
+    length_seconds: float,
+) -> list[Segment]:
+    """Return typical and diverse segments, in time order, that last `length_seconds` together.
+
+    A segment's weight is the share of the video's frames that are closer to it than to others. A
+    segment shows a cut only where it stands for much.
+
+    Raises:
+        ConfigError: as `ReelPlan` does.
+    """
+    plan = ReelPlan(duration_seconds, length_seconds)
+    looks = embedding.astype(np.float32)
+    shown = window_means(looks, plan.segment_frames(len(looks), frame_rate_fps))
+    jumps = _jumps(shown, len(looks))
+    cuts_seconds = _cuts(jumps, len(looks) - len(shown) + 1) / frame_rate_fps
+    candidates = _candidates(shown)
+    starts = plan.starts(len(shown), frame_rate_fps)[candidates]
+    closeness = _closeness(shown[candidates], _thinned(looks), starts, plan)
+    middles = starts[:, None] + plan.segment_seconds / 2
+    show_a_cut = (np.abs(middles - cuts_seconds) < plan.segment_seconds / 2 - _SLACK).any(axis=1)
+    worth = np.where(show_a_cut, _SHOWS_A_CUT, 1.0)
+    change = _thinned(np.sqrt(jumps)[:, None])[:, 0] + _LEAST_CHANGE
+    weights = 1 - _CHANGE + _CHANGE * change / change.mean()
+    best = np.zeros(closeness.shape[1])
+
+    def gains(taken: int | None) -> Float64[np.ndarray, " candidates"]:
+        if taken is not None:
+            np.maximum(best, closeness[taken], out=best)
+        return worth * (np.maximum(closeness - best, 0) @ weights)
+
+    taken = plan.choose(starts, gains)
+    spans = plan.fill(starts[taken], cuts_seconds)
+    segment_of = np.searchsorted([start for start, _ in spans], starts[taken], side="right") - 1
+    nearest = segment_of[closeness[taken].argmax(axis=0)]
+    shares = np.bincount(nearest, minlength=len(spans)) / len(nearest)
+    return [
+        Segment(start, end, share)
+        for (start, end), share in zip(spans, shares.tolist(), strict=True)
+    ]
+
+
+def likeness(
+    embedding: Float[np.ndarray, "frames width"],
+    frame_rate_fps: float,
+    segments: Sequence[Segment],
+) -> float:
+    """Return the mean cosine of a video's frames with the most similar frame of a reel."""
+    looks = embedding.astype(np.float32)
+    looks /= np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), _SAME_LOOKS)
+    middles = (np.arange(len(looks)) + 0.5) / frame_rate_fps
+    shown = np.zeros(len(looks), dtype=bool)
+    for segment in segments:
+        inside = (segment.start_seconds <= middles) & (middles < segment.end_seconds)
+        if not inside.any():  # it is shorter than a frame's slot
+            middle = (segment.start_seconds + segment.end_seconds) / 2
+            inside[np.abs(middles - middle).argmin()] = True
+        shown |= inside
+    best = [
+        (part @ looks[shown].T).max(axis=1)
+        for part in np.array_split(looks, len(looks) // _MOST_CANDIDATES + 1)
+    ]
+    return float(np.concatenate(best).mean())
+
+
+def window_means(
+    rows: Float32[np.ndarray, "frames width"], num_frames: int
+) -> Float32[np.ndarray, "windows width"]:
+    """Return the mean of so many rows from each on that has them."""
+    num_windows = len(rows) - num_frames + 1
+    total = np.zeros((num_windows, rows.shape[1]), np.float32)
+    for offset in range(num_frames):
+        total += rows[offset : offset + num_windows]
+    return total / num_frames
+
+
+def _jumps(
+    shown: Float32[np.ndarray, "windows width"], num_frames: int
+) -> Float32[np.ndarray, " frames"]:
+    """Return how far apart in looks, squared, the windows before and after each frame's start are.
+
+    Frames too close to an end of the video have the value of the nearest that is not.
+    """
+    width = num_frames - len(shown) + 1
+    if len(shown) <= width:
+        return np.zeros(num_frames, np.float32)
+    known = ((shown[width:] - shown[:-width]) ** 2).sum(axis=1)
+    return np.pad(known, (width, width - 1), mode="edge")
+
+
+def _cuts(jumps: Float32[np.ndarray, " frames"], width: int) -> Int[np.ndarray, " cuts"]:
+    """Return the frames that begin a shot: where a jump stands out, and is the largest around."""
+    deviation = np.median(np.abs(jumps - np.median(jumps)))
+    least = np.median(jumps) + max(_JUMP * deviation, _SAME_LOOKS)
+    padded = np.pad(jumps, width)
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1).max(axis=1)
+    largest = (jumps >= around) & (jumps > least)
+    return np.flatnonzero(largest & ~np.append(False, largest[:-1]))
+
+
+def _thinned(
+    rows: Float32[np.ndarray, "frames width"],
+) -> Float32[np.ndarray, "_ width"]:
+    """Return rows, or where they are too many the means of neighbours."""
+    edges = _block_edges(len(rows))
+    counts = np.diff(edges)[:, None].astype(np.float32)
+    return np.add.reduceat(rows, edges[:-1]) / counts
+
+
+def _block_edges(num_rows: int) -> Int[np.ndarray, " edges"]:
+    num_blocks = min(num_rows, _MOST_CANDIDATES)
+    return np.arange(num_blocks + 1) * num_rows // num_blocks
+
+
+def _candidates(shown: Float32[np.ndarray, "windows width"]) -> Int[np.ndarray, " candidates"]:
+    """Return every window, or where they are too many that of each stretch most like all of it."""
+    edges = _block_edges(len(shown))
+    means = _thinned(shown)
+    return np.array(
+        [
+            start + int(((shown[start:end] - mean) ** 2).sum(axis=1).argmin())
+            for start, end, mean in zip(edges[:-1], edges[1:], means, strict=True)
+        ]
+    )
+
+
+def _closeness(
+    shown: Float32[np.ndarray, "candidates width"],
+    frames: Float32[np.ndarray, "frames width"],
+    starts: Float64[np.ndarray, " candidates"],
+    plan: ReelPlan,
+) -> Float64[np.ndarray, "candidates frames"]:
+    """Return from 0 to 1 how close each candidate is to each frame, in looks and in time."""
+    scale = max(_LOOKS * float(np.median(_squared_distances(frames, frames))), _SAME_LOOKS)
+    middles = (np.arange(len(frames)) + 0.5) * plan.duration_seconds / len(frames)
+    apart = starts[:, None] + plan.segment_seconds / 2 - middles
+    gaps = apart * plan.num_segments / plan.duration_seconds
+    return np.exp(-_squared_distances(shown, frames) / scale - _TIME * gaps**2)
+
+
+def _squared_distances(
+    rows: Float32[np.ndarray, "rows width"], others: Float32[np.ndarray, "others width"]
+) -> Float32[np.ndarray, "rows others"]:
+    lengths = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)
+    return np.maximum(lengths - 2 * rows @ others.T, 0)
