@@ -26,6 +26,7 @@ from r2t.store.errors import (
 )
 from r2t.store.format import (
     INDEX_COLUMNS,
+    Part,
     PartReader,
     VideoRow,
     annotation_at,
@@ -39,6 +40,7 @@ from r2t.store.format import (
     rows_of_columns,
 )
 from r2t.store.html import html_table
+from r2t.store.legal import require_embedding
 from r2t.store.publish import LocalPublisher, open_publisher
 from r2t.store.schema import (
     EmbeddingSpec,
@@ -289,10 +291,7 @@ class FeatureStore:
             FeatureNotFoundError: if the store does not have the query.
             CorruptFeatureError: if what is read is damaged, or holds NaN or infinity.
         """
-        try:
-            part, row = self._queries.find(query_id)
-        except KeyError:
-            raise FeatureNotFoundError(f"{self.location} has no query {query_id!r}") from None
+        part, row = self._find_query(query_id)
         with damage(f"query {query_id!r}"):
             features = query_features_at(part, row)
             require_fitting(features, self.header)
@@ -302,6 +301,27 @@ class FeatureStore:
                 "finds every such query, `r2t store repair` lists them to annotate again"
             )
         return features
+
+    def read_query_embedding(self, query_id: str) -> NDArray[np.float16]:
+        """Read CLIP's embedding of a sentence alone: [embedding_width], unit length.
+
+        Raises:
+            FeatureNotFoundError: if the store does not have the query, or has no embeddings.
+            CorruptFeatureError: if what is read is damaged.
+        """
+        part, row = self._find_query(query_id)
+        if self.embedding is None:
+            raise FeatureNotFoundError(f"{self.location} has no embeddings")
+        with damage(f"query {query_id!r}"):
+            embedding = part.rows("embedding", row, row + 1)[0]
+            require_embedding(embedding, (self.embedding.width,), query_id)
+        return embedding
+
+    def _find_query(self, query_id: str) -> tuple[Part, int]:
+        try:
+            return self._queries.find(query_id)
+        except KeyError:
+            raise FeatureNotFoundError(f"{self.location} has no query {query_id!r}") from None
 
     def to_xarray(self) -> VideoDatasets:
         """Return a mapping of video ids to xarray's datasets, whose values are read when used.

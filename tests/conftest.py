@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Set before torch is imported: the suite's tensors are too small to share among threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from jaxtyping import install_import_hook
 from tiny_clip import make_tiny_clip
+
+if TYPE_CHECKING:
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.store import FeatureStore
 
 # A shell starts background jobs deaf to SIGINT, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,3 +53,34 @@ def sabotaged(monkeypatch: pytest.MonkeyPatch) -> None:
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP of four layers, 32 pixels and 5 tokens with random weights, in open_clip's format."""
     return make_tiny_clip(tmp_path_factory.mktemp("model") / "tiny-clip")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrozenClip, FeatureStore]:
+    """A small part of the demo world: ten videos of val and ten of test, as its own CLIP sees them.
+
+    The last layer and embeddings, at one frame a second; 100 annotated sentences. The videos lie
+    in the folder `v` beside the store.
+    """
+    from r2t.extract.clip.clip import FrozenClip
+    from r2t.extract.config import ExtractConfig
+    from r2t.extract.demo.world import make_world
+    from r2t.extract.pipeline import extract_videos
+    from r2t.extract.video.folder import find_videos
+    from r2t.store import FeatureStore
+    from r2t.store.datasets.registry import read_annotations
+
+    folder = tmp_path_factory.mktemp("world")
+    rows = [
+        row
+        for split in ("val", "test")
+        for row in read_annotations(make_world(folder / "v", num_videos=10, seed=0, split=split))
+    ]
+    clip = FrozenClip.load("r2t-demo", layers=1)
+    config = ExtractConfig(frame_rate=1.0, num_workers=1)
+    spec = clip.spec(config.frame_rate, config.dtype)
+    store = FeatureStore.create(
+        folder / "feats.zarr", spec, clip.provenance(), embedding=clip.embedding
+    )
+    assert extract_videos(config, clip, store, find_videos(folder / "v"), rows).complete
+    return clip, FeatureStore.open(folder / "feats.zarr")

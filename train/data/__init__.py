@@ -15,11 +15,15 @@ if TYPE_CHECKING:
         mask_of as mask_of,
         pad_second_axis as pad_second_axis,
     )
-    from r2t.train.data.labels import count_trained as count_trained
+    from r2t.train.data.labels import (
+        count_trained as count_trained,
+        select_items as select_items,
+    )
     from r2t.train.data.prior import (
         NUM_PRIORS as NUM_PRIORS,
         Prior as Prior,
         embedding_of as embedding_of,
+        frame_cosines as frame_cosines,
         pad_priors as pad_priors,
         prior_features as prior_features,
         require_embeddings as require_embeddings,

@@ -53,6 +53,10 @@ def select_items(
     positive: PositiveRule | None,
     min_duration_seconds: float,
 ) -> list[BoundQuery]:
+    """Return the queries that can be read, with labels if `positive` is given.
+
+    What is left out or moved to fit is counted in `AnnotationWarning`s.
+    """
     found = _sort(store, annotations, min_duration_seconds)
     items: list[BoundQuery] = []
     for annotation, num_frames, frame_rate_fps in found.kept:

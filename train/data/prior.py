@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32
+from jaxtyping import Float16, Float32, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -37,6 +37,16 @@ def prior_features(
     needs some of the frames cuts the result. Where the cosines are all alike the second number is
     0.
     """
+    cosines = frame_cosines(embedding, sentence)
+    centred, std = cosines - cosines.mean(), cosines.std()
+    standardised = centred / std if std > _LEAST_STD else np.zeros_like(centred)
+    return np.stack([_SCALE * cosines, standardised], axis=1).astype(np.float32)
+
+
+def frame_cosines(
+    embedding: Float16[np.ndarray, "frames width"], sentence: Float16[np.ndarray, " channels"]
+) -> Float64[np.ndarray, " frames"]:
+    """Return the cosine of each frame with a sentence; both must be of one CLIP."""
     if embedding.shape[1] != len(sentence):
         raise ConfigError(
             f"embeddings of {embedding.shape[1]} channels for frames and {len(sentence)} for the "
@@ -44,10 +54,7 @@ def prior_features(
         )
     frames, words = _unit(embedding), _unit(sentence[None])
     # Not by BLAS, whose threads would call for all cores from each of those that read ahead.
-    cosines = np.einsum("fw,w->f", frames, words[0]).astype(np.float64)
-    centred, std = cosines - cosines.mean(), cosines.std()
-    standardised = centred / std if std > _LEAST_STD else np.zeros_like(centred)
-    return np.stack([_SCALE * cosines, standardised], axis=1).astype(np.float32)
+    return np.einsum("fw,w->f", frames, words[0]).astype(np.float64)
 
 
 def _unit(rows: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -58,12 +65,13 @@ def _unit(rows: NDArray[np.float16]) -> NDArray[np.float32]:
 
 
 def require_embeddings(store: r2t.store.FeatureStore) -> None:
-    """Raise `ConfigError` unless a store has what the prior is made of."""
+    """Raise `ConfigError` unless a store has what a prior and answers without training need."""
     if store.embedding is None:
         raise ConfigError(
-            f"{store.location} has no embeddings, and a model with a prior needs them: r2t store "
-            f"upgrade {store.location} adds them to a store on this machine that holds CLIP's last "
-            "layer; otherwise extract again, or train with --set prior=off"
+            f"{store.location} has no embeddings, which a model with a prior needs, and so do "
+            f"answers without a trained run: r2t store upgrade {store.location} adds them to a "
+            "store on this machine that holds CLIP's last layer; otherwise extract again, or train "
+            "with --set prior=off"
         )
 
 
@@ -71,8 +79,9 @@ def embedding_of(features: VideoFeatures | QueryFeatures) -> NDArray[np.float16]
     """Return CLIP's embedding of frames or of a sentence; raise `ConfigError` if there is none."""
     if features.embedding is None:
         raise ConfigError(
-            f"{features!r} has no embedding, and a model with a prior needs it: encode it anew, or "
-            "read it from a store that r2t store upgrade has given embeddings"
+            f"{features!r} has no embedding, which a model with a prior needs, and so do answers "
+            "without a trained run: encode it anew, or read it from a store that r2t store upgrade "
+            "has given embeddings"
         )
     return features.embedding
 

@@ -1,4 +1,4 @@
-"""Asking a trained model: about one video, a whole store, or a long video in windows."""
+"""Asking a trained model or the frozen CLIP: one video, a whole store, a long video in windows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from r2t.train.grounding.answerer import Answerer as Answerer, Prepared as Prepared
     from r2t.train.grounding.evaluation import (
         evaluate_groundings as evaluate_groundings,
         submission_rows as submission_rows,
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     )
     from r2t.train.grounding.presence_choice import choose_presence_rule as choose_presence_rule
     from r2t.train.grounding.search import VideoAnswer as VideoAnswer, search_store as search_store
+    from r2t.train.grounding.stored_similarity import EmbeddedQueries as EmbeddedQueries
     from r2t.train.grounding.windows import WindowPlan as WindowPlan, scoring_plan as scoring_plan
+    from r2t.train.grounding.zero_shot import (
+        FROZEN_LABEL as FROZEN_LABEL,
+        ZeroShotGrounder as ZeroShotGrounder,
+    )
 else:
     __getattr__ = lazy_exports(__name__)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,20 +14,15 @@ from jaxtyping import Float16, Float32
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.store.progress import OnProgress, no_progress
-from r2t.store.schema import (
-    PER_VIDEO,
-    FeatureSpec,
-    FrameSource,
-    QueryFeatures,
-    VideoFeatures,
-)
+from r2t.store.schema import FeatureSpec, FrameSource, QueryFeatures, VideoFeatures
 from r2t.train.choices import WindowChoice
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.data import embedding_of, pad_priors, pad_second_axis, prior_features
 from r2t.train.devices import set_arithmetic
+from r2t.train.grounding.answerer import Answerer, Clip, Prepared
 from r2t.train.grounding.prepared import PreparedVideo, PreparedWindow, RefinedWindow
 from r2t.train.grounding.windows import WindowedVideo, WindowPlan, asking_plan
+from r2t.train.grounding.zero_shot import ZeroShotGrounder
 from r2t.train.model import DecodeConfig, Grounding, R2Model, Refined, decode_rows
 from r2t.train.run import RunFolder, TrainConfig, TrainedOn
 
@@ -35,26 +30,7 @@ HIGHEST_SALIENCY = "highest saliency"
 _QUERIES_AT_ONCE = 16  # bounds memory
 
 
-@runtime_checkable
-class Clip(Protocol):
-    """What `Grounder.ask` needs of a CLIP: `r2t.extract.FrozenClip` is one."""
-
-    def open_video(
-        self,
-        path: str | Path,
-        frame_rate_fps: float,
-        *,
-        on_frames: OnProgress = no_progress,
-    ) -> AbstractContextManager[FrameSource]: ...
-
-    def encode_query(self, text: str) -> QueryFeatures: ...
-
-    def require_made(self, spec: FeatureSpec) -> None:
-        """Raise `SpecMismatchError` unless features of a spec are what this CLIP makes."""
-        ...
-
-
-class Grounder:
+class Grounder(Answerer):
     """A trained model that can be asked about videos.
 
     `spec` says which features it understands; `trained_on` is the run's own record of them.
@@ -63,15 +39,10 @@ class Grounder:
     def __init__(
         self, model: R2Model, config: TrainConfig, spec: FeatureSpec, trained_on: TrainedOn
     ) -> None:
+        super().__init__(spec, trained_on.provenance or {})
         self.model = model.eval()
         self.config = config
-        self.spec = spec
         self.trained_on = trained_on
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What the store recorded of its features, "model" and "pretrained" among it."""
-        return dict(self.trained_on.provenance or {})
 
     @classmethod
     def load(
@@ -93,16 +64,14 @@ class Grounder:
         model = folder.load_model(weights).to(device)
         return cls(model, config, spec, trained_on)
 
-    def frame_rate(self, wanted_fps: float | None = None) -> float:
-        """Return the rate to sample a video at: the one wanted, or that of the run's features."""
-        if wanted_fps is not None:
-            return wanted_fps
-        if self.spec.frame_rate == PER_VIDEO:
-            raise ConfigError(
-                "the run was trained with a frame rate for each video (one frame a clip): give "
-                "--fps, in Python frame_rate_fps"
-            )
-        return float(self.spec.frame_rate)
+    @classmethod
+    def zero_shot(cls, clip: Clip) -> ZeroShotGrounder:
+        """Return what answers by a frozen CLIP alone, without any training.
+
+        Raises:
+            ConfigError: if the CLIP has no embeddings.
+        """
+        return ZeroShotGrounder.of_clip(clip)
 
     @property
     def video_score_name(self) -> str:
@@ -123,36 +92,6 @@ class Grounder:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def ask(
-        self,
-        clip: Clip,
-        video: str | Path,
-        sentence: str,
-        *,
-        frame_rate_fps: float | None = None,
-        windows: WindowChoice = "auto",
-        on_frames: OnProgress = no_progress,
-    ) -> Grounding:
-        """Find a sentence in a video file of any length; moments come best first.
-
-        A video much longer than those of the training is asked in overlapping windows; `windows`
-        is "off" to ask it whole, or how many frames one has. `frame_rate_fps` defaults to the rate
-        of the run's features. `on_frames` is called with how many frames of how many are encoded so
-        far. Each call decodes the file: to ask one video often, `prepare` it.
-
-        Raises:
-            SpecMismatchError: if `clip` is not the CLIP that the run was trained with.
-            AnnotationError: if the sentence is empty.
-            VideoError: if the file cannot be decoded.
-            ConfigError: if the run has no frame rate of its own and none is given.
-        """
-        clip.require_made(self.spec)
-        query = clip.encode_query(sentence)
-        rate = self.frame_rate(frame_rate_fps)
-        with clip.open_video(video, rate, on_frames=on_frames) as source:
-            (grounding,) = self.ground(source, [query], self.plan(windows))
-        return grounding
-
     def plan(self, windows: WindowChoice = "auto") -> WindowPlan:
         """Return which videos are asked in windows; "auto" is what the run says or what fits it."""
         return asking_plan(self.config, self.trained_on, windows)
@@ -167,15 +106,9 @@ class Grounder:
         windowed, parts = self._divide(video, plan)
         return PreparedVideo(video.video_id, windowed, list(parts))
 
-    def __call__(
-        self, video: VideoFeatures | FrameSource | PreparedVideo, query: QueryFeatures
-    ) -> Grounding:
-        """Find a query in a video; its moments come best first."""
-        return self.ground(video, [query])[0]
-
     def ground(
         self,
-        video: VideoFeatures | FrameSource | PreparedVideo,
+        video: VideoFeatures | FrameSource | Prepared,
         queries: Sequence[QueryFeatures],
         plan: WindowPlan | None = None,
     ) -> list[Grounding]:
@@ -185,9 +118,11 @@ class Grounder:
         and one of them is in memory at a time. Features are asked whole, a prepared video in the
         windows that it has.
         """
-        if isinstance(video, PreparedVideo):
-            return self.ground_windows(video.windowed, video.parts, queries)
-        return self.ground_windows(*self._divide(video, plan), queries)
+        if isinstance(video, VideoFeatures | FrameSource):
+            return self.ground_windows(*self._divide(video, plan), queries)
+        if not isinstance(video, PreparedVideo):
+            raise ConfigError(f"{video!r} was not prepared by a trained model: prepare it anew")
+        return self.ground_windows(video.windowed, video.parts, queries)
 
     def ground_windows(
         self,

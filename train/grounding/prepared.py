@@ -50,10 +50,16 @@ class PreparedVideo:
         """How long the video is."""
         return self.windowed.duration_seconds
 
+    @property
+    def num_windows(self) -> int:
+        """In how many windows it is asked."""
+        return len(self.parts)
+
     def __repr__(self) -> str:
         return (
-            f"PreparedVideo({self.video_id!r}, {self.num_frames} frames, windows={len(self.parts)},"
-            f" {self.duration_seconds:g} s at {self.windowed.frame_rate_fps:g} fps)"
+            f"PreparedVideo({self.video_id!r}, {self.num_frames} frames, "
+            f"windows={self.num_windows}, {self.duration_seconds:g} s "
+            f"at {self.windowed.frame_rate_fps:g} fps)"
         )
 
 

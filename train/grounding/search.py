@@ -32,7 +32,9 @@ from r2t.train.data import (
     require_embeddings,
     rest_bytes,
 )
+from r2t.train.grounding.answerer import Answerer
 from r2t.train.grounding.grounder import Grounder
+from r2t.train.grounding.stored_similarity import embedded_videos
 from r2t.train.grounding.stored_windows import ground_each
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model import Grounding, decode_predictions
@@ -49,7 +51,7 @@ class VideoAnswer:
 
 
 def search_store(
-    grounder: Grounder,
+    answerer: Answerer,
     store: FeatureStore,
     query: QueryFeatures,
     *,
@@ -58,10 +60,30 @@ def search_store(
 ) -> Iterator[VideoAnswer]:
     """Yield every video's answer as it is found; at most three batches are in memory.
 
-    Videos of similar length share a batch. Those that `plan`, by default the run's, divides into
-    windows are asked a window at a time, read ahead as well. Batching changes no answer.
+    A trained model is asked in batches of videos of similar length. Those that `plan`, by default
+    the run's, divides into windows are asked a window at a time, read ahead as well. Batching
+    changes no answer. Without a trained model only embeddings are read.
     """
-    plan = plan or grounder.plan()
+    if isinstance(answerer, Grounder):
+        yield from _ask_model(answerer, store, query, batch_size, plan or answerer.plan())
+        return
+    rows = store.video_rows()
+    for row, video in zip(rows, embedded_videos(store, rows), strict=True):
+        if isinstance(video, R2TError):
+            yield VideoAnswer(row.video_id, None, 0.0, video)
+        else:
+            found = answerer(video, query)
+            yield VideoAnswer(row.video_id, found, found.video_score)
+
+
+def _ask_model(
+    grounder: Grounder,
+    store: FeatureStore,
+    query: QueryFeatures,
+    batch_size: int,
+    plan: WindowPlan,
+) -> Iterator[VideoAnswer]:
+    """Ask short videos whole, then long ones in windows."""
     lengths = store.lengths()
     ordered = sorted(lengths, key=lambda video_id: (lengths[video_id], video_id))
     whole = [Row(video_id, lengths[video_id]) for video_id in ordered]

@@ -66,7 +66,8 @@ class Grounding:
     `moments` rows are start and end in seconds and a score, best first; none for highlight-only
     models. `saliency` is a score per sampled frame. Both compare parts of one video. `video_score`
     compares videos: how well the query fits this one as a whole. Who answers says which score that
-    is, and scores of another name or another model mean something else.
+    is, and scores of another name or another model mean something else. `caveat` is what people
+    must be told beside the answer.
     """
 
     moments: Float64[np.ndarray, "moments 3"]
@@ -74,6 +75,7 @@ class Grounding:
     frame_rate_fps: float
     duration_seconds: float
     video_score: float
+    caveat: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("frame_rate_fps", "duration_seconds"):
@@ -83,9 +85,10 @@ class Grounding:
             raise ConfigError(f"video_score = {self.video_score}: must be finite")
 
     def __repr__(self) -> str:
+        caveat = f"; {self.caveat}" if self.caveat else ""
         return (
             f"Grounding({len(self.moments)} moments, saliency of {len(self.saliency)} frames, "
-            f"{self.duration_seconds:g} s at {self.frame_rate_fps:g} fps)"
+            f"{self.duration_seconds:g} s at {self.frame_rate_fps:g} fps{caveat})"
         )
 
     def _repr_html_(self) -> str:
@@ -106,6 +109,7 @@ class Grounding:
                 for start, end, score in self.moments.tolist()
             ],
             "saliency": self.saliency.tolist(),
+            "caveat": self.caveat,
         }
 
     def to_frame(self) -> pd.DataFrame:
