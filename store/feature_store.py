@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import zarr
@@ -25,6 +26,7 @@ from r2t.store.errors import (
     SpecMismatchError,
 )
 from r2t.store.format import (
+    ANNOTATION_COLUMNS,
     INDEX_COLUMNS,
     Part,
     PartReader,
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
 
     from r2t.store.xarray_view import VideoDatasets
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _ALL = slice(None)
 _QUERY_FIELDS = (
     "query_id",
@@ -78,10 +82,28 @@ _QUERY_FIELDS = (
 )
 
 
+def _of_parts(
+    read: Callable[Concatenate[FeatureStore, _P], _T],
+) -> Callable[Concatenate[FeatureStore, _P], _T]:
+    """Let a method that reads columns on demand look again if their part was replaced meanwhile."""
+
+    @functools.wraps(read)
+    def again(store: FeatureStore, *arguments: _P.args, **options: _P.kwargs) -> _T:
+        try:
+            return read(store, *arguments, **options)
+        except CorruptFeatureError:
+            if not store.refresh():
+                raise
+            return read(store, *arguments, **options)
+
+    return again
+
+
 class FeatureStore:
     """CLIP features of videos and queries, open for reading; `writer()` adds to a local store.
 
-    Opening reads the index parts and never lists videos; a video is looked up by its name.
+    Opening reads the ids and the lengths of the videos and the ids of the queries, and never lists
+    videos: a video is looked up by its name. All else is read when it is asked for.
     """
 
     def __init__(self, root: StoreRoot) -> None:
@@ -95,6 +117,7 @@ class FeatureStore:
         self._root = root.path
         self._opened = root
         self._lock = threading.Lock()
+        self._part_paths: tuple[str, ...] = ()
         self._parts = PartReader(root.group, root.location, root.header.format_version)
         self.refresh()
 
@@ -110,7 +133,7 @@ class FeatureStore:
         Raises:
             StoreError: if there is no store, or one of another format version.
             ServerError: if a server fails; a `StoreError`, too.
-            CorruptFeatureError: if the index or the queries are damaged.
+            CorruptFeatureError: if what is read of the index or the queries is damaged.
         """
         return cls(open_root(location, cache))
 
@@ -160,54 +183,67 @@ class FeatureStore:
         self.header.require_current(self.location)
         return StoreWriter(self, open_publisher(self._opened, "add to it"))
 
-    def refresh(self) -> None:
-        """Read the index and query parts again, to see what other runs have added."""
+    def refresh(self) -> bool:
+        """Look for index and query parts again; return whether other runs have changed them."""
         try:
-            self._read_parts()
+            return self._read_parts()
         except CorruptFeatureError:  # a part that was listed may have been replaced and dropped
-            self._read_parts()
+            return self._read_parts()
 
-    def _read_parts(self) -> None:
+    def _read_parts(self) -> bool:
         videos, queries = self._parts.tables()
         with self._lock:
+            before = self._part_paths
             self._videos, self._queries = videos, queries
+            self._part_paths = (*videos.paths, *queries.paths)
+            return self._part_paths != before
 
     @property
+    @_of_parts
     def videos(self) -> pd.DataFrame:
         """A row for each indexed video: frames, duration, frame rate, decoder, source, digest."""
         return self._videos.frame(list(INDEX_COLUMNS))
 
+    @_of_parts
     def video_rows(self) -> list[VideoRow]:
         """Return the row of each indexed video, as the index has it."""
         videos = self._videos
         if not videos:
             return []
+        videos.read(list(INDEX_COLUMNS))
         return rows_of_columns({name: videos.column(name) for name in INDEX_COLUMNS})
 
     @property
+    @_of_parts
     def queries(self) -> pd.DataFrame:
         """A row for each query: ids, sentence, split, domain, number of words and moments."""
         frame = self._queries.frame(_QUERY_FIELDS)
         return frame.rename(columns={"text": "query", "num_tokens": "num_words"})
 
+    @_of_parts
     def lengths(self) -> dict[str, int]:
         """Return the number of frames of each indexed video by id."""
         ids, counts = (self._videos.column(name).tolist() for name in ("video_id", "num_frames"))
         return dict(zip(map(str, ids), counts, strict=True))
 
+    @_of_parts
     def annotations(self, split: str | None = None, domain: str | None = None) -> list[Annotation]:
         """Return the annotations of a split and domain (default: all), in order of writing."""
+        queries = self._queries
+        queries.read(ANNOTATION_COLUMNS)
         with damage(f"{self.location}: annotations"):
             return [
                 annotation_at(part, row)
-                for part, row in self._queries
+                for part, row in queries
                 if split in (None, part.columns["split"][row])
                 and domain in (None, part.columns["domain"][row])
             ]
 
+    @_of_parts
     def query_digests(self) -> dict[str, str]:
         """Return the content digest of each query by id."""
         queries = self._queries
+        queries.read(("query_id", "digest"))
         pairs = zip(queries.column("query_id"), queries.column("digest"), strict=True)
         return {str(query_id): str(digest) for query_id, digest in pairs}
 
@@ -284,6 +320,7 @@ class FeatureStore:
             )
         return embedding
 
+    @_of_parts
     def read_query(self, query_id: str) -> QueryFeatures:
         """Read a query's tokens, and its embedding where the store has any.
 
@@ -349,10 +386,12 @@ class FeatureStore:
             return None
         return [name for name in self.videos["video_id"].tolist() if node_name(name) not in there]
 
+    @_of_parts
     def num_bytes(self) -> int:
         """Bytes that the indexed videos' tokens take."""
         return int(self._videos.column("num_frames").sum()) * self.spec.frame_bytes()
 
+    @_of_parts
     def content_digest(self) -> str:
         """Return one digest over all videos' and queries' digests, whatever their order."""
         ids, digests = (self._videos.column(name).tolist() for name in ("video_id", "digest"))
@@ -364,6 +403,7 @@ class FeatureStore:
         counts = f"{counted(len(self._videos), 'video')}, {counted(len(self._queries), 'query')}"
         return f"FeatureStore({self.location!r}, {counts})"
 
+    @_of_parts
     def _repr_html_(self) -> str:
         spec = self.spec
         seconds = float(self._videos.column("duration_seconds").sum())

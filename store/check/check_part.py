@@ -31,7 +31,7 @@ from r2t.store.format import (
     query_features_at,
     query_row_digest,
     read_headers,
-    read_part,
+    read_parts,
     require_fitting,
     rows_of_columns,
 )
@@ -61,7 +61,8 @@ def open_part(root: StoreRoot, kind: PartKind, name: str) -> Part:
     path = f"{part_place(kind, version)}/{name}"
     with damage(path):
         (content,) = read_headers(store, [path])
-        return read_part(store, parse_header(path, content), kind, version=version)
+        (part,) = read_parts(store, [parse_header(path, content)], kind, version=version)
+        return part
 
 
 def live_parts(root: StoreRoot, kind: PartKind) -> tuple[list[str], list[str]]:
@@ -153,12 +154,12 @@ class _Digest:
         self._later = [name for name in names if "tokens" in names and name > "tokens"]
         for name in names:
             if name != "tokens" and name not in self._later:
-                self._digest.add(name, part.column(name))
+                self._digest.add(name, part.columns[name])
 
     def rows(self, header: StoreHeader) -> Iterator[tuple[int, str | None]]:
         """Yield each row of a queries part and what is wrong with it."""
         part, spec = self._part, header.spec
-        shape = part.on_demand["tokens"].shape
+        shape = part.arrays["tokens"].shape
         if shape[1:] != (spec.num_layers, spec.text_width):
             raise CorruptFeatureError(f"tokens {list(shape)} do not fit the store's spec")
         offsets = part.columns["tokens_offsets"]
@@ -173,7 +174,7 @@ class _Digest:
 
     def finish(self) -> str:
         for name in self._later:
-            self._digest.add(name, self._part.column(name))
+            self._digest.add(name, self._part.columns[name])
         return self._digest.finish()
 
 

@@ -59,17 +59,16 @@ if TYPE_CHECKING:
     from r2t.store.format.parts import (
         KINDS as KINDS,
         Columns as Columns,
-        Part as Part,
         PartKind as PartKind,
         array_names as array_names,
         group_names as group_names,
         parse_header as parse_header,
         part_place as part_place,
         read_headers as read_headers,
-        read_part as read_part,
     )
     from r2t.store.format.publisher import Publisher as Publisher
     from r2t.store.format.query_rows import (
+        ANNOTATION_COLUMNS as ANNOTATION_COLUMNS,
         annotation_at as annotation_at,
         query_columns as query_columns,
         query_features_at as query_features_at,
@@ -88,6 +87,10 @@ if TYPE_CHECKING:
         require_layout as require_layout,
         shard_key as shard_key,
         write_shard as write_shard,
+    )
+    from r2t.store.format.stored_part import (
+        Part as Part,
+        read_parts as read_parts,
     )
     from r2t.store.format.tables import PartReader as PartReader
     from r2t.store.format.video_rows import (

@@ -46,28 +46,44 @@ def pack_columns(columns: Mapping[str, NDArray[Any]]) -> tuple[dict[str, list[st
     return names, arrays
 
 
-def unpack_columns(
-    arrays: Mapping[str, NDArray[Any]],
+def packed_places(
     attributes: Mapping[str, Any],
+    widths: Mapping[str, int],
     dtypes: Mapping[str, str],
     label: str,
-) -> Arrays:
-    """Return the columns that the packed arrays hold, each with its own dtype.
+) -> dict[str, tuple[str, int]]:
+    """Return for each column the packed array that holds it, and its place along the second axis.
 
-    `dtypes` has all columns that there must be. Raises `CorruptFeatureError` if these are others,
-    or one of whole numbers holds anything else.
+    `widths` has the packed arrays and their numbers of columns, `dtypes` all columns that there
+    must be. Raises `CorruptFeatureError` if the attributes name others.
     """
-    columns: Arrays = {}
-    for packed, values in arrays.items():
+    places: dict[str, tuple[str, int]] = {}
+    for packed, width in widths.items():
         named = _names(attributes, packed, label)
-        if len(named) != values.shape[1] or not columns.keys().isdisjoint(named):
+        if len(named) != width or not places.keys().isdisjoint(named):
             raise CorruptFeatureError(f"{label}: {packed} does not hold what its attributes name")
-        columns |= {name: values[:, place] for place, name in enumerate(named)}
-    if columns.keys() != dtypes.keys():
+        places |= {name: (packed, place) for place, name in enumerate(named)}
+    if places.keys() != dtypes.keys():
         raise CorruptFeatureError(
-            f"{label} has the columns {sorted(columns)}, expected {sorted(dtypes)}"
+            f"{label} has the columns {sorted(places)}, expected {sorted(dtypes)}"
         )
-    return {name: _as(columns[name], dtype, name, label) for name, dtype in dtypes.items()}
+    return places
+
+
+def unpacked(values: NDArray[Any], dtype: str, name: str, label: str) -> NDArray[Any]:
+    """Return a column with its own dtype; raise `CorruptFeatureError` if it has no such values."""
+    if dtype != "int64" or values.dtype.kind != "f":
+        return np.ascontiguousarray(values)
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    # Bit by bit, so that neither a fraction nor NaN nor -0.0 passes for a whole number.
+    exact = whole.astype(np.float64).view(np.int64) == np.ascontiguousarray(values).view(np.int64)
+    legal = exact & (np.abs(values) <= _MOST)
+    if not legal.all():
+        raise CorruptFeatureError(
+            f"{label}: {name} holds {values[~legal][0]}, expected whole numbers up to 2^53"
+        )
+    return whole
 
 
 def _packed(name: str, values: NDArray[Any]) -> str | None:
@@ -82,21 +98,6 @@ def _exactly(name: str, values: NDArray[Any]) -> NDArray[np.float64]:
     if values.dtype.kind == "i" and (beyond := (values > _MOST) | (values < -_MOST)).any():
         raise ConfigError(f"{name} = {values[beyond][0]}: a store counts to 2^53 = {_MOST}")
     return values.astype(np.float64)
-
-
-def _as(values: NDArray[Any], dtype: str, name: str, label: str) -> NDArray[Any]:
-    if dtype != "int64" or values.dtype.kind != "f":
-        return np.ascontiguousarray(values)
-    with np.errstate(invalid="ignore"):
-        whole = values.astype(np.int64)
-    # Bit by bit, so that neither a fraction nor NaN nor -0.0 passes for a whole number.
-    exact = whole.astype(np.float64).view(np.int64) == np.ascontiguousarray(values).view(np.int64)
-    legal = exact & (np.abs(values) <= _MOST)
-    if not legal.all():
-        raise CorruptFeatureError(
-            f"{label}: {name} holds {values[~legal][0]}, expected whole numbers up to 2^53"
-        )
-    return whole
 
 
 def _names(attributes: Mapping[str, Any], packed: str, label: str) -> Collection[str]:

@@ -11,22 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from r2t.store.errors import CorruptFeatureError
-from r2t.store.format.columns import (
-    Column,
-    parse_column,
-    parse_metadata,
-    read_column_rows,
-    read_columns,
-    read_metadata,
-    read_small,
-)
-from r2t.store.format.packing import PACKED, unpack_columns
-from r2t.store.format.video_rows import INDEX_COLUMNS, require_legal_columns
+from r2t.store.format.columns import parse_metadata, read_small
+from r2t.store.format.packing import PACKED
+from r2t.store.format.video_rows import INDEX_COLUMNS
 
 Columns = Mapping[str, NDArray[Any]]
 PartKind = Literal["index", "queries"]
@@ -61,12 +52,16 @@ PART_COLUMNS: Mapping[PartKind, tuple[Mapping[str, str], Mapping[str, str]]] = {
 A queries part of version 2 may also have `embedding` float16 [rows, embedding_width].
 """
 
-_ON_DEMAND = ("tokens", "saliency", "embedding")
+AT_ONCE: Mapping[PartKind, tuple[str, ...]] = {
+    "index": ("video_id", "num_frames"),
+    "queries": ("query_id",),
+}
+"""The columns that are read when a store is opened; the others when they are asked for."""
 
 
 @dataclass(frozen=True)
 class PartHeader:
-    """What the `zarr.json` of a part says, read before its columns are.
+    """What the `zarr.json` of a part says, read before its columns.
 
     Readers pass over the parts that it `replaces`, whose names all sort before its own.
     """
@@ -81,47 +76,6 @@ class PartHeader:
     def name(self) -> str:
         """Name of the part within its kind."""
         return self.path.rpartition("/")[2]
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One committed part: its header and the columns that were read on opening.
-
-    `tokens`, `saliency` and `embedding` stay in the store until they are asked for.
-    """
-
-    header: PartHeader
-    columns: dict[str, NDArray[Any]]
-    on_demand: Mapping[str, Column]
-    _store: Store
-
-    @property
-    def name(self) -> str:
-        """Name of the part within its kind."""
-        return self.header.name
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.columns["digest"])
-
-    def column_names(self) -> list[str]:
-        """Return the names of all columns, sorted, as its digest takes them."""
-        return sorted({*self.columns, *self.on_demand})
-
-    def column(self, name: str) -> NDArray[Any]:
-        """Return a whole column, which is kept from then on."""
-        if name not in self.columns:
-            (self.columns[name],) = read_columns(self._store, [self.on_demand[name]])
-        return self.columns[name]
-
-    def rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Return some rows of a column, along its first axis.
-
-        Of `tokens` and `embedding` only these are moved, unless the column has been read already.
-        """
-        if name in self.columns or name == "saliency":
-            return self.column(name)[start:stop]
-        return read_column_rows(self._store, self.on_demand[name], start, stop)
 
 
 def part_place(kind: PartKind, version: int) -> str:
@@ -172,75 +126,6 @@ def parse_header(path: str, content: bytes | None) -> PartHeader:
         attributes,
         consolidated,
     )
-
-
-def read_part(store: Store, header: PartHeader, kind: PartKind, *, version: int) -> Part:
-    """Read a part's columns and check their names, dtypes and lengths."""
-    scalars, ragged = PART_COLUMNS[kind]
-    label = f"part {header.path}"
-    dtypes = {**scalars, **{f"{name}_offsets": "int64" for name in ragged}}
-    found = _find_arrays(store, header, kind, version)
-    _require_shapes(found, dtypes if version == 1 else PACKED, label)
-    at_once = [name for name in found if name not in _ON_DEMAND]
-    columns = dict(
-        zip(at_once, read_columns(store, [found[name] for name in at_once]), strict=True)
-    )
-    if version > 1:
-        packed = {name: columns.pop(name) for name in PACKED if name in columns}
-        columns |= unpack_columns(packed, header.attributes, dtypes, label)
-    if kind == "index":
-        require_legal_columns(columns, label)
-    for name, dtype in ragged.items():
-        values, offsets = found[name], columns[f"{name}_offsets"]
-        rising = offsets[0] == 0 and (np.diff(offsets) >= 0).all()
-        if values.dtype != dtype or not rising or offsets[-1] != values.shape[0]:
-            raise CorruptFeatureError(
-                f"{label}: column {name} and its offsets do not fit each other"
-            )
-    if (embedding := found.get("embedding")) is not None:
-        legal = (len(columns["digest"]), "float16", 2)
-        if (embedding.shape[0], embedding.dtype, len(embedding.shape)) != legal:
-            raise CorruptFeatureError(
-                f"{label}: embedding is {embedding.dtype}{list(embedding.shape)}, expected a row "
-                "of float16 for each query"
-            )
-    on_demand = {name: found[name] for name in _ON_DEMAND if name in found}
-    return Part(header, columns, on_demand, store)
-
-
-def _find_arrays(
-    store: Store, header: PartHeader, kind: PartKind, version: int
-) -> dict[str, Column]:
-    names = array_names(kind, version)
-    if version == 1:
-        columns = read_metadata(store, [f"{header.path}/{name}" for name in names])
-        return dict(zip(names, columns, strict=True))
-    if header.consolidated is None:
-        raise CorruptFeatureError(f"{header.path}/zarr.json does not say what arrays it holds")
-    found = header.consolidated
-    if not set(names) - {"embedding"} <= found.keys() <= set(names):
-        raise CorruptFeatureError(
-            f"part {header.path} has the arrays {sorted(found)}, expected {sorted(names)}"
-        )
-    return {
-        name: parse_column(f"{header.path}/{name}", metadata) for name, metadata in found.items()
-    }
-
-
-def _require_shapes(found: Mapping[str, Column], dtypes: Mapping[str, str], label: str) -> None:
-    """Look at the arrays of plain columns before they are read, so that they are equally long."""
-    packed = "texts" in found
-    num_rows = found["texts" if packed else "digest"].shape[0]
-    for name, dtype in dtypes.items():
-        if packed and name not in found:
-            continue  # an index part has no offsets
-        array, length = found[name], num_rows + name.endswith("offsets")
-        shape = (length, array.shape[-1]) if packed else (length,)
-        if (array.dtype, array.shape) != (dtype, shape):
-            raise CorruptFeatureError(
-                f"{label}: column {name} is {array.dtype}{list(array.shape)}, "
-                f"expected {dtype}{list(shape)}"
-            )
 
 
 def _object(found: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:

@@ -12,8 +12,15 @@ from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.format.header import StoreHeader
 from r2t.store.format.layout import columns_digest
-from r2t.store.format.parts import Part
+from r2t.store.format.parts import QUERY_COLUMNS
+from r2t.store.format.stored_part import Part
 from r2t.store.schema import QueryFeatures
+
+ANNOTATION_COLUMNS = (
+    *(name for name in QUERY_COLUMNS if name != "digest"),
+    *("moments", "moments_offsets", "saliency", "saliency_offsets"),
+)
+"""The columns of a queries part that an annotation is made of."""
 
 
 def query_columns(
@@ -110,7 +117,7 @@ def query_features_at(part: Part, row: int, words: NDArray[Any] | None = None) -
     if words is None:
         words = ragged_row(part, "tokens", row)
     embedding = None
-    if "embedding" in part.on_demand:
+    if "embedding" in part.arrays:
         embedding = part.rows("embedding", row, row + 1)[0]
     tokens = np.array(np.swapaxes(words, 0, 1), order="C")  # a copy, since a part's are read-only
     return QueryFeatures(str(part.columns["query_id"][row]), tokens, embedding)

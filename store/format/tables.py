@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,23 +11,24 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError, StoreError
-from r2t.store.format.manifest import PartNames
+from r2t.store.format.manifest import MOST_PARTS, PartNames
 from r2t.store.format.nodes import damage
 from r2t.store.format.parts import (
-    Part,
+    QUERY_RAGGED,
     PartHeader,
     PartKind,
     parse_header,
     part_place,
     read_headers,
-    read_part,
 )
+from r2t.store.format.row_ids import RowIds
+from r2t.store.format.stored_part import Part, load_columns, read_parts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_AT_ONCE = 8
 _LOOKS = 4
+_FIRST_HEADERS = 64  # read in one go; four times as many in each that follows
 
 
 class Table:
@@ -37,26 +37,33 @@ class Table:
     def __init__(self, parts: Sequence[Part], key: str, location: str) -> None:
         """Raise `StoreError` if two rows of one id differ in their digest."""
         self._parts = list(parts)
-        counts = [len(part.columns["digest"]) for part in parts]
+        self._key = key
+        self._location = location
+        counts = [len(part) for part in parts]
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        ids = [row_id for part in parts for row_id in part.columns[key].tolist()]
-        # Read backwards, so that the first of several equal rows stands.
-        rows = dict(zip(reversed(ids), range(len(ids) - 1, -1, -1), strict=True))
+        self._ids = RowIds((part.columns[key] for part in parts), self._id_at)
         self._kept: NDArray[np.int64] | None = None
-        if len(rows) < len(ids):
-            self._require_equal(ids, rows, key, location)
-            self._kept = np.array(sorted(rows.values()), np.int64)
-        self._rows = rows
+        if repeated := self._ids.repeated():
+            self._require_equal(repeated)
+            self._kept = np.setdiff1d(np.arange(len(self._ids)), list(repeated))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where in the store the parts lie."""
+        return tuple(part.header.path for part in self._parts)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._ids) if self._kept is None else len(self._kept)
 
     def __contains__(self, row_id: str) -> bool:
-        return row_id in self._rows
+        return self._ids.first(row_id) is not None
 
     def find(self, row_id: str) -> tuple[Part, int]:
         """Return the part and the row in it that an id stands in; raise `KeyError` if none."""
-        return self._place(self._rows[row_id])
+        row = self._ids.first(row_id)
+        if row is None:
+            raise KeyError(row_id)
+        return self._place(row)
 
     def __iter__(self) -> Iterator[tuple[Part, int]]:
         """Yield part and row, in order of writing."""
@@ -64,15 +71,21 @@ class Table:
             yield from map(self._place, self._kept.tolist())
             return
         for part in self._parts:
-            for row in range(len(part.columns["digest"])):
+            for row in range(len(part)):
                 yield part, row
+
+    def read(self, names: Sequence[str]) -> None:
+        """Read columns of all parts at once, before they are asked for row by row."""
+        with damage(self._location):
+            load_columns(self._parts, names)
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column; `num_<ragged>` counts the values of a ragged one."""
-        if name.startswith("num_") and f"{name[4:]}_offsets" in self._names:
-            columns = [np.diff(part.columns[f"{name[4:]}_offsets"]) for part in self._parts]
-        else:
-            columns = [part.columns[name] for part in self._parts]
+        own = _column_of(name)
+        self.read([own])
+        columns = [part.columns[own] for part in self._parts]
+        if own != name:
+            columns = [np.diff(offsets) for offsets in columns]
         values = np.concatenate(columns) if columns else np.empty(0)
         return values if self._kept is None else values[self._kept]
 
@@ -82,6 +95,7 @@ class Table:
 
         if not self._parts:
             return pd.DataFrame({name: pd.Series(dtype=object) for name in names})
+        self.read([_column_of(name) for name in names])
         columns = {name: self.column(name) for name in names}
         return pd.DataFrame(
             {
@@ -90,22 +104,31 @@ class Table:
             }
         )
 
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(name for part in self._parts for name in part.columns)
+    def _id_at(self, row: int) -> str:
+        part, place = self._place(row)
+        return str(part.columns[self._key][place])
 
     def _place(self, row: int) -> tuple[Part, int]:
         number = int(self._starts.searchsorted(row, side="right")) - 1
         return self._parts[number], row - int(self._starts[number])
 
-    def _require_equal(
-        self, ids: Sequence[str], rows: dict[str, int], key: str, location: str
-    ) -> None:
-        digests = np.concatenate([part.columns["digest"] for part in self._parts])
-        first = np.fromiter((rows[row_id] for row_id in ids), np.int64, len(ids))
-        for row in np.flatnonzero(digests != digests[first])[:1].tolist():
-            what = "queries" if key == "query_id" else "videos"
-            raise StoreError(f"{location} holds two different {what} with the id {ids[row]!r}")
+    def _require_equal(self, repeated: Mapping[int, int]) -> None:
+        pairs = [(self._place(row), self._place(first)) for row, first in repeated.items()]
+        load_columns({part: None for pair in pairs for part, _ in pair}, ["digest"])
+        for (part, row), (other, first) in pairs:
+            if part.columns["digest"][row] != other.columns["digest"][first]:
+                what = "queries" if self._key == "query_id" else "videos"
+                named = str(part.columns[self._key][row])
+                raise StoreError(
+                    f"{self._location} holds two different {what} with the id {named!r}"
+                )
+
+
+def _column_of(name: str) -> str:
+    """Return the column that must be read for one that `Table.column` returns."""
+    if name.startswith("num_") and name[4:] in QUERY_RAGGED:
+        return f"{name[4:]}_offsets"
+    return name
 
 
 class PartReader:
@@ -134,6 +157,11 @@ class PartReader:
         missing: list[str] = []
         for _ in range(_LOOKS):
             before, names = missing, self._names.now(kind)
+            if len(names) > MOST_PARTS:
+                raise StoreError(
+                    f"{self._location} has {len(names)} {kind} parts, more than the {MOST_PARTS} "
+                    "that are read; `r2t store repair --compact` joins them"
+                )
             with damage(f"{self._location}: {part_place(kind, self._version)}"):
                 parts, missing = self._look(kind, names)
             if not missing or missing == before:
@@ -146,37 +174,41 @@ class PartReader:
         return parts
 
     def _look(self, kind: PartKind, names: Sequence[str]) -> tuple[list[Part], list[str]]:
-        """Return the parts in force among these, and the names that are no parts."""
+        """Return the parts in force among these, and the names that are no parts.
+
+        The latest are looked at first, some at a time, since one may replace very many.
+        """
         place = part_place(kind, self._version)
-        paths = {name: f"{place}/{name}" for name in names}
-        new = [path for path in paths.values() if path not in self._known]
-        contents = dict(zip(new, read_headers(self._store, new), strict=True))
         replaced: set[str] = set()
         live: list[PartHeader] = []
         missing: list[str] = []
-        for name in reversed(names):  # a part sorts after those it replaces
-            path = paths[name]
-            if name in replaced:
-                continue
-            if path in self._known:
-                header = self._known[path].header
-            elif contents[path] is None:
-                missing.append(path)
-                continue
-            else:
-                header = parse_header(path, contents[path])
-            live.append(header)
-            replaced |= header.replaces
-        self._read_all([header for header in live if header.path not in self._known], kind)
-        return [self._known[header.path] for header in reversed(live)], missing
-
-    def _read_all(self, headers: Sequence[PartHeader], kind: PartKind) -> None:
-        def read(header: PartHeader) -> Part:
-            return read_part(self._store, header, kind, version=self._version)
-
-        if len(headers) < 2:
-            parts = list(map(read, headers))
-        else:
-            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="r2t-parts") as pool:
-                parts = list(pool.map(read, headers))
+        waiting, num_asked = list(names), _FIRST_HEADERS  # a part sorts after those it replaces
+        while waiting := [name for name in waiting if name not in replaced]:
+            asked = waiting[-num_asked:]
+            waiting, num_asked = waiting[:-num_asked], 4 * num_asked
+            for path, header in reversed(self._headers([f"{place}/{each}" for each in asked])):
+                if path.rpartition("/")[2] in replaced:
+                    continue
+                if header is None:
+                    missing.append(path)
+                else:
+                    live.append(header)
+                    replaced |= header.replaces
+        live.reverse()
+        new = [header for header in live if header.path not in self._known]
+        parts = read_parts(self._store, new, kind, version=self._version)
         self._known |= {part.header.path: part for part in parts}
+        return [self._known[header.path] for header in live], missing
+
+    def _headers(self, paths: Sequence[str]) -> list[tuple[str, PartHeader | None]]:
+        new = [path for path in paths if path not in self._known]
+        contents = dict(zip(new, read_headers(self._store, new), strict=True))
+        found: list[tuple[str, PartHeader | None]] = []
+        for path in paths:
+            if path in self._known:
+                found.append((path, self._known[path].header))
+            elif (content := contents[path]) is None:
+                found.append((path, None))
+            else:
+                found.append((path, parse_header(path, content)))
+        return found

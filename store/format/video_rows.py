@@ -139,18 +139,19 @@ def rows_of_columns(columns: Mapping[str, NDArray[Any]]) -> list[VideoRow]:
     return [VideoRow(*row) for row in zip(*values, strict=True)]
 
 
-def require_legal_columns(columns: Mapping[str, NDArray[Any]], label: str) -> None:
-    """Raise `CorruptFeatureError` on numbers in an index part that no video has."""
-    for name in ("num_frames", "duration_seconds", "frame_rate_fps", "source_bytes"):
-        values, lowest = columns[name], 0 if name == "source_bytes" else 1
-        legal = values >= lowest if values.dtype.kind == "i" else (values > 0) & np.isfinite(values)
-        if name == "num_frames":
-            legal &= values <= MAX_COUNT
-        if not legal.all():
-            raise CorruptFeatureError(
-                f"{label}: {name} holds {values[~legal][0]}, which no video has; "
-                "`r2t store repair` makes the index anew"
-            )
+def require_legal_column(name: str, values: NDArray[Any], label: str) -> None:
+    """Raise `CorruptFeatureError` on a number in a column of an index part that no video has."""
+    if values.dtype.kind not in "if":
+        return
+    lowest = 0 if name == "source_bytes" else 1
+    legal = values >= lowest if values.dtype.kind == "i" else (values > 0) & np.isfinite(values)
+    if name == "num_frames":
+        legal &= values <= MAX_COUNT
+    if not legal.all():
+        raise CorruptFeatureError(
+            f"{label}: {name} holds {values[~legal][0]}, which no video has; "
+            "`r2t store repair` makes the index anew"
+        )
 
 
 def seal_attributes(attributes: Mapping[str, Any], format_version: int) -> dict[str, Any]:

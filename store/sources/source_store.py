@@ -21,6 +21,9 @@ from r2t.store.sources.sources import Source, keys_below
 class SourceStore(Store):
     """Zarr's view of a source; requests run in threads."""
 
+    at_once = 64
+    reads_a_thread = 1
+
     def __init__(self, source: Source, cache: ByteCache | None = None) -> None:
         super().__init__(read_only=True)
         self.source = source
@@ -49,6 +52,10 @@ class SourceStore(Store):
 
     def __str__(self) -> str:
         return self.source.location
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes | None:
+        """Return some bytes of a file, fewer where it ends; None if there is none."""
+        return self.source.read(key, start, stop)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None

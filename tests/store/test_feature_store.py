@@ -384,7 +384,7 @@ def test_an_array_of_a_part_is_never_read_half(path: Path, kind: str, array: str
 
     def refuse() -> None:
         with pytest.raises(CorruptFeatureError, match=f"{kind}"):
-            FeatureStore.open(path)
+            FeatureStore.open(path).annotations()
 
     def arrays(metadata: dict[str, Any]) -> Any:
         return metadata["consolidated_metadata"]["metadata"]

@@ -23,7 +23,8 @@ from features import columns, leftovers, random_tokens, small_query, small_spec,
 from r2t.store import FeatureStore
 from r2t.store.errors import AnnotationError, ConfigError, StoreError, VideoError
 from r2t.store.format import tables
-from r2t.store.format.parts import PartHeader, read_part
+from r2t.store.format.parts import PartHeader
+from r2t.store.format.stored_part import read_parts
 from r2t.store.writer import StoreWriter
 
 TESTS = Path(__file__).parent.parent
@@ -275,11 +276,11 @@ def test_an_annotation_of_integers_reads_back(store: FeatureStore) -> None:
 def test_parts_are_read_once(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def read_and_note(store: Any, header: PartHeader, kind: Any, *, version: int) -> Any:
-        read.append(header.path)
-        return read_part(store, header, kind, version=version)
+    def read_and_note(store: Any, headers: list[PartHeader], kind: Any, *, version: int) -> Any:
+        read.extend(header.path for header in headers)
+        return read_parts(store, headers, kind, version=version)
 
-    monkeypatch.setattr(tables, "read_part", read_and_note)
+    monkeypatch.setattr(tables, "read_parts", read_and_note)
     with store.writer() as writer:
         for number in range(3):
             writer.add_queries(*columns(small_query(f"q{number}")))

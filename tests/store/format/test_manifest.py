@@ -99,7 +99,8 @@ def test_more_parts_than_can_be_named_are_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(path, "q1")
-    monkeypatch.setattr(manifest, "_MOST_PARTS", 1)
-    with pytest.raises(StoreError, match=r"2 queries parts.*`r2t store repair`.* is safe"):
-        add(path, "q2")
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "MOST_PARTS", 1)
+        with pytest.raises(StoreError, match=r"2 queries parts.*repair --compact`.* is safe"):
+            add(path, "q2")
     assert len(FeatureStore.open(path).queries) == 2

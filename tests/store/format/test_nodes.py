@@ -86,7 +86,7 @@ def test_mistakes_while_a_store_is_read_come_out_as_they_are(
     monkeypatch.setattr(feature_store, "annotation_at", fail(mistake))
     monkeypatch.setattr(feature_store, "query_features_at", fail(mistake))
     monkeypatch.setattr(check_video, "errors_from_attributes", fail(mistake))
-    monkeypatch.setattr(tables, "read_part", fail(mistake))
+    monkeypatch.setattr(tables, "read_parts", fail(mistake))
     reading: list[Callable[[], object]] = [
         lambda: store.read_video("dog"),
         lambda: store.read_query("q1"),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from r2t.store.errors import ConfigError, CorruptFeatureError
-from r2t.store.format.packing import pack_columns, unpack_columns
+from r2t.store.format.packing import pack_columns, packed_places, unpacked
 
+WIDTHS = {"texts": 1, "numbers": 2}
 DTYPES = {"name": "string", "count": "int64", "seconds": "float64"}
 
 
@@ -23,6 +24,14 @@ def packed(count: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     )
 
 
+def unpacked_columns(arrays: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
+    places = packed_places(names, WIDTHS, DTYPES, "part")
+    return {
+        name: unpacked(arrays[packed][:, place], DTYPES[name], name, "part")
+        for name, (packed, place) in places.items()
+    }
+
+
 @pytest.mark.parametrize("count", [0, -1, 1, 2**31, 2**53 - 1, 2**53, -(2**53)])
 def test_columns_come_back_as_they_were(count: int) -> None:
     names, arrays = packed(count)
@@ -31,7 +40,7 @@ def test_columns_come_back_as_they_were(count: int) -> None:
         "texts": (2, 1),
         "numbers": (2, 2),
     }
-    found = unpack_columns(arrays, names, DTYPES, "part")
+    found = unpacked_columns(arrays, names)
     assert found["count"].dtype == np.int64
     assert found["count"].tolist() == [0, count]
     assert found["name"].tolist() == ["a", "é"]
@@ -49,7 +58,7 @@ def test_what_is_no_whole_number_is_not_read(value: float) -> None:
     names, arrays = packed(7)
     arrays["numbers"][1, 0] = value
     with pytest.raises(CorruptFeatureError, match=r"part: count holds .*whole numbers"):
-        unpack_columns(arrays, names, DTYPES, "part")
+        unpacked_columns(arrays, names)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +74,5 @@ def test_what_is_no_whole_number_is_not_read(value: float) -> None:
     ],
 )
 def test_names_that_do_not_fit_are_damage(names: dict[str, Any]) -> None:
-    _, arrays = packed(7)
     with pytest.raises(CorruptFeatureError, match="part"):
-        unpack_columns(arrays, names, DTYPES, "part")
+        packed_places(names, WIDTHS, DTYPES, "part")

@@ -63,15 +63,15 @@ def require_readable(location: str) -> None:
 def test_a_part_takes_few_requests_and_only_what_opening_needs(served: tuple[str, Plan]) -> None:
     url, plan = served
     store = FeatureStore.open(url)
-    assert len(plan.requests) == len(set(plan.requests)) == 1 + 2 + 3 + 2 * 5
+    assert len(plan.requests) == len(set(plan.requests)) == 1 + 2 + 3 + 2 * 2
     assert sum("/parts/index/2" in each for each in plan.requests) == 3
-    assert sum("/parts/queries/2" in each for each in plan.requests) == 2 * 5
-    assert not any("tokens/" in each or "saliency/" in each for each in plan.requests)
+    assert sum("/parts/queries/2" in each for each in plan.requests) == 2 * 2
+    assert not any("tokens/" in each or "offsets/" in each for each in plan.requests)
     plan.requests.clear()
     store.annotations()
-    assert len(plan.requests) == 2  # the saliency of two parts, once
+    assert len(plan.requests) == 2 * 4  # all but texts and tokens of two parts, once
     store.annotations()
-    assert len(plan.requests) == 2
+    assert len(plan.requests) == 2 * 4
     plan.requests.clear()
     store.read_query("q1")
     assert len(plan.requests) == 1
