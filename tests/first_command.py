@@ -28,7 +28,13 @@ from documents import ROOT, blocks_of
 
 # What each extra is for, as a program that fails without it.
 EXTRAS = {
-    "s3": "import fsspec; fsspec.get_filesystem_class('s3')",
+    "cloud": (
+        "from r2t.store.errors import ServerError\n"
+        "from r2t.store.feature_store import FeatureStore\n"
+        "import os; os.environ.update(AWS_ENDPOINT_URL='http://127.0.0.1:9')\n"
+        "try: FeatureStore.open('s3://bucket/feats.zarr')\n"
+        "except ServerError as error: print(error)"
+    ),
     "http": (
         "import fsspec; fsspec.get_filesystem_class('https')\n"
         "from r2t.store.errors import ServerError\n"

@@ -12,15 +12,22 @@ from r2t.store.errors import ServerError, in_one_line
 from r2t.store.sources.http import CONNECT_SECONDS, IDLE_SECONDS
 from r2t.store.sources.retries import BusyError, TransientError
 
+REQUEST_SECONDS = 600.0
+"""How long one request and its answer may take, which are 256 MB at most."""
+
 SILENCE = (
-    f"the service took no connection for {CONNECT_SECONDS:g} s, or sent nothing for "
-    f"{IDLE_SECONDS:g} s; try again later"
+    f"the service took no connection for {CONNECT_SECONDS:g} s, sent nothing for "
+    f"{IDLE_SECONDS:g} s, or was not done after {REQUEST_SECONDS:g} s; try again later"
 )
 _STATUS = re.compile(r"Server returned non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _REGION = re.compile(r"<Region>([a-z0-9-]{1,40})</Region>")
 _REASON = re.compile(r'error: "([^"\n]{1,200})"|error: (\w+),')
-_ROLE_SERVICES = ("http://169.254.", "http://metadata.google.internal", "/computeMetadata/")
+# What a machine in a cloud asks for the credentials of its role.
+_ROLE = re.compile(
+    r"Error performing (GET|PUT) https?://"
+    r"(169\.254\.|metadata\.google\.internal|[^/ ]+/latest/(api/token|meta-data))"
+)
 _BUSY = {"SlowDown", "ServiceUnavailable", "ServerBusy", "TooManyRequests", "RequestLimitExceeded"}
 _BUSY_STATUSES = (408, 409, 425, 429, 500, 502, 503, 504)
 
@@ -44,8 +51,8 @@ _UNKNOWN_KEY = "the service does not know these credentials; check them, and the
 _SKEWED = "the clock of this machine is wrong by minutes, so that requests are refused; set it"
 _FULL = "the service takes no more: a quota is used up; raise it, or make room"
 _UNCONDITIONAL = (
-    "the service does not offer what was asked; where it does not know the conditions of a PUT, "
-    "no store can be written there"
+    "the service does not offer what was asked for; one that knows no conditions of a PUT can "
+    "serve a store, and none can be written there"
 )
 _ADVICE = {
     "NoSuchBucket": _ABSENT,
@@ -80,7 +87,7 @@ def explained(name: str, error: Exception, has_answered: bool) -> Exception:
         return ServerError(f"{name}: {_ADVICE[code]} ({code})")
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(name)
-    if any(service in sentence for service in _ROLE_SERVICES):
+    if _ROLE.search(sentence):
         if has_answered:
             return TransientError(f"no new credentials: {in_one_line(Exception(sentence))}")
         return no_credentials(name)
@@ -122,6 +129,8 @@ def _by_status(name: str, status: int, code: str, text: str) -> Exception:
         return BusyError(said)
     if status in _BUSY_STATUSES:
         return TransientError(said)
+    if status == 501:
+        return ServerError(f"{name}: {_UNCONDITIONAL} ({said})")
     if status == 507:
         return ServerError(f"{name}: {_FULL} ({said})")
     if "NotPartial" in text:

@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING, Any
 from r2t.store.errors import StoreError
 from r2t.store.sources.aws_profile import aws_profile
 from r2t.store.sources.bucket import Bucket
+from r2t.store.sources.bucket_errors import REQUEST_SECONDS
 from r2t.store.sources.http import CONNECT_SECONDS, IDLE_SECONDS
 from r2t.store.wording import how_to_install
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3Store
 
-EXTRA = "s3"
+EXTRA = "cloud"
 _KINDS = {
     "s3": "s3",
     "s3a": "s3",
@@ -44,7 +45,6 @@ _KINDS = {
     "abfs": "az",
     "abfss": "az",
 }
-_REQUEST_SECONDS = 600.0  # of one request and its answer, which are 256 MB at most
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "gs": ("GOOGLE_BASE_URL",),
@@ -130,7 +130,7 @@ def _client(endpoint: str | None) -> ClientConfig:
     return {
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=IDLE_SECONDS),
-        "timeout": timedelta(seconds=_REQUEST_SECONDS),
+        "timeout": timedelta(seconds=REQUEST_SECONDS),
         "allow_http": (endpoint or "").lower().startswith("http://"),
     }
 

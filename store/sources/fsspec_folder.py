@@ -48,7 +48,7 @@ class FsspecFolder:
         """
 
         def listed() -> list[dict[str, Any]]:
-            self._fs.invalidate_cache()  # s3fs answers from memory otherwise
+            self._fs.invalidate_cache()  # some answer from memory otherwise
             return self._fs.ls(self._join(folder), detail=True)
 
         own = self._join(folder).strip("/")

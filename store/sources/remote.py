@@ -1,4 +1,7 @@
-"""Opening the folder behind a URL: by requests of our own over http(s), else through fsspec."""
+"""Opening the folder behind a URL.
+
+Buckets are asked through obstore, http(s) by requests of our own, everything else through fsspec.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any, cast
 import fsspec.core  # pyright: ignore[reportMissingTypeStubs]
 
 from r2t.store.errors import StoreError
+from r2t.store.sources.connection import connect, is_bucket
 from r2t.store.sources.fsspec_folder import FsspecFolder
 from r2t.store.sources.http_folder import HttpFolder
 from r2t.store.sources.sources import Source
@@ -17,11 +21,13 @@ _url_to_fs = cast(
     "Callable[[str], tuple[Any, str]]",
     fsspec.core.url_to_fs,  # pyright: ignore[reportUnknownMemberType]
 )
-_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
+_EXTRAS = {"http": "http", "https": "http"}
 
 
 def open_folder(url: str) -> Source:
-    """Connect lazily; raise `StoreError` if no installed package speaks the protocol."""
+    """Connect lazily; raise `StoreError` if no installed package knows the protocol."""
+    if is_bucket(url):
+        return connect(url)
     protocol = url.split("://")[0].split("::")[-1].lower()
     try:
         file_system, path = _url_to_fs(url)

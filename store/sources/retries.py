@@ -28,17 +28,8 @@ _ATTEMPTS = 5
 _ATTEMPTS_IN_SILENCE = 3
 _ATTEMPTS_WHEN_BUSY = 8  # half a minute: a service that asks for patience
 _FIRST_PAUSE_SECONDS = 0.2
-# Errors of clients that are no dependency of ours, by name.
-_TRANSIENT = {
-    "ClientPayloadError",
-    "ClientConnectionError",
-    "ConnectTimeoutError",
-    "EndpointConnectionError",
-    "FSTimeoutError",
-    "IncompleteReadError",
-    "ReadTimeoutError",
-    "ResponseStreamingError",
-}
+# Errors of aiohttp, which is no dependency of ours, and of fsspec, by name.
+_TRANSIENT = {"ClientPayloadError", "ClientConnectionError", "FSTimeoutError"}
 
 
 def ask_with_retries(

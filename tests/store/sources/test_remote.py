@@ -1,19 +1,17 @@
-"""Stores that are not on this machine: a real S3 server, nginx, servers that fail, and zips."""
+"""Stores that are not on this machine: behind nginx, behind servers that fail, and in zips."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import sys
 import zipfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from features import columns, pack, random_tokens, small_query, small_spec, write_video
-from fsspec.registry import _registry
+from remote_store import PART, TOKENS, require_readable, write_both
 from servers import NGINX, Nginx, nginx, scripted_server
 
 from r2t.store import FeatureStore
@@ -26,22 +24,11 @@ from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.http_folder import HttpFolder
 from r2t.store.sources.remote import open_folder
 
-LONG = 301  # frames of three shards
-TOKENS = {"a dog": random_tokens(5, seed=1), "long": random_tokens(LONG, seed=2)}
-PART = {"layers": slice(1, 3), "frames": slice(90, 210)}
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds a store, the same store as a zip, and an empty page."""
-    folder = tmp_path_factory.mktemp("home")
-    store = FeatureStore.create(folder / "feats.zarr", small_spec())
-    with store.writer() as writer:
-        for video_id, tokens in TOKENS.items():
-            write_video(writer, video_id, tokens)
-        writer.add_queries(*columns(small_query("q1", "a dog"), small_query("q2", "long", seed=1)))
-    pack(folder / "feats.zarr", folder / "feats.zip")
-    return folder
+    return write_both(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -50,69 +37,6 @@ def web(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Nginx
         pytest.skip("nginx is not installed")
     with nginx(home, tmp_path_factory.mktemp("nginx") / "work") as server:
         yield server
-
-
-@pytest.fixture
-def bucket(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
-    """An S3 server with the store in a bucket."""
-    import boto3
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "me",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="feats")
-    for file in home.rglob("*"):
-        if file.is_file():
-            client.upload_file(str(file), "feats", str(file.relative_to(home)))
-    client.close()
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield "s3://feats"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
-
-
-def require_readable(store: FeatureStore) -> None:
-    assert store.videos["video_id"].tolist() == list(TOKENS)
-    for video_id, tokens in TOKENS.items():
-        assert store.has_video(video_id)
-        assert np.array_equal(store.read_video(video_id).tokens, tokens)
-    part = store.read_video("long", **PART).tokens
-    assert np.array_equal(part, TOKENS["long"][PART["layers"], PART["frames"]])
-    assert not store.has_video("cat")
-    assert np.array_equal(store.read_query("q2").tokens, small_query("q2", seed=1)[1].tokens)
-    assert [annotation.query_id for annotation in store.annotations("val")] == ["q1", "q2"]
-    with pytest.raises(StoreError, match="read-only"):
-        store.writer()
-
-
-def test_a_store_on_s3(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("feats.zarr", "feats.zip"):
-        require_readable(FeatureStore.open(f"{bucket}/{name}"))
-    require_readable(FeatureStore.open(f"zip::{bucket}/feats.zip"))
-    with pytest.raises(StoreError, match="no Zarr v3 group"):
-        FeatureStore.open(f"{bucket}/nothing.zarr")
-    with pytest.raises(StoreError, match="does not exist"):
-        FeatureStore.open(f"{bucket}/nothing.zip")
-    import s3fs
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
-    s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(StoreError, match=r"no credentials.*FSSPEC_S3_ANON"):
-        FeatureStore.open(f"{bucket}/feats.zarr")
 
 
 @pytest.mark.parametrize("name", ["feats.zarr", "feats.zip"])
@@ -236,13 +160,6 @@ def test_a_zip_that_goes_away_while_it_is_read_is_no_damage(web: Nginx, home: Pa
     leaving.unlink()
     with pytest.raises(ServerError, match="does not exist any more"):
         store.read_video("long")
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(_registry, "s3", raising=False)
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(StoreError, match=r"pip install '\.\[s3\]'"):
-        open_folder("s3://bucket/feats.zarr")
 
 
 def test_zips_that_are_not_what_they_say_are_refused(home: Path, tmp_path: Path) -> None:
