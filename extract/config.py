@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from r2t.extract.fetch import FetchConfig
 from r2t.extract.video import (
     DEFAULT_MAX_HOURS,
     DEFAULT_MEMORY_BYTES,
@@ -48,6 +49,7 @@ class ExtractConfig:
         max_hours: A longer video fails.
         retry_failed: Try videos again that earlier extractions have quarantined.
         update: Extract stored videos again whose files have changed.
+        fetching: Bounds of videos that are fetched first.
 
     Raises:
         ConfigError: if a setting is not legal.
@@ -63,6 +65,7 @@ class ExtractConfig:
     max_hours: float = DEFAULT_MAX_HOURS
     retry_failed: bool = False
     update: bool = False
+    fetching: FetchConfig = field(default_factory=FetchConfig)
 
     def __post_init__(self) -> None:
         rate = self.frame_rate

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from r2t.extract.config import ExtractConfig
+from r2t.extract.fetch import VideoLocation
 from r2t.extract.video import file_sha256
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError, VideoError
@@ -21,19 +22,20 @@ from r2t.store.work_folders import held
 
 
 def name_videos(
-    videos: Sequence[Path], stored: VideoNames
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the files by video id, and why some can have none.
+    videos: Sequence[VideoLocation], stored: VideoNames
+) -> tuple[dict[str, VideoLocation], dict[str, str]]:
+    """Return the videos by id, and why some can have none.
 
     A file whose name differs only by its Unicode normal form from a stored id, as after a move
     between systems, is that video.
     """
-    paths: dict[str, Path] = {}
+    paths: dict[str, VideoLocation] = {}
     refused: dict[str, str] = {}
     stems = {path.stem for path in videos}
     for path in videos:
         try:
-            require_utf8_name(path)
+            if isinstance(path, Path):
+                require_utf8_name(path)
         except VideoError as error:
             refused[printable(path.name)] = str(error)
             continue
@@ -67,13 +69,14 @@ def frame_rates(
 
 def find_replaced(
     store: FeatureStore,
-    paths: Mapping[str, Path],
+    paths: Mapping[str, VideoLocation],
     on_video: OnProgress = no_progress,
 ) -> dict[str, str]:
     """Say of each stored video whose file has changed what changed, by id.
 
     A file of another size is another one; of the same size, it is read if it was written, renamed
-    or copied since the video was stored. What a store was imported from cannot be compared.
+    or copied since the video was stored. What a store was imported from cannot be compared, and of
+    a video behind a URL only the size is, where a listing told it.
     """
     table = store.videos
     facts = zip(table["source_bytes"].tolist(), table["source_sha256"].tolist(), strict=True)
@@ -91,7 +94,11 @@ def find_replaced(
     return replaced
 
 
-def _difference(path: Path, num_bytes: int, sha256: str, stored_at: float) -> str:
+def _difference(path: VideoLocation, num_bytes: int, sha256: str, stored_at: float) -> str:
+    if not isinstance(path, Path):
+        size = path.num_bytes
+        other = size is not None and size != num_bytes
+        return f"{path} has {size:,} bytes; it was extracted with {num_bytes:,}" if other else ""
     try:
         status = path.stat()
     except OSError as error:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
+from r2t.extract.fetch import UnreachableError, VideoLocation
 from r2t.extract.pending import Quarantine, find_replaced, frame_rates, name_videos
 from r2t.extract.queries import (
     Rewording,
@@ -94,7 +95,7 @@ def extract_videos(
     config: ExtractConfig,
     clip: FrozenClip,
     store: FeatureStore,
-    videos: Sequence[Path],
+    videos: Sequence[VideoLocation],
     annotations: Sequence[Annotation],
     on_progress: Callable[[ExtractProgress], None] = lambda progress: None,
     *,
@@ -158,6 +159,10 @@ def extract_videos(
         except KeyboardInterrupt:
             interrupted = True
             new, missing, num_withheld, impossible, rewordings = [], {}, 0, {}, []
+        except UnreachableError as error:
+            for stem in error.stems:
+                tally.failed.pop(stem, None)
+            raise
         finally:
             quarantine.update(failed=tally.failed, resolved={*skipped, *tally.done})
     return ExtractReport(

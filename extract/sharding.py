@@ -11,14 +11,14 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from r2t.extract.fetch import VideoLocation
 from r2t.extract.queries import without_repetitions
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
 from r2t.store.video_names import video_key
 
-AUTO = "auto"
+_AUTO = "auto"
 _LEGAL = (
     "give i/n, such as 1/8 to 8/8, or auto (in a Slurm array), or auto/8 (in a Kubernetes job of "
     "8 completions)"
@@ -74,8 +74,8 @@ def shard_sizes(names: Iterable[str], count: int) -> list[int]:
 
 
 def take_shard(
-    shard: Shard, videos: Sequence[Path], annotations: Sequence[Annotation]
-) -> tuple[list[Path], list[Annotation]]:
+    shard: Shard, videos: Sequence[VideoLocation], annotations: Sequence[Annotation]
+) -> tuple[list[VideoLocation], list[Annotation]]:
     """Return a shard's videos and the annotations of them; every one is in exactly one shard.
 
     An annotation of a video that is missing is in one shard, too, which reports it.
@@ -97,11 +97,11 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
         ConfigError: if it is neither, or the scheduler's numbers make no shard.
     """
     first, slash, count = text.strip().partition("/")
-    if first == AUTO and not slash:
+    if first == _AUTO and not slash:
         return _slurm_shard(environment, None)
-    if not _is_number(count) or not (first == AUTO or _is_number(first)):
+    if not _is_number(count) or not (first == _AUTO or _is_number(first)):
         raise ConfigError(f"shard {text!r}: {_LEGAL}")
-    if first != AUTO:
+    if first != _AUTO:
         return Shard(int(first), int(count))
     if f"{_SLURM}ID" in environment:
         return _slurm_shard(environment, int(count))
@@ -125,14 +125,14 @@ def _slurm_shard(environment: Mapping[str, str], count: int | None) -> Shard:
     texts.append(environment.get(f"{_SLURM}STEP", "1"))
     if not all(map(_is_number, texts)):
         raise ConfigError(
-            f"shard {AUTO!r}: {_SLURM}ID, _COUNT, _MIN and _MAX are not all set here, so this is "
+            f"shard {_AUTO!r}: {_SLURM}ID, _COUNT, _MIN and _MAX are not all set here, so this is "
             f"no Slurm array: {_LEGAL}"
         )
     number, found, lowest, highest, step = map(int, texts)
     step = max(1, step)
     if count not in (None, found) or (highest - lowest) // step + 1 != found:
         raise ConfigError(
-            f"shard {AUTO!r}: the array has {found} tasks numbered from {lowest} to {highest}, "
+            f"shard {_AUTO!r}: the array has {found} tasks numbered from {lowest} to {highest}, "
             f"which is no whole array{f' of {count}' if count else ''}: submit all of it "
             f"(--array=1-{count or found}), or give --shard ${_SLURM}ID/N with its N"
         )

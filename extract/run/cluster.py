@@ -214,7 +214,9 @@ class ClusterRun:
             self._tally.clock.set_lanes(encode=sum(encoding_lanes.values()))
             finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
             for job in jobs:
-                portable = replace(job, path=job.path.absolute())
+                portable = job
+                if isinstance(job.place, Path):
+                    portable = replace(job, place=job.place.absolute())
                 key = (_TASK, job.video_id)
                 with self._asking():
                     future = self._client.submit(extract_one, portable, key=key, pure=False)

@@ -17,6 +17,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from r2t.extract.clip import FrozenClip, num_device_lanes
 from r2t.extract.config import ExtractConfig
+from r2t.extract.fetch import Scratch
 from r2t.extract.run.one_video import (
     FramesDecoded,
     FramesEncoded,
@@ -106,6 +107,7 @@ class Extractor(WorkerPlugin):
         self._stack = ExitStack()
         self._warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._writer = self._stack.enter_context(store.writer())
+        self._scratch = self._stack.enter_context(Scratch(self._config.fetching))
         self._pool = self._stack.enter_context(
             open_decode_pool(
                 self._config,
@@ -119,8 +121,8 @@ class Extractor(WorkerPlugin):
     def extract(self, job: VideoJob) -> Outcome:
         """Extract one video; raise what is wrong with more than this video."""
         tally = Tally()
-        with VideoSink(self._writer, tally) as sink:
-            for event in decode_video(self._pool, job):
+        with self._scratch.fetch(job.place) as video, VideoSink(self._writer, tally) as sink:
+            for event in decode_video(self._pool, job, video):
                 sink.take(self._encoded(event, tally.clock))
                 if tally.failed:
                     break

@@ -19,6 +19,7 @@ import torch
 
 from r2t.extract.clip import FrozenClip, held_bytes, num_device_lanes, window_memory
 from r2t.extract.config import ExtractConfig
+from r2t.extract.fetch import FetchAhead, FetchConfig, Scratch
 from r2t.extract.run.one_video import (
     FramesDecoded,
     FramesEncoded,
@@ -37,6 +38,7 @@ from r2t.store.writer import StoreWriter
 
 _DECODED_AHEAD = 8  # windows, so that a long video does not leave the model waiting
 _MOST_LANES = 16
+_FETCHED_AHEAD = 4  # videos beyond those that are decoded
 _ENCODED_AHEAD = 4  # windows a lane may be ahead of the oldest: none waits for a neighbour's
 _WRITTEN_BEHIND = 4  # windows of features for each thread that writes
 _SHARE_OF_MEMORY = 0.125  # of what is free: for frames, as much for features, for those unwritten
@@ -77,7 +79,9 @@ class LocalRun:
         num_ahead = fitting_windows(_ENCODED_AHEAD * num_lanes, feature_bytes)
         num_behind = fitting_windows(_WRITTEN_BEHIND * num_writers, feature_bytes)
         with (
-            closing(decode_ahead(pool, jobs, num_threads=num_decoders)) as decoded,
+            closing(
+                decode_ahead(pool, jobs, self._config.fetching, num_threads=num_decoders)
+            ) as decoded,
             closing(
                 encode_ahead(clip, decoded, tally.clock, num_ahead, on_done=windows.give)
             ) as encoded,
@@ -107,14 +111,21 @@ def num_writing_threads(device: torch.device, cores: int | None = None) -> int:
 
 
 def decode_ahead(
-    pool: DecodePool, jobs: Sequence[VideoJob], *, num_threads: int
+    pool: DecodePool,
+    jobs: Sequence[VideoJob],
+    bounds: FetchConfig | None = None,
+    *,
+    num_threads: int,
 ) -> Generator[FramesDecoded | VideoEnd]:
     """Decode several videos at a time; each yields its frames in order, then its end.
 
-    The pool's windows limit how many are decoded ahead. Closing the generator closes the pool, so
-    that no thread is left waiting for a worker.
+    The pool's windows limit how many are decoded ahead. Closing the generator closes the pool and
+    ends fetching, so that no thread is left waiting for a worker or a video.
     """
-    hand_over = _HandOver(pool, jobs)
+    scratch = Scratch(bounds or FetchConfig())
+    places = [(job, job.place) for job in jobs]
+    fetching = FetchAhead(scratch, places, num_held=num_threads + _FETCHED_AHEAD)
+    hand_over = _HandOver(pool, fetching)
     threads = [
         threading.Thread(target=hand_over.work, name=f"r2t-decode-{number}", daemon=True)
         for number in range(num_threads)
@@ -133,6 +144,7 @@ def decode_ahead(
                 yield item
     finally:
         hand_over.stop.set()
+        fetching.close()
         pool.close()
         for thread in threads:
             thread.join()
@@ -141,22 +153,21 @@ def decode_ahead(
 class _HandOver:
     """What the threads share; None in `ready` means that one of them has nothing left to do."""
 
-    def __init__(self, pool: DecodePool, jobs: Sequence[VideoJob]) -> None:
+    def __init__(self, pool: DecodePool, fetching: FetchAhead[VideoJob]) -> None:
         self.ready: queue.SimpleQueue[FramesDecoded | VideoEnd | BaseException | None] = (
             queue.SimpleQueue()
         )
         self.stop = threading.Event()
         self._pool = pool
-        self._waiting: queue.SimpleQueue[VideoJob] = queue.SimpleQueue()
-        for job in jobs:
-            self._waiting.put(job)
+        self._fetching = fetching
 
     def work(self) -> None:
         try:
-            while not self.stop.is_set():
-                for event in decode_video(self._pool, self._waiting.get_nowait()):
-                    self.ready.put(event)
-        except queue.Empty:
+            while not self.stop.is_set() and (taken := self._fetching.take()):
+                job, video = taken
+                with video:
+                    for event in decode_video(self._pool, job, video):
+                        self.ready.put(event)
             self.ready.put(None)
         except BaseException as error:  # carried over to the thread that reads
             self.ready.put(error)

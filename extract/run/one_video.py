@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from r2t.extract.clip import EncodedFrames, FrozenClip
 from r2t.extract.config import ExtractConfig
+from r2t.extract.fetch import FetchedVideo, VideoLocation
 from r2t.extract.run.progress import StageClock, Tally
 from r2t.extract.video import DecodePool, FrameBatch, file_sha256
 from r2t.store.errors import R2TError, StoreError, VideoError
@@ -28,7 +28,7 @@ class VideoJob:
     """One video to extract."""
 
     video_id: str
-    path: Path
+    place: VideoLocation
     frame_rate_fps: float
 
 
@@ -97,25 +97,30 @@ def open_decode_pool(
     )
 
 
-def decode_video(pool: DecodePool, job: VideoJob) -> Iterator[FramesDecoded | VideoEnd]:
-    """Decode one video; what is wrong with it is yielded last, not raised."""
+def decode_video(
+    pool: DecodePool, job: VideoJob, video: FetchedVideo
+) -> Iterator[FramesDecoded | VideoEnd]:
+    """Decode one video, which is here by now; what is wrong with it is yielded last, not raised."""
+    if video.reason is not None:
+        yield VideoFailed(job, video.reason)
+        return
     try:
         decoder = ""
-        for batch in pool.stream(job.path, job.frame_rate_fps):
+        for batch in pool.stream(video.path, job.frame_rate_fps):
             decoder = batch.decoder
             yield FramesDecoded(job, batch)
-        digest = file_sha256(job.path)
+        digest = file_sha256(video.path)
         source = VideoSource(
-            name=job.path.name,
-            num_bytes=job.path.stat().st_size,
+            name=job.place.name,
+            num_bytes=video.path.stat().st_size,
             sha256=digest,
             decoder=decoder,
         )
         yield VideoDecoded(job, source)
     except R2TError as error:
-        yield VideoFailed(job, str(error))
+        yield VideoFailed(job, video.name_place(str(error), job.place))
     except OSError as error:
-        yield VideoFailed(job, f"{job.path}: cannot be read: {error.strerror or error}")
+        yield VideoFailed(job, f"{job.place}: cannot be read: {error.strerror or error}")
 
 
 def encode(clip: FrozenClip, frames: FramesDecoded, clock: StageClock) -> FramesEncoded:

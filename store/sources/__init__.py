@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from r2t.store.sources.bucket import Bucket as Bucket, StoredObject as StoredObject
     from r2t.store.sources.cache import ByteCache as ByteCache
     from r2t.store.sources.connection import connect as connect, is_bucket as is_bucket
+    from r2t.store.sources.moving import FileFacts as FileFacts, move_file as move_file
     from r2t.store.sources.remote_tokens import RemoteShards as RemoteShards
     from r2t.store.sources.root import (
         StoreRoot as StoreRoot,

@@ -9,12 +9,14 @@ not reach but this machine can: a public server may not pass requests on to a pr
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import re
 import socket
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -29,16 +31,56 @@ CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
 """How long nothing may come; there is no limit for a request in all, which may be slow."""
 
+HTTP_SILENCE = (
+    f"the server took no connection for {CONNECT_SECONDS:g} s, or sent nothing for "
+    f"{IDLE_SECONDS:g} s; try again later"
+)
+
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _AS_IT_IS = ("", "identity")
 _LEGAL_IN_URLS = "%/:?#[]@!$&'()*+,;=~-._"
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")
 _FOR_STRANGERS = ("proxy", "ssl")  # options that carry no credentials for the first server
 
 
 class _RefusedError(Exception):
     """An address that a server may not send this machine to."""
+
+
+class HttpAnswer:
+    """A file that a server sends, from the byte `start` on; `num_bytes` is the size of all of it.
+
+    `version` tells it from what may take its place; None where the server says nothing of that.
+    """
+
+    def __init__(self, response: Any, url: str, loop: Any) -> None:
+        self._response = response
+        self._loop = loop
+        headers = response.headers
+        self.content_type = str(headers.get("Content-Type", "")).partition(";")[0].strip().lower()
+        etag = str(headers.get("ETag", ""))
+        strong = etag if etag.startswith('"') else ""
+        self.version: str | None = strong or headers.get("Last-Modified")
+        self.start = 0
+        self.num_bytes: int | None = None
+        if response.status == 206:
+            span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+            if span is None:
+                raise ServerError(f"{url}: the server sends a part and does not say which")
+            self.start, self.num_bytes = int(span[1]), int(span[2])
+        elif headers.get("Content-Encoding", "") in _AS_IT_IS:
+            told = str(headers.get("Content-Length", ""))
+            self.num_bytes = int(told) if told.isdigit() else None
+
+    def pieces(self, num_bytes: int) -> Iterator[bytes]:
+        """Yield the bytes as they come, at most so many at a time."""
+        while piece := self._next(num_bytes):
+            yield piece
+
+    def _next(self, num_bytes: int) -> bytes:
+        return cast("bytes", fsspec.asyn.sync(self._loop, self._response.content.read, num_bytes))  # pyright: ignore[reportUnknownMemberType]
 
 
 class HttpClient:
@@ -62,6 +104,41 @@ class HttpClient:
     def length(self, url: str) -> int:
         """Ask how long a file is; fsspec takes whatever fails here for a file that is missing."""
         return cast("int", fsspec.asyn.sync(self._fs.loop, self._length, url))  # pyright: ignore[reportUnknownMemberType]
+
+    @contextmanager
+    def open(self, url: str, start: int = 0, version: str | None = None) -> Generator[HttpAnswer]:
+        """Yield a file, which may be on another server, from a byte on.
+
+        It comes from its beginning if it is not of that version, or the server ignores ranges.
+        """
+        headers = {"Accept-Encoding": "identity"}
+        if start and version is not None:
+            headers |= {"Range": f"bytes={start}-", "If-Range": version}
+        if _origin(url) != self._origin:
+            self._ask(self._know_own_address)
+        request = self._request("GET", url, headers)
+        response = self._ask(request.__aenter__)
+        try:
+            ended = response.status == 416
+            if not ended:
+                _require_status(response.status, url)
+                yield HttpAnswer(response, url, self._fs.loop)
+        finally:
+            self._ask(request.__aexit__, None, None, None)
+        if ended:  # another file, which is shorter
+            with self.open(url) as answer:
+                yield answer
+
+    def _ask(self, request: Callable[..., Any], *arguments: Any) -> Any:
+        return fsspec.asyn.sync(self._fs.loop, request, *arguments)  # pyright: ignore[reportUnknownMemberType]
+
+    async def _know_own_address(self) -> None:
+        """Look whether this server is a public one, before it has others asked for its files."""
+        host, port = self._origin[1:]
+        if self._is_public is None:
+            with suppress(OSError):  # behind a proxy, which then connects for this machine
+                found = await asyncio.get_running_loop().getaddrinfo(host, port)
+                self.judge(host, [str(each[4][0]) for each in found])
 
     async def _get(self, url: str, span: tuple[int, int] | None) -> bytes:
         headers = {"Accept-Encoding": "identity"}

@@ -13,16 +13,12 @@ from urllib.parse import quote, unquote, urlsplit
 
 from r2t.store.errors import NotListedError, StoreError
 from r2t.store.format import group_names
-from r2t.store.sources.http import CONNECT_SECONDS, IDLE_SECONDS, HttpClient
+from r2t.store.sources.http import HTTP_SILENCE, HttpClient
 from r2t.store.sources.retries import ask_with_retries
 from r2t.store.sources.sources import bounded_range, require_small
 
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"'?#]+)["']""", re.IGNORECASE)
 _GROUPS = {"", *group_names(1), *group_names(2)}  # each of them holds a zarr.json
-_SILENCE = (
-    f"the server took no connection for {CONNECT_SECONDS:g} s, or sent nothing for "
-    f"{IDLE_SECONDS:g} s; try again later"
-)
 
 
 class HttpFolder:
@@ -40,7 +36,7 @@ class HttpFolder:
         wanted = bounded_range(name, start, stop)
         whole = start == 0 and stop is None
         content = ask_with_retries(
-            name, lambda: self._get(key, None if whole else wanted), _SILENCE
+            name, lambda: self._get(key, None if whole else wanted), HTTP_SILENCE
         )
         if whole:
             require_small(name, content)
@@ -49,14 +45,14 @@ class HttpFolder:
     def size(self, key: str) -> int | None:
         """Return the size of a file in bytes; None if there is none."""
         return ask_with_retries(
-            self._name(key), lambda: self._client.length(self._join(key)), _SILENCE
+            self._name(key), lambda: self._client.length(self._join(key)), HTTP_SILENCE
         )
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; those of folders end with a slash."""
         try:
             page = ask_with_retries(
-                self._name(folder), lambda: self._get(f"{folder}/", None), _SILENCE
+                self._name(folder), lambda: self._get(f"{folder}/", None), HTTP_SILENCE
             )
         except StoreError as error:
             if isinstance(error.__cause__, PermissionError):

@@ -28,9 +28,17 @@ def open_folder(url: str) -> Source:
     """Connect lazily; raise `StoreError` if no installed package knows the protocol."""
     if is_bucket(url):
         return connect(url)
+    file_system, path = file_system_of(url)
+    protocols = file_system.protocol
+    is_http = "http" in ((protocols,) if isinstance(protocols, str) else protocols)
+    return (HttpFolder if is_http else FsspecFolder)(url, file_system, path)
+
+
+def file_system_of(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL, and the path in it; raise as `open_folder` does."""
     protocol = url.split("://")[0].split("::")[-1].lower()
     try:
-        file_system, path = _url_to_fs(url)
+        return _url_to_fs(url)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         advice = how_to_install(extra) if extra else str(error)
@@ -39,6 +47,3 @@ def open_folder(url: str) -> Source:
         ) from error
     except Exception as error:  # each protocol has its own
         raise StoreError(f"cannot open {url}: {error!r}") from error
-    protocols = file_system.protocol
-    is_http = "http" in ((protocols,) if isinstance(protocols, str) else protocols)
-    return (HttpFolder if is_http else FsspecFolder)(url, file_system, path)

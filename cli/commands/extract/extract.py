@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -43,7 +42,8 @@ from r2t.cli.shared import (
     progress_bar,
     say,
 )
-from r2t.extract import run
+from r2t.extract import fetch, run
+from r2t.extract.fetch import DEFAULT_MAX_VIDEO_BYTES, DEFAULT_SCRATCH_BYTES
 from r2t.extract.video import DEFAULT_MAX_HOURS, DEFAULT_MEMORY_BYTES, DecoderChoice
 from r2t.store.schema import StorageDtype
 from r2t.store.wording import counted
@@ -57,10 +57,18 @@ from r2t.store.wording import counted
     "r2t extract --videos ./qvh --only damaged.txt --retry-failed",
     "r2t extract --videos ./qvh --dask local:4",
     "r2t extract --videos ./qvh --shard 3/8",
+    "r2t extract --videos s3://bucket/videos --annotations rows.csv",
+    "r2t extract --videos urls.txt --max-video-size 2GB --scratch /fast/disk",
     "r2t extract --videos ./tvsum --model ViT-L-14-quickgelu --pretrained weights.safetensors",
 )
 def extract(  # noqa: PLR0913 - a parameter for each option
-    videos: Annotated[Path, typer.Option(help="Folder of videos, or one video.")],
+    videos: Annotated[
+        str,
+        typer.Option(
+            help="Folder of videos, or one video, here or in a bucket (s3://, gs://, az://); the "
+            "URL of a video; or a list of URLs, one a line, in a file or behind a URL (.txt)."
+        ),
+    ],
     store: NewStore = "feats.zarr",
     annotations: AnnotationsBeside = None,
     model: Annotated[
@@ -139,6 +147,36 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = DEFAULT_MEMORY_BYTES,
     max_hours: MaxHours = DEFAULT_MAX_HOURS,
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder for videos that are fetched, each until it is extracted; by default the "
+            "system's for temporary files.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    scratch_size: Annotated[
+        int,
+        typer.Option(
+            help="What fetched videos may take there at a time; by default 50GB, or nine tenths of "
+            "what is free.",
+            parser=parse_size,
+            metavar="SIZE",
+            show_default=False,
+        ),
+    ] = DEFAULT_SCRATCH_BYTES,
+    max_video_size: Annotated[
+        int,
+        typer.Option(
+            help="Larger videos are not fetched; by default 20GB.",
+            parser=parse_size,
+            metavar="SIZE",
+            show_default=False,
+        ),
+    ] = DEFAULT_MAX_VIDEO_BYTES,
+    fetch_timeout: Annotated[
+        float, typer.Option(help="Seconds that fetching one video may take.")
+    ] = 3600.0,
     offline: Offline = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try videos again that failed before.")
@@ -188,6 +226,12 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             max_hours=max_hours,
             retry_failed=retry_failed,
             update=update,
+            fetching=fetch.FetchConfig(
+                scratch=scratch,
+                scratch_bytes=scratch_size,
+                max_video_bytes=max_video_size,
+                max_seconds=fetch_timeout,
+            ),
         )
         paths = videos_in(videos, follow_links=follow_links)
         queries = annotations_of(videos, annotations)

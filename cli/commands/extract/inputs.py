@@ -15,7 +15,7 @@ from r2t.cli.shared import (
     read_annotation_options,
     read_video_ids,
 )
-from r2t.extract import video
+from r2t.extract import fetch, video
 from r2t.store import datasets
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
@@ -39,8 +39,11 @@ def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-vide
 
 
 def restrict(
-    videos: list[Path], annotations: list[Annotation], only: list[str] | None, shard: str | None
-) -> tuple[list[Path], list[Annotation]]:
+    videos: list[fetch.VideoLocation],
+    annotations: list[Annotation],
+    only: list[str] | None,
+    shard: str | None,
+) -> tuple[list[fetch.VideoLocation], list[Annotation]]:
     """Keep the videos that `--only` names, of these the share of `--shard`; and their annotations.
 
     Says how large the shards are.
@@ -68,36 +71,45 @@ def annotations_about(annotations: list[Annotation], names: VideoNames) -> list[
     return [each for each in annotations if known[each.video_id] is not None]
 
 
-def videos_in(path: Path, *, follow_links: bool) -> list[Path]:
-    """Return the videos of a folder, or the one video given."""
+def videos_in(given: str, *, follow_links: bool) -> list[fetch.VideoLocation]:
+    """Return the videos of a folder or of a list of URLs, or the one video given."""
+    path = Path(given)
+    if fetch.is_listing(given) and not path.is_dir():
+        return [*fetch.list_videos(given)]
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise VideoError(f"--videos {path}: there is no such folder or video")
-    return video.find_videos(path, follow_links=follow_links)
+    return [*video.find_videos(path, follow_links=follow_links)]
 
 
-def annotations_of(videos: Path, given: list[str] | None) -> list[Annotation]:
+def annotations_of(videos: str, given: list[str] | None) -> list[Annotation]:
     """Read the given annotation files, or those beside the videos; of one video, its own rows."""
-    if given is None:
-        survey = datasets.survey_folder(videos if videos.is_dir() else videos.parent)
-        for path, reason in survey.passed_over.items():
-            note(f"passed over: {printable(path)}: {reason}", style="yellow")
-        if not survey.annotations:
-            note(
-                f"note: no annotations beside {videos}{passed_over(survey)}, so only features of "
-                "videos are stored"
-            )
-        elif survey.others:
-            names = named(printable(path.name) for path in survey.others)
-            note(f"note: no annotations, by their kind: {names}")
-        rows = [row for file in survey.annotations for row in read_annotation_file(file)]
-    else:
-        rows = read_annotation_options(given)
-    if videos.is_dir():
+    folder = Path(videos)
+    if fetch.is_listing(videos) and not folder.is_dir():
+        if given is None:
+            note("note: no --annotations are given, so only features of videos are stored")
+        return read_annotation_options(given or [])
+    rows = _rows_beside(folder) if given is None else read_annotation_options(given)
+    if folder.is_dir():
         return rows
-    own = annotations_about(rows, VideoNames([videos.stem]))
+    own = annotations_about(rows, VideoNames([folder.stem]))
     if len(own) < len(rows):
         others = counted(len(rows) - len(own), "query")
         note(f"note: {others} of other videos than {videos} left out")
     return own
+
+
+def _rows_beside(videos: Path) -> list[Annotation]:
+    survey = datasets.survey_folder(videos if videos.is_dir() else videos.parent)
+    for path, reason in survey.passed_over.items():
+        note(f"passed over: {printable(path)}: {reason}", style="yellow")
+    if not survey.annotations:
+        note(
+            f"note: no annotations beside {videos}{passed_over(survey)}, so only features of "
+            "videos are stored"
+        )
+    elif survey.others:
+        names = named(printable(path.name) for path in survey.others)
+        note(f"note: no annotations, by their kind: {names}")
+    return [row for file in survey.annotations for row in read_annotation_file(file)]

@@ -14,7 +14,7 @@ import r2t.extract
 import r2t.store
 from r2t.cli.commands.extract.report import without_rate
 from r2t.cli.shared import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
-from r2t.extract import run
+from r2t.extract import fetch, run
 from r2t.store.annotations import Annotation
 from r2t.store.errors import StoreError
 from r2t.store.video_names import VideoNames, match_videos
@@ -25,7 +25,7 @@ def show_plan(
     config: r2t.extract.ExtractConfig,
     clip: r2t.extract.FrozenClip,
     store: str,
-    videos: Sequence[Path],
+    videos: Sequence[fetch.VideoLocation],
     annotations: Sequence[Annotation],
     *,
     json: bool,
@@ -54,7 +54,8 @@ def show_plan(
             {
                 "store": store,
                 "num_stored": len(stored),
-                "num_videos": len(found.lengths),
+                "num_videos": found.num_videos,
+                "num_measured": len(found.lengths),
                 "num_frames": found.num_frames,
                 "duration_seconds": found.duration_seconds,
                 "unreadable": unreadable,
@@ -71,13 +72,15 @@ def show_plan(
     queries = f"{counted(len(annotations), 'query')} (about {human_bytes(num_query_bytes)})"
     answers().print(
         cell(
-            f"{counted(len(found.lengths), 'video')}, {human_seconds(found.duration_seconds)}: "
+            f"{counted(found.num_videos, 'video')}, {human_seconds(found.duration_seconds)}: "
             f"{counted(found.num_frames, 'frame')}; {queries}; {len(stored)} stored already"
         ),
         _table(found, config.dtype, len(clip.vision_layers)),
         cell(_time_line(found, clip, config.num_workers)),
         soft_wrap=True,
     )
+    if found.scale > 1:
+        note(f"estimated from {counted(len(found.lengths), 'video')}, which were fetched for it")
     if found.num_bytes + num_query_bytes > free:
         note(
             f"warning: {human_bytes(found.num_bytes)} of features do not fit: "

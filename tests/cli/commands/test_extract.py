@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import typer
 from barcode_videos import write_two_streams
 from typer.testing import CliRunner
+from video_server import video_server
 
 from r2t.cli.commands.extract.extract import extract
 from r2t.store.check.verify import verify_store
@@ -324,6 +326,52 @@ def test_shards_fill_one_store_as_one_run_does(
     status, out, _ = run(*command, "--json")
     answer = json.loads(out)
     assert (answer["done"], answer["num_new_queries"], status) == ([], 0, 1)  # "absent" is missing
+
+
+@pytest.mark.filterwarnings("default")
+def test_videos_behind_urls_are_fetched_and_gone_afterwards(
+    folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2t.store.sources.retries._FIRST_PAUSE_SECONDS", 0.001)
+    scratch = tmp_path / "scratch"
+    store, list_file = tmp_path / "feats.zarr", tmp_path / "urls.txt"
+    (tmp_path / "rows.csv").write_text("video,query,start,end\nwall.mp4,a wall,0,1\n")
+    with video_server(folder / "wall.mp4") as served:
+        for name in ("paper.mp4", "other.mp4", "short.mp4"):
+            served.files[name] = served.files["wall.mp4"]
+        host = served.url.removeprefix("http://")
+        list_file.write_text(
+            f"http://me:secret@{host}/whole/wall.mp4?key=secret\n{served.url}/page/paper.mp4\n"
+            f"{served.url}/cut/other.mp4\n{served.url}/short/short.mp4\n"
+        )
+        command = ("--videos", list_file, "--model", clip_folder, "--store", store, "--fps", 1)
+        command += ("--annotations", tmp_path / "rows.csv", "--scratch", scratch)
+        status, out, err = run(*command, "--dry-run", "--json")
+        plan = json.loads(out)
+        assert (status, plan["num_videos"], plan["num_frames"]) == (1, 2, 6)
+        status, out, err = run(*command, "--json")
+        answer = json.loads(out)
+        assert status == 1
+        assert sorted(answer["done"]) == ["other", "wall"]
+        assert answer["num_new_queries"] == 1
+        assert "sent a page, not a video" in answer["failed"]["paper"]
+        assert f"{served.url}/short/short.mp4" in answer["failed"]["short"]
+    assert list(scratch.iterdir()) == []
+    opened = FeatureStore.open(store)
+    row = opened.video_row("wall")
+    video = (folder / "wall.mp4").read_bytes()
+    assert (row.source_name, row.source_bytes) == ("wall.mp4", len(video))
+    assert row.source_sha256 == hashlib.sha256(video).hexdigest()
+    tokens = opened.read_video("wall").tokens
+    np.testing.assert_array_equal(opened.read_video("other").tokens, tokens)
+    assert run("--videos", folder, *command[2:])[0] == 0  # the same video, from the folder
+    np.testing.assert_array_equal(FeatureStore.open(store).read_video("wall").tokens, tokens)
+    quarantine = (tmp_path / "feats.zarr.quarantine.jsonl").read_text()
+    assert quarantine.count("video_id") == 2
+    kept = b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
+    assert "secret" not in f"{out}{err}{quarantine}"
+    assert b"secret" not in kept
+    assert b"127.0.0.1" not in kept
 
 
 def test_a_preset_is_a_frame_rate(folder: Path, clip_folder: Path, tmp_path: Path) -> None:

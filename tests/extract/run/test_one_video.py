@@ -12,6 +12,7 @@ from barcode_videos import Recipe, write_video
 from features import small_spec
 
 from r2t.extract.clip.embedding import EncodedFrames
+from r2t.extract.fetch.scratch import FetchedVideo
 from r2t.extract.run import one_video
 from r2t.extract.run.one_video import (
     FramesEncoded,
@@ -100,6 +101,6 @@ def test_a_file_that_vanishes_fails_its_video(
 
     monkeypatch.setattr(one_video, "file_sha256", too_late)
     with DecodePool(size=8) as pool:
-        *_, last = decode_video(pool, VideoJob("gone", path, 1.0))
+        *_, last = decode_video(pool, VideoJob("gone", path, 1.0), FetchedVideo(path))
     assert isinstance(last, VideoFailed)
     assert "cannot be read" in last.reason

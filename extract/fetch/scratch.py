@@ -1,0 +1,153 @@
+"""A folder on this machine where fetched videos lie for as long as they are needed.
+
+It is bounded, its contents go with the process that made it, and what a killed one left is cleared
+by the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from r2t.extract.fetch.config import FetchConfig
+from r2t.extract.fetch.landing import Landing
+from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation, without_secrets
+from r2t.extract.fetch.room import Room
+from r2t.store.errors import ServerError, StoreError, VideoError
+from r2t.store.files import explain
+from r2t.store.sources import move_file
+from r2t.store.work_folders import WorkFolder
+
+_SHARE_OF_DISK = 0.9  # of what is free
+_MOST_NAME_BYTES = 150
+_MOST_UNREACHABLE = 10
+
+
+class UnreachableError(ServerError):
+    """Many videos in a row cannot be fetched, so that it is not they that are at fault."""
+
+    def __init__(self, message: str, stems: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.stems = stems
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnreachableError, (str(self), self.stems)  # a worker sends it to its client
+
+
+@dataclass(frozen=True)
+class FetchedVideo:
+    """A video on this machine, or the reason why it is not; leaving a `with` block removes it.
+
+    A file that was here before stays.
+    """
+
+    path: Path
+    reason: str | None = None
+    stack: ExitStack = field(default_factory=ExitStack, repr=False)
+
+    def name_place(self, message: str, place: VideoLocation) -> str:
+        """Return a message about the file as one about where it came from."""
+        return message if self.path is place else message.replace(str(self.path), str(place))
+
+    def __enter__(self) -> FetchedVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+
+class Scratch:
+    """Fetches videos into a bounded folder, which is made when the first one is fetched."""
+
+    def __init__(self, config: FetchConfig) -> None:
+        self._config = config
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+        self._room = Room(config.scratch_bytes)
+        self._numbers = itertools.count()
+        self._unreachable: list[str] = []
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what is being fetched, and remove the folder."""
+        self._room.close()
+        with self._lock:
+            self._stack.close()
+
+    def fetch(self, place: VideoLocation) -> FetchedVideo:
+        """Return a video that is here, fetched if need be.
+
+        Raises:
+            StoreError: if the folder cannot be written, or no server answers any more.
+            RoomClosedError: if this was closed meanwhile.
+        """
+        if isinstance(place, Path):
+            return FetchedVideo(place)
+        with ExitStack() as stack:
+            path = self._new_path(place.name, stack)
+            try:
+                landing = stack.enter_context(Landing(path, self._room, self._config))
+                if not move_file(place.url, landing, asked=place.asked):
+                    return FetchedVideo(path, f"{place}: there is no such file")
+                landing.finish()
+            except VideoError as error:
+                return FetchedVideo(path, f"{place}: {error}")
+            except ServerError as error:
+                return FetchedVideo(path, self._count_unreachable(place, error))
+            with self._lock:
+                self._unreachable.clear()
+            return FetchedVideo(path, None, stack.pop_all())
+
+    def _count_unreachable(self, place: RemoteVideo, error: ServerError) -> str:
+        """Return why a video cannot be fetched, or raise if that is so of many in a row."""
+        reason = without_secrets(str(error), place.url)
+        with self._lock:
+            self._unreachable.append(place.stem)
+            stems = tuple(self._unreachable)
+        if len(stems) < _MOST_UNREACHABLE:
+            return reason
+        raise UnreachableError(
+            f"{len(stems)} videos one after another cannot be fetched, the last: {reason}; "
+            "finished videos are safe: run the same command again",
+            stems,
+        ) from error
+
+    def _new_path(self, name: str, stack: ExitStack) -> Path:
+        """Return a path in a folder of its own, which goes with `stack`; it ends as the name."""
+        try:
+            with self._lock:
+                if self._folder is None:
+                    self._folder = self._open_folder()
+            folder = self._folder / str(next(self._numbers))
+            folder.mkdir()
+        except OSError as error:
+            raise StoreError(
+                f"cannot keep fetched videos: {explain(error)} (--scratch is where they go)"
+            ) from error
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder / os.fsdecode(os.fsencode(name)[-_MOST_NAME_BYTES:])
+
+    def _open_folder(self) -> Path:
+        given = self._config.scratch
+        folder = Path(given) if given else Path(tempfile.gettempdir())
+        folder.mkdir(parents=True, exist_ok=True)
+        work = WorkFolder(folder.resolve() / f"r2t-videos-{os.getuid()}")
+        path = self._stack.enter_context(work).path
+        free = int(_SHARE_OF_DISK * shutil.disk_usage(path).free)
+        self._room.max_bytes = min(self._room.max_bytes, free)
+        with suppress(OSError):
+            path.chmod(0o700)
+        return path

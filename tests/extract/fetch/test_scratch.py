@@ -1,0 +1,228 @@
+"""Videos fetched from servers that fail, into a folder that is bounded and left empty."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from video_server import Served, video_server
+
+from r2t.extract.fetch.ahead import FetchAhead
+from r2t.extract.fetch.config import FetchConfig
+from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation
+from r2t.extract.fetch.room import Room
+from r2t.extract.fetch.scratch import Scratch, UnreachableError
+from r2t.store.errors import ConfigError, StoreError, VideoError
+from r2t.store.sources import http, moving, retries
+
+CONTENT = bytes(range(256)) * 4000
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
+    path = tmp_path_factory.mktemp("files") / "dog.mp4"
+    path.write_bytes(CONTENT)
+    with video_server(path) as served:
+        yield served
+
+
+@pytest.fixture
+def served(shared: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
+    monkeypatch.setattr(http, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.001)
+    shared.requests.clear()
+    return shared
+
+
+def remote(served: Served, way: str, name: str = "dog.mp4") -> RemoteVideo:
+    url = f"{served.url}/{way}/{name}"
+    return RemoteVideo(url, url)
+
+
+def bounds(folder: Path, **changes: float) -> FetchConfig:
+    return FetchConfig(scratch=str(folder), **changes)  # type: ignore[arg-type]
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("way", ["whole", "unsized", "cut", "replaced", "elsewhere"])
+def test_a_video_is_here_until_it_is_left(served: Served, tmp_path: Path, way: str) -> None:
+    with Scratch(bounds(tmp_path)) as scratch:
+        with scratch.fetch(remote(served, way)) as video:
+            assert video.reason is None
+            assert video.path.read_bytes() == CONTENT
+            assert video.path.name == "dog.mp4"
+        assert files_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+    first, *more = [given for _, given in served.requests]
+    assert first == ""
+    if way in ("cut", "replaced"):  # goes on about where it stopped, or is told to begin anew
+        assert [given.startswith("bytes=") for given in more] == [True]
+    else:
+        assert more == ([""] if way == "elsewhere" else [])
+
+
+def test_a_long_video_goes_on_however_often_it_is_interrupted(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_ATTEMPTS", 1)
+    with Scratch(bounds(tmp_path)) as scratch:
+        assert "not completed" in (scratch.fetch(remote(served, "cut", "dog.mp4?1")).reason or "")
+        monkeypatch.setattr(moving, "_PIECE_BYTES", len(CONTENT) // 4)
+        with scratch.fetch(remote(served, "cut", "dog.mp4?2")) as video:
+            assert video.path.read_bytes() == CONTENT
+
+
+@pytest.mark.filterwarnings("default::r2t.store.errors.ServerWarning")
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("short", f"after 5 attempts: .*of {2 * len(CONTENT)} bytes"),
+        ("stalled", "after 3 attempts: .*sent nothing for"),
+        ("dripping", r"after 0\.3 s \d+ bytes of it had come: .*--fetch-timeout"),
+        ("endless", "it has over 5,000,000 bytes, the limit: .*--max-video-size"),
+        ("page", "sent a page, not a video"),
+        ("disguised", "sent a page, not a video"),
+        ("busy", "the server answers 503"),
+        ("refused", "access denied"),
+        ("round", "redirects the request more than 5 times"),
+        ("downhill", "redirects the request to file://None, which is not followed"),
+    ],
+)
+def test_what_cannot_be_fetched_has_its_reason(
+    served: Served, tmp_path: Path, way: str, reason: str
+) -> None:
+    config = bounds(
+        tmp_path, max_video_bytes=5_000_000, max_seconds=0.3 if way == "dripping" else 60
+    )
+    with Scratch(config) as scratch:
+        video = scratch.fetch(remote(served, way))
+        assert video.reason is not None
+        with pytest.raises(VideoError, match=reason):
+            raise VideoError(video.reason)
+        assert served.url in video.reason
+        assert files_in(tmp_path) == []
+        assert scratch._room._used == 0
+        with scratch.fetch(remote(served, "whole")) as good:
+            assert good.reason is None
+
+
+def test_a_missing_and_a_too_large_video(served: Served, tmp_path: Path) -> None:
+    with Scratch(bounds(tmp_path, scratch_bytes=5000)) as scratch:
+        assert scratch.fetch(remote(served, "whole", "cat.mp4")).reason == (
+            f"{served.url}/whole/cat.mp4: there is no such file"
+        )
+        assert "fetched videos may take 5,000 here" in (
+            scratch.fetch(remote(served, "whole")).reason or ""
+        )
+    with Scratch(bounds(tmp_path, max_video_bytes=5000)) as scratch:
+        assert "it has over 5,000 bytes" in (scratch.fetch(remote(served, "whole")).reason or "")
+
+
+def test_no_reason_holds_credentials(served: Served, tmp_path: Path) -> None:
+    place = served.url.removeprefix("http://")
+    url = f"http://me:secret@{place}/busy/dog.mp4?X-Signature=secret:1"
+    video = RemoteVideo(url, url)
+    assert (str(video), video.name, video.stem) == (
+        f"http://{place}/busy/dog.mp4",
+        "dog.mp4",
+        "dog",
+    )
+    with Scratch(bounds(tmp_path)) as scratch:
+        reason = scratch.fetch(video).reason
+    assert "secret" not in f"{reason} {video!r} {video}"
+    assert "cannot read" in (reason or "")
+
+
+def test_a_server_that_is_gone_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.0)
+    with Scratch(bounds(tmp_path)) as scratch:
+        for number in range(9):
+            url = f"http://127.0.0.1:9/{number}.mp4"
+            assert "cannot read" in (scratch.fetch(RemoteVideo(url, url)).reason or "")
+        url = "http://127.0.0.1:9/last.mp4"
+        with pytest.raises(UnreachableError, match="10 videos one after another") as caught:
+            scratch.fetch(RemoteVideo(url, url))
+    function, arguments = caught.value.__reduce__()
+    again = function(*arguments)
+    assert (str(again), again.stems) == (str(caught.value), (*map(str, range(9)), "last"))
+
+
+def test_a_folder_that_cannot_be_written(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        Scratch(bounds(tmp_path / "file")) as scratch,
+        pytest.raises(StoreError, match=r"cannot keep fetched videos: .*--scratch"),
+    ):
+        scratch.fetch(remote(served, "whole"))
+
+
+def test_fetching_ahead_stays_within_its_bounds(served: Served, tmp_path: Path) -> None:
+    """Room for three videos; they are taken one at a time, and each is counted while it is here."""
+    jobs: list[tuple[int, VideoLocation]] = [
+        (number, remote(served, "whole", f"dog.mp4?{number}")) for number in range(12)
+    ]
+    jobs.insert(5, (12, Path(__file__)))
+    scratch = Scratch(bounds(tmp_path, scratch_bytes=3 * len(CONTENT) + 5))
+    ahead = FetchAhead(scratch, jobs, num_held=6)
+    taken: list[int] = []
+    while item := ahead.take():
+        job, video = item
+        with video:
+            assert video.reason is None
+            assert video.path.exists()
+            assert sum(path.stat().st_size for path in files_in(tmp_path)) <= 3 * len(CONTENT)
+            taken.append(job)
+    assert sorted(taken) == list(range(13))
+    assert Path(__file__).exists()
+    ahead.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_end_reaches_who_waits(served: Served, tmp_path: Path) -> None:
+    jobs = [(number, remote(served, "whole", f"dog.mp4?{number}")) for number in range(5)]
+    ahead = FetchAhead(Scratch(bounds(tmp_path)), jobs, num_held=1)
+    held = ahead.take()
+    assert held is not None
+    waiting = threading.Thread(target=ahead.take, daemon=True)
+    waiting.start()
+    ahead.close()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_is_given_in_turn() -> None:
+    room = Room(10)
+    room.claim(6)
+    order: list[int] = []
+
+    def claim(num_bytes: int) -> None:
+        room.claim(num_bytes)
+        order.append(num_bytes)
+
+    large = threading.Thread(target=claim, args=(10,))
+    large.start()
+    while not room._turn.locked():
+        pass
+    small = threading.Thread(target=claim, args=(1,))
+    small.start()
+    room.give_back(6)
+    large.join()
+    room.give_back(10)
+    small.join()
+    assert order == [10, 1]
+
+
+@pytest.mark.parametrize("changes", [{"scratch_bytes": 0}, {"max_video_bytes": 0}])
+def test_bounds_that_are_none(changes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="at least 1"):
+        FetchConfig(**changes)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="seconds above 0"):
+        FetchConfig(max_seconds=float("inf"))
