@@ -26,14 +26,9 @@ from typing import Any
 import numpy as np
 from slow_server import BUCKET, Address, slow_server
 from store_open import memory_mb, simulated_row
-from toy_store import random_spec
+from toy_store import make_store, random_spec
 
 from r2t.store import Annotation, FeatureStore, QueryFeatures
-from r2t.store.format.part_writer import PartWriter, new_part_name, write_part
-from r2t.store.format.parts import PartKind, part_place
-from r2t.store.format.query_rows import query_columns
-from r2t.store.format.video_rows import video_columns
-from r2t.store.schema import FORMAT_VERSION
 
 SPEC = random_spec(layers=(12,), num_tokens=1, vision_width=4, text_width=4, image_size=32)
 WAYS = ("disk", "http", "s3")
@@ -42,6 +37,14 @@ NOW = "now"
 
 def make(folder: Path, num_videos: int, num_runs: int) -> Path:
     """Write a store as `num_runs` runs leave it, without the videos themselves."""
+    # Imported here, since an earlier checkout, which only reads, may lack them.
+    from r2t.store.format.part_files import write_part
+    from r2t.store.format.part_writer import PartWriter, new_part_name
+    from r2t.store.format.parts import PartKind, part_place
+    from r2t.store.format.video_rows import video_columns
+    from r2t.store.publish import LocalPublisher
+    from r2t.store.schema import FORMAT_VERSION
+
     path = folder / "feats.zarr"
     FeatureStore.create(path, SPEC)
     rows = num_videos // num_runs
@@ -54,12 +57,14 @@ def make(folder: Path, num_videos: int, num_runs: int) -> Path:
         for kind, columns in parts.items():
             place = path / part_place(kind, FORMAT_VERSION) / new_part_name()
             write_part(place, columns, version=FORMAT_VERSION)
-    PartWriter(path, FORMAT_VERSION, beside=folder).record()
+    PartWriter(LocalPublisher(path, folder), FORMAT_VERSION).record()
     return path
 
 
 def simulated_queries(numbers: range) -> dict[str, Any]:
     """Return the columns of a sentence for each video."""
+    from r2t.store.format.query_rows import query_columns
+
     annotations = [
         Annotation(
             query_id=f"query_{number:07d}",
@@ -162,8 +167,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.measure:
         with tempfile.TemporaryDirectory() as other:
-            warm = make(Path(other), 100, 2)
-            measure(str(warm), 100)
+            warm = make_store(Path(other) / "warm.zarr")
+            assert len(FeatureStore.open(warm.location).queries) == len(warm.queries)
         print(json.dumps(measure(given.measure, given.videos)))
         return
     if given.compact:

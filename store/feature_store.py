@@ -386,6 +386,10 @@ class FeatureStore:
             return None
         return [name for name in self.videos["video_id"].tolist() if node_name(name) not in there]
 
+    def num_parts(self) -> dict[str, int]:
+        """Return how many parts the index and the queries are read from."""
+        return {"index": len(self._videos.paths), "queries": len(self._queries.paths)}
+
     @_of_parts
     def num_bytes(self) -> int:
         """Bytes that the indexed videos' tokens take."""

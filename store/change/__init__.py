@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from r2t.store.change.compact import (
+        CompactReport as CompactReport,
+        compact_store as compact_store,
+    )
     from r2t.store.change.licence import licences as licences, set_licence as set_licence
     from r2t.store.change.merge import MergeReport as MergeReport, merge_stores as merge_stores
     from r2t.store.change.pack import PackReport as PackReport, pack_store as pack_store

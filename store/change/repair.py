@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
+from r2t.store.change.compact import join_parts
 from r2t.store.change.rewrite import replace_index, replace_queries
 from r2t.store.check import (
     EARLIER_NAMES,
@@ -102,6 +103,7 @@ def repair_store(
                 left = [name for name in superseded[kind] if f"{folder}/{name}" not in places]
                 parts.drop(kind, left)
             _clear_left_over(publisher, checked, faults)
+            join_parts(parts, open_root(location))
     return RepairReport(
         faults=tuple(faults),
         aside=publisher.aside(time),
@@ -185,29 +187,32 @@ def _rewrite_index(parts: PartWriter, checked: Checked) -> list[str]:
 
 
 def _rewrite_queries(writer: PartWriter, checked: Checked) -> tuple[list[str], list[str]]:
-    """Bring all sound rows into new parts; return the ids of the others, and the parts replaced."""
-    parts = checked.parts["queries"]
+    """Bring the sound rows of parts with damage into new ones.
+
+    Returns the ids of the other rows, and the names of the parts that were replaced.
+    """
     kept: list[tuple[Part, list[int]]] = []
     lost: list[str] = []
+    names: list[str] = []
     digests: dict[str, str] = {}
-    for part in parts:
-        if part.part is None:
-            continue
-        columns, sound = part.part.columns, set(part.sound_rows)
-        kept.append((part.part, []))
-        for row, query_id in enumerate(columns["query_id"].tolist()):
-            digest = str(columns["digest"][row])
+    for part in checked.parts["queries"]:
+        num_lost, sound = len(lost), set(part.sound_rows)
+        rows: list[int] = []
+        for row, query_id, digest in part.query_rows():
             if row not in sound or digests.get(query_id, digest) != digest:
                 lost.append(query_id)
             elif query_id not in digests:
                 digests[query_id] = digest
-                kept[-1][1].append(row)
-    names = _part_names(checked, "queries")
-    if not digests or (len(names) < 2 and not lost and not any(part.faults for part in parts)):
+                rows.append(row)
+        if part.faults or len(lost) > num_lost:
+            names.append(part.name)
+            if part.part is not None:
+                kept.append((part.part, rows))
+    if not any(rows for _, rows in kept):
         return lost, []
-    rows = (query for part, rows in kept for query in read_query_rows(part, rows))
-    replace_queries(writer, rows, (), names)
-    return lost, [part.name for part in parts]
+    stored = (query for part, rows in kept for query in read_query_rows(part, rows))
+    replace_queries(writer, stored, (), [*names, *checked.replaced["queries"]])
+    return lost, names
 
 
 def _part_names(checked: Checked, kind: PartKind) -> list[str]:

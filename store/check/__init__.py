@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.store.check.check_part import live_parts as live_parts, open_part as open_part
+    from r2t.store.check.check_part import (
+        live_parts as live_parts,
+        open_part as open_part,
+        open_parts as open_parts,
+    )
     from r2t.store.check.check_video import (
         check_stored_video as check_stored_video,
         expected_files as expected_files,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,22 +47,35 @@ class CheckedPart:
 
     name: str
     part: Part | None
-    sound_rows: list[int] = field(default_factory=list[int])
+    sound_rows: Collection[int] = ()
     faults: list[Fault] = field(default_factory=list[Fault])
 
     def video_rows(self) -> list[VideoRow]:
         """Return the rows of an index part, none if it cannot be read."""
         return [] if self.part is None else rows_of_columns(self.part.columns)
 
+    def query_rows(self) -> Iterator[tuple[int, str, str]]:
+        """Yield row, id and digest of each query of a part, none if it cannot be read."""
+        if self.part is not None:
+            columns = self.part.columns
+            pairs = zip(columns["query_id"].tolist(), columns["digest"].tolist(), strict=True)
+            yield from ((row, *pair) for row, pair in enumerate(pairs))
+
 
 def open_part(root: StoreRoot, kind: PartKind, name: str) -> Part:
-    """Read a part's columns; raise `CorruptFeatureError` if it has damage."""
+    """Open a part by what its metadata says; raise `CorruptFeatureError` if that is damaged."""
+    return open_parts(root, kind, [name])[0]
+
+
+def open_parts(root: StoreRoot, kind: PartKind, names: Sequence[str]) -> list[Part]:
+    """Open parts, all at once; raise `CorruptFeatureError` if the metadata of one is damaged."""
     version, store = root.header.format_version, root.group.store
-    path = f"{part_place(kind, version)}/{name}"
-    with damage(path):
-        (content,) = read_headers(store, [path])
-        (part,) = read_parts(store, [parse_header(path, content)], kind, version=version)
-        return part
+    place = part_place(kind, version)
+    paths = [f"{place}/{name}" for name in names]
+    with damage(place if len(names) > 1 else "".join(paths)):
+        contents = zip(paths, read_headers(store, paths), strict=True)
+        headers = [parse_header(path, content) for path, content in contents]
+        return read_parts(store, headers, kind, version=version)
 
 
 def live_parts(root: StoreRoot, kind: PartKind) -> tuple[list[str], list[str]]:

@@ -51,13 +51,15 @@ if TYPE_CHECKING:
         require_group as require_group,
         storage_errors as storage_errors,
     )
+    from r2t.store.format.part_files import Streamed as Streamed, write_part as write_part
     from r2t.store.format.part_writer import (
         QUERIES_PER_PART as QUERIES_PER_PART,
         PartWriter as PartWriter,
-        write_part as write_part,
+        following_part_name as following_part_name,
     )
     from r2t.store.format.parts import (
         KINDS as KINDS,
+        WIDE as WIDE,
         Columns as Columns,
         PartKind as PartKind,
         array_names as array_names,
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
     )
     from r2t.store.format.stored_part import (
         Part as Part,
+        load_columns as load_columns,
         read_parts as read_parts,
     )
     from r2t.store.format.tables import PartReader as PartReader

@@ -52,6 +52,9 @@ PART_COLUMNS: Mapping[PartKind, tuple[Mapping[str, str], Mapping[str, str]]] = {
 A queries part of version 2 may also have `embedding` float16 [rows, embedding_width].
 """
 
+WIDE = frozenset({*QUERY_RAGGED, "embedding"})
+"""Columns with more than one value a row, which are arrays of their own in each version."""
+
 AT_ONCE: Mapping[PartKind, tuple[str, ...]] = {
     "index": ("video_id", "num_frames"),
     "queries": ("query_id",),

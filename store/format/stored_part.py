@@ -22,7 +22,7 @@ from r2t.store.format.columns import (
     read_metadata,
 )
 from r2t.store.format.packing import PACKED, packed_places, unpacked
-from r2t.store.format.parts import AT_ONCE, PART_COLUMNS, PartHeader, PartKind, array_names
+from r2t.store.format.parts import PART_COLUMNS, PartHeader, PartKind, array_names
 from r2t.store.format.video_rows import require_legal_column
 
 _OFFSETS = "_offsets"
@@ -136,7 +136,7 @@ def load_columns(parts: Iterable[Part], names: Sequence[str]) -> None:
 def read_parts(
     store: Store, headers: Sequence[PartHeader], kind: PartKind, *, version: int
 ) -> list[Part]:
-    """Check what parts' metadata says of their columns, and read those that opening needs."""
+    """Check what parts' metadata says of their columns, which are read later."""
     if version == 1:
         names = array_names(kind, version)
         paths = [f"{header.path}/{name}" for header in headers for name in names]
@@ -149,7 +149,6 @@ def read_parts(
         parts = [
             _part(store, header, kind, _consolidated(header, kind), version) for header in headers
         ]
-    load_columns(parts, AT_ONCE[kind])
     return parts
 
 

@@ -14,6 +14,7 @@ from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.format.manifest import MOST_PARTS, PartNames
 from r2t.store.format.nodes import damage
 from r2t.store.format.parts import (
+    AT_ONCE,
     QUERY_RAGGED,
     PartHeader,
     PartKind,
@@ -197,6 +198,7 @@ class PartReader:
         live.reverse()
         new = [header for header in live if header.path not in self._known]
         parts = read_parts(self._store, new, kind, version=self._version)
+        load_columns(parts, AT_ONCE[kind])
         self._known |= {part.header.path: part for part in parts}
         return [self._known[header.path] for header in live], missing
 

@@ -118,6 +118,7 @@ def show_stats(store: str, *, json: bool) -> None:
 
 @examples(
     "r2t store repair feats.zarr",
+    "r2t store repair feats.zarr --compact    # only join the parts of many runs",
     "r2t extract --videos ./qvh --only feats.zarr.extract-again.txt    # what repair listed",
 )
 def repair(
@@ -131,6 +132,14 @@ def repair(
             "--only`. By default STORE.extract-again.txt.",
         ),
     ] = None,
+    compact: Annotated[
+        bool,
+        typer.Option(
+            "--compact",
+            help="Only join small parts of the index and the queries into few, so that the store "
+            "opens sooner; nothing of the videos is read. Readers and extractions may go on.",
+        ),
+    ] = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -140,6 +149,9 @@ def repair(
     behind is deleted. What the index records of a video is restored from it.
     Exits with 1 if videos or queries must be extracted again.
     """
+    if compact:
+        _compact(store, json=json)
+        return
     with handle_errors():
         with progress_bar("videos") as show_done:
             report = change.repair_store(
@@ -154,6 +166,16 @@ def repair(
             _tell_repair(report, target)
     if report.extract_again or report.lost_queries:
         raise typer.Exit(SOME_FAILED)
+
+
+def _compact(store: StoreFolder, *, json: bool) -> None:
+    with handle_errors():
+        with progress_bar("parts") as show_done:
+            report = change.compact_store(store, on_part=show_done)
+        if json:
+            print_json(json_ready(report))
+        else:
+            say(f"{store}: parts: {report.num_parts_before} before, {report.num_parts_after} now")
 
 
 def _tell_repair(report: change.RepairReport, target: Path) -> None:

@@ -25,6 +25,7 @@ from r2t.store.annotations import SPLITS
 from r2t.store.wording import counted, named
 
 NUM_NAMED = 5  # ids that a table spells out
+MANY_PARTS = 100  # opening takes about two requests for each
 
 
 @examples(
@@ -58,8 +59,8 @@ def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
     """Return what `info` shows, as JSON values.
 
     Videos count as stored if the index names them; `indexed_but_not_there` is None where looking
-    would take many requests. `embedding` says which embeddings every video and query has, None if
-    they have none. `bytes` are those of the videos' tokens.
+    would take many requests. `parts` are those that opening reads. `embedding` says which
+    embeddings every video and query has, None if they have none. `bytes` are those of the videos' tokens.
     """
     videos, queries = store.videos, store.queries
     stored = set(videos["video_id"].tolist())
@@ -84,6 +85,7 @@ def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
         "frames": int(videos["num_frames"].sum()),
         "hours": float(videos["duration_seconds"].sum()) / 3600,
         "bytes": store.num_bytes(),
+        "parts": store.num_parts(),
         "queries": len(queries),
         "splits": splits,
         "domains": sorted(set(queries["domain"].tolist()) - {""}),
@@ -114,6 +116,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
             f"{counted(counts['queries'], 'query')} of {counted(counts['videos'], 'video')}, "
             f"{counted(counts['moments'], 'moment')}",
         )
+    parts: dict[str, int] = summary["parts"]
+    table.add_row("parts", f"{parts['index']:,} of the index, {parts['queries']:,} of queries")
     if summary["domains"]:
         table.add_row("domains", cell(", ".join(summary["domains"])))
     table.add_section()
@@ -123,6 +127,12 @@ def _print_summary(summary: dict[str, Any]) -> None:
     if lost:
         table.add_row("indexed but not there", cell(_listed(lost)))
     answers().print(table)
+    if sum(parts.values()) > MANY_PARTS:
+        note(
+            f"opening reads {counted(sum(parts.values()), 'part')}, by two requests each or more; "
+            f"`r2t store repair {summary['location']} --compact` joins them",
+            style="yellow",
+        )
     if lost:
         note(
             f"{counted(len(lost), 'video')} of the index are not there: if this is a copy, it was "
