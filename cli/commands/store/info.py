@@ -60,7 +60,8 @@ def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
 
     Videos count as stored if the index names them; `indexed_but_not_there` is None where looking
     would take many requests. `parts` are those that opening reads. `embedding` says which
-    embeddings every video and query has, None if they have none. `bytes` are those of the videos' tokens.
+    embeddings every video and query has, None if they have none. `bytes` are those of the videos'
+    tokens.
     """
     videos, queries = store.videos, store.queries
     stored = set(videos["video_id"].tolist())
