@@ -12,13 +12,16 @@ from r2t.extract.video import file_sha256
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError, VideoError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.files import write_whole
 from r2t.store.format import node_name
 from r2t.store.json_lines import numbered_lines, printable, to_json_lines
+from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.publish import file_beside, publisher_at
 from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VideoNames, require_utf8_name
-from r2t.store.work_folders import held
+
+LOOKS_AT_ONCE = 16
+"""Videos that are looked for at a time: a store in a bucket answers late, and many at once."""
 
 
 def name_videos(
@@ -81,17 +84,20 @@ def find_replaced(
     table = store.videos
     facts = zip(table["source_bytes"].tolist(), table["source_sha256"].tolist(), strict=True)
     recorded = dict(zip(table["video_id"].tolist(), facts, strict=True))
-    replaced: dict[str, str] = {}
-    for number, (video_id, path) in enumerate(paths.items(), start=1):
+    publisher = publisher_at(store.location)
+
+    def reason(video_id: str) -> str:
         if video_id not in recorded:
             row = store.video_row(video_id)
             recorded[video_id] = row.source_bytes, row.source_sha256
         num_bytes, sha256 = recorded[video_id]
-        reason = _difference(path, num_bytes, sha256, _stored_at(store, video_id)) if sha256 else ""
-        if reason:
-            replaced[video_id] = reason
-        on_video(number, len(paths))
-    return replaced
+        key = f"videos/{node_name(video_id)}/zarr.json"
+        if not sha256:
+            return ""
+        return _difference(paths[video_id], num_bytes, sha256, publisher.changed_at(key))
+
+    reasons = map_threads(reason, list(paths), num_threads=LOOKS_AT_ONCE, on_done=on_video)
+    return {name: reason for name, reason in zip(paths, reasons, strict=True) if reason}
 
 
 def _difference(path: VideoLocation, num_bytes: int, sha256: str, stored_at: float) -> str:
@@ -110,51 +116,43 @@ def _difference(path: VideoLocation, num_bytes: int, sha256: str, stored_at: flo
     return ""
 
 
-def _stored_at(store: FeatureStore, video_id: str) -> float:
-    document = Path(store.location, "videos", node_name(video_id), "zarr.json")
-    return document.stat().st_mtime
-
-
 class Quarantine:
     """The file `<store>.quarantine.jsonl`: one line for each video that failed, with its reason."""
 
     def __init__(self, store_location: str) -> None:
-        root = Path(store_location)
-        self.path = root.with_name(f"{root.name}.quarantine.jsonl")
+        self._file = file_beside(store_location, ".quarantine.jsonl")
+        self.location = self._file.location
 
     def read(self) -> dict[str, str]:
         """Return the reasons by video id, in order of failure; empty if there is no file."""
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return {}
+        return self._reasons(self._file.read())
+
+    def update(self, *, failed: Mapping[str, str], resolved: set[str]) -> None:
+        """Add what failed and forget what was resolved.
+
+        Other extractions into the same store may do so at the same time.
+        """
+
+        def updated(content: bytes) -> bytes:
+            before = self._reasons(content)
+            after = {name: reason for name, reason in before.items() if name not in resolved}
+            after |= failed
+            if after == before:
+                return content
+            rows = [{"video_id": name, "reason": reason} for name, reason in after.items()]
+            return to_json_lines(rows)
+
+        self._file.change(updated)
+
+    def _reasons(self, content: bytes) -> dict[str, str]:
         reasons: dict[str, str] = {}
-        for number, line in numbered_lines(text):
+        for number, line in numbered_lines(content.decode(errors="replace")):
             try:
                 row = json.loads(line)
                 reasons[row["video_id"]] = row["reason"]
             except (ValueError, KeyError, TypeError) as error:
                 raise StoreError(
-                    f"{self.path}, line {number} is no quarantine record; mend or remove the file"
+                    f"{self.location}, line {number} is no quarantine record; mend or remove the "
+                    "file"
                 ) from error
         return reasons
-
-    def update(self, *, failed: Mapping[str, str], resolved: set[str]) -> None:
-        """Add what failed and forget what was resolved, in one rename.
-
-        Other extractions into the same store may do so at the same time.
-        """
-        with held(self.path.parent):
-            self._update(failed, resolved)
-
-    def _update(self, failed: Mapping[str, str], resolved: set[str]) -> None:
-        before = self.read()
-        after = {name: reason for name, reason in before.items() if name not in resolved}
-        after |= failed
-        if after == before:
-            return
-        if not after:
-            self.path.unlink()
-            return
-        rows = [{"video_id": name, "reason": reason} for name, reason in after.items()]
-        write_whole(self.path, to_json_lines(rows))

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.fetch import UnreachableError, VideoLocation
-from r2t.extract.pending import Quarantine, find_replaced, frame_rates, name_videos
+from r2t.extract.pending import LOOKS_AT_ONCE, Quarantine, find_replaced, frame_rates, name_videos
 from r2t.extract.queries import (
     Rewording,
     find_rewordings,
@@ -36,6 +36,7 @@ from r2t.store.annotations import Annotation
 from r2t.store.change import remove_videos
 from r2t.store.check import warn_of_other_cuts
 from r2t.store.feature_store import FeatureStore
+from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.video_names import VideoNames, match_videos
 
@@ -76,7 +77,7 @@ class ExtractReport:
     seconds: float
     stages: tuple[Stage, ...]
     interrupted: bool
-    quarantine_path: Path
+    quarantine_path: str
 
     @property
     def complete(self) -> bool:
@@ -126,7 +127,8 @@ def extract_videos(
     annotations, stored = require_unambiguous(store, match_videos(annotations, names))
     require_sentences(clip, (each for each in annotations if each.query_id not in stored))
     quarantine = Quarantine(store.location)
-    skipped = [video_id for video_id in paths if store.has_video(video_id)]
+    there = map_threads(store.has_video, list(paths), num_threads=LOOKS_AT_ONCE)
+    skipped = list(compress(paths, there))
     changed = find_replaced(store, {name: paths[name] for name in skipped}, on_checked)
     skipped = [video_id for video_id in skipped if video_id not in changed]
     if config.update and changed:
@@ -184,7 +186,7 @@ def extract_videos(
         seconds=time.monotonic() - began,
         stages=tally.stages,
         interrupted=interrupted,
-        quarantine_path=quarantine.path,
+        quarantine_path=quarantine.location,
     )
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         SaliencyLabels as SaliencyLabels,
         moments_frame as moments_frame,
     )
-    from r2t.store.empty_store import require_local as require_local
     from r2t.store.feature_store import FeatureStore as FeatureStore
     from r2t.store.schema import (
         EmbeddingSpec as EmbeddingSpec,

@@ -7,18 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from r2t.store.errors import StoreError
 from r2t.store.format import Publisher, StoreHeader, group_names, open_group
 from r2t.store.schema import EmbeddingSpec, FeatureSpec
-from r2t.store.sources import is_url
-
-
-def require_local(path: str | Path) -> None:
-    """Raise `StoreError` where no store can be made because the place is not on a disk."""
-    if is_url(path):
-        raise StoreError(
-            f"{path}: stores are written on a local disk; give a path and copy the folder"
-        )
 
 
 def make_empty_store(

@@ -18,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
-from r2t.store.empty_store import make_empty_store, require_local
+from r2t.store.empty_store import make_empty_store
 from r2t.store.errors import (
     ConfigError,
     CorruptFeatureError,
@@ -43,7 +43,7 @@ from r2t.store.format import (
 )
 from r2t.store.html import html_table
 from r2t.store.legal import require_embedding
-from r2t.store.publish import LocalPublisher, open_publisher
+from r2t.store.publish import open_publisher, publisher_at
 from r2t.store.schema import (
     EmbeddingSpec,
     FeatureSpec,
@@ -156,8 +156,7 @@ class FeatureStore:
             StoreError: if something else is at `path`, or it is not on a local disk, or it has an
                 older format version, which is only read.
         """
-        require_local(path)
-        publisher = LocalPublisher(Path(path).resolve())
+        publisher = publisher_at(path)
         if not publisher.exists():
             make_empty_store(publisher, spec, provenance or {}, embedding)
         store = cls.open(path)

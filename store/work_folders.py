@@ -22,7 +22,7 @@ from pathlib import Path
 from r2t.store.errors import StoreError
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
-_SILENT_SECONDS = 24 * 3600.0  # where locks do not tell, one without a write for this long is dead
+SILENT_SECONDS = 24 * 3600.0  # where locks do not tell, one without a write for this long is dead
 
 
 class WorkFolder:
@@ -192,4 +192,4 @@ def _is_silent(folder: Path) -> bool:
         for name in names:
             with contextlib.suppress(OSError):
                 times.append(os.lstat(os.path.join(parent, name)).st_mtime)
-    return time.time() - max(times) > _SILENT_SECONDS
+    return time.time() - max(times) > SILENT_SECONDS

@@ -27,6 +27,7 @@ from r2t.store.format import (
     PartWriter,
     Publisher,
     StoreHeader,
+    TokenLayout,
     VideoRow,
     node_name,
     query_columns,
@@ -115,6 +116,9 @@ class StoreWriter:
         """
         row = VideoRow(video_id, num_frames, duration_seconds, frame_rate_fps)
         row.require_legal(self._store.header.spec)
+        layout = TokenLayout.of(self._store.header.spec, num_frames)
+        staged = 3 if layout.dtype.itemsize == 1 and affine is None else 1  # as float16, then codes
+        self._publisher.require_room(staged * layout.num_shards * layout.shard_bytes)
         node = node_name(video_id)
         folder = (
             self._publisher.work / f"{node}-{uuid.uuid4().hex[:12]}"

@@ -17,7 +17,7 @@ from r2t.extract.config import ExtractConfig
 from r2t.extract.fetch import FetchedVideo, VideoLocation
 from r2t.extract.run.progress import StageClock, Tally
 from r2t.extract.video import DecodePool, FrameBatch, file_sha256
-from r2t.store.errors import R2TError, StoreError, VideoError
+from r2t.store.errors import R2TError, ServerError, StoreError, VideoError
 from r2t.store.schema import VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.writer import StoreWriter
@@ -218,8 +218,8 @@ class VideoSink:
 
 
 def _concerns_one_video(error: BaseException) -> bool:
-    """Whether other videos may still succeed: not if the operating system refused to write."""
-    if not isinstance(error, R2TError):
+    """Whether other videos may still succeed: not if a disk or a bucket takes no more."""
+    if not isinstance(error, R2TError) or isinstance(error, ServerError):
         return False
     cause = error.__cause__
     return not isinstance(cause, OSError) or isinstance(cause, R2TError)

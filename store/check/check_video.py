@@ -33,6 +33,7 @@ from r2t.store.format import (
     require_sealed,
     shard_key,
 )
+from r2t.store.publish import doing_of
 from r2t.store.sources import StoreRoot
 from r2t.store.video_reader import StoredVideo, locate_described_video
 
@@ -83,6 +84,8 @@ def check_stored_video(
     row: VideoRow | None = None
     try:
         group = require_group(root.group, place)
+        if doing_of(attributes_of(group)) == "removed":
+            return CheckedVideo(node, None, 0, [])
         if "digest" not in attributes_of(group):
             detail = "has no digest: it was never committed, or copied in part"
             return CheckedVideo(node, None, 0, [Fault("uncommitted", place, detail)])

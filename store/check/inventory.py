@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from zarr.core.sync import sync
 
 from r2t.store.format import PartKind, PartNames, group_names, part_place
-from r2t.store.sources import StoreRoot
+from r2t.store.sources import Bucket, SourceStore, StoreRoot
 
 CARD_NAMES = ("README.md", "croissant.json")
 """What the owner of a store may have beside its groups, in format version 2."""
@@ -37,8 +37,14 @@ def top_names(version: int) -> set[str]:
 def part_names(root: StoreRoot, kind: PartKind) -> list[str]:
     """Return the names in a group of parts; of its manifest where nothing lists it."""
     version = root.header.format_version
+    place = part_place(kind, version)
+    if _bucket(root) is not None and root.is_listed:  # what has no metadata is being written
+        keys = {file.key for file in files_in(root, place)}
+        return sorted(
+            {key.split("/")[0] for key in keys if f"{key.split('/')[0]}/zarr.json" in keys}
+        )
     if root.is_listed:
-        return names_in(root, part_place(kind, version))
+        return names_in(root, place)
     return PartNames(root.group, root.location, version).now(kind)
 
 
@@ -48,6 +54,8 @@ def names_in(root: StoreRoot, folder: str) -> list[str]:
     if root.path is not None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             names = os.listdir(root.path / folder)
+    elif (bucket := _bucket(root)) is not None:
+        names = (name.rstrip("/") for name in bucket.names(folder))
     else:
         names = {key.split("/")[0] for key in _keys(root, folder)}
     return sorted(set(names) - {"zarr.json"})
@@ -58,6 +66,11 @@ def files_in(root: StoreRoot, folder: str) -> Iterator[StoredFile]:
 
     Raises `NotListedError` where nothing is listed.
     """
+    if (bucket := _bucket(root)) is not None:
+        prefix = f"{folder}/" if folder else ""
+        for key, found in bucket.objects_below(folder).items():
+            yield StoredFile(key.removeprefix(prefix), found.num_bytes)
+        return
     if root.path is None:
         yield from (StoredFile(key) for key in _keys(root, folder))
         return
@@ -77,6 +90,11 @@ def files_in(root: StoreRoot, folder: str) -> Iterator[StoredFile]:
                     waiting.append(f"{key}/")
                 else:
                     yield StoredFile(key, entry.stat().st_size)
+
+
+def _bucket(root: StoreRoot) -> Bucket | None:
+    source = root.group.store.source if isinstance(root.group.store, SourceStore) else None
+    return source if isinstance(source, Bucket) else None
 
 
 def _keys(root: StoreRoot, folder: str) -> list[str]:

@@ -27,8 +27,8 @@ from r2t.store.format import (
 )
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.publish import unfinished_work
 from r2t.store.sources import StoreRoot, open_root
-from r2t.store.work_folders import work_folders
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,11 @@ def check_store(
 ) -> Checked:
     """Look at every node, part and file of a store."""
     # Folders first: a run that ends from here on has indexed by then what is listed next.
-    runs: dict[str, bool] = {}
-    if root.path is not None:
-        runs = {str(folder): alive for folder, alive in work_folders(root.path).items()}
+    runs = unfinished_work(root)
     try:
         nodes = names_in(root, "videos") if root.is_listed else None
+        if nodes is not None:
+            nodes = [name for name in nodes if f"{root.location}/videos/{name}" not in runs]
         parts: dict[PartKind, list[CheckedPart]] = {}
         replaced: dict[PartKind, list[str]] = {}
         for kind in KINDS:

@@ -38,6 +38,10 @@ class Publisher(Protocol):
         """
         ...
 
+    def require_room(self, num_bytes: int) -> None:
+        """Raise `StoreError` if a node of so many bytes cannot be made ready."""
+        ...
+
     def exists(self) -> bool:
         """Whether anything is kept there."""
         ...
@@ -62,6 +66,10 @@ class Publisher(Protocol):
         """Where things are kept that were set aside at a time."""
         ...
 
+    def unfinished(self) -> dict[str, bool]:
+        """Return what is not committed, by where it is: is somebody at work on it?"""
+        ...
+
     def clear(self) -> list[str]:
         """Remove what killed processes left unfinished; return what it was."""
         ...
@@ -72,6 +80,14 @@ class Publisher(Protocol):
 
     def read(self, key: str) -> bytes | None:
         """Return a file, None if there is none."""
+        ...
+
+    def changed_at(self, key: str) -> float:
+        """Return when a file that is there was last written, in seconds since 1970."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Return how much the store may grow; None if that is not known."""
         ...
 
     def write(self, key: str, content: bytes) -> None:

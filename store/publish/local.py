@@ -13,7 +13,13 @@ from typing import Self
 
 from r2t.store.files import commit_folder, write_whole
 from r2t.store.format import storage_errors
-from r2t.store.work_folders import WorkFolder, held, maintenance, remove_dead_work
+from r2t.store.work_folders import (
+    WorkFolder,
+    held,
+    maintenance,
+    remove_dead_work,
+    work_folders,
+)
 
 
 class LocalPublisher:
@@ -46,6 +52,10 @@ class LocalPublisher:
     def maintenance(self) -> AbstractContextManager[None]:
         """Hold a lock on the store's folder."""
         return maintenance(self._root)
+
+    def require_room(self, num_bytes: int) -> None:
+        """Pass: what does not fit the store's disk is refused while it is written."""
+        del num_bytes
 
     def exists(self) -> bool:
         """Whether there is anything but an empty folder."""
@@ -91,6 +101,10 @@ class LocalPublisher:
         """Return a folder on the same disk."""
         return str(self._root.with_name(f"{self._root.name}.damaged") / time)
 
+    def unfinished(self) -> dict[str, bool]:
+        """Return the work folders beside the store."""
+        return {str(folder): alive for folder, alive in work_folders(self._root).items()}
+
     def clear(self) -> list[str]:
         """Remove the work folders of killed processes."""
         return [str(folder) for folder in remove_dead_work(self._root)]
@@ -104,6 +118,15 @@ class LocalPublisher:
         with contextlib.suppress(FileNotFoundError):
             return (self._root / key).read_bytes()
         return None
+
+    def changed_at(self, key: str) -> float:
+        """Return a file's time."""
+        return (self._root / key).stat().st_mtime
+
+    def free_bytes(self) -> int | None:
+        """Return what is free on the disk."""
+        places = (self._root, *self._root.parents)
+        return shutil.disk_usage(next(place for place in places if place.exists())).free
 
     def write(self, key: str, content: bytes) -> None:
         """Rename a new file into place; its folder is made if need be."""

@@ -162,9 +162,9 @@ def test_a_bad_video_is_set_aside_until_it_is_retried(
     assert not report.complete
     assert (report.done, list(report.failed)) == (("one",), ["two"])
     assert (report.num_new_queries, report.num_withheld_queries) == (1, 1)
-    (row,) = [json.loads(line) for line in report.quarantine_path.read_text().splitlines()]
+    (row,) = [json.loads(line) for line in Path(report.quarantine_path).read_text().splitlines()]
     assert row == {"video_id": "two", "reason": report.failed["two"]}
-    assert report.quarantine_path.name == "feats.zarr.quarantine.jsonl"
+    assert Path(report.quarantine_path).name == "feats.zarr.quarantine.jsonl"
 
     videos[1].write_bytes(whole)
     report = extract_videos(CONFIG, clip, store, videos[:2], queries)
@@ -175,7 +175,7 @@ def test_a_bad_video_is_set_aside_until_it_is_retried(
     report = extract_videos(retry, clip, store, videos[:2], queries)
     assert report.complete
     assert report.done == ("two",)
-    assert not report.quarantine_path.exists()
+    assert not Path(report.quarantine_path).exists()
     assert len(store.annotations()) == 2
 
 
@@ -373,7 +373,7 @@ def test_impossible_settings(settings: dict[str, float], message: str) -> None:
 
 def test_a_damaged_quarantine_is_an_error(store: FeatureStore) -> None:
     quarantine = Quarantine(store.location)
-    quarantine.path.write_text('{"video_id": "one", "reason": "r"}\nnonsense\n')
+    Path(quarantine.location).write_text('{"video_id": "one", "reason": "r"}\nnonsense\n')
     with pytest.raises(StoreError, match="line 2"):
         quarantine.read()
 

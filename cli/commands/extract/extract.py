@@ -45,6 +45,7 @@ from r2t.cli.shared import (
 from r2t.extract import fetch, run
 from r2t.extract.fetch import DEFAULT_MAX_VIDEO_BYTES, DEFAULT_SCRATCH_BYTES
 from r2t.extract.video import DEFAULT_MAX_HOURS, DEFAULT_MEMORY_BYTES, DecoderChoice
+from r2t.store import publish
 from r2t.store.schema import StorageDtype
 from r2t.store.wording import counted
 
@@ -287,7 +288,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
 
 def _require_places(store: str, cluster: str | None) -> None:
     """Refuse what cannot be written to or connected to before a model is loaded."""
-    r2t.store.require_local(store)
+    publish.publisher_at(store).exists()  # so that a bucket says early why it cannot be used
     if cluster is not None:
         run.require_cluster(cluster)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -16,7 +14,7 @@ from r2t.cli.commands.extract.report import without_rate
 from r2t.cli.shared import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
 from r2t.extract import fetch, run
 from r2t.store.annotations import Annotation
-from r2t.store.errors import StoreError
+from r2t.store.publish import publisher_at
 from r2t.store.video_names import VideoNames, match_videos
 from r2t.store.wording import counted
 
@@ -47,7 +45,7 @@ def show_plan(
     with progress_bar("videos", len(jobs)) as show_done:
         found = r2t.extract.plan_extraction(config, clip, jobs, show_done)
     unreadable = {**refused, **found.unreadable}
-    free = shutil.disk_usage(_existing_parent(Path(store))).free
+    free = publisher_at(store).free_bytes()
     num_query_bytes = r2t.extract.query_bytes(clip, len(annotations))
     if json:
         print_json(
@@ -81,7 +79,7 @@ def show_plan(
     )
     if found.scale > 1:
         note(f"estimated from {counted(len(found.lengths), 'video')}, which were fetched for it")
-    if found.num_bytes + num_query_bytes > free:
+    if free is not None and found.num_bytes + num_query_bytes > free:
         note(
             f"warning: {human_bytes(found.num_bytes)} of features do not fit: "
             f"{human_bytes(free)} are free at {store}",
@@ -98,7 +96,7 @@ def _open(
     config: r2t.extract.ExtractConfig, clip: r2t.extract.FrozenClip, store: str
 ) -> r2t.store.FeatureStore | None:
     """Open the store, if there is one; its settings must be the same."""
-    if not Path(store).exists():
+    if not publisher_at(store).exists():
         return None
 
     opened = r2t.store.FeatureStore.open(store)
@@ -110,13 +108,6 @@ def _open(
         names=(store, "this extraction"),
     )
     return opened
-
-
-def _existing_parent(path: Path) -> Path:
-    for parent in (path.absolute(), *path.absolute().parents):
-        if parent.exists():
-            return parent
-    raise StoreError(f"{path}: there is no such place")
 
 
 def _table(found: r2t.extract.ExtractPlan, dtype: str, num_layers: int) -> Table:

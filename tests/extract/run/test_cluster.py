@@ -164,7 +164,7 @@ def require_reported(report: ExtractReport) -> None:
     """Check that eight videos are reported done, and the empty one set aside."""
     assert sorted(report.done) == [f"v{number}" for number in range(8)]
     assert list(report.failed) == ["empty"]
-    assert "is empty" in report.quarantine_path.read_text()
+    assert "is empty" in Path(report.quarantine_path).read_text()
     assert report.num_frames == 8 * 5
     counts = {stage.name: stage.num_frames for stage in report.stages}
     assert counts == {"decode": 40, "encode": 40, "write": 40}
@@ -238,7 +238,7 @@ def test_a_killed_worker_costs_no_video_that_another_may_have(
             lost = {name: why for name, why in report.failed.items() if name != "empty"}
             assert set(lost.values()) == {"the worker died while extracting it"}
             num_died = sum("the worker died" in why for why in report.failed.values())
-            assert report.quarantine_path.read_text().count("the worker died") == num_died
+            assert Path(report.quarantine_path).read_text().count("the worker died") == num_died
             assert {*report.done, *lost} == {f"v{number}" for number in range(8)}
             config = replace(config, retry_failed=True)
             extract_videos(config, clip, store, videos, [], cluster=cluster)

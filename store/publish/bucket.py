@@ -1,0 +1,294 @@
+"""Changing a store in a bucket, where nothing can be renamed or locked.
+
+An object is created only where none is, or replaced only where it is as it was seen; and of a node
+the document that makes it count is put last. What is new is made ready in a folder of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import stat
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from r2t.store.errors import StoreError
+from r2t.store.format import storage_errors
+from r2t.store.publish.bucket_node import BucketNode, files_below
+from r2t.store.publish.lease import Lease
+from r2t.store.publish.marks import MARK_BYTES, attributes_in, doing_of
+from r2t.store.sources import Bucket, StoredObject, connect
+from r2t.store.work_folders import SILENT_SECONDS, WorkFolder
+
+_ROUNDS = 100
+_MOST_WAIT_SECONDS = 0.5
+_OWN_NAMES = {"zarr.json", "videos/", "parts/", "README.md", "croissant.json"}
+_MOST_BYTES = 2**32  # of one object: a shard of 150 frames of the largest CLIP has 0.7 GB
+
+
+_keeping_conditions: set[str] = set()
+
+
+@dataclass(frozen=True)
+class _Left:
+    """A node that is not committed: when it was last written to, and what was being done."""
+
+    place: str
+    changed: float
+    doing: str
+
+
+class BucketPublisher:
+    """A `Publisher` for a bucket; `work` lies in a folder of this machine for temporary files."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._beside = connect(f"{bucket.location}.partial")
+        self._folder = WorkFolder(scratch_folder() / "bucket")
+        self._lease = Lease(self._beside, bucket.location, self._server_time)
+        self.work = self._folder.path
+
+    @property
+    def location(self) -> str:
+        """The store, as errors name it."""
+        return self._bucket.location
+
+    def __enter__(self) -> Self:
+        with self.errors():
+            _make_own(scratch_folder())
+            self._folder.__enter__()
+        try:
+            _require_conditions(self._beside)
+        except BaseException:
+            self._folder.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.__exit__()
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Turn what the disk of the work folder refuses into a `StoreError`."""
+        return storage_errors(self.work)
+
+    def maintenance(self) -> AbstractContextManager[None]:
+        """Hold the store by an object beside it."""
+        return self._lease
+
+    def require_room(self, num_bytes: int) -> None:
+        """Raise `StoreError` if the work folder's disk has no room for so much."""
+        free = shutil.disk_usage(scratch_folder().parent).free
+        if num_bytes > free:
+            raise StoreError(
+                f"{free / 1e9:.2f} GB are free for temporary files in {scratch_folder()}, where a "
+                f"video is made ready that takes {num_bytes / 1e9:.2f} GB; set TMPDIR to a folder "
+                "with more"
+            )
+
+    def exists(self) -> bool:
+        """Whether a store is there; raise `StoreError` if something else is."""
+        if self._bucket.look("zarr.json") is not None:
+            return True
+        if others := sorted(set(self._bucket.names("")) - _OWN_NAMES):
+            raise StoreError(
+                f"{self.location} is no store and not empty: it holds {', '.join(others[:5])}; "
+                "give a place of its own, such as s3://bucket/feats.zarr"
+            )
+        return False
+
+    def create(self, folder: Path) -> None:
+        """Put the groups of an empty store, and its header last."""
+        for name in files_below(folder):
+            self._bucket.create(name, (folder / name).read_bytes())
+
+    def add(self, folder: Path, place: str) -> bool:
+        """Put a prepared node there; return False if a committed one is there already."""
+        self._lease.renew()
+        return self._node(place).commit(folder)
+
+    def drop(self, place: str) -> bool:
+        """Remove a node: a video by marks, a part at once, whose name never comes back."""
+        self._lease.renew()
+        if place.startswith("videos/"):
+            return self._node(place).drop()
+        below = self._bucket.objects_below(place)
+        self._bucket.delete(key for key in below if key == f"{place}/zarr.json")
+        self._bucket.delete(key for key in below if key != f"{place}/zarr.json")
+        return bool(below)
+
+    def set_aside(self, place: str, time: str) -> None:
+        """Copy what lies at a place to beside the store, then remove it."""
+        aside = connect(self.aside(time))
+        whole = self._bucket.look(place)
+        keys = [place] if whole is not None else list(self._bucket.objects_below(place))
+        for key in keys:
+            found = self._bucket.read_object(key, _MOST_BYTES)
+            if found is not None:
+                aside.create(key, found[0])
+        if whole is not None:
+            self._bucket.delete([place])
+        else:
+            self.drop(place)
+
+    def aside(self, time: str) -> str:
+        """Return a place in the same bucket."""
+        return f"{self.location}.damaged/{time}"
+
+    def unfinished(self) -> dict[str, bool]:
+        """Return the nodes that are not committed: may somebody be at work in each?"""
+        now = time.time()
+        return {
+            f"{self.location}/{left.place}": now - left.changed < SILENT_SECONDS
+            for left in self._left()
+            if left.doing != "removed"
+        }
+
+    def clear(self) -> list[str]:
+        """Remove what nobody has written to for a day, by the service's clock."""
+        oldest = self._server_time() - SILENT_SECONDS
+        removed: list[str] = []
+        for left in self._left():
+            if left.changed > oldest:
+                continue
+            if left.doing == "removed":
+                self._bucket.delete([f"{left.place}/zarr.json"])
+            elif self.drop(left.place):
+                removed.append(f"{self.location}/{left.place}")
+        beside = self._beside.objects_below("").items()
+        self._beside.delete(key for key, each in beside if each.changed.timestamp() < oldest)
+        return removed
+
+    def holds(self, place: str) -> bool:
+        """Whether an object has this key, or begins with it as a folder."""
+        return self._bucket.look(place) is not None or bool(self._bucket.names(place))
+
+    def read(self, key: str) -> bytes | None:
+        """Return an object, None if there is none."""
+        return self._bucket.read(key)
+
+    def changed_at(self, key: str) -> float:
+        """Return the service's time of an object."""
+        seen = self._bucket.look(key)
+        if seen is None:
+            raise StoreError(f"{self.location}/{key} is not there")
+        return seen.changed.timestamp()
+
+    def free_bytes(self) -> int | None:
+        """Return None: a bucket does not say."""
+        return None
+
+    def write(self, key: str, content: bytes) -> None:
+        """Put an object, whatever is there."""
+        for _ in self._rounds(key):
+            seen = self._bucket.look(key)
+            if seen is None:
+                done = self._bucket.create(key, content)
+            else:
+                done = self._bucket.replace(key, content, seen)
+            if done:
+                return
+
+    def change(self, key: str, change: Callable[[bytes], bytes]) -> bool:
+        """Replace an object that nobody else has replaced meanwhile; else look again."""
+        after: bytes | None = None
+        for _ in self._rounds(key):
+            found = self._bucket.read_object(key)
+            if found is None:
+                raise StoreError(f"{self.location}/{key} is not there")
+            if found[0] == after:  # the answer was lost
+                return True
+            after = change(found[0])
+            if after == found[0]:
+                return False
+            if self._bucket.replace(key, after, found[1]):
+                return True
+        raise AssertionError
+
+    def committed(self, place: str) -> list[str]:
+        """List a group with all below it."""
+        return sorted(
+            name
+            for name, objects in self._below(place).items()
+            if f"{place}/{name}/zarr.json" in objects
+        )
+
+    def _node(self, place: str) -> BucketNode:
+        return BucketNode(self._bucket, place, self._server_time)
+
+    def _below(self, place: str) -> dict[str, dict[str, StoredObject]]:
+        """Return the objects of each node in a group."""
+        nodes: dict[str, dict[str, StoredObject]] = {}
+        for key, seen in self._bucket.objects_below(place).items():
+            name, slash, _ = key.removeprefix(f"{place}/").partition("/")
+            if slash:
+                nodes.setdefault(name, {})[key] = seen
+        return nodes
+
+    def _left(self) -> list[_Left]:
+        """Return the nodes that are not committed: without metadata, or with a mark for them."""
+        found: list[_Left] = []
+        for group in ("videos", "parts/index", "parts/queries"):
+            for name, objects in self._below(group).items():
+                place = f"{group}/{name}"
+                document = objects.get(f"{place}/zarr.json")
+                doing = None
+                if document is not None:
+                    doing = self._doing(place) if document.num_bytes <= MARK_BYTES else None
+                    if doing is None:
+                        continue
+                if doing == "removed" and len(objects) > 1:
+                    doing = "write"  # somebody brings it back
+                newest = max(each.changed.timestamp() for each in objects.values())
+                found.append(_Left(place, newest, doing or "write"))
+        return found
+
+    def _doing(self, place: str) -> str | None:
+        content = self._bucket.read(f"{place}/zarr.json")
+        return None if content is None else doing_of(attributes_in(content))
+
+    def _server_time(self) -> float:
+        """Return what the service's clock says, by which it dates objects."""
+        key = f"clock-{uuid.uuid4().hex}"
+        self._beside.create(key, b"")
+        seen = self._beside.look(key)
+        self._beside.delete([key])
+        if seen is None:
+            raise StoreError(f"{self.location}: an object that was just put is not there")
+        return seen.changed.timestamp()
+
+    def _rounds(self, key: str) -> Generator[None]:
+        for number in range(_ROUNDS):
+            if number:
+                time.sleep(random.random() * _MOST_WAIT_SECONDS)
+            yield
+        raise StoreError(
+            f"{self.location}/{key}: other runs keep changing it; run the same command again"
+        )
+
+
+def _require_conditions(beside: Bucket) -> None:
+    """Try once in this process whether a service keeps to the conditions of a PUT."""
+    bucket = "/".join(beside.location.split("/")[:3])
+    if bucket not in _keeping_conditions:
+        beside.require_conditional_puts()
+        _keeping_conditions.add(bucket)
+
+
+def _make_own(folder: Path) -> None:
+    """Make a folder that nobody else can write to, or put there."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise StoreError(f"{folder} is not this user's own folder; set TMPDIR to another place")
+
+
+def scratch_folder() -> Path:
+    """Return where what goes to a bucket is made ready: in TMPDIR, a folder of this user's."""
+    return Path(tempfile.gettempdir()) / f"r2t-{os.getuid()}"

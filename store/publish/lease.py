@@ -1,0 +1,79 @@
+"""One command at a time that replaces parts of a store in a bucket: by an object beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+
+from r2t.store.errors import StoreError
+from r2t.store.sources import Bucket, StoredObject
+from r2t.store.work_folders import SILENT_SECONDS
+
+_KEY = "change.json"
+_RENEW_SECONDS = 3600.0
+
+
+class Lease:
+    """Held from entering it to leaving; one that was not renewed for a day counts no more."""
+
+    def __init__(self, beside: Bucket, store: str, server_time: Callable[[], float]) -> None:
+        self._beside = beside
+        self._store = store
+        self._server_time = server_time
+        self._seen: StoredObject | None = None
+        self._renewed_at = 0.0
+
+    def __enter__(self) -> None:
+        content = self._content()
+        if not self._beside.create(_KEY, content):
+            found = self._beside.read_object(_KEY)
+            if found is not None and found[0] != content:
+                self._require_dead(*found)
+                if not self._beside.replace(_KEY, content, found[1]):
+                    raise self._refusal("")
+        self._take(content)
+
+    def __exit__(self, *_: object) -> None:
+        self._seen = None
+        found = self._beside.read_object(_KEY)
+        if found is not None and found[0] == self._own:
+            self._beside.delete([_KEY])
+
+    def renew(self) -> None:
+        """Show, if this is held, that its owner is at work; raise `StoreError` if it was lost."""
+        if self._seen is None or time.monotonic() - self._renewed_at < _RENEW_SECONDS:
+            return
+        content = self._content()
+        self._beside.replace(_KEY, content, self._seen)
+        self._take(content)
+
+    def _take(self, content: bytes) -> None:
+        found = self._beside.read_object(_KEY)
+        if found is None or found[0] != content:
+            raise self._refusal("")
+        self._own, self._seen = content, found[1]
+        self._renewed_at = time.monotonic()
+
+    def _content(self) -> bytes:
+        who = {"machine": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
+        return json.dumps(who).encode()
+
+    def _require_dead(self, content: bytes, seen: StoredObject) -> None:
+        if self._server_time() - seen.changed.timestamp() > SILENT_SECONDS:
+            return
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            who = json.loads(content)
+            raise self._refusal(f" (process {who['process']} on {who['machine']})")
+        raise self._refusal("")
+
+    def _refusal(self, who: str) -> StoreError:
+        return StoreError(
+            f"another command{who} is repairing or changing {self._store}; wait until it is done. "
+            f"If it was killed, delete {self._beside.location}/{_KEY}; after a day it does not "
+            "count any more"
+        )
