@@ -13,7 +13,11 @@ if TYPE_CHECKING:
         draw_frame_strip as draw_frame_strip,
     )
     from r2t.cli.answers.loading import (
-        pick_frame_rate as pick_frame_rate,
+        FileAnswerer as FileAnswerer,
+        answered_by as answered_by,
+        load_for_files as load_for_files,
+        load_for_store as load_for_store,
+        load_presence_rule as load_presence_rule,
         started_pool as started_pool,
     )
     from r2t.cli.answers.moment_files import (

@@ -33,7 +33,8 @@ def grounding_table(
     saliency = Text.assemble(
         ("saliency", "bold"), f", highest at {peak_time}\n", (curve, "cyan"), f"\n{axis}"
     )
-    return Group(*([table] if len(grounding.moments) else []), saliency)
+    caveat = [Text(grounding.caveat, style="yellow")] if grounding.caveat else []
+    return Group(*([table] if len(grounding.moments) else []), saliency, *caveat)
 
 
 def sparkline(scores: np.ndarray, num_columns: int) -> str:

@@ -39,8 +39,10 @@ def subtitles(grounding: model.Grounding, query: str, top: int) -> str:
     """Return the best moments as SubRip subtitles, in time order."""
     ranked = enumerate(best_moments(grounding, top), start=1)
     text = " ".join(query.split())  # a blank line would end the subtitle
+    caveat = f"; {grounding.caveat}" if grounding.caveat else ""
     blocks = [
-        f"{place}\n{_clock(start)} --> {_clock(end)}\n{text}\nmoment {rank}, score {score:.3f}\n"
+        f"{place}\n{_clock(start)} --> {_clock(end)}\n{text}\n"
+        f"moment {rank}, score {score:.3f}{caveat}\n"
         for place, (rank, (start, end, score)) in enumerate(
             sorted(ranked, key=lambda entry: entry[1]), start=1
         )

@@ -28,9 +28,11 @@ from r2t.train import model
 INK, FAINT, CURVE, TRUTH, FOUND = "#1c2024", "#c9ced6", "#41669c", "#1d7557", "#c24e17"
 WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, LANE_INCHES = 10.0, 0.62, 1.6, 0.27
 TITLE_CHARACTERS, TITLE_INCHES, MARGIN_INCHES, PAD_INCHES = 88, 0.26, 0.5, 0.09
+CAVEAT_INCHES = 0.22
 LABEL_SHARE = 0.2  # of the axis, what a label takes
 TICK_STEPS_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MAX_TICKS = 10
+NARROW = 2.0  # how many times as high as it is wide a band of scores must lie
 
 
 def require_picture_path(path: Path) -> None:
@@ -80,6 +82,7 @@ def grounding_figure(
     lanes_inches = LANE_INCHES * (len(moments) + len(truth)) + 0.05
     rows = [strip_inches, CURVE_INCHES, lanes_inches]
     height = sum(rows) + TITLE_INCHES * len(title) + MARGIN_INCHES
+    height += CAVEAT_INCHES if grounding.caveat else 0
     layout = ConstrainedLayoutEngine(w_pad=PAD_INCHES, h_pad=PAD_INCHES, hspace=0)
     figure = Figure(figsize=(WIDTH_INCHES, height), layout=layout)
     shown = [inches for inches in rows if inches]
@@ -89,6 +92,8 @@ def grounding_figure(
     curve.set_xlim(0, grounding.duration_seconds)
     _draw_saliency(curve, grounding, moments)
     _draw_moments(lanes, moments, truth, grounding.duration_seconds)
+    if grounding.caveat:
+        lanes.set_xlabel(grounding.caveat, loc="left", fontsize=9, color=FOUND)
     pictures = figure.add_subplot(grid[0]) if strip is not None else None
     (pictures or curve).set_title(
         "\n".join(title),
@@ -126,7 +131,9 @@ def _draw_saliency(
     # The scores hold for whole slots, so the curve runs on level to both ends of the video.
     times = np.concatenate([[0.0], centres, [max(grounding.duration_seconds, centres[-1])]])
     scores = np.pad(grounding.saliency.astype(np.float64), 1, mode="edge")
-    low, high = min(0.0, float(scores.min())), max(0.0, float(scores.max()))
+    low, high = float(scores.min()), max(0.0, float(scores.max()))
+    if low < NARROW * (high - low):  # else the curve would be a flat line far above 0
+        low = min(0.0, low)
     axes.set_ylim(low - 0.04 * (high - low or 1), high + 0.1 * (high - low or 1))
     if moments:
         axes.axvspan(*moments[0][:2], color=FOUND, alpha=0.12, linewidth=0)

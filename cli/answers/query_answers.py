@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import r2t.store
-import r2t.train
+from r2t.cli.answers.loading import load_for_store
 from r2t.cli.shared import (
     as_windows,
     note,
@@ -17,8 +18,8 @@ from r2t.cli.shared import (
     read_predictions,
 )
 from r2t.store.annotations import Annotation, labelled
-from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.progress import OnProgress
 from r2t.store.wording import counted, counted_of
 from r2t.train import data, grounding, metrics, model, training
 from r2t.train.choices import Evaluator
@@ -61,12 +62,19 @@ class Asking:
 
 @dataclass(frozen=True, eq=False)
 class AskedStore:
-    """A model's groundings of annotated queries, by query id, and where both came from."""
+    """Groundings of annotated queries, by query id, and where both came from."""
 
-    grounder: grounding.Grounder
+    answerer: grounding.Answerer
     store: r2t.store.FeatureStore
     truth: Sequence[Annotation]
     groundings: Mapping[str, model.Grounding]
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """How the answers are scored: as the run was trained for, else as QVHighlights' are."""
+        if isinstance(self.answerer, grounding.Grounder):
+            return self.answerer.config.evaluator
+        return "qvhighlights"
 
 
 def read_answers(
@@ -92,39 +100,35 @@ def read_answers(
 
 def ask_model(
     location: str,
-    run: Path,
+    run: Path | None,
     dataset: str | None,
     split: str,
     domain: str | None,
     asking: Asking,
 ) -> Answers:
-    """Answer the queries of a store's split with a trained model."""
+    """Answer the queries of a store's split with a trained model, or without one."""
     asked = ask_store(location, run, split, domain, asking)
-    evaluator = cast("Evaluator", dataset or asked.grounder.config.evaluator)
+    evaluator = cast("Evaluator", dataset or asked.evaluator)
     return Answers(grounding.submission_rows(asked.groundings, asked.truth), asked.truth, evaluator)
 
 
 def ask_store(
-    location: str, run: Path, split: str, domain: str | None, asking: Asking
+    location: str, run: Path | None, split: str, domain: str | None, asking: Asking
 ) -> AskedStore:
-    """Ground the queries of a store's split with a trained model, behind a progress bar."""
+    """Ground the queries of a store's split, behind a progress bar; without a run by the CLIP."""
     store = r2t.store.FeatureStore.open(location)
-    grounder = grounding.Grounder.load(run, device=r2t.train.pick_device(asking.device))
-    require_compatible(
-        grounder.spec, store.spec, action=f"evaluate {run} on {location}", names=(run, location)
-    )
-    queries = training.evaluation_queries(store, split, domain, grounder.trained_on)
-    plan = grounding.scoring_plan(grounder.config, grounder.trained_on, as_windows(asking.windows))
-    reading = data.Reading(device=grounder.device)
-    stored = grounding.StoredQueries(
+    answerer = load_for_store(
+        run,
         store,
-        queries,
-        plan,
-        batch_size=asking.batch_size,
-        prior=grounder.has_prior,
-        reading=reading,
+        windows=asking.windows,
+        device=asking.device,
+        action=f"evaluate {run} on {location}",
     )
-    truth = stored.annotations
+    if isinstance(answerer, grounding.Grounder):
+        truth, plan, answer = _model_queries(answerer, store, split, domain, asking)
+    else:
+        embedded = grounding.EmbeddedQueries(store, store.annotations(split, domain))
+        truth, plan, answer = embedded.annotations, answerer.plan(), embedded.ground
     if not truth:
         offered = ", ".join(sorted(set(store.queries["split"]))) or "no queries at all"
         where = f" and domain {domain!r}" if domain else ""
@@ -133,8 +137,33 @@ def ask_store(
         )
     note_long_videos(store, plan, {row.video_id for row in truth})
     with progress_bar("queries", len(truth)) as show_done:
-        groundings = stored.ground(grounder, on_queries=show_done)
-    return AskedStore(grounder, store, truth, groundings)
+        groundings = answer(show_done)
+    return AskedStore(answerer, store, truth, groundings)
+
+
+def _model_queries(
+    grounder: grounding.Grounder,
+    store: r2t.store.FeatureStore,
+    split: str,
+    domain: str | None,
+    asking: Asking,
+) -> tuple[
+    list[Annotation],
+    grounding.WindowPlan,
+    Callable[[OnProgress], dict[str, model.Grounding]],
+]:
+    """Return what a trained model is asked, in which windows, and what answers it."""
+    plan = grounding.scoring_plan(grounder.config, grounder.trained_on, as_windows(asking.windows))
+    queries = training.evaluation_queries(store, split, domain, grounder.trained_on)
+    stored = grounding.StoredQueries(
+        store,
+        queries,
+        plan,
+        batch_size=asking.batch_size,
+        prior=grounder.has_prior,
+        reading=data.Reading(device=grounder.device),
+    )
+    return stored.annotations, plan, partial(stored.ground, grounder)
 
 
 def note_long_videos(

@@ -1,4 +1,4 @@
-"""A grounder and the videos that it was asked about lately, each encoded once.
+"""Who answers, and the videos that it was asked about lately, each encoded once.
 
 Videos are untrusted, so what is kept is bounded: how many are prepared, and how long each may be.
 """
@@ -11,7 +11,6 @@ from collections import OrderedDict
 from pathlib import Path
 
 import r2t.extract
-import r2t.train
 import r2t.train.grounding
 from r2t.store.errors import AnnotationError, AnnotationWarning, VideoError
 from r2t.store.progress import OnProgress, no_progress
@@ -27,7 +26,7 @@ class VideoAsker:
 
     def __init__(
         self,
-        grounder: r2t.train.Grounder,
+        answerer: r2t.train.grounding.Answerer,
         clip: r2t.extract.FrozenClip,
         *,
         frame_rate_fps: float,
@@ -35,18 +34,18 @@ class VideoAsker:
         max_seconds: float,
         windows: WindowChoice = "auto",
     ) -> None:
-        self._grounder = grounder
+        self._answerer = answerer
         self._clip = clip
         self._frame_rate_fps = frame_rate_fps
         self._max_videos = max_videos
         self._max_seconds = max_seconds
         self._windows: WindowChoice = windows
-        self._prepared: OrderedDict[Path, r2t.train.grounding.PreparedVideo] = OrderedDict()
+        self._prepared: OrderedDict[Path, r2t.train.grounding.Prepared] = OrderedDict()
         self._lock = threading.Lock()
 
     def prepare(
         self, path: Path, on_frames: OnProgress = no_progress
-    ) -> r2t.train.grounding.PreparedVideo:
+    ) -> r2t.train.grounding.Prepared:
         """Encode a video, or return what is kept of it; raise `VideoError` where that fails."""
         with self._lock:
             prepared = self._prepared.get(path)
@@ -65,7 +64,7 @@ class VideoAsker:
         prepared = self.prepare(path)
         with self._lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", AnnotationWarning)
-            grounding = self._grounder(prepared, self._clip.encode_query(query))
+            grounding = self._answerer(prepared, self._clip.encode_query(query))
         return grounding, [str(each.message) for each in caught]
 
     def forget(self, path: Path) -> None:
@@ -73,11 +72,11 @@ class VideoAsker:
         with self._lock:
             self._prepared.pop(path, None)
 
-    def _encode(self, path: Path, on_frames: OnProgress) -> r2t.train.grounding.PreparedVideo:
+    def _encode(self, path: Path, on_frames: OnProgress) -> r2t.train.grounding.Prepared:
         with self._clip.open_video(path, self._frame_rate_fps, on_frames=on_frames) as source:
             if source.duration_seconds > self._max_seconds:
                 raise VideoError(
                     f"{path}: lasts {source.duration_seconds / 60:.1f} minutes; the limit here is "
                     f"{self._max_seconds / 60:g}"
                 )
-            return self._grounder.prepare(source, self._grounder.plan(self._windows))
+            return self._answerer.prepare(source, self._answerer.plan(self._windows))

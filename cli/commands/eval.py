@@ -28,7 +28,7 @@ from r2t.cli.shared import (
 )
 from r2t.store.errors import ConfigError
 from r2t.store.files import require_writable
-from r2t.train import metrics
+from r2t.train import grounding, metrics
 from r2t.train.choices import Evaluator
 
 SERVER_SPLITS = ("val", "test")  # what the QVHighlights server takes
@@ -36,6 +36,7 @@ SERVER_SPLITS = ("val", "test")  # what the QVHighlights server takes
 
 @examples(
     "r2t eval --store feats.zarr --checkpoint runs/x --split val",
+    "r2t eval --store feats.zarr --split val",
     "r2t eval --predictions mine.jsonl --annotations highlight_val_release.jsonl",
     "r2t eval --predictions mine.jsonl --annotations val.jsonl --bootstrap 1000 --json",
     "r2t eval --predictions dog.jsonl --annotations youtube_anno.json --dataset youtube "
@@ -64,7 +65,10 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="With a store: folder for the results; by default in the run's."),
+        typer.Option(
+            help="With a store: folder for the results; by default in the run's, without a run "
+            "none."
+        ),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option(help="Write the scores into this file, as JSON.")
@@ -90,6 +94,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Score a trained model on a store, or predictions against annotations.
 
+    With --store and no --checkpoint the frozen CLIP is scored, which was not trained for moments.
     By default a store and a highlight dataset are scored on their val split, other files on all.
     """
     with handle_errors():
@@ -99,20 +104,20 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
             require_writable(json_file.parent)
         if predictions is not None and annotations is not None and given.count(None) == 2:
             answered = read_answers(predictions, annotations, dataset, split, domain, strict=strict)
-        elif store is not None and checkpoint is not None and given.count(None) == 2:
+        elif store is not None and predictions is None and annotations is None:
             split = split or "val"
-            folder = out or checkpoint / "-".join(filter(None, ("eval", split, domain)))
-            require_writable(folder)
+            folder = out
+            if folder is None and checkpoint is not None:
+                folder = checkpoint / "-".join(filter(None, ("eval", split, domain)))
             asking = Asking(batch_size, windows, device)
-            answered = ask_model(store, checkpoint, dataset, split, domain, asking)
-            save_answers(answered, folder, split)
-            note(f"predictions: {folder}")
+            answered = _answered(store, checkpoint, dataset, split, domain, asking, folder)
             if not answered.labelled:
                 note("the queries have no labels to score with")
                 return
         else:
             raise ConfigError(
-                "give either --store and --checkpoint, or --predictions and --annotations"
+                "give either --store, with --checkpoint or without, or --predictions and "
+                "--annotations"
             )
         scores = score_table(answered, num_resamples=bootstrap, strict_official=strict_official)
         if folder is not None:
@@ -124,6 +129,27 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         else:
             for table in lay_out_scores(scores):
                 answers().print(table)
+
+
+def _answered(
+    store: str,
+    run: Path | None,
+    dataset: str | None,
+    split: str,
+    domain: str | None,
+    asking: Asking,
+    folder: Path | None,
+) -> Answers:
+    """Answer the queries of a store, and save the answers if there is a folder for them."""
+    if folder is not None:
+        require_writable(folder)
+    answered = ask_model(store, run, dataset, split, domain, asking)
+    if run is None:
+        note(f"answered by {grounding.FROZEN_LABEL}", style="yellow")
+    if folder is not None:
+        save_answers(answered, folder, split)
+        note(f"predictions: {folder}")
+    return answered
 
 
 def save_answers(answered: Answers, folder: Path, split: str) -> None:

@@ -10,12 +10,14 @@ import typer
 import r2t.cli.answers
 import r2t.cli.pages
 import r2t.extract.video
-import r2t.train.grounding
 import r2t.train.model
 from r2t.cli.answers import (
+    FileAnswerer,
+    answered_by,
     cut_moments,
     grounding_table,
-    pick_frame_rate,
+    load_for_files,
+    load_presence_rule,
     presence_json,
     presence_verdict,
     require_subtitle_path,
@@ -23,11 +25,11 @@ from r2t.cli.answers import (
     write_subtitles,
 )
 from r2t.cli.shared import (
-    Checkpoint,
     Device,
     Json,
     MaxHours,
     Offline,
+    OptionalCheckpoint,
     RunFps,
     RunModel,
     RunPretrained,
@@ -49,6 +51,7 @@ from r2t.store.json_lines import as_utf8
 
 
 @examples(
+    'r2t predict dog.mp4 "a dog catches a frisbee" --plot dog.png',
     'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee"',
     'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --plot dog.png',
     'r2t predict --checkpoint runs/x dog.mp4 "a dog catches a frisbee" --json | jq .moments',
@@ -58,7 +61,7 @@ from r2t.store.json_lines import as_utf8
 def predict(  # noqa: PLR0913 - a parameter for each option
     video: Annotated[Path, typer.Argument(help="A video file.")],
     query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
-    checkpoint: Checkpoint,
+    checkpoint: OptionalCheckpoint = None,
     top: TopMoments = 5,
     plot: Annotated[
         Path | None, typer.Option(help="Draw frames, saliency and moments into this picture file.")
@@ -88,21 +91,24 @@ def predict(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Find the moments of a video that a sentence describes; the best --top are shown and written.
 
+    Without --checkpoint the frozen CLIP answers, which was not trained for moments: it takes no
+    training, finds what a single frame shows, and knows nothing of movement.
+
     A video much longer than those the model was trained on is asked in overlapping windows. After
     `r2t calibrate` the answer also says whether the sentence is in the video at all.
     """
     with handle_errors(), started_pool(max_hours) as pool:
         _require_paths(plot, report, cut, srt)
-        processor = r2t.train.pick_device(device)
-        grounder = r2t.train.Grounder.load(checkpoint, device=processor)
-        rule = r2t.train.grounding.load_rule(checkpoint, grounder.video_score_name)
-        rate = pick_frame_rate(grounder, fps)
-        clip = r2t.extract.FrozenClip.matching(
-            grounder,
+        loaded = load_for_files(
+            checkpoint,
             clip_options(model, pretrained, device, offline=offline),
+            fps=fps,
+            windows=windows,
+            device=device,
             pool=pool,
         )
-        grounding, num_windows = ask_file(grounder, clip, video, query, rate, windows)
+        rule = load_presence_rule(checkpoint, loaded.answerer)
+        grounding, num_windows = ask_file(loaded, video, query, windows)
         absent = presence_verdict(rule, grounding)
         if json:
             print_json(
@@ -124,8 +130,9 @@ def predict(  # noqa: PLR0913 - a parameter for each option
                 r2t.cli.answers.plot_grounding(grounding, query, plot, strip=strip, top=top)
                 note(f"drawn: {plot}")
             if report is not None:
+                by = answered_by(checkpoint, loaded.answerer)
                 r2t.cli.pages.write_video_report(
-                    report, video, query, grounding, strip, checkpoint, top=top, verdict=absent
+                    report, video, query, grounding, strip, by, top=top, verdict=absent
                 )
         if srt is not None:
             write_subtitles(grounding, query, srt, top)
@@ -150,31 +157,26 @@ def _require_paths(
 
 
 def ask_file(
-    grounder: r2t.train.Grounder,
-    clip: r2t.extract.FrozenClip,
-    video: Path,
-    query: str,
-    frame_rate_fps: float,
-    windows: str,
+    loaded: FileAnswerer, video: Path, query: str, windows: str
 ) -> tuple[r2t.train.model.Grounding, int]:
     """Find a sentence in a video file of any length, behind a progress bar.
 
     Also returns in how many windows it was asked; more than one are noted.
     """
-    asked = clip.encode_query(query)
-    plan = grounder.plan(as_windows(windows))
+    asked, rate = loaded.clip.encode_query(query), loaded.frame_rate_fps
+    plan = loaded.answerer.plan(as_windows(windows))
     with (
         progress_bar("frames") as show_done,
-        clip.open_video(video, frame_rate_fps, on_frames=show_done) as source,
+        loaded.clip.open_video(video, rate, on_frames=show_done) as source,
     ):
         num_windows = len(plan.windows(source.num_frames))
         if num_windows > 1 and plan.num_frames and plan.limit_frames:
             length, limit = (
-                minutes(frames / frame_rate_fps) for frames in (plan.num_frames, plan.limit_frames)
+                minutes(frames / rate) for frames in (plan.num_frames, plan.limit_frames)
             )
             note(
                 f"note: {as_utf8(video.name)} is longer than {limit}, so it is asked in "
                 f"{num_windows} overlapping windows of {length} and their answers are merged"
             )
-        (grounding,) = grounder.ground(source, [asked], plan)
+        (grounding,) = loaded.answerer.ground(source, [asked], plan)
     return grounding, num_windows

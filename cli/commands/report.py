@@ -13,7 +13,9 @@ from r2t.cli.answers import (
     Answers,
     AskedStore,
     Asking,
+    answered_by,
     ask_store,
+    load_presence_rule,
     presence_verdict,
     score_table,
 )
@@ -31,9 +33,9 @@ from r2t.cli.pages import (
 )
 from r2t.cli.shared import (
     SOME_FAILED,
-    Checkpoint,
     Device,
     Domain,
+    OptionalCheckpoint,
     QueryBatch,
     QuerySplit,
     Store,
@@ -51,12 +53,13 @@ TOP = 5  # found moments of each query
 @examples(
     "r2t report --store feats.zarr --checkpoint runs/x --out report.html",
     "r2t report --store feats.zarr --checkpoint runs/x --videos ./qvh --out report.html",
+    "r2t report --store feats.zarr --videos ./qvh --out frozen.html",
     "r2t report --store feats.zarr --checkpoint runs/x --split test --out report.html "
     '--videos "https://example.org/{video_id}.mp4"',
 )
 def report(  # noqa: PLR0913 - a parameter for each option
     store: Store,
-    checkpoint: Checkpoint,
+    checkpoint: OptionalCheckpoint = None,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     split: QuerySplit = "val",
     domain: Domain = None,
@@ -78,6 +81,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
 
     The page is one file that needs no network and names no folder of this machine. With --videos
     it shows pictures, and plays a video from where you click; the videos stay where they are.
+    Without --checkpoint the frozen CLIP answers, which was not trained for moments.
     """
     with handle_errors():
         require_page_path(out)
@@ -85,22 +89,23 @@ def report(  # noqa: PLR0913 - a parameter for each option
         place = VideoPlace.parse(videos)
         asking = Asking(batch_size, windows, device)
         asked = ask_store(store, checkpoint, split, domain, asking)
-        rule = grounding.load_rule(checkpoint, asked.grounder.video_score_name)
+        rule = load_presence_rule(checkpoint, asked.answerer)
         summary, tables, scores = _scores(asked, num_samples=bootstrap)
         durations = {
             row.video_id: asked.groundings[row.query_id].duration_seconds for row in asked.truth
         }
         entries, failed = video_entries(durations, place, out)
         where = f"{split}, {domain}" if domain else split
+        name = "frozen CLIP" if checkpoint is None else checkpoint.resolve().name
         facts = {
-            "run": checkpoint.resolve().name,
+            **answered_by(checkpoint, asked.answerer),
             "store": last_name(store),
             "split": where,
             "queries": str(len(asked.truth)),
             "videos": str(len(durations)),
         }
         data = {
-            "title": f"{checkpoint.resolve().name} on {where}",
+            "title": f"{name} on {where}",
             "facts": page_facts(facts),
             "summary": summary,
             "tables": tables,
@@ -142,7 +147,7 @@ def _scores(
 
     Queries without labels have none of them; highlight datasets have a table of domains alone.
     """
-    evaluator = asked.grounder.config.evaluator
+    evaluator = asked.evaluator
     answers = Answers(
         grounding.submission_rows(asked.groundings, asked.truth), asked.truth, evaluator
     )

@@ -12,14 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 import r2t.store
-import r2t.train
-from r2t.cli.answers import ABSENT, note_long_videos, presence_json
+from r2t.cli.answers import (
+    ABSENT,
+    load_for_store,
+    load_presence_rule,
+    note_long_videos,
+    presence_json,
+)
 from r2t.cli.shared import (
     SOME_FAILED,
-    Checkpoint,
     Device,
     Json,
     Offline,
+    OptionalCheckpoint,
     RunModel,
     RunPretrained,
     Store,
@@ -37,7 +42,6 @@ from r2t.cli.shared import (
     span,
 )
 from r2t.extract import clip
-from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 from r2t.store.schema import QueryFeatures
 from r2t.store.wording import counted
@@ -45,6 +49,7 @@ from r2t.train import grounding
 
 
 @examples(
+    'r2t search --store feats.zarr "a dog catches a frisbee"',
     'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee"',
     'r2t search --store feats.zarr --checkpoint runs/x "a dog catches a frisbee" --top 3 '
     "--json | jq .videos[0]",
@@ -52,7 +57,7 @@ from r2t.train import grounding
 def search(  # noqa: PLR0913 - a parameter for each option
     query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
     store: Store,
-    checkpoint: Checkpoint,
+    checkpoint: OptionalCheckpoint = None,
     top: Annotated[int, typer.Option(min=1, help="Videos to show.")] = 10,
     moments: Annotated[int, typer.Option(min=1, help="Moments to show of each video.")] = 1,
     model: RunModel = None,
@@ -66,27 +71,26 @@ def search(  # noqa: PLR0913 - a parameter for each option
     """Find the moments in a whole store that a sentence describes; no video is decoded.
 
     Videos are ranked by a score of their own, which can be compared between videos; the moments of
-    one video are ranked by theirs, which cannot.
+    one video are ranked by theirs, which cannot. Without --checkpoint the frozen CLIP answers,
+    which was not trained for moments, from the store's embeddings alone.
     """
     with handle_errors():
         features = r2t.store.FeatureStore.open(store)
-        processor = r2t.train.pick_device(device)
-        grounder = grounding.Grounder.load(checkpoint, device=processor)
-        rule = grounding.load_rule(checkpoint, grounder.video_score_name)
-        require_compatible(
-            grounder.spec, features.spec, action=f"search {store}", names=(checkpoint, store)
+        answerer = load_for_store(
+            checkpoint, features, windows=windows, device=device, action=f"search {store}"
         )
+        rule = load_presence_rule(checkpoint, answerer)
         if not len(features):
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
-        plan = grounder.plan(as_windows(windows))
+        plan = answerer.plan(as_windows(windows))
         note_long_videos(features, plan, set(features))
         encoder = clip.QueryEncoder.matching(
-            grounder,
+            answerer,
             clip_options(model, pretrained, device, offline=offline),
         )
         asked = encoder.encode_query(query)
         began = time.perf_counter()
-        best, failed = _best_answers(grounder, features, asked, top, batch_size, plan)
+        best, failed = _best_answers(answerer, features, asked, top, batch_size, plan)
         seconds = time.perf_counter() - began
         count = len(features)
         if json:
@@ -97,11 +101,14 @@ def search(  # noqa: PLR0913 - a parameter for each option
                     "num_videos": count,
                     "num_failed": len(failed),
                     "seconds": round(seconds, 3),
+                    "caveat": answerer.caveat,
                     "videos": [_json(answer, moments, rule) for answer in best],
                 }
             )
         else:
             answers().print(_table(best, query, moments, rule))
+            if answerer.caveat is not None:
+                answers().print(answerer.caveat, style="yellow")
             # Best first: if the best is probably absent, so are all the others.
             if best and rule is not None and rule.denies(best[0].score):
                 answers().print(
@@ -118,7 +125,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
 
 
 def _best_answers(
-    grounder: grounding.Grounder,
+    answerer: grounding.Answerer,
     store: r2t.store.FeatureStore,
     query: QueryFeatures,
     top: int,
@@ -129,7 +136,7 @@ def _best_answers(
     best: list[tuple[float, str, grounding.VideoAnswer]] = []
     failed: list[grounding.VideoAnswer] = []
     with progress_bar("videos", len(store)) as show_done:
-        found = grounding.search_store(grounder, store, query, batch_size=batch_size, plan=plan)
+        found = grounding.search_store(answerer, store, query, batch_size=batch_size, plan=plan)
         for done, answer in enumerate(found, start=1):
             if answer.grounding is None:
                 failed.append(answer)

@@ -18,14 +18,12 @@ import typer
 
 import r2t.cli.answers
 import r2t.cli.pages
-import r2t.extract
-import r2t.train
-from r2t.cli.answers import pick_frame_rate, started_pool
+from r2t.cli.answers import load_for_files, load_presence_rule, started_pool
 from r2t.cli.pages import Uploads
 from r2t.cli.shared import (
-    Checkpoint,
     Device,
     Offline,
+    OptionalCheckpoint,
     RunFps,
     RunModel,
     RunPretrained,
@@ -41,7 +39,6 @@ from r2t.cli.shared import (
 )
 from r2t.store.errors import ConfigError
 from r2t.store.wording import how_to_install
-from r2t.train import grounding
 
 LARGEST_UPLOAD_BYTES = 2 * 10**9
 SWEEP_EVERY_SECONDS = 30.0
@@ -49,11 +46,12 @@ SWEEP_EVERY_SECONDS = 30.0
 
 @examples(
     "pip install '.[serve]'",
+    "r2t serve",
     "r2t serve --checkpoint runs/x",
     "r2t serve --checkpoint runs/x --port 8000 --max-upload 5GB --max-minutes 120",
 )
 def serve(  # noqa: PLR0913 - a parameter for each option
-    checkpoint: Checkpoint,
+    checkpoint: OptionalCheckpoint = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 7860,
     top: TopMoments = 5,
     max_upload: Annotated[
@@ -84,27 +82,28 @@ def serve(  # noqa: PLR0913 - a parameter for each option
 
     A video is encoded once; after that each sentence is answered at once. Nobody else on the
     network can reach the page, and the page loads nothing from the network. An upload stays in a
-    private folder until its page closes it; Ctrl-C ends the server and removes the folder.
+    private folder until its page closes it; Ctrl-C ends the server and removes the folder. Without
+    --checkpoint the frozen CLIP answers, which was not trained for moments.
     """
     with handle_errors(), _private_folder() as folder:
         if find_spec("gradio") is None:
             raise ConfigError(f"the page needs Gradio: {how_to_install('serve')}")
         if not max_minutes > 0:
             raise ConfigError(f"--max-minutes {max_minutes:g}: must be above 0")
-        processor = r2t.train.pick_device(device)
-        grounder = grounding.Grounder.load(checkpoint, device=processor)
-        rule = grounding.load_rule(checkpoint, grounder.video_score_name)
-        rate = pick_frame_rate(grounder, fps)
         with started_pool() as pool:
-            clip = r2t.extract.FrozenClip.matching(
-                grounder,
+            loaded = load_for_files(
+                checkpoint,
                 clip_options(model, pretrained, device, offline=offline),
+                fps=fps,
+                windows=windows,
+                device=device,
                 pool=pool,
             )
+            rule = load_presence_rule(checkpoint, loaded.answerer)
             asker = r2t.cli.answers.VideoAsker(
-                grounder,
-                clip,
-                frame_rate_fps=rate,
+                loaded.answerer,
+                loaded.clip,
+                frame_rate_fps=loaded.frame_rate_fps,
                 max_videos=keep,
                 max_seconds=60 * max_minutes,
                 windows=as_windows(windows),
@@ -113,6 +112,8 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 f"Up to {human_bytes(max_upload)} and {max_minutes:g} minutes. Everything stays on "
                 "this machine."
             )
+            if loaded.answerer.caveat is not None:
+                title += f" Answers come from: {loaded.answerer.caveat}."
             total = keep * max_upload
             uploads = Uploads(folder, max_bytes=total)
             blocks = r2t.cli.pages.Page(asker, uploads, pool, top=top, rule=rule).build(title)

@@ -71,11 +71,12 @@ def _card(video: str, place: int, answer: Answer, top: int) -> str:
     else:
         after = "No moment was found; see the curve."
     absent = presence_verdict(answer.rule, answer.grounding)
-    denial = f'<p class="r2t-absent">{escape(absent)}</p>' if absent else ""
+    remarks = [each for each in (absent, grounding.caveat) if each]
+    shown = "".join(f'<p class="r2t-remark">{escape(each)}</p>' for each in remarks)
     return (
         f'<article class="r2t-answer"><h3 dir="auto">{escape(query)}</h3>'
         f'<p class="r2t-took">answered in {answer.seconds:.2f} s; click a moment to play it</p>'
-        f"{denial}"
+        f"{shown}"
         f'<div class="r2t-timeline" data-r2t-answer="{place}" '
         f'data-r2t-seconds="{grounding.duration_seconds}" data-r2t-query="{data}"></div>'
         f'<p class="r2t-after">{after}</p></article>'

@@ -31,12 +31,12 @@ def write_video_report(
     query: str,
     grounding: model.Grounding,
     strip: FrameStrip,
-    run: Path,
+    answered_by: Mapping[str, str],
     *,
     top: int,
     verdict: str | None = None,
 ) -> None:
-    """Write the page of one video and one query, with its `top` best moments."""
+    """Write the page of one video and one query, with its `top` best moments and who answers."""
     name = as_utf8(video.name)
     entry = query_entry(
         grounding, query_id="query", video_id=name, query=query, top=top, verdict=verdict
@@ -48,7 +48,7 @@ def write_video_report(
     }
     data: dict[str, Any] = {
         "title": name,
-        "facts": page_facts({"run": run.resolve().name}),
+        "facts": page_facts(answered_by),
         "summary": None,
         "tables": [],
         "videos": {name: shown},

@@ -193,8 +193,8 @@ class Page:
             seconds=prepared.duration_seconds,
             took=time.perf_counter() - began,
         )
-        if len(prepared.parts) > 1:
-            text += DIVIDED.format(count=len(prepared.parts))
+        if prepared.num_windows > 1:
+            text += DIVIDED.format(count=prepared.num_windows)
         return text, Session(path), ""
 
     def _ask(self, query: str, session: Session, request: gr.Request) -> tuple[str, Session, str]:

@@ -179,7 +179,14 @@ Domain = Annotated[str | None, typer.Option(help="Only the queries of this domai
 # The trained model and its CLIP
 _CHECKPOINT: Any = typer.Option("--checkpoint", help="Folder of a training run.")
 Checkpoint = Annotated[Path, _CHECKPOINT]
-OptionalCheckpoint = Annotated[Path | None, _CHECKPOINT]
+OptionalCheckpoint = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        help="Folder of a training run. Without one the frozen CLIP answers, which was not trained "
+        "for moments.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, …")]
 Windows = Annotated[
     str,
@@ -201,19 +208,25 @@ Strict = Annotated[
 TopMoments = Annotated[int, typer.Option("--top", min=1, help="Moments to show.")]
 RunModel = Annotated[
     str | None,
-    typer.Option("--model", help="CLIP model or its folder; by default the one of the run."),
+    typer.Option(
+        "--model",
+        help="CLIP model or its folder; by default the run's, without a run the store's, and for a "
+        "file ViT-B-32-quickgelu.",
+    ),
 ]
 RunPretrained = Annotated[
     str | None,
     typer.Option(
-        "--pretrained", help="CLIP weights: a tag or a file; by default those of the run."
+        "--pretrained",
+        help="CLIP weights: a tag or a file; by default the run's, without a run the store's, and "
+        "for a file the model's usual ones.",
     ),
 ]
 RunFps = Annotated[
     float | None,
     typer.Option(
         "--fps",
-        help="Frames per second to sample; by default the run's.",
+        help="Frames per second to sample; by default the run's, without a run 0.5.",
         parser=parse_fps,
         metavar="FPS",
     ),

@@ -20,7 +20,7 @@ from rich.table import Table
 from tiny_config import tiny_config
 from typer.testing import CliRunner
 
-from r2t.cli.commands.predict import sparkline
+from r2t.cli.answers.answer_table import sparkline
 from r2t.cli.main import app
 from r2t.cli.shared import ui
 from r2t.cli.shared.text import encodable, json_text, on_one_line, visible

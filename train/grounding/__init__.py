@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from r2t.train.grounding.zero_shot import (
         FROZEN_LABEL as FROZEN_LABEL,
         ZeroShotGrounder as ZeroShotGrounder,
+        whole_plan as whole_plan,
     )
 else:
     __getattr__ = lazy_exports(__name__)

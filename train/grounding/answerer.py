@@ -82,6 +82,9 @@ class Answerer(ABC):
     and "pretrained" among it.
     """
 
+    caveat: str | None = None
+    """What people must be told beside every answer."""
+
     def __init__(self, spec: FeatureSpec, provenance: Mapping[str, Any]) -> None:
         self.spec = spec
         self.provenance: dict[str, Any] = dict(provenance)

@@ -86,7 +86,7 @@ class StoredQueries:
         self.annotations = [row for row in annotations if row.query_id in known]
 
     def ground(
-        self, grounder: Grounder, *, on_queries: OnProgress = no_progress
+        self, grounder: Grounder, on_queries: OnProgress = no_progress
     ) -> dict[str, Grounding]:
         """Answer this process's part of the queries, by id.
 

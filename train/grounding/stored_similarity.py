@@ -58,7 +58,7 @@ class EmbeddedQueries:
         items = select_items(store, annotations, positive=None, min_duration_seconds=0.0)
         self.annotations = [item.annotation for item in items]
 
-    def ground(self, *, on_queries: OnProgress = no_progress) -> dict[str, Grounding]:
+    def ground(self, on_queries: OnProgress = no_progress) -> dict[str, Grounding]:
         """Answer all queries, by id; `on_queries` is told how many are answered so far."""
         asked: dict[str, list[str]] = {}
         for annotation in self.annotations:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Float16
 
+import r2t.store
 from r2t.store.errors import ConfigError
-from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import FrameSource, QueryFeatures, VideoFeatures
 from r2t.train.choices import WindowChoice
 from r2t.train.data import embedding_of, frame_cosines, require_embeddings
@@ -22,6 +22,16 @@ from r2t.train.model import Grounding
 FROZEN_LABEL = "frozen CLIP, not trained for moments"
 HIGHEST_COSINE = "highest cosine"
 _FRAMES_AT_ONCE = 64  # whose tokens are in memory
+
+
+def whole_plan(windows: WindowChoice = "auto") -> WindowPlan:
+    """Return that every video is asked whole; raise `ConfigError` if windows are asked for."""
+    if windows != "auto":
+        raise ConfigError(
+            f"--windows {windows}: without a trained run every video is asked whole, however long "
+            "it is; leave it out, or give --checkpoint"
+        )
+    return WindowPlan(None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +69,8 @@ class EmbeddedVideo:
 class ZeroShotGrounder(Answerer):
     """Answers by the frozen CLIP alone, which was not trained for moments."""
 
+    caveat = FROZEN_LABEL
+
     @classmethod
     def of_clip(cls, clip: Clip) -> ZeroShotGrounder:
         """Answer about what a CLIP makes; raise `ConfigError` if it has no embeddings."""
@@ -72,7 +84,7 @@ class ZeroShotGrounder(Answerer):
         return cls(spec, clip.provenance())
 
     @classmethod
-    def of_store(cls, store: FeatureStore) -> ZeroShotGrounder:
+    def of_store(cls, store: r2t.store.FeatureStore) -> ZeroShotGrounder:
         """Answer about the features of a store; raise `ConfigError` if it has no embeddings."""
         require_embeddings(store)
         return cls(store.spec, store.provenance)
@@ -88,13 +100,8 @@ class ZeroShotGrounder(Answerer):
         return HIGHEST_COSINE
 
     def plan(self, windows: WindowChoice = "auto") -> WindowPlan:
-        """Return that every video is asked whole; raise `ConfigError` if windows are asked for."""
-        if windows != "auto":
-            raise ConfigError(
-                f"--windows {windows}: without a trained run every video is asked whole, however "
-                "long it is; leave it out, or give --checkpoint"
-            )
-        return WindowPlan(None)
+        """Return that every video is asked whole; see `whole_plan`."""
+        return whole_plan(windows)
 
     def prepare(
         self, video: VideoFeatures | FrameSource, plan: WindowPlan | None = None

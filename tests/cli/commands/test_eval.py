@@ -218,11 +218,13 @@ def test_windows_that_are_none_are_refused(
     assert said in " ".join(answer.stderr.split())
 
 
-@pytest.mark.parametrize("options", [(), ("--store", "a"), ("--predictions", "a", "--store", "b")])
+@pytest.mark.parametrize(
+    "options", [(), ("--checkpoint", "a"), ("--predictions", "a", "--store", "b")]
+)
 def test_half_a_question_is_refused(options: tuple[str, ...], run_command: RunCommand) -> None:
     answer = run_command(evaluate, *options)
     assert answer.exit_code == 2
-    assert "either --store and --checkpoint, or --predictions and --annotations" in answer.stderr
+    assert "give either --store, with --checkpoint or without" in answer.stderr
 
 
 @pytest.mark.filterwarnings("default::r2t.store.errors.AnnotationWarning")

@@ -153,9 +153,7 @@ def test_no_page_and_no_score_file_tells_where_things_lie(
             assert b"homes" not in path.read_bytes()
     single = tmp_path / "homes" / "public" / "one.html"
     strip = FrameStrip(np.zeros((2, 8, 8, 3), np.uint8))
-    write_video_report(
-        single, videos / "v4.mp4", "a", grounding(), strip, home / "runs" / "x", top=1
-    )
+    write_video_report(single, videos / "v4.mp4", "a", grounding(), strip, {"run": "x"}, top=1)
     assert "alice" not in single.read_text()
     assert page_data(single.read_text())["videos"]["v4.mp4"]["source"] == "v4.mp4"
 

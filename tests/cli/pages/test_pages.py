@@ -79,7 +79,7 @@ def page(tmp_path: Path) -> Path:
     grounding = Grounding(moments, np.linspace(0, 1, 20, dtype=np.float32), 4.0, 5.0, 1.0)
     strip = FrameStrip(np.zeros((2, 8, 8, 3), np.uint8))
     page = tmp_path / "page.html"
-    write_video_report(page, video, "a ball", grounding, strip, tmp_path / "run", top=3)
+    write_video_report(page, video, "a ball", grounding, strip, {"run": "run"}, top=3)
     return page
 
 

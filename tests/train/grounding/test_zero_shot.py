@@ -81,7 +81,7 @@ def test_queries_of_a_store_are_answered_from_embeddings_alone(
     with pytest.warns(AnnotationWarning, match="1 queries are left out"):
         asked = EmbeddedQueries(store, [*rows, lost])
     assert asked.annotations == rows
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[float, float]] = []
     found = asked.ground(on_queries=lambda done, total: seen.append((done, total)))
     np.testing.assert_array_equal(found["v3-1"].moments, expected.moments)
     assert found.keys() == {row.query_id for row in rows}
