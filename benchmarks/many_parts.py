@@ -80,7 +80,7 @@ def simulated_queries(numbers: range) -> dict[str, Any]:
     )
 
 
-def measure(location: str, num_videos: int) -> dict[str, float]:
+def measure(location: str, num_videos: int, server: Address | None) -> dict[str, float]:
     """Open a store once, look something up in it, and read what else its parts hold."""
     before, began, spent = memory_mb("VmRSS"), time.perf_counter(), time.process_time()
     store = FeatureStore.open(location)
@@ -89,6 +89,8 @@ def measure(location: str, num_videos: int) -> dict[str, float]:
         "open, CPU s": time.process_time() - spent,
         "memory to open, MB": memory_mb("VmHWM") - before,
     }
+    if server is not None:
+        found["requests to open"] = sum(server.counts().values())
     assert len(store) == num_videos
     assert store.is_indexed("video_0000017")
     began = time.perf_counter()
@@ -103,13 +105,17 @@ def measure(location: str, num_videos: int) -> dict[str, float]:
     return found
 
 
-def turn(links: Path, checkout: Path, location: str, num_videos: int) -> dict[str, float]:
+def turn(
+    links: Path, checkout: Path, location: str, num_videos: int, server: Address
+) -> dict[str, float]:
     """Measure in a process that imports r2t from a checkout."""
     place = links / f"{checkout.resolve()}".replace("/", "_")
     place.mkdir(exist_ok=True)
     if not (place / "r2t").exists():
         (place / "r2t").symlink_to(checkout.resolve())
     command = [sys.executable, __file__, "--measure", location, "--videos", str(num_videos)]
+    if location.startswith(("http", "s3")):
+        command += ["--port", str(server.port)]
     finished = subprocess.run(
         command,
         env={**os.environ, "PYTHONPATH": str(place)},
@@ -135,7 +141,9 @@ def open_it(path: Path, given: argparse.Namespace, server: Address, label: str) 
         for _ in range(given.repeats):
             for name, checkout in checkouts.items():
                 server.counts()
-                found[name].append(turn(path.parent, checkout, locations[way], given.videos))
+                found[name].append(
+                    turn(path.parent, checkout, locations[way], given.videos, server)
+                )
                 counts[name] = server.counts()
         for name, results in found.items():
             middle = {key: statistics.median(each[key] for each in results) for key in results[0]}
@@ -143,7 +151,9 @@ def open_it(path: Path, given: argparse.Namespace, server: Address, label: str) 
             print(", ".join(f"{key} {value:.2f}" for key, value in middle.items()), flush=True)
             if counts[name]:
                 kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts[name].items()))
-                print(f"    requests in all: {sum(counts[name].values())} ({kinds})", flush=True)
+                print(
+                    f"    requests after that: {sum(counts[name].values())} ({kinds})", flush=True
+                )
 
 
 def compact(path: Path) -> None:
@@ -163,13 +173,15 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--folder", type=Path, help="where the store is made, and kept")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--compact", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         with tempfile.TemporaryDirectory() as other:
             warm = make_store(Path(other) / "warm.zarr")
             assert len(FeatureStore.open(warm.location).queries) == len(warm.queries)
-        print(json.dumps(measure(given.measure, given.videos)))
+        server = Address(given.port) if given.port else None
+        print(json.dumps(measure(given.measure, given.videos, server)))
         return
     if given.compact:
         from r2t.store.change import compact_store

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
 import os
 import threading
 from collections import Counter
@@ -18,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
+from r2t.store.content import StoreContent
 from r2t.store.empty_store import make_empty_store
 from r2t.store.errors import (
     ConfigError,
@@ -395,12 +394,15 @@ class FeatureStore:
         return int(self._videos.column("num_frames").sum()) * self.spec.frame_bytes()
 
     @_of_parts
+    def content(self) -> StoreContent:
+        """Return which videos and queries there are, by their digests."""
+        self._videos.read(("video_id", "digest"))
+        ids, digests = (self._videos.column(name).tolist() for name in ("video_id", "digest"))
+        return StoreContent(dict(zip(ids, digests, strict=True)), self.query_digests())
+
     def content_digest(self) -> str:
         """Return one digest over all videos' and queries' digests, whatever their order."""
-        ids, digests = (self._videos.column(name).tolist() for name in ("video_id", "digest"))
-        videos = sorted(zip(ids, digests, strict=True))
-        content = json.dumps([videos, sorted(self.query_digests().items())])
-        return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
+        return self.content().digest()
 
     def __repr__(self) -> str:
         counts = f"{counted(len(self._videos), 'video')}, {counted(len(self._queries), 'query')}"

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
         store_coverage as store_coverage,
         warn_of_other_cuts as warn_of_other_cuts,
     )
+    from r2t.store.check.diff import (
+        Pairs as Pairs,
+        StoreDiff as StoreDiff,
+        diff_stores as diff_stores,
+    )
     from r2t.store.check.faults import Fault as Fault
     from r2t.store.check.inventory import (
         CARD_NAMES as CARD_NAMES,

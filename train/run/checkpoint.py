@@ -5,6 +5,7 @@
     initial.safetensors                  weights that a fine-tuned run began with
     state.safetensors                    raw weights, optimizer, random state; counters as metadata
     metrics.jsonl                        one line an epoch
+    store-content.json                   which videos and queries the store held
 
 A file appears whole or not at all: it is written beside where it belongs and renamed. While a
 training writes here, it holds an advisory lock on the folder.
@@ -27,11 +28,13 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from r2t.store.content import StoreContent
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.files import explain, read_plain, require_plain, require_writable, write_whole
 from r2t.store.schema import FeatureSpec
 from r2t.store.work_folders import exclusive
 from r2t.train.model import R2Model, shape_problems
+from r2t.train.run.changed_store import FOLLOWS_CONTENT, admit_changes, save_content
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.trained_on import TrainedOn
 
@@ -92,10 +95,20 @@ class RunFolder:
                 f"cannot write into {self.path}: {error.strerror or error}; give another folder"
             ) from error
 
-    def claim(self, config: TrainConfig, trained_on: TrainedOn, *, resume: bool) -> None:
+    def claim(
+        self,
+        config: TrainConfig,
+        trained_on: TrainedOn,
+        *,
+        resume: bool,
+        content: StoreContent | None = None,
+        allow_changed: bool = False,
+    ) -> None:
         """Save the configuration, after making sure that no other run is overwritten.
 
-        A run that is resumed must learn the same from the same features, wherever these lie.
+        A run that is resumed must learn the same from the same features, wherever these lie; with
+        `allow_changed` their store may have changed. `content` says which videos and queries it
+        holds.
         """
         if (self.path / CONFIG).exists():
             if not resume:
@@ -103,14 +116,15 @@ class RunFolder:
                     f"{self.path} already holds a training run: resume it or choose another folder"
                 )
             earlier, earlier_trained_on = self.load_config()
+            free = {"epochs", "patience"}
+            if earlier_trained_on.content not in (None, trained_on.content):
+                free |= FOLLOWS_CONTENT
             before = {**earlier.to_dict(), **_named(earlier_trained_on)}
             now = {**config.to_dict(), **_named(trained_on)}
             differing = [
                 f"{name}: {reprlib.repr(before[name])} before, {reprlib.repr(now[name])} now"
                 for name in now
-                if name in before
-                and before[name] != now[name]
-                and name not in ("epochs", "patience")
+                if name in before and before[name] != now[name] and name not in free
             ]
             if differing:
                 raise ConfigError(
@@ -118,9 +132,19 @@ class RunFolder:
                     "may change; --resume keeps the run's own) or on other features: "
                     + "; ".join(differing)
                 )
+            trained_on = admit_changes(
+                self.path,
+                earlier_trained_on,
+                trained_on,
+                content,
+                num_epochs=len(self.metrics()),
+                allow_changed=allow_changed,
+            )
         elif resume:
             raise ConfigError(self.absent())
         self.save_config(config, trained_on)
+        if content is not None:
+            save_content(self.path, content)
 
     def absent(self) -> str:
         """Say that there is no run here to resume."""

@@ -31,6 +31,15 @@ class ImportedWeights:
     sha256: str
 
 
+@dataclass(frozen=True)
+class AllowedChange:
+    """A store that had changed when a run was resumed after so many epochs, and how."""
+
+    num_epochs: int
+    content_before: str
+    changes: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainedOn:
     """The features and queries of a training.
@@ -38,7 +47,8 @@ class TrainedOn:
     `store` is where the features lay, `content` the digest of what they were; `identity` and
     `provenance` are the store's own. `queries` is a digest of which queries were trained and
     validated on. `longest_num_frames` is the longest video trained on, `longest_whole_num_frames`
-    the longest that was validated on whole.
+    the longest that was validated on whole. `allowed_changes` are those of the store under a run
+    that went on all the same.
     """
 
     store: str | None = None
@@ -53,6 +63,7 @@ class TrainedOn:
     initial: InitialWeights | None = None
     longest_whole_num_frames: int | None = None
     imported: ImportedWeights | None = None
+    allowed_changes: tuple[AllowedChange, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is known as JSON-ready values, in the order of the fields."""
@@ -87,6 +98,7 @@ class TrainedOn:
         values = self.to_dict()
         values.pop("store", None)
         values.pop("provenance", None)
+        values.pop("allowed_changes", None)
         if self.initial is not None:
             values["initial"] = self.initial.sha256
         return values
@@ -99,7 +111,12 @@ def _jsonable(value: Any) -> Any:
         return dataclasses.asdict(value)
     if isinstance(value, Mapping):
         return dict(cast("Mapping[str, Any]", value))
-    return list(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [
+            dataclasses.asdict(each) if isinstance(each, AllowedChange) else each
+            for each in cast("tuple[Any, ...]", value)
+        ]
+    return value
 
 
 def _text(value: Any) -> str:
@@ -144,6 +161,17 @@ def _imported(value: Any) -> ImportedWeights:
     return ImportedWeights(_text(values["name"]), _text(values["sha256"]))
 
 
+def _allowed_changes(value: Any) -> tuple[AllowedChange, ...]:
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(
+        AllowedChange(
+            _count(each["num_epochs"]), _text(each["content_before"]), _text(each["changes"])
+        )
+        for each in map(_mapping, cast("list[Any]", value))
+    )
+
+
 # By field: what is legal, in words, and how it is read.
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "store": ("a text", _text),
@@ -157,5 +185,6 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "held_out_videos": ("a list of video ids", _texts),
     "initial": ("a run and the SHA-256 of its weights", _initial),
     "longest_whole_num_frames": ("a count of frames", _num_frames),
+    "allowed_changes": ("a list of changes of the store", _allowed_changes),
     "imported": ("a file's name and its SHA-256", _imported),
 }

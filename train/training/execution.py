@@ -34,16 +34,17 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a run is carried out; none of it changes what it learns.
+    """How a run is carried out; none of it but `allow_changed` changes what it learns.
 
     The state is saved when an epoch ends and, inside one, every `checkpoint_minutes`. `on_step` is
     called with the number of batches done in this epoch and the number there are. `trace` is where
     to write a profile of a few steps. `processes` share the work. `look` says how patches are
-    looked at.
+    looked at. A run that is resumed with `allow_changed` goes on though its store has changed.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     resume: bool = False
+    allow_changed: bool = False
     checkpoint_minutes: float = 15.0
     trace: Path | None = None
     look: LookName = "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,12 +50,19 @@ class Splits:
 
 
 def split_annotations(
-    store: FeatureStore, *, domain: str | None = None, val_fraction: float = 0.1, seed: int = 0
+    store: FeatureStore,
+    *,
+    domain: str | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    held_out: Collection[str] = (),
 ) -> Splits:
     """Return a store's train and val queries; without a val split, hold out some of the videos.
 
     `val_fraction` of the videos, at least one, are drawn with `seed`; 0 trains on all of them and
-    validates on none. Queries without labels are left out, with an `AnnotationWarning`.
+    validates on none. `held_out` are the videos that a run which goes on has held out: they stay
+    so, even if the store has changed meanwhile. Queries without labels are left out, with an
+    `AnnotationWarning`.
     """
     if not 0 <= val_fraction < 1:
         raise ConfigError(f"val_fraction = {val_fraction}: give a share of the videos in [0, 1)")
@@ -73,6 +80,8 @@ def split_annotations(
             f"{store.location}: none of the queries to train on has moments or saliency: add them "
             "with r2t store annotate --replace"
         )
+    if held := set(held_out):
+        return _held_out(train_rows, held)
     if val_rows or not val_fraction:
         return Splits(train_rows, val_rows, held_out=False)
     videos = sorted({annotation.video_id for annotation in train_rows})
@@ -82,10 +91,13 @@ def split_annotations(
             "without validation (val fraction 0)"
         )
     count = max(1, round(val_fraction * len(videos)))
-    held = set(random.Random(seed).sample(videos, count))
+    return _held_out(train_rows, set(random.Random(seed).sample(videos, count)))
+
+
+def _held_out(rows: Sequence[Annotation], videos: Collection[str]) -> Splits:
     return Splits(
-        [annotation for annotation in train_rows if annotation.video_id not in held],
-        [annotation for annotation in train_rows if annotation.video_id in held],
+        [annotation for annotation in rows if annotation.video_id not in videos],
+        [annotation for annotation in rows if annotation.video_id in videos],
         held_out=True,
     )
 
@@ -158,9 +170,10 @@ def _fit(
         order=EpochOrder(seed=config.seed, sampling=config.sampling, repeats=config.repeats),
         reading=reading,
     )
+    content = store.content()
     trained_on = TrainedOn(
         store=store.location,
-        content=store.content_digest(),
+        content=content.digest(),
         identity=store.spec,
         provenance=store.provenance,
         num_train_queries=len(batches.annotations),
@@ -193,6 +206,7 @@ def _fit(
             run_folder,
             evaluate=evaluate,
             trained_on=trained_on,
+            content=content,
             execution=execution,
         )
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from r2t.store.content import StoreContent
 from r2t.store.errors import ConfigError, R2TError
 from r2t.train.data import Batch, Targets
 from r2t.train.devices import mixed_dtype, set_arithmetic
@@ -50,21 +51,29 @@ def train_on_batches(
     *,
     evaluate: Callable[[R2Model], ValidationScore] | None = None,
     trained_on: TrainedOn | None = None,
+    content: StoreContent | None = None,
     execution: Execution | None = None,
 ) -> RunFolder:
     """Train a model and leave everything about the run in its folder.
 
     `evaluate` is called after each epoch with the model to be saved, in evaluation mode; without it
     the latest weights count as the best. `trained_on` says which features these are; they
-    must be the same when the run is resumed. Seeds torch's global generator. Raises
-    KeyboardInterrupt, with the state saved, when it was asked to stop.
+    must be the same when the run is resumed, and `content` tells what has changed if they are not.
+    Seeds torch's global generator. Raises KeyboardInterrupt, with the state saved, when it was
+    asked to stop.
     """
     if len(batches) == 0:
         raise ConfigError("there is nothing to train on: the training split has no samples")
     execution, trained_on = execution or Execution(), trained_on or TrainedOn()
     folder = RunFolder(run_folder)
     if execution.processes.leads:
-        folder.claim(config, trained_on, resume=execution.resume)
+        folder.claim(
+            config,
+            trained_on,
+            resume=execution.resume,
+            content=content,
+            allow_changed=execution.allow_changed,
+        )
     execution.processes.wait()
     run = _Run(config, execution, folder)
     if execution.resume and folder.has_state():

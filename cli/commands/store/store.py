@@ -23,6 +23,7 @@ app = new_app(
     ),
     LazyCommand("licence", "Show or record the videos' licences.", f"{_HERE}.annotate:licence"),
     LazyCommand("card", "Write README.md and croissant.json into a store.", f"{_HERE}.card:card"),
+    LazyCommand("diff", "Say what two stores differ in.", f"{_HERE}.diff:diff"),
     LazyCommand("info", "Show what a store holds.", f"{_HERE}.info:info"),
     help="Inspect and maintain a feature store.",
 )

@@ -1,4 +1,4 @@
-"""Fine-tuning: a new run that begins with the weights of another."""
+"""What a run takes over from an earlier one: from itself, or from the one that it fine-tunes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ def begun_with(initial: Path, folder: Path) -> Path:
         return initial
     _, trained_on = run.RunFolder(folder).load_config()
     return initial if trained_on.initial is None else folder
+
+
+def held_out_by(folder: Path) -> tuple[str, ...]:
+    """Return the videos that the run in a folder holds out, which it must go on to do."""
+    if not (folder / run.CONFIG).exists():
+        return ()
+    return run.RunFolder(folder).load_config()[1].held_out_videos or ()
 
 
 def continue_from(

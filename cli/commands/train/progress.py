@@ -44,6 +44,7 @@ class TrainRun:
     reading: data.Reading
     chosen: data.ChosenCache
     resume: bool
+    allow_changed: bool
     look: LookName
     checkpoint_minutes: float
     profile: bool
@@ -67,6 +68,7 @@ class TrainRun:
         execution = training.Execution(
             device=self.reading.device,
             resume=self.resume or unfinished,
+            allow_changed=self.allow_changed,
             checkpoint_minutes=self.checkpoint_minutes,
             look=self.look,
             processes=self.processes,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import r2t.train
-from r2t.cli.commands.train.initial_run import begun_with, continue_from
+from r2t.cli.commands.train.initial_run import begun_with, continue_from, held_out_by
 from r2t.cli.commands.train.progress import TrainRun, quiet_unless_leading
 from r2t.cli.commands.train.settings import base_config, follow, with_changes, with_settings
 from r2t.cli.shared import (
@@ -55,6 +55,7 @@ FIELD_OPTIONS = {
     "r2t train --store charades.zarr --preset charades --recipe official --out runs/charades",
     "r2t train --store s3://bucket/feats.zarr --disk-cache ~/.cache/feats",
     "r2t train --store charades.zarr --out runs/charades --resume",
+    "r2t train --store charades.zarr --out runs/charades --resume --allow-changed",
     "r2t train --store feats.zarr --set model.direction=forward --set losses.layer_weight=0",
     "r2t train --store feats.zarr --set prior=off    # without CLIP's own similarity",
     "r2t train --store mine.zarr --init runs/qvh --lr 1e-5 --epochs 10 --out runs/mine",
@@ -77,6 +78,14 @@ def train(  # noqa: PLR0913 - a parameter for each option
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out with its own settings.")
+    ] = False,
+    allow_changed: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changed",
+            help="Let a resumed run go on though its store has changed under it: it trains on what "
+            "is there now, and its config.json records what changed.",
+        ),
     ] = False,
     init: Annotated[
         Path | None, typer.Option(help="Start from the best weights of this run (fine-tuning).")
@@ -192,7 +201,11 @@ def train(  # noqa: PLR0913 - a parameter for each option
             }
             config = with_changes(with_settings(base, settings or []), changes)
             splits = training.split_annotations(
-                features, domain=domain, val_fraction=val_fraction, seed=config.seed
+                features,
+                domain=domain,
+                val_fraction=val_fraction,
+                seed=config.seed,
+                held_out=held_out_by(folder),
             )
             if config.preset == run.OWN_DATA and not resume:
                 # What was given is set once more: it counts for more than what the data say.
@@ -221,6 +234,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
                 ),
                 chosen=chosen,
                 resume=resume,
+                allow_changed=allow_changed,
                 look=look,
                 checkpoint_minutes=checkpoint_minutes,
                 profile=profile,

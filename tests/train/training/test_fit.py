@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from tiny_config import tiny_config
 from toy_store import make_store
 
 from r2t.store import FeatureStore
-from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError, SpecMismatchError
+from r2t.store.change.remove import remove_videos
+from r2t.store.errors import (
+    AnnotationError,
+    AnnotationWarning,
+    ConfigError,
+    RunWarning,
+    SpecMismatchError,
+)
 from r2t.store.schema import EmbeddingSpec
 from r2t.train.data.reader import FeatureReader
 from r2t.train.grounding.evaluation import clip_saliency, evaluate_groundings
@@ -20,6 +28,8 @@ from r2t.train.grounding.ground_store import StoredQueries, ground_all
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.decode import Grounding
+from r2t.train.run.changed_store import CONTENT
+from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import Splits, evaluation_queries, split_annotations, train_model
@@ -47,6 +57,50 @@ def test_a_run_leaves_everything_about_itself(run: Path, store: FeatureStore) ->
     trained_on = json.loads((run / "config.json").read_text())["trained_on"]
     assert trained_on["content"] == store.content_digest()
     assert (trained_on["num_train_queries"], trained_on["num_val_queries"]) == (8, 4)
+
+
+def test_a_run_goes_on_with_a_changed_store_only_if_it_is_told_to(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "feats.zarr")
+    config, folder = tiny_config(store, epochs=1), tmp_path / "run"
+    train_model(config, store, split_annotations(store), folder)
+    before = store.content_digest()
+    rows = [row for row in store.annotations("train") if row.video_id == "v0"]
+    remove_videos(store.location, [], query_ids=[rows[0].query_id])
+    store = FeatureStore.open(store.location)
+    longer = replace(config, epochs=2)
+
+    def resume(**options: bool) -> None:
+        execution = Execution(resume=True, **options)
+        train_model(longer, store, split_annotations(store), folder, execution=execution)
+
+    removed = rf"1 query removed \({rows[0].query_id}\)"
+    with pytest.raises(ConfigError, match=rf"store has changed.*{removed}.*--allow-changed"):
+        resume()
+    with pytest.warns(RunWarning, match=removed):
+        resume(allow_changed=True)
+    _, trained_on = RunFolder(folder).load_config()
+    assert trained_on.content == store.content_digest()
+    assert trained_on.num_train_queries == 7
+    assert trained_on.allowed_changes is not None
+    (change,) = trained_on.allowed_changes
+    assert (change.num_epochs, change.content_before) == (1, before)
+    assert re.search(removed, change.changes)
+    longer = replace(config, epochs=3)
+    resume()  # it is what the run knows now
+    assert RunFolder(folder).load_config()[1].allowed_changes == (change,)
+    assert len(RunFolder(folder).metrics()) == 3
+    # A run that does not say what there was can still be told that it is another.
+    (folder / CONTENT).write_text("{}")
+    remove_videos(store.location, ["v1"])
+    store, longer = FeatureStore.open(store.location), replace(config, epochs=4)
+    with pytest.raises(ConfigError, match=r"store has changed.*is not known"):
+        resume()
+
+
+def test_what_a_run_holds_out_stays_held_out(store: FeatureStore) -> None:
+    splits = split_annotations(store, held_out=["v1", "gone"])
+    assert splits.held_out_videos == {"v1"}
+    assert not {row.video_id for row in splits.train} & {"v1"}
 
 
 def test_best_weights_score_what_was_logged(run: Path, store: FeatureStore) -> None:
