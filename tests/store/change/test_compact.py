@@ -22,6 +22,7 @@ from features import (
     unpack_version_1,
     write_video,
 )
+from s3_server import s3_server
 from servers import scripted_server
 from typer.testing import CliRunner
 
@@ -36,6 +37,7 @@ from r2t.store.format import manifest, part_files
 from r2t.store.format.part_writer import PartWriter, following_part_name, new_part_name
 from r2t.store.format.query_rows import query_columns
 from r2t.store.publish.local import LocalPublisher
+from r2t.store.sources import connect
 
 NUM_RUNS = 3
 
@@ -268,6 +270,24 @@ def test_a_store_of_version_1(tmp_path: Path) -> None:
     compact_store(path)
     assert content(path) == before
     assert verify_store(path).faults == ()
+
+
+def test_a_store_in_a_bucket(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(path)
+    with s3_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        url = f"{server.url}/feats.zarr"
+        bucket = connect(url)
+        for file in path.rglob("*"):
+            if file.is_file():
+                bucket.create(str(file.relative_to(path)), file.read_bytes())
+        opened = FeatureStore.open(url)
+        report = compact_store(url)
+        assert (report.num_parts_before, report.num_parts_after) == (6, 2)
+        assert content(url) == before
+        assert len(opened.annotations()) == 3 * NUM_RUNS
+        assert verify_store(url).faults == ()
 
 
 def test_names_follow_and_leave_room() -> None:
