@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from r2t.store.annotations import SPLITS
+from r2t.store.annotations import Split
+from r2t.store.check import SplitCounts, count_splits
 from r2t.store.feature_store import FeatureStore
 from r2t.store.wording import counted
 
 TAGS = ("video", "temporal-grounding", "moment-retrieval", "clip", "features", "zarr", "r2t")
 CARD_MARK = "made by r2t store card"
 """What both documents contain, so that they may be replaced."""
-
-
-@dataclass(frozen=True)
-class SplitCounts:
-    """How much a split holds; `num_videos` are those that its sentences are about."""
-
-    num_queries: int
-    num_videos: int
-    num_moments: int
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,7 @@ class StoreFacts:
     num_frames: int
     duration_hours: float
     num_bytes: int
-    splits: Mapping[str, SplitCounts]
+    splits: Mapping[Split, SplitCounts]
     identity: Mapping[str, Any]
     provenance: Mapping[str, Any]
     has_embeddings: bool
@@ -53,19 +45,13 @@ class StoreFacts:
         last_written: date | None,
     ) -> StoreFacts:
         """Gather them; the licences are those of `store.change.licences`."""
-        videos, queries = store.videos, store.queries
-        splits: dict[str, SplitCounts] = {}
-        for split in SPLITS:
-            rows = queries[queries["split"] == split]
-            if len(rows):
-                num_videos, num_moments = rows["video_id"].nunique(), rows["num_moments"].sum()
-                splits[split] = SplitCounts(len(rows), int(num_videos), int(num_moments))
+        videos = store.videos
         return cls(
             num_videos=len(videos),
             num_frames=int(videos["num_frames"].sum()),
             duration_hours=float(videos["duration_seconds"].sum()) / 3600,
             num_bytes=store.num_bytes(),
-            splits=splits,
+            splits=count_splits(store),
             identity=store.spec.to_dict(),
             provenance=store.provenance,
             has_embeddings=store.embedding is not None,

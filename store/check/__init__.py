@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         part_names as part_names,
     )
     from r2t.store.check.restored import restore_attributes as restore_attributes
+    from r2t.store.check.split_counts import (
+        SplitCounts as SplitCounts,
+        count_splits as count_splits,
+    )
     from r2t.store.check.stats import quantization_stats as quantization_stats
     from r2t.store.check.verify import (
         Checked as Checked,

@@ -21,7 +21,7 @@ from r2t.cli.shared import (
     note,
     print_json,
 )
-from r2t.store.annotations import SPLITS
+from r2t.store import check
 from r2t.store.wording import counted, named
 
 NUM_NAMED = 5  # ids that a table spells out
@@ -66,15 +66,6 @@ def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
     videos, queries = store.videos, store.queries
     stored = set(videos["video_id"].tolist())
     annotated = set(queries["video_id"].tolist())
-    splits: dict[str, Any] = {}
-    for split in SPLITS:
-        rows = queries[queries["split"] == split]
-        if len(rows):
-            splits[split] = {
-                "queries": len(rows),
-                "videos": int(rows["video_id"].nunique()),
-                "moments": int(rows["num_moments"].sum()),
-            }
     return {
         "location": store.location,
         "format_version": store.header.format_version,
@@ -88,7 +79,14 @@ def summarise_store(store: r2t.store.FeatureStore) -> dict[str, Any]:
         "bytes": store.num_bytes(),
         "parts": store.num_parts(),
         "queries": len(queries),
-        "splits": splits,
+        "splits": {
+            split: {
+                "queries": counts.num_queries,
+                "videos": counts.num_videos,
+                "moments": counts.num_moments,
+            }
+            for split, counts in check.count_splits(store).items()
+        },
         "domains": sorted(set(queries["domain"].tolist()) - {""}),
         "indexed_but_not_there": store.missing_videos(),
         "annotated_without_features": sorted(annotated - stored),

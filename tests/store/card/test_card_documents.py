@@ -12,9 +12,10 @@ import mlcroissant
 import pytest
 
 from r2t.store.card.croissant import card_croissant
-from r2t.store.card.facts import SplitCounts, StoreFacts
+from r2t.store.card.facts import StoreFacts
 from r2t.store.card.readme import card_readme
 from r2t.store.card.texts import CardTexts, spdx_expression
+from r2t.store.check.split_counts import SplitCounts
 from r2t.store.errors import ConfigError
 
 FACTS = StoreFacts(
