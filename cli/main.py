@@ -26,6 +26,7 @@ app = new_app(
     LazyCommand("eval", "Score a model, or predictions.", f"{_HERE}.eval:evaluate"),
     LazyCommand("compare", "Test whether models differ.", f"{_HERE}.compare:compare"),
     LazyCommand("predict", "Find a sentence's moments in a video.", f"{_HERE}.predict:predict"),
+    LazyCommand("highlights", "Cut a short reel of a video.", f"{_HERE}.highlights:highlights"),
     LazyCommand("calibrate", "Learn when a sentence is absent.", f"{_HERE}.calibrate:calibrate"),
     LazyCommand("report", "Write a web page of a split's answers.", f"{_HERE}.report:report"),
     LazyCommand("search", "Search a whole store for a sentence.", f"{_HERE}.search:search"),

@@ -34,6 +34,7 @@ TOP_FOLDERS = "store|extract|train|cli|tests|benchmarks|docs|\\.github|\\.ci"
 WORLD = "videos/ with 12 small videos and moments.csv; dog.mp4, one of them under another name"
 STAND_INS = {
     "extract": "--model r2t-demo --fps 1 --offline",
+    "highlights": "--model r2t-demo --offline",
     "train": "--epochs 1 --batch-size 8 --hidden-width 16",
 }
 _PATH = re.compile(rf"(?:{TOP_FOLDERS})/[\w./-]*|[\w.-]+\.(?:py|toml|cff|yml)")

@@ -41,6 +41,15 @@ if TYPE_CHECKING:
         read_answers as read_answers,
         score_table as score_table,
     )
+    from r2t.cli.answers.reel_plot import plot_reel as plot_reel
+    from r2t.cli.answers.reels import (
+        Reel as Reel,
+        cut_reel as cut_reel,
+        reel_json as reel_json,
+        reel_table as reel_table,
+        salient_reel as salient_reel,
+        typical_reel as typical_reel,
+    )
     from r2t.cli.answers.verdict import (
         ABSENT as ABSENT,
         presence_json as presence_json,

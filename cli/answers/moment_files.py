@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import r2t.extract.video
@@ -21,10 +22,24 @@ def cut_moments(
     pool: r2t.extract.video.DecodePool, video: Path, grounding: model.Grounding, out: Path, top: int
 ) -> None:
     """Cut the best moments out of a video, behind a progress bar."""
-    spans = [(start, end) for start, end, _ in best_moments(grounding, top)]
+    cut_spans(pool, video, [(start, end) for start, end, _ in best_moments(grounding, top)], out)
+
+
+def cut_spans(
+    pool: r2t.extract.video.DecodePool,
+    video: Path,
+    spans: Sequence[tuple[float, float]],
+    out: Path,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Cut spans of seconds out of a video, behind a progress bar."""
     with progress_bar("seconds cut", round(sum(end - start for start, end in spans))) as show_done:
         for path in pool.cut(
-            video, spans, out, on_seconds=lambda done, total: show_done(round(done), round(total))
+            video,
+            spans,
+            out,
+            metadata=metadata,
+            on_seconds=lambda done, total: show_done(round(done), round(total)),
         ):
             note(f"cut: {path}")
 

@@ -59,7 +59,11 @@ def plot_grounding(
 
     Shows the `top` best moments. `truth` are annotated moments, in seconds.
     """
-    figure = grounding_figure(grounding, query, strip=strip, truth=truth, top=top)
+    save_figure(grounding_figure(grounding, query, strip=strip, truth=truth, top=top), path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the file's suffix names."""
     try:
         with appearing(path) as unfinished:
             figure.savefig(unfinished, dpi=150, facecolor="white")
@@ -141,7 +145,7 @@ def _draw_saliency(
     axes.plot(times, scores, color=CURVE, linewidth=1.8)
     axes.set_ylabel("saliency", color=INK, fontsize=10)
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    _clean(axes)
+    clean_axes(axes)
     axes.tick_params(axis="x", length=0, labelbottom=False)
 
 
@@ -178,7 +182,7 @@ def _draw_moments(
     axes.set_yticks(range(len(bars)), [name for *_, name, _ in bars])
     axes.set_xticks(tick_seconds(duration_seconds))
     axes.xaxis.set_major_formatter(lambda seconds, _: minutes(seconds))
-    _clean(axes)
+    clean_axes(axes)
     axes.tick_params(axis="y", length=0)
 
 
@@ -193,7 +197,8 @@ def tick_seconds(duration_seconds: float, most: int = MAX_TICKS) -> list[int]:
     return list(range(0, math.floor(duration_seconds) + 1, step))
 
 
-def _clean(axes: Axes) -> None:
+def clean_axes(axes: Axes) -> None:
+    """Leave of an axis what is read: its numbers, and faint lines for them."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)

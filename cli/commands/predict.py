@@ -98,7 +98,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
     `r2t calibrate` the answer also says whether the sentence is in the video at all.
     """
     with handle_errors(), started_pool(max_hours) as pool:
-        _require_paths(plot, report, cut, srt)
+        _require_paths(video, plot, report, cut, srt)
         loaded = load_for_files(
             checkpoint,
             clip_options(model, pretrained, device, offline=offline),
@@ -141,7 +141,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
 
 
 def _require_paths(
-    plot: Path | None, report: Path | None, cut: Path | None, srt: Path | None
+    video: Path, plot: Path | None, report: Path | None, cut: Path | None, srt: Path | None
 ) -> None:
     """Refuse what cannot be written before anything is computed."""
     if plot is not None:
@@ -149,7 +149,7 @@ def _require_paths(
     if report is not None:
         r2t.cli.pages.require_page_path(report)
     if cut is not None:
-        r2t.extract.video.require_clip_path(cut)
+        r2t.extract.video.require_clip_path(cut, video)
     if srt is not None:
         require_subtitle_path(srt)
     for path in filter(None, (plot, report, cut, srt)):

@@ -82,7 +82,12 @@ if TYPE_CHECKING:
         note_rewordings as note_rewordings,
     )
     from r2t.cli.shared.score_tables import lay_out_scores as lay_out_scores
-    from r2t.cli.shared.times import minutes as minutes, span as span
+    from r2t.cli.shared.times import (
+        Length as Length,
+        minutes as minutes,
+        parse_length as parse_length,
+        span as span,
+    )
     from r2t.cli.shared.ui import (
         INTERRUPTED as INTERRUPTED,
         SOME_FAILED as SOME_FAILED,

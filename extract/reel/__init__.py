@@ -9,7 +9,6 @@ from r2t.store.lazy import lazy_exports
 if TYPE_CHECKING:
     from r2t.extract.reel.looks import (
         likeness as likeness,
-        read_embeddings as read_embeddings,
         typical_segments as typical_segments,
     )
     from r2t.extract.reel.salience import (

@@ -11,41 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Float16, Float32, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int
 
 from r2t.extract.reel.segments import ReelPlan, Segment
-from r2t.store.errors import ConfigError
-from r2t.store.schema import FrameSource
 
-_READ_FRAMES = 64
 _MOST_CANDIDATES = 2000  # all are compared with all, so this bounds memory
-_LOOKS = 0.7  # of the median squared distance of two frames
+_BY_TIME = 0.5  # of closeness, what goes by time and is lost where that is far
 _TIME = 4.0  # what a distance in time counts, in gaps between evenly spaced segments
-_CHANGE = 0.6  # of a frame's weight, what goes by how much looks change there
+_CHANGE = 0.5  # of a frame's weight, what goes by how much looks change there
 _JUMP = 4.0  # deviations above the median from which on a change of looks is a cut
 _SHOWS_A_CUT = 0.5  # what such a segment is worth
 _SAME_LOOKS = 1e-5  # squared distance that the rounding of embeddings makes
 _LEAST_CHANGE = 1e-3  # keeps rounding from counting as change where nothing changes
 _SLACK = 1e-6
-
-
-def read_embeddings(source: FrameSource) -> Float16[np.ndarray, "frames width"]:
-    """Return the embeddings of a video of any length; its tokens are dropped as they are read.
-
-    Raises:
-        ConfigError: if CLIP's model has none.
-    """
-    parts: list[Float16[np.ndarray, "_ width"]] = []
-    for start in range(0, source.num_frames, _READ_FRAMES):
-        frames = slice(start, min(start + _READ_FRAMES, source.num_frames))
-        embedding = source.read(frames).embedding
-        if embedding is None:
-            raise ConfigError(
-                f"{source.video_id}: this CLIP has no embeddings of frames, by which typical parts "
-                "are chosen; give another --model"
-            )
-        parts.append(embedding)
-    return np.concatenate(parts)
 
 
 def typical_segments(
@@ -97,23 +75,21 @@ def likeness(
     embedding: Float[np.ndarray, "frames width"],
     frame_rate_fps: float,
     segments: Sequence[Segment],
-) -> float:
-    """Return the mean cosine of a video's frames with the most similar frame of a reel."""
+) -> Float32[np.ndarray, " frames"]:
+    """Return the cosine of each frame with the most similar frame that segments show."""
     looks = embedding.astype(np.float32)
     looks /= np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), _SAME_LOOKS)
     middles = (np.arange(len(looks)) + 0.5) / frame_rate_fps
     shown = np.zeros(len(looks), dtype=bool)
     for segment in segments:
-        inside = (segment.start_seconds <= middles) & (middles < segment.end_seconds)
-        if not inside.any():  # it is shorter than a frame's slot
-            middle = (segment.start_seconds + segment.end_seconds) / 2
-            inside[np.abs(middles - middle).argmin()] = True
-        shown |= inside
+        shown |= (segment.start_seconds <= middles) & (middles < segment.end_seconds)
+        middle = (segment.start_seconds + segment.end_seconds) / 2
+        shown[np.abs(middles - middle).argmin()] = True  # also if it is shorter than a slot
     best = [
         (part @ looks[shown].T).max(axis=1)
         for part in np.array_split(looks, len(looks) // _MOST_CANDIDATES + 1)
     ]
-    return float(np.concatenate(best).mean())
+    return np.concatenate(best)
 
 
 def window_means(
@@ -145,8 +121,9 @@ def _cuts(jumps: Float32[np.ndarray, " frames"], width: int) -> Int[np.ndarray, 
     """Return the frames that begin a shot: where a jump stands out, and is the largest around."""
     deviation = np.median(np.abs(jumps - np.median(jumps)))
     least = np.median(jumps) + max(_JUMP * deviation, _SAME_LOOKS)
-    padded = np.pad(jumps, width)
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * width + 1).max(axis=1)
+    reach = max(1, width // 2)  # so that a shot as long as a segment has both of its cuts
+    padded = np.pad(jumps, reach)
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).max(axis=1)
     largest = (jumps >= around) & (jumps > least)
     return np.flatnonzero(largest & ~np.append(False, largest[:-1]))
 
@@ -184,11 +161,13 @@ def _closeness(
     plan: ReelPlan,
 ) -> Float64[np.ndarray, "candidates frames"]:
     """Return from 0 to 1 how close each candidate is to each frame, in looks and in time."""
-    scale = max(_LOOKS * float(np.median(_squared_distances(frames, frames))), _SAME_LOOKS)
+    # Not the median: in a video that is mostly still it would be next to nothing.
+    scale = max(float(_squared_distances(frames, frames).mean()), _SAME_LOOKS)
     middles = (np.arange(len(frames)) + 0.5) * plan.duration_seconds / len(frames)
     apart = starts[:, None] + plan.segment_seconds / 2 - middles
     gaps = apart * plan.num_segments / plan.duration_seconds
-    return np.exp(-_squared_distances(shown, frames) / scale - _TIME * gaps**2)
+    by_time = 1 - _BY_TIME + _BY_TIME * np.exp(-_TIME * gaps**2)
+    return np.exp(-_squared_distances(shown, frames) / scale) * by_time
 
 
 def _squared_distances(

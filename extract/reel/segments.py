@@ -1,7 +1,7 @@
 """The segments of a reel: how long they are, and how they are placed without overlapping.
 
 Segments of a short reel last two seconds, and those of longer reels grow with the square root of
-its length. All are equally long but for those that touch, which are one.
+its length. All are equally long but for those that touch, which are one unless a cut is between.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class ReelPlan:
         """Return spans from these starts, lengthened where segments are lacking, in time order.
 
         They last as long as the reel together. They are lengthened up to the next cut if that is
-        enough, and then beyond it; spans that touch become one.
+        enough, and then beyond it; spans that touch become one, but not at a cut.
         """
         spans = [[start, start + self.segment_seconds] for start in starts.tolist()]
         lacking = self.length_seconds - len(spans) * self.segment_seconds
@@ -115,13 +115,16 @@ class ReelPlan:
                 begun = min(lacking, max(0.0, start - float(earlier)))
                 lacking -= begun
                 spans[place] = [start - begun, end + grown]
-        return _joined(spans)
+        return _joined(spans, cuts_seconds)
 
 
-def _joined(spans: list[list[float]]) -> list[tuple[float, float]]:
+def _joined(
+    spans: list[list[float]], cuts_seconds: Float[np.ndarray, " cuts"]
+) -> list[tuple[float, float]]:
     joined: list[tuple[float, float]] = []
     for start, end in spans:
-        if joined and start - joined[-1][1] < _TOLERANCE_SECONDS:
+        at_a_cut = bool((np.abs(cuts_seconds - start) < _TOLERANCE_SECONDS).any())
+        if joined and start - joined[-1][1] < _TOLERANCE_SECONDS and not at_a_cut:
             joined[-1] = (joined[-1][0], end)
         else:
             joined.append((start, end))

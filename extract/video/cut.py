@@ -37,12 +37,14 @@ _SOUND_AHEAD_SECONDS = 1  # from which on sound is decoded, as its decoders need
 TimeSpan = tuple[float, float]
 
 
-def require_clip_path(path: Path) -> None:
-    """Raise `ConfigError` if no clips can be written there, before work is spent on it."""
+def require_clip_path(path: Path, video: Path) -> None:
+    """Raise `ConfigError` if no clips of a video can go there, before work is spent on it."""
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{path}: clips are written as {', '.join(SUFFIXES)}")
     if not path.parent.is_dir():
         raise ConfigError(f"{path}: the folder {path.parent} does not exist")
+    if path.exists() and video.exists() and path.samefile(video):
+        raise ConfigError(f"{path} is the video itself: give the clip another name")
 
 
 def united(spans: Sequence[TimeSpan]) -> list[TimeSpan]:
@@ -83,15 +85,14 @@ def cut(
     in time order, and what they share is shown once. A file appears whole or not at all.
     `metadata` are tags of the files that players show, such as "title" and "comment".
     """
-    require_clip_path(out)
+    require_clip_path(out, video)
     plan = clips(out, spans)
     if not any(chosen for _, chosen in plan):
         raise VideoError(f"{video}: no moment of any length was found to cut out")
     total = sum(_length(chosen) for _, chosen in plan)
     before = 0.0
     for path, chosen in plan:
-        if path.exists() and path.samefile(video):
-            raise ConfigError(f"{path} is the video itself: give the clip another name")
+        require_clip_path(path, video)
         with appearing(path) as unfinished:
             _write(
                 video,

@@ -182,7 +182,7 @@ class DecodePool:
         on_seconds: OnProgress = no_progress,
     ) -> list[Path]:
         """Do what `cut.cut` does in a worker."""
-        require_clip_path(out)
+        require_clip_path(out, Path(path))
         request = {
             "path": str(path),
             "spans": [list(span) for span in spans],

@@ -40,6 +40,7 @@ SEVERAL_MEANINGS = {
     "--list",
     "--model",
     "--out",
+    "--plot",
     "--precision",
     "--preset",
     "--quick",
