@@ -44,6 +44,7 @@ app = new_app(
     LazyCommand("demo", "Try everything on an embedded example.", f"{_HERE}.demo.demo:demo"),
     LazyCommand("doctor", "Say what this machine has and lacks.", f"{_HERE}.doctor:doctor"),
     LazyCommand("store", "Inspect and maintain a feature store.", f"{_HERE}.store.store:app"),
+    LazyCommand("run", "Send a run to a hub, or fetch one.", f"{_HERE}.run:app"),
     LazyCommand("data", "Check your own videos and annotations.", f"{_HERE}.data:app"),
     name="r2t",
     help="Type a sentence, get the moments of a video that it describes.",

@@ -11,9 +11,9 @@ import r2t.store
 import r2t.train
 from r2t.cli.shared import (
     SOME_FAILED,
-    Checkpoint,
     Device,
     Json,
+    OwnRun,
     QuerySplit,
     Seed,
     Store,
@@ -37,7 +37,7 @@ from r2t.train import grounding, run, training
 )
 def calibrate(
     store: Store,
-    checkpoint: Checkpoint,
+    checkpoint: OwnRun,
     split: QuerySplit = "val",
     absent: Annotated[
         int,

@@ -17,6 +17,7 @@ from r2t.cli.shared import (
     Json,
     OptionalSplit,
     QueryBatch,
+    RunOrPredictions,
     Strict,
     Windows,
     answers,
@@ -64,10 +65,7 @@ class Contender:
     "r2t compare mine.jsonl theirs.jsonl --annotations highlight_val_release.jsonl --json",
 )
 def compare(  # noqa: PLR0913 - a parameter for each option
-    models: Annotated[
-        list[Path],
-        typer.Argument(help="Folders of training runs, or files of predictions (JSON lines)."),
-    ],
+    models: RunOrPredictions,
     store: Annotated[
         str | None, typer.Option(help="Feature store with the queries, to compare runs.")
     ] = None,

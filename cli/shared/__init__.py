@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         read_video_ids as read_video_ids,
         split_option as split_option,
     )
+    from r2t.cli.shared.licences import required_licence as required_licence
     from r2t.cli.shared.options import (
         DEFAULT_CACHE_BYTES as DEFAULT_CACHE_BYTES,
         Annotations as Annotations,
@@ -40,9 +41,13 @@ if TYPE_CHECKING:
         ExportFormat as ExportFormat,
         ExtractPrecision as ExtractPrecision,
         FollowLinks as FollowLinks,
+        HubDataset as HubDataset,
+        HubModel as HubModel,
         ImportFormat as ImportFormat,
+        InitialRun as InitialRun,
         Into as Into,
         Json as Json,
+        Licence as Licence,
         MaxHours as MaxHours,
         NewStore as NewStore,
         NumTokens as NumTokens,
@@ -53,12 +58,16 @@ if TYPE_CHECKING:
         OptionalSeed as OptionalSeed,
         OptionalSplit as OptionalSplit,
         OptionalZipSize as OptionalZipSize,
+        OwnRun as OwnRun,
         PresetOption as PresetOption,
+        Private as Private,
         QueryBatch as QueryBatch,
         QuerySplit as QuerySplit,
         Quick as Quick,
+        RunFolderArgument as RunFolderArgument,
         RunFps as RunFps,
         RunModel as RunModel,
+        RunOrPredictions as RunOrPredictions,
         RunPretrained as RunPretrained,
         Seed as Seed,
         Store as Store,
@@ -81,6 +90,7 @@ if TYPE_CHECKING:
         note_impossible as note_impossible,
         note_rewordings as note_rewordings,
     )
+    from r2t.cli.shared.runs import run_rules as run_rules
     from r2t.cli.shared.score_tables import lay_out_scores as lay_out_scores
     from r2t.cli.shared.times import (
         Length as Length,

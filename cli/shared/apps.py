@@ -14,6 +14,7 @@ from typer.main import get_command, get_group
 from r2t.cli.shared.text import let_all_be_written
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
+_RUN_COMMAND = "r2t.cli.shared.runs:RunCommand"
 _PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
 
 
@@ -35,7 +36,9 @@ class LazyCommand(TyperCommand):
             command: Any = get_group(found)
         else:
             alone = typer.Typer(add_completion=False, **_PLAIN)
-            alone.command(short_help=self._summary, epilog=getattr(found, "examples", None))(found)
+            epilog = getattr(found, "examples", None)
+            kind = resolve_name(_RUN_COMMAND)
+            alone.command(cls=kind, short_help=self._summary, epilog=epilog)(found)
             command = get_command(alone)
         command.name = self.name
         return command

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from r2t.cli.shared.runs import parse_run
 from r2t.store.annotations import Split
 from r2t.store.schema import PER_VIDEO
 from r2t.train.choices import Precision, PresetName
@@ -125,11 +126,29 @@ OptionalZipSize = Annotated[
     int | None,
     typer.Option(
         "--zip-size",
-        help="Make a set of zips, each with about so much of features, such as 2GB.",
+        help="A set of zips, each with about so much of features, such as 2GB.",
         parser=parse_size,
         metavar="SIZE",
     ),
 ]
+
+# What is shared, and where
+HubDataset = Annotated[
+    str, typer.Argument(help="Where on a hub: hf://datasets/ORG/NAME.", metavar="URL")
+]
+HubModel = Annotated[str, typer.Argument(help="Where on a hub: hf://ORG/NAME.", metavar="URL")]
+Licence = Annotated[
+    str | None,
+    typer.Option(
+        "--licence",
+        help="SPDX licence, such as CC-BY-4.0 or MIT; by default what was stated before.",
+    ),
+]
+Private = Annotated[
+    bool, typer.Option("--private", help="If the repository is made now, let others not see it.")
+]
+
+# How a store is checked
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Videos to check at a time; by default one per core.")
 ]
@@ -177,7 +196,27 @@ OptionalSplit = Annotated[Split | None, _SPLIT]
 Domain = Annotated[str | None, typer.Option(help="Only the queries of this domain.")]
 
 # The trained model and its CLIP
-_CHECKPOINT: Any = typer.Option("--checkpoint", help="Folder of a training run.")
+_RUN = "Folder of a training run, or its place on a hub, hf://ORG/NAME."
+_CHECKPOINT: Any = typer.Option("--checkpoint", help=_RUN, parser=parse_run, metavar="RUN")
+OwnRun = Annotated[Path, typer.Option("--checkpoint", help="Folder of a training run.")]
+InitialRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--init",
+        help="Start from the best weights of this run (fine-tuning).",
+        parser=parse_run,
+        metavar="RUN",
+    ),
+]
+RunOrPredictions = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Training runs, folders or hf://ORG/NAME, or files of predictions (JSON lines).",
+        parser=parse_run,
+        metavar="MODELS...",
+    ),
+]
+RunFolderArgument = Annotated[Path, typer.Argument(help="Folder of a training run.", metavar="RUN")]
 Checkpoint = Annotated[Path, _CHECKPOINT]
 OptionalCheckpoint = Annotated[
     Path | None,

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from r2t.store.card.facts import CARD_MARK as CARD_MARK
+    from r2t.store.card.markdown import (
+        front_matter as front_matter,
+        markdown_table as markdown_table,
+        markdown_text as markdown_text,
+    )
     from r2t.store.card.texts import (
         MOST_CHARACTERS as MOST_CHARACTERS,
         CardTexts as CardTexts,
+        is_one_licence as is_one_licence,
         spdx_expression as spdx_expression,
     )
     from r2t.store.card.write import read_card as read_card, write_card as write_card

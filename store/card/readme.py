@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from typing import Any
 
 from r2t.store.card.facts import CARD_MARK, TAGS, StoreFacts
+from r2t.store.card.markdown import front_matter, markdown_table, markdown_text
 from r2t.store.card.texts import CardTexts, is_one_licence
 from r2t.store.wording import counted
 
-_MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#"}, "<": "&lt;", ">": "&gt;"})
 _USE = """\
 ```sh
 r2t store verify STORE
@@ -23,17 +21,17 @@ r2t train STORE
 def card_readme(facts: StoreFacts, texts: CardTexts) -> str:
     """Return the whole document. Foreign texts are shown as they are and cannot act as Markdown."""
     title = texts.title or facts.title
-    about = [_plain(facts.summary), "It is a feature store of r2t, a Zarr v3 group."]
+    about = [markdown_text(facts.summary), "It is a feature store of r2t, a Zarr v3 group."]
     if texts.url:
-        about.append(f"Its address: {_plain(texts.url)}")
+        about.append(f"Its address: {markdown_text(texts.url)}")
     sections = [
         _front_matter(title, texts),
-        f"# {_plain(title)}",
+        f"# {markdown_text(title)}",
         " ".join(about),
         "## Content",
         _content(facts),
         "## How the features were made",
-        _table(("what", "value"), {**facts.identity, **facts.provenance}.items()),
+        markdown_table(("what", "value"), {**facts.identity, **facts.provenance}.items()),
         "## Licence",
         _licences(facts, texts),
     ]
@@ -47,9 +45,7 @@ def _front_matter(title: str, texts: CardTexts) -> str:
     values: dict[str, Any] = {"pretty_name": title, "tags": TAGS}
     if texts.licence:  # hubs name SPDX licences in lower case
         values["license"] = texts.licence.lower() if is_one_licence(texts.licence) else "other"
-    # JSON is YAML, and nothing in a title can break out of it.
-    lines = (f"{name}: {json.dumps(value)}" for name, value in values.items())
-    return "\n".join(["---", *lines, "---"])
+    return front_matter(values)
 
 
 def _content(facts: StoreFacts) -> str:
@@ -60,31 +56,17 @@ def _content(facts: StoreFacts) -> str:
         (split, f"{counts.num_queries:,}", f"{counts.num_videos:,}", f"{counts.num_moments:,}")
         for split, counts in facts.splits.items()
     ]
-    return _table(("split", "sentences", "videos", "moments"), rows) + f"\n\n{size}"
+    return markdown_table(("split", "sentences", "videos", "moments"), rows) + f"\n\n{size}"
 
 
 def _licences(facts: StoreFacts, texts: CardTexts) -> str:
     said = texts.licence or "not stated. Ask the owner before you use them"
-    lines = [f"Features and annotations: {_plain(said)}."]
+    lines = [f"Features and annotations: {markdown_text(said)}."]
     if facts.video_licences:
         lines += ["", "The videos, as recorded when their features were made:", ""]
         order = sorted(facts.video_licences.items(), key=lambda each: (-each[1], each[0] or ""))
         lines += [
-            f"- {counted(number, 'video')}: {_plain(name or 'not recorded')}"
+            f"- {counted(number, 'video')}: {markdown_text(name or 'not recorded')}"
             for name, number in order
         ]
     return "\n".join(lines)
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
-    cells = [head, ("---",) * len(head)]
-    cells += [tuple(_plain(_text(value)) for value in row) for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).translate(_MARKDOWN)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from r2t.store.change.repair import RepairReport as RepairReport, repair_store as repair_store
     from r2t.store.change.rewrite import change_queries as change_queries
     from r2t.store.change.subset import subset_store as subset_store
+    from r2t.store.change.unpack import unpack_set as unpack_set
     from r2t.store.change.upgrade import (
         UpgradePlan as UpgradePlan,
         UpgradeReport as UpgradeReport,

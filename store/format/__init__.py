@@ -113,6 +113,8 @@ if TYPE_CHECKING:
         VideosZip as VideosZip,
         ZipManifest as ZipManifest,
         ZipRecord as ZipRecord,
+        unfinished_from_json as unfinished_from_json,
+        unfinished_to_json as unfinished_to_json,
     )
 else:
     __getattr__ = lazy_exports(__name__)

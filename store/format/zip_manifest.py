@@ -11,7 +11,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -94,24 +94,7 @@ class ZipManifest:
             StoreError: if a newer r2t wrote it.
             CorruptFeatureError: if it is damaged, or no manifest; a `StoreError`, too.
         """
-        try:
-            values = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise CorruptFeatureError(f"{location} is no manifest of zips: {error}") from error
-        if not isinstance(values, dict) or "zips_version" not in values:
-            raise CorruptFeatureError(f"{location} is no manifest of zips")
-        found = cast("dict[str, Any]", values)
-        version = found["zips_version"]
-        if type(version) is not int or not 1 <= version <= ZIPS_VERSION:
-            raise StoreError(
-                f"{location} has version {version!r}, this r2t reads versions up to "
-                f"{ZIPS_VERSION}; install a newer r2t"
-            )
-        _require_keys(found, _TOP, location, "it")
-        if not is_sealed(found, MANIFEST_DIGEST):
-            raise CorruptFeatureError(
-                f"{location} is damaged: it is not what its {MANIFEST_DIGEST} says; fetch it again"
-            )
+        found = _read(content, location, _TOP)
         try:
             manifest = cls(
                 _matching(found["content"], _DIGEST),
@@ -135,6 +118,45 @@ class ZipManifest:
         for kind, counts in (("zip", names), ("video", nodes)):
             if twice := sorted(name for name, count in counts.items() if count > 1):
                 raise ValueError(f"it names the {kind} {twice[0]!r} twice")
+
+
+def unfinished_to_json(videos: Sequence[VideosZip]) -> str:
+    """Return the records of zips of a set that is not all made yet, under a digest."""
+    values = {"zips_version": ZIPS_VERSION, "videos": [each.to_dict() for each in videos]}
+    return json.dumps(sealed(values, MANIFEST_DIGEST), indent=1) + "\n"
+
+
+def unfinished_from_json(content: bytes, location: str) -> tuple[VideosZip, ...]:
+    """Read what `unfinished_to_json` wrote; raises as `ZipManifest.from_json` does."""
+    found = _read(content, location, ("videos", "zips_version", MANIFEST_DIGEST))
+    try:
+        return tuple(_videos(each, location) for each in _list(found["videos"]))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise CorruptFeatureError(f"{location} is damaged: {error}") from error
+
+
+def _read(content: bytes, location: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFeatureError(f"{location} is no manifest of zips: {error}") from error
+    if not isinstance(values, dict) or "zips_version" not in values:
+        raise CorruptFeatureError(f"{location} is no manifest of zips")
+    found = cast("dict[str, Any]", values)
+    version = found["zips_version"]
+    if type(version) is not int or not 1 <= version <= ZIPS_VERSION:
+        raise StoreError(
+            f"{location} has version {version!r}, this r2t reads versions up to "
+            f"{ZIPS_VERSION}; install a newer r2t"
+        )
+    _require_keys(found, keys, location, "it")
+    if not is_sealed(found, MANIFEST_DIGEST):
+        raise CorruptFeatureError(
+            f"{location} is damaged: it is not what its {MANIFEST_DIGEST} says; fetch it again"
+        )
+    return found
 
 
 def _index(found: Any, location: str) -> IndexZip:

@@ -10,6 +10,15 @@ if TYPE_CHECKING:
     from r2t.store.sources.bucket import Bucket as Bucket, StoredObject as StoredObject
     from r2t.store.sources.cache import ByteCache as ByteCache
     from r2t.store.sources.connection import connect as connect, is_bucket as is_bucket
+    from r2t.store.sources.hub import (
+        HubFile as HubFile,
+        HubListing as HubListing,
+        HubPlace as HubPlace,
+        explained_hub_error as explained_hub_error,
+        hub_api as hub_api,
+        hub_listing as hub_listing,
+        is_hub_url as is_hub_url,
+    )
     from r2t.store.sources.moving import FileFacts as FileFacts, move_file as move_file
     from r2t.store.sources.remote_tokens import RemoteShards as RemoteShards
     from r2t.store.sources.root import (

@@ -1,6 +1,7 @@
 """Opening the folder behind a URL.
 
-Buckets are asked through obstore, http(s) by requests of our own, everything else through fsspec.
+Buckets are asked through obstore, http(s) and hubs by requests of our own, everything else through
+fsspec.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from r2t.store.errors import StoreError
 from r2t.store.sources.connection import connect, is_bucket
 from r2t.store.sources.fsspec_folder import FsspecFolder
 from r2t.store.sources.http_folder import HttpFolder
+from r2t.store.sources.hub import is_hub_url, open_hub_folder
 from r2t.store.sources.sources import Source
 from r2t.store.wording import how_to_install
 
@@ -26,6 +28,8 @@ _EXTRAS = {"http": "http", "https": "http"}
 
 def open_folder(url: str) -> Source:
     """Connect lazily; raise `StoreError` if no installed package knows the protocol."""
+    if is_hub_url(url):
+        return open_hub_folder(url)
     if is_bucket(url):
         return connect(url)
     file_system, path = file_system_of(url)

@@ -32,6 +32,7 @@ SEVERAL_MEANINGS = {
     "--annotations",
     "--batch-size",
     "--bootstrap",
+    "--checkpoint",
     "--dry-run",
     "--epochs",
     "--format",

@@ -9,12 +9,18 @@ from r2t.store.lazy import lazy_exports
 if TYPE_CHECKING:
     from r2t.train.run.checkpoint import (
         CONFIG as CONFIG,
+        METRICS_FILE as METRICS_FILE,
         STATE as STATE,
         WEIGHTS as WEIGHTS,
         RunFolder as RunFolder,
         reserved as reserved,
     )
     from r2t.train.run.config import ScheduleConfig as ScheduleConfig, TrainConfig as TrainConfig
+    from r2t.train.run.hub_card import (
+        MODEL_CARD as MODEL_CARD,
+        model_card as model_card,
+        stated_licence as stated_licence,
+    )
     from r2t.train.run.initial import take_initial as take_initial
     from r2t.train.run.own_data import (
         OWN_DATA as OWN_DATA,

@@ -11,6 +11,7 @@ import typer
 
 from r2t.cli.shared import (
     Json,
+    Licence,
     StoreFolder,
     examples,
     handle_errors,
@@ -30,10 +31,7 @@ from r2t.store.errors import ConfigError
 )
 def card(
     store: StoreFolder,
-    licence: Annotated[
-        str | None,
-        typer.Option(help="SPDX licence of features and annotations, such as CC-BY-4.0 or MIT."),
-    ] = None,
+    licence: Licence = None,
     title: Annotated[str | None, typer.Option(help="A line that names the dataset.")] = None,
     citation: Annotated[
         str | None, typer.Option(help="How to cite it: a file, such as paper.bib, or the text.")
@@ -43,9 +41,9 @@ def card(
 ) -> None:
     """Write README.md and croissant.json into a store: what it holds, and under which licence.
 
-    Counts, settings and provenance are taken from the store. The options are kept in its header, so
-    the command without options updates the card after videos or sentences were added. An empty text
-    removes what was said before.
+    The licence is that of features and annotations. Counts, settings and provenance are taken from
+    the store. The options are kept in its header, so the command without options updates the card
+    after videos or sentences were added. An empty text removes what was said before.
     """
     with handle_errors():
         given: dict[str, Any] = {

@@ -18,6 +18,8 @@ app = new_app(
     LazyCommand("subset", "Make a smaller store.", f"{_HERE}.combine:subset"),
     LazyCommand("pack", "Write a store into zip archives.", f"{_HERE}.combine:pack"),
     LazyCommand("unpack", "Make a store from zip archives.", f"{_HERE}.combine:unpack"),
+    LazyCommand("push", "Send a store to a hub.", f"{_HERE}.share:push"),
+    LazyCommand("pull", "Fetch a store from a hub.", f"{_HERE}.share:pull"),
     LazyCommand(
         "annotate", "Add or replace sentences of stored videos.", f"{_HERE}.annotate:annotate"
     ),

@@ -20,6 +20,7 @@ from r2t.cli.shared import (
     DiskCache,
     DiskCacheSize,
     Domain,
+    InitialRun,
     Json,
     OptionalQueryBatch,
     OptionalSeed,
@@ -87,9 +88,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
             "is there now, and its config.json records what changed.",
         ),
     ] = False,
-    init: Annotated[
-        Path | None, typer.Option(help="Start from the best weights of this run (fine-tuning).")
-    ] = None,
+    init: InitialRun = None,
     recipe: Annotated[
         Recipe | None,
         typer.Option(

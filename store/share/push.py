@@ -1,0 +1,173 @@
+"""Sending a store to a hub as a set of zips, resumed where it was broken off.
+
+Zips are made one at a time and sent ahead; from time to time those that arrived are committed with
+their records, so that the next try does not make them again. The manifest comes with the last
+commit. Until then the repository is what it was: whoever reads it meanwhile reads the old set.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2t.store.change import DEFAULT_ZIP_BYTES, SetPacker, write_card_files
+from r2t.store.errors import StoreError
+from r2t.store.files import write_whole
+from r2t.store.format import (
+    ZIP_MANIFEST,
+    VideosZip,
+    ZipManifest,
+    storage_errors,
+    unfinished_from_json,
+    unfinished_to_json,
+)
+from r2t.store.progress import OnProgress, no_progress
+from r2t.store.share.commits import HubRepository, is_same
+from r2t.store.share.download import download
+from r2t.store.sources import HubListing, HubPlace
+
+UNFINISHED_ZIPS = "r2t-zips.unfinished.json"
+"""The records of zips that have arrived, while others are still to come."""
+
+_ZIPS_PER_COMMIT = 16
+
+
+@dataclass(frozen=True)
+class PushReport:
+    """What was sent: `num_sent` of the `num_zips` zips, the others were there."""
+
+    url: str
+    commit: str
+    num_zips: int
+    num_sent: int
+    num_videos: int
+    num_queries: int
+    num_bytes: int
+    content: str
+
+
+def push_store(
+    location: str | Path,
+    url: str,
+    *,
+    max_bytes: int = DEFAULT_ZIP_BYTES,
+    private: bool = False,
+    quick: bool = False,
+    on_video: OnProgress = no_progress,
+) -> PushReport:
+    """Send a local store, with its card, to `hf://datasets/ORG/NAME`, which is made if need be.
+
+    Every video that is sent is proved first; `quick` trusts the tokens' bytes. A repository that is
+    made is `private` if that is wanted.
+
+    Raises:
+        ServerError: the hub refuses, or somebody else pushes meanwhile.
+        StoreError: the store is remote, damaged, of format version 1, or the repository holds
+            something else.
+    """
+    place = HubPlace.parse(url)
+    if place.kind != "dataset":
+        raise StoreError(f"{url}: a store is a dataset: give hf://datasets/{place.repo}")
+    packer = SetPacker(location)
+    packer.plan(max_bytes)
+    repository = HubRepository(place, private=private)
+    with (
+        storage_errors(Path(location)),
+        tempfile.TemporaryDirectory(
+            dir=Path(location).resolve().parent, prefix=".r2t-push-"
+        ) as scratch,
+    ):
+        return _push(packer, repository, Path(scratch), max_bytes, quick, on_video)
+
+
+def _push(
+    packer: SetPacker,
+    repository: HubRepository,
+    scratch: Path,
+    max_bytes: int,
+    quick: bool,
+    on_video: OnProgress,
+) -> PushReport:
+    present = _made(repository.place, repository.listing, scratch)
+    planned = packer.plan(max_bytes, present)
+    total = sum(len(each.rows) for each in planned)
+    made: list[VideosZip] = []
+    done = waiting = num_sent = 0
+    for each in planned:
+        if each.made is None:
+            target = scratch / each.name
+            made.append(packer.write_videos(each, target, quick=quick))
+            repository.send(target, each.name)
+            target.unlink()
+            num_sent += 1
+            waiting += 1
+        else:
+            made.append(each.made)
+        done += len(each.rows)
+        on_video(done, total)
+        if waiting == _ZIPS_PER_COMMIT:
+            _commit_some(repository, scratch, made)
+            waiting = 0
+    index = packer.write_index(scratch)
+    manifest = packer.manifest(index, made)
+    write_whole(scratch / ZIP_MANIFEST, manifest.to_json())
+    card = [path.name for path in write_card_files(packer.root, scratch)]
+    for name in (index.name, ZIP_MANIFEST, *card):
+        if not is_same(scratch / name, repository.listing.files.get(name)):
+            repository.send(scratch / name, name)
+            num_sent += name == index.name
+    commit = repository.commit(
+        f"{total} videos, {len(packer.store.query_digests())} sentences",
+        _outdated(repository.listing, manifest),
+    )
+    zips = manifest.zips()
+    return PushReport(
+        url=str(repository.place),
+        commit=commit,
+        num_zips=len(zips),
+        num_sent=num_sent,
+        num_videos=total,
+        num_queries=len(packer.store.query_digests()),
+        num_bytes=sum(each.num_bytes for each in zips),
+        content=manifest.content,
+    )
+
+
+def _commit_some(repository: HubRepository, scratch: Path, made: Sequence[VideosZip]) -> None:
+    """Commit the zips that were sent, with the records of all that are there."""
+    write_whole(scratch / UNFINISHED_ZIPS, unfinished_to_json(made))
+    repository.send(scratch / UNFINISHED_ZIPS, UNFINISHED_ZIPS)
+    repository.commit(f"{len(made)} zips of videos, more to come")
+
+
+def _made(place: HubPlace, listing: HubListing, scratch: Path) -> list[VideosZip]:
+    """Return the records of the zips of videos that the hub has, as it has them."""
+    records: list[VideosZip] = []
+    if ZIP_MANIFEST in listing.files:
+        content = download(place, listing, ZIP_MANIFEST, scratch).read_bytes()
+        records += ZipManifest.from_json(content, f"{place}/{ZIP_MANIFEST}").videos
+    if UNFINISHED_ZIPS in listing.files:
+        content = download(place, listing, UNFINISHED_ZIPS, scratch).read_bytes()
+        records += unfinished_from_json(content, f"{place}/{UNFINISHED_ZIPS}")
+    return [
+        each
+        for each in {record.name: record for record in records}.values()
+        if (there := listing.files.get(each.name)) is not None
+        and (there.num_bytes, there.sha256) == (each.num_bytes, each.sha256)
+    ]
+
+
+def _outdated(listing: HubListing, manifest: ZipManifest) -> list[str]:
+    """Return the zips of ours that the new set does not have, and what an interruption left."""
+    current = {each.name for each in manifest.zips()}
+    return sorted(
+        name
+        for name in listing.files
+        if name == UNFINISHED_ZIPS or (_is_ours(name) and name not in current)
+    )
+
+
+def _is_ours(name: str) -> bool:
+    return "/" not in name and name.endswith(".zip") and name.startswith(("index-", "videos-"))

@@ -1,0 +1,166 @@
+"""A few files as a repository of a hub: sent together, and fetched by name and size.
+
+What is fetched is decided here and not by what the repository holds: other names are left there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2t.store.errors import ConfigError, ServerError, StoreError
+from r2t.store.files import commit_folder
+from r2t.store.format import storage_errors
+from r2t.store.share.commits import HubRepository, is_same
+from r2t.store.share.download import download
+from r2t.store.sources import HubListing, HubPlace, explained_hub_error, hub_listing
+
+
+@dataclass(frozen=True)
+class FileRules:
+    """The files that are fetched: the most bytes of each, and which must be there."""
+
+    what: str
+    most_bytes: Mapping[str, int]
+    required: tuple[str, ...]
+
+    def require_fitting(self, place: HubPlace, listing: HubListing) -> list[str]:
+        """Return the names that are there; raise `StoreError` if they are no such thing."""
+        if missing := [name for name in self.required if name not in listing.files]:
+            raise StoreError(
+                f"{place} holds no {self.what}: it lacks {', '.join(missing)}; see {place.page}"
+            )
+        names = [name for name in self.most_bytes if name in listing.files]
+        for name in names:
+            if listing.files[name].num_bytes > self.most_bytes[name]:
+                raise StoreError(
+                    f"{place}/{name} has {listing.files[name].num_bytes} bytes, more than the "
+                    f"{self.most_bytes[name]} that it may have"
+                )
+        return names
+
+
+@dataclass(frozen=True)
+class SentFiles:
+    """What was sent: `num_sent` of the files, the others were there."""
+
+    url: str
+    commit: str
+    files: tuple[str, ...]
+    num_sent: int
+
+
+def push_files(
+    url: str, files: Mapping[str, Path | bytes], message: str, *, private: bool = False
+) -> SentFiles:
+    """Send files, or texts, to `hf://ORG/NAME`, which is made if need be, in one commit.
+
+    Raises `ServerError` if the hub refuses.
+    """
+    place = require_model(url)
+    repository = HubRepository(place, private=private)
+    num_sent = 0
+    with tempfile.TemporaryDirectory(prefix="r2t-push-") as scratch:
+        for name, content in files.items():
+            path = content if isinstance(content, Path) else Path(scratch, name)
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            if not is_same(path, repository.listing.files.get(name)):
+                repository.send(path, name)
+                num_sent += 1
+        commit = repository.commit(message)
+    return SentFiles(str(place), commit, tuple(files), num_sent)
+
+
+def pull_files(url: str, into: Path, rules: FileRules) -> tuple[str, list[Path]]:
+    """Fetch files into a new folder; return the commit and the files.
+
+    The folder appears whole. What arrived is kept beside it until then, so that the same call goes
+    on after an interruption.
+    """
+    place = require_model(url)
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise ConfigError(f"{into} is there already: give a new folder")
+    listing = hub_listing(place)
+    names = rules.require_fitting(place, listing)
+    scratch = into.resolve().with_name(f"{into.name}.pull")
+    with storage_errors(into):
+        scratch.mkdir(parents=True, exist_ok=True)
+        paths = [download(place, listing, name, scratch) for name in names]
+        ready = scratch / "ready"
+        ready.mkdir(exist_ok=True)
+        for path in paths:
+            os.replace(path, ready / path.name)
+        commit_folder(ready, into)
+        shutil.rmtree(scratch)
+    return listing.commit, [into / name for name in names]
+
+
+def cached_files(url: str, rules: FileRules, *, offline: bool) -> Path:
+    """Return a folder of Hugging Face's cache with the files, fetched if they are not there.
+
+    Raises `StoreError` if it holds no such thing, or `offline` and the cache lacks it.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    place = require_model(url)
+    offline = offline or constants.HF_HUB_OFFLINE
+    fetch: Any = huggingface_hub.hf_hub_download
+    options: dict[str, Any] = {
+        "repo_type": place.kind,
+        "endpoint": constants.ENDPOINT,
+        "local_files_only": offline,
+    }
+    first = rules.required[0]
+    try:
+        if offline:
+            folder = Path(fetch(place.repo, first, revision=place.revision, **options)).parent
+        else:
+            listing = hub_listing(place)
+            names = rules.require_fitting(place, listing)
+            # By the revision's own name, so that the cache knows it when there is no network.
+            fetch(place.repo, first, revision=place.revision, **options)
+            paths = [fetch(place.repo, name, revision=listing.commit, **options) for name in names]
+            folder = Path(paths[0]).parent
+            _require_same(place, listing, folder, names)
+    except StoreError:
+        raise
+    except Exception as error:  # the hub's client raises its own, http's and the system's errors
+        if offline:
+            cache = constants.HF_HUB_CACHE
+            raise StoreError(
+                f"offline, and {place} is not in the cache {cache}: run the command once with a "
+                "network, or give a run's folder"
+            ) from error
+        raise explained_hub_error(place, error) from error
+    if missing := [name for name in rules.required if not (folder / name).is_file()]:
+        raise StoreError(f"{place}: the cache lacks {', '.join(missing)}; run once with a network")
+    return folder
+
+
+def require_model(url: str) -> HubPlace:
+    """Return the place of a repository of files that are no dataset."""
+    place = HubPlace.parse(url)
+    if place.kind != "model" or place.path:
+        raise ConfigError(
+            f"{url}: a run is a model: give hf://{place.repo}, with @REVISION if need be"
+        )
+    return place
+
+
+def _require_same(place: HubPlace, listing: HubListing, folder: Path, names: list[str]) -> None:
+    for name in names:
+        path = folder / name
+        if not is_same(path, listing.files[name]):
+            path.resolve().unlink()
+            path.unlink()
+            raise ServerError(
+                f"{place}/{name}: what is here is not what the hub says of it (its size or digest "
+                "differs); run the same command again"
+            )

@@ -1,0 +1,155 @@
+"""A run on a hub: pushed, asked where it is, pulled; and what is no run is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from barcode_videos import Recipe, write_video
+from hub_server import Hub, Repository, served_hub, use_hub
+from typer.testing import CliRunner
+
+from r2t.cli.commands.demo.first import shipped_run
+from r2t.cli.main import app
+from r2t.cli.shared.runs import HubRun, parse_run, with_runs_here
+from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.hub_card import model_card
+
+URL = "hf://org/run"
+METRICS = {"epoch": 2, "is_best": True, "metrics": {"MR-full-mAP": 41.256, "odd": None}}
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+
+
+@pytest.fixture
+def hub(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Generator[Hub]:
+    """An empty hub, which this process uses, with an empty cache."""
+    with served_hub() as hub:
+        use_hub(hub, monkeypatch)
+        cache = tmp_path_factory.mktemp("cache")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+        yield hub
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run with records, and with what must stay here."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.json", "best.safetensors"):
+        shutil.copyfile(shipped_run() / name, folder / name)
+    earlier = {"epoch": 0, "is_best": True, "metrics": {"MR-full-mAP": 1.0}}
+    lines = [earlier, {"epoch": 1, "is_best": False}, METRICS]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for name in ("state.safetensors", "model.pth", "events.out.tfevents.1.host"):
+        (folder / name).write_bytes(b"stays here")
+    return folder
+
+
+def run(*arguments: object) -> str:
+    answer = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
+    return f"{answer.exit_code} {answer.stdout}{answer.stderr}"
+
+
+def test_a_run_is_pushed_asked_where_it_is_and_pulled(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
+    answer = run("run", "push", folder, URL, "--licence", "mit")
+    assert answer.startswith("0 "), answer
+    names = {"README.md", "config.json", "best.safetensors", "metrics.jsonl"}
+    assert set(hub.files("org/run")) - {".gitattributes"} == names
+    hub.requests.clear()
+    assert "0 of them" in run("run", "push", folder, URL)  # the licence is the card's
+    assert hub.count("POST", "/commit/") == 0
+    assert run("run", "push", folder, URL, "--tensorboard").startswith("0 ")
+    assert set(hub.files("org/run")) - {".gitattributes"} - names == {"events.out.tfevents.1.host"}
+
+    write_video(tmp_path / "dog", Recipe())
+    question = ("predict", tmp_path / "dog.mp4", "a ball", "--device", "cpu", "--json")
+    answers = [
+        run(*question, "--checkpoint", checkpoint, *more)
+        for checkpoint, more in ((folder, ()), (URL, ()), (URL, ("--offline",)))
+    ]
+    assert all(answer.startswith("0 ") for answer in answers), answers
+    moments = [json.loads(each[2 : each.rindex("}") + 1])["moments"] for each in answers]
+    assert moments[0] == moments[1] == moments[2] != []
+
+    answer = run("run", "pull", URL, tmp_path / "pulled")
+    assert answer.startswith("0 "), answer
+    assert {path.name for path in (tmp_path / "pulled").iterdir()} == names
+    same = [(tmp_path / "pulled" / name).read_bytes() for name in sorted(names)]
+    assert same == [(folder / name).read_bytes() for name in sorted(names)]
+    assert "give a new folder" in run("run", "pull", URL, tmp_path / "pulled")
+
+
+def test_the_card_says_what_the_records_say(folder: Path) -> None:
+    card = model_card(folder, URL, "MIT")
+    assert "| MR-full-mAP | 41.26 |" in card
+    assert "Best epoch: 3 of 3." in card
+    assert "so the numbers flatter" in card
+    assert "r2t-demo" in card
+    assert "sha256:" in card
+    assert card.startswith('---\nlibrary_name: "r2t"\nlicense: "mit"\n')
+    (folder / "metrics.jsonl").unlink()
+    assert "no record of scores" in model_card(folder, URL, "MIT")
+    spec = RunFolder(folder).load_spec()
+    assert spec.weights_sha256 in card
+
+
+def test_without_a_licence_nothing_is_sent(hub: Hub, folder: Path) -> None:
+    assert "add --licence" in run("run", "push", folder, URL)
+    (folder / "README.md").write_text("my own words")
+    assert "was not written by" in run("run", "push", folder, URL, "--licence", "MIT")
+    assert hub.requests == []
+
+
+def test_what_is_no_run_is_refused(
+    hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("org/run", "org/other", "org/gated"):
+        hub.repositories[name] = Repository(is_gated=name == "org/gated")
+        hub.repository(name).add({"model.pth": b"pickle", "config.json": b"{}"})
+    question = ("search", "a ball", "--store", tmp_path / "feats.zarr")
+    told = {
+        "hf://org/other": "holds no run: it lacks best.safetensors",
+        "hf://org/absent": "there is no hf://org/absent",
+        "hf://org/gated": "is gated",
+        "hf://datasets/org/x": "a run is a model",
+        "hf://org": "give hf://",
+    }
+    for url, reason in told.items():
+        answer = run(*question, "--checkpoint", url)
+        assert answer.startswith("2 ")
+        assert reason in answer
+    monkeypatch.setattr("r2t.cli.shared.runs._MOST_RECORD_BYTES", 1)
+    hub.repository("org/run").add({"best.safetensors": b"", "config.json": b"{}"})
+    assert "more than the 1" in run("run", "pull", URL, tmp_path / "pulled")
+    assert not (tmp_path / "pulled").exists()
+
+
+def test_offline_only_the_cache_is_asked(hub: Hub) -> None:
+    parameters = {"checkpoint": parse_run(URL), "offline": True}
+    answer = run("predict", "dog.mp4", "a ball", "--checkpoint", URL, "--offline")
+    assert answer.startswith("2 ")
+    assert f"offline, and {URL} is not in the cache" in answer
+    assert hub.requests == []
+    assert isinstance(parameters["checkpoint"], HubRun)
+
+
+def test_bytes_that_are_not_what_was_pushed_are_refused(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
+    assert run("run", "push", folder, URL, "--licence", "MIT").startswith("0 ")
+    for digest, content in hub.objects.items():
+        hub.objects[digest] = content[:-1] + b"x"
+    assert "not what the hub says" in run("run", "pull", URL, tmp_path / "pulled")
+    assert not (tmp_path / "pulled").exists()
+    answer = run("search", "a ball", "--store", "feats.zarr", "--checkpoint", URL)
+    assert "not what the hub says" in answer
+    parameters = {"models": [parse_run(str(folder)), parse_run("other.jsonl")]}
+    with_runs_here(parameters)
+    assert parameters["models"] == [folder, Path("other.jsonl")]

@@ -1,0 +1,254 @@
+"""A store on a hub: pushed, read where it is, pulled; what is broken off goes on, and is whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from features import random_tokens, write_video
+from hub_server import TOKEN, Hub, Repository
+from typer.testing import CliRunner
+
+from r2t.cli.commands.store.store import app
+from r2t.store import FeatureStore
+from r2t.store.check.verify import verify_store
+from r2t.store.errors import ConfigError, CorruptFeatureError, ServerError, StoreError
+from r2t.store.format.canonical_json import sealed
+from r2t.store.share import pull_store, push_store
+from r2t.store.share.push import UNFINISHED_ZIPS
+from r2t.store.sources.hub import HubPlace
+
+URL = "hf://datasets/org/feats"
+ONE_VIDEO = 1  # a byte more would be needed for a second one
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*redirects requests to localhost"),
+]
+
+
+def run(*arguments: object) -> str:
+    answer = CliRunner().invoke(
+        app, [str(argument) for argument in arguments], catch_exceptions=False
+    )
+    return f"{answer.exit_code} {answer.stdout}{answer.stderr}"
+
+
+def test_a_store_is_pushed_read_where_it_is_and_pulled(
+    hub: Hub, store: Path, tmp_path: Path
+) -> None:
+    content = FeatureStore.open(store).content_digest()
+    answer = run("push", store, URL, "--json")
+    assert answer.startswith("0 "), answer
+    assert json.loads(answer[2:])["content"] == content
+    assert {"README.md", "croissant.json", "r2t-zips.json"} < set(hub.files())
+    assert b"license" in hub.files()["README.md"]
+    hub.requests.clear()
+    found = FeatureStore.open(URL)
+    # The commit; no plain store; the manifest; the first zip, passed on to where it lies.
+    assert len(hub.requests) == 5
+    assert found.content_digest() == content
+    local = FeatureStore.open(store)
+    for video_id in local:
+        np.testing.assert_array_equal(
+            found.read_video(video_id).tokens, local.read_video(video_id).tokens
+        )
+    answer = run("pull", URL, tmp_path / "pulled.zarr", "--json")
+    assert answer.startswith("0 "), answer
+    assert verify_store(tmp_path / "pulled.zarr").faults == ()
+    assert FeatureStore.open(tmp_path / "pulled.zarr").content_digest() == content
+    assert {path.name for path in tmp_path.iterdir()} == {"feats.zarr", "pulled.zarr"}
+    assert hub.authorizations == {"127.0.0.1": {f"Bearer {TOKEN}"}}
+
+
+def test_the_same_store_again_sends_nothing_and_a_longer_one_what_is_new(
+    hub: Hub, store: Path
+) -> None:
+    first = push_store(store, URL, max_bytes=ONE_VIDEO)
+    assert (first.num_zips, first.num_sent) == (4, 4)
+    before = hub.files()
+    hub.requests.clear()
+    assert push_store(store, URL, max_bytes=ONE_VIDEO).commit == first.commit
+    assert hub.count("PUT") == hub.count("POST", "/commit/") == 0
+    with FeatureStore.open(store).writer() as writer:
+        write_video(writer, "new", random_tokens(3, seed=9))
+    second = push_store(store, URL)  # of another size: what is there stays
+    assert (second.num_zips, second.num_sent) == (5, 2)
+    index = {name for name in before if name.startswith("index-")}
+    assert set(before) - set(hub.files()) == index
+    assert verify_store(URL).faults == ()
+
+
+def test_a_push_that_was_broken_off_goes_on(
+    hub: Hub, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2t.store.share.push._ZIPS_PER_COMMIT", 1)
+    hub.puts_left = 2
+    with pytest.raises(ServerError, match="hub cannot be used"):
+        push_store(store, URL, max_bytes=ONE_VIDEO)
+    assert UNFINISHED_ZIPS in hub.files()
+    with pytest.raises(StoreError, match="no Zarr v3 group"):
+        FeatureStore.open(URL)
+    hub.puts_left = None
+    hub.requests.clear()
+    report = push_store(store, URL, max_bytes=ONE_VIDEO)
+    assert (report.num_zips, report.num_sent, hub.count("PUT")) == (4, 2, 2)
+    assert UNFINISHED_ZIPS not in hub.files()
+    assert [path.name for path in store.parent.iterdir()] == ["feats.zarr"]
+    assert verify_store(URL).faults == ()
+
+
+def test_a_pull_that_was_broken_off_goes_on(hub: Hub, store: Path, tmp_path: Path) -> None:
+    push_store(store, URL, max_bytes=ONE_VIDEO)
+    into = tmp_path / "pulled.zarr"
+    hub.gets_left = 2  # the first zip, and one with a video
+    with pytest.raises(ServerError, match="refuses"):
+        pull_store(URL, into)
+    assert len(FeatureStore.open(into).videos) == 1
+    hub.gets_left = None
+    hub.requests.clear()
+    report = pull_store(URL, into)
+    assert (report.num_videos, report.num_present) == (2, 1)
+    assert hub.count("GET", "/cdn/") == 2
+    assert verify_store(into).faults == ()
+    assert not into.with_name("pulled.zarr.pull").exists()
+
+
+def test_bytes_that_are_not_what_was_pushed_are_refused(
+    hub: Hub, store: Path, tmp_path: Path
+) -> None:
+    push_store(store, URL, max_bytes=ONE_VIDEO)
+    zips = sorted(name for name in hub.files() if name.startswith("videos-"))
+    files = dict(hub.files())
+    swapped = {**files, zips[0]: files[zips[1]]}
+    hub.repository().add(swapped)
+    with pytest.raises(CorruptFeatureError, match=f"{zips[0]} is another zip"):
+        pull_store(URL, tmp_path / "a.zarr")
+    with pytest.raises(CorruptFeatureError, match=f"{zips[0]} is another zip"):
+        list(verify_all(URL))
+    hub.repository().add({name: files[name] for name in files if name != zips[1]})
+    with pytest.raises(ServerError, match=f"there is no {zips[1]}"):
+        pull_store(URL, tmp_path / "b.zarr")
+    hub.repository().add(files)
+    for digest, content in hub.objects.items():  # the hub's disk is damaged
+        if content == files[zips[2]]:
+            hub.objects[digest] = content[:-1] + b"x"
+    with pytest.raises(ServerError, match="not what the hub says"):
+        pull_store(URL, tmp_path / "c.zarr")
+
+
+def verify_all(url: str) -> list[object]:
+    store = FeatureStore.open(url)
+    return [store.read_video(video_id) for video_id in store]
+
+
+def test_a_manifest_of_another_hand_is_refused(hub: Hub, store: Path, tmp_path: Path) -> None:
+    push_store(store, URL)
+    files = dict(hub.files())
+    values = json.loads(files["r2t-zips.json"])
+    values["videos"][0]["name"] = "../../slip.zip"
+    manifest = json.dumps(sealed(values, "manifest_digest")).encode()
+    hub.repository().add({**files, "r2t-zips.json": manifest})
+    with pytest.raises(CorruptFeatureError, match=r"slip\.zip"):
+        pull_store(URL, tmp_path / "sub" / "pulled.zarr")
+    hub.repository().add({"r2t-zips.json": b"{}"})
+    with pytest.raises(CorruptFeatureError, match="no manifest"):
+        FeatureStore.open(URL)
+
+
+def test_a_revision_stays_what_it_was(hub: Hub, store: Path, tmp_path: Path) -> None:
+    first = push_store(store, URL)
+    hub.repository().tags["v1"] = first.commit
+    opened = FeatureStore.open(URL)
+    with FeatureStore.open(store).writer() as writer:
+        write_video(writer, "new", random_tokens(3, seed=9))
+    push_store(store, URL)
+    assert "new" in FeatureStore.open(URL)
+    assert "new" not in FeatureStore.open(f"{URL}@v1")
+    opened.read_video("cat")  # of the commit that it was opened at
+    assert pull_store(f"{URL}@v1", tmp_path / "old.zarr").content == first.content
+
+
+def test_who_pushes_meanwhile_is_noticed(
+    hub: Hub, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_store(store, URL)
+    with FeatureStore.open(store).writer() as writer:
+        write_video(writer, "new", random_tokens(3, seed=9))
+    from r2t.store.share.commits import HubRepository
+
+    send = HubRepository.send
+
+    def interfere(self: HubRepository, path: Path, name: str) -> None:
+        hub.repository().add({**hub.files(), "README.md": b"another"})
+        send(self, path, name)
+
+    monkeypatch.setattr(HubRepository, "send", interfere)
+    with pytest.raises(ServerError, match=r"412|commit has happened"):
+        push_store(store, URL)
+    assert hub.files()["README.md"] == b"another"
+
+
+def test_refusals_say_what_to_do_and_show_no_token(
+    hub: Hub, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repositories["datasets/org/gated"] = Repository(is_gated=True)
+    hub.repositories["datasets/org/secret"] = Repository(is_private=True)
+    hub.repositories["datasets/org/other"] = Repository()
+    for name in ("gated", "secret", "other"):
+        hub.repository(f"datasets/org/{name}").add({"hello.txt": b""})
+    told = {
+        "gated": r"org/gated is gated: accept its conditions at http\S+/datasets/org/gated",
+        "absent": "there is no hf://datasets/org/absent, or it is private",
+        "other@v9": "no such revision",
+        "other": r"no Zarr v3 group|holds no store",
+    }
+    for name, reason in told.items():
+        for act in (FeatureStore.open, lambda url: pull_store(url, store.with_name("p.zarr"))):
+            with pytest.raises(StoreError, match=reason) as caught:
+                act(f"hf://datasets/org/{name}")
+            assert TOKEN not in str(caught.value)
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(ServerError, match="or it is private"):
+        FeatureStore.open("hf://datasets/org/secret")
+    with pytest.raises(ServerError, match="log in") as caught:
+        push_store(store, URL)
+    assert "hf_wrong" not in str(caught.value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(StoreError, match="HF_HUB_OFFLINE is set"):
+        FeatureStore.open(URL)
+
+
+def test_a_licence_is_asked_for(hub: Hub, store: Path) -> None:
+    from r2t.store.card import CardTexts, write_card
+
+    write_card(store, CardTexts())
+    answer = run("push", store, URL)
+    assert answer.startswith("2 ")
+    assert "add --licence CC-BY-4.0" in answer
+    assert run("push", store, URL, "--licence", "CC BY").startswith("2 ")
+    assert hub.requests == []
+    assert run("push", store, URL, "--licence", "cc-by-4.0").startswith("0 ")
+    assert b'license: "cc-by-4.0"' in hub.files()["README.md"]
+    assert "CC-BY-4.0" in run("info", store)
+
+
+def test_only_places_of_the_hub_are_taken(store: Path) -> None:
+    for url in (
+        "hf://org",
+        "hf://datasets/org",
+        "hf://datasets/org/../x",
+        "hf://spaces/org/x",
+        "hf://org/na me",
+        "hf://datasets/org/x@",
+        "https://huggingface.co/datasets/org/x",
+    ):
+        with pytest.raises(ConfigError, match="hf://"):
+            HubPlace.parse(url)
+    for url in ("hf://org/feats", f"{URL}/sub"):
+        with pytest.raises(StoreError, match="a store"):
+            push_store(store, url)
+    place = HubPlace.parse("hf://datasets/org/x@refs/pr/1/a/b.zip")
+    assert (place.revision, place.path) == ("refs/pr/1", "a/b.zip")
+    assert str(place) == "hf://datasets/org/x@refs/pr/1/a/b.zip"
