@@ -9,10 +9,10 @@ from r2t.store.lazy import lazy_exports
 if TYPE_CHECKING:
     from r2t.extract.run.cluster import (
         Cluster as Cluster,
-        ClusterRun as ClusterRun,
         open_cluster as open_cluster,
         require_cluster as require_cluster,
     )
+    from r2t.extract.run.cluster_run import ClusterRun as ClusterRun
     from r2t.extract.run.local_run import LocalRun as LocalRun
     from r2t.extract.run.one_video import VideoJob as VideoJob, open_decode_pool as open_decode_pool
     from r2t.extract.run.progress import (

@@ -26,7 +26,9 @@ from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.pipeline import ExtractReport, extract_videos
 from r2t.extract.run import cluster as cluster_module
-from r2t.extract.run.cluster import Cluster, ClusterRun, open_cluster
+from r2t.extract.run.cluster import Cluster, open_cluster
+from r2t.extract.run.cluster_run import ClusterRun
+from r2t.extract.run.cluster_worker import Outcome
 from r2t.extract.run.local_cluster import visible_devices
 from r2t.extract.run.one_video import VideoJob
 from r2t.extract.run.progress import ExtractProgress, Tally
@@ -107,6 +109,9 @@ class LostScheduler:
     def register_plugin(self, *_: object, **__: object) -> None:
         raise CommClosedError("in <TCP (closed)>: Stream is closed")
 
+    def gather(self, _: object) -> None:
+        raise CommClosedError("in <TCP (closed) ConnectionPool.gather>: Stream is closed")
+
     def cancel(self, _: object) -> None:
         raise RuntimeError("the client is closed")
 
@@ -124,8 +129,74 @@ class LostResult(Future):
     def __del__(self) -> None:
         pass
 
-    def result(self, timeout: object = None) -> Any:
-        raise CommClosedError("in <TCP (closed) ConnectionPool.gather>: Stream is closed")
+
+class RedoneResult(LostResult):
+    """A task whose outcome went with its worker, and which is done again."""
+
+    ways = ("lost", "pending", "finished")
+
+    @property
+    def status(self) -> Any:
+        way, *rest = self.ways
+        self.ways = tuple(rest) or (way,)
+        return way
+
+    def release(self) -> None:
+        pass
+
+
+class Results:
+    """A client that has the outcome of every task by now."""
+
+    def gather(self, futures: Sequence[Future]) -> list[Outcome]:
+        return [Outcome(3, {"decode": 1.0}, None, ()) for _ in futures]
+
+
+def test_an_outcome_that_went_with_its_worker_is_waited_for(tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
+    tally = Tally()
+    run = ClusterRun(Cluster(Results(), {}), ExtractConfig(frame_rate=1.0), store, tally)
+    finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+    redone, other = RedoneResult(), RedoneResult()
+    redone.ways, other.ways, other.key = ("lost", "pending", "finished"), ("finished",), ("", "cat")
+    run._take([redone])
+    assert (tally.done, tally.failed) == ([], {})
+    finished.put(other)
+    run._take(run._next(finished))  # meanwhile others go on
+    assert tally.done == ["cat"]
+    run._take(run._next(finished))
+    assert (tally.done, tally.num_frames) == (["cat", "dog"], 6)
+
+
+def test_few_tasks_are_with_the_scheduler_at_a_time(tmp_path: Path) -> None:
+    """Also of a million videos, and more when there are more threads."""
+
+    class Scheduler(Results):
+        num_threads = 2
+
+        def nthreads(self) -> dict[str, int]:
+            return {"tcp://worker": self.num_threads}
+
+        def submit(self, _: object, __: object, *, key: tuple[str, str], pure: bool) -> Future:
+            future = RedoneResult()
+            future.key, future.ways = key, ("finished",)
+            future.add_done_callback = lambda call: call(future)  # type: ignore[method-assign]
+            return future
+
+    store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
+    scheduler, tally = Scheduler(), Tally()
+    run = ClusterRun(Cluster(scheduler, {}), ExtractConfig(frame_rate=1.0), store, tally)
+    waiting = (VideoJob(f"v{number}", Path("none"), 1.0) for number in range(1_000_000))
+    finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+    assert run._submit(waiting, finished)
+    assert finished.qsize() == 64
+    run._take(run._next(finished))
+    assert len(tally.done) == 64
+    scheduler.num_threads, run._looked_at = 100, 0.0
+    assert run._submit(waiting, finished)
+    assert finished.qsize() == 400
+    run._take(run._next(finished))
+    assert not run._submit(iter(()), finished)
 
 
 @pytest.mark.parametrize("step", ["register", "wait", "take"])
@@ -141,7 +212,7 @@ def test_a_scheduler_that_is_lost_is_one_error(step: str, tmp_path: Path) -> Non
                 writer, [VideoJob("dog", tmp_path / "dog.mp4", 1.0)]
             ),
             "wait": lambda: run._next(queue.SimpleQueue()),
-            "take": lambda: run._take(LostResult()),
+            "take": lambda: run._take([LostResult()]),
         }
         with pytest.raises(ConfigError, match="scheduler was lost"):
             steps[step]()
