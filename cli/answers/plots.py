@@ -32,7 +32,7 @@ CAVEAT_INCHES = 0.22
 LABEL_SHARE = 0.2  # of the axis, what a label takes
 TICK_STEPS_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MAX_TICKS = 10
-NARROW = 2.0  # how many times as high as it is wide a band of scores must lie
+NARROW = 2.0  # how many times as far from 0 as it is wide a band of scores must lie
 
 
 def require_picture_path(path: Path) -> None:
@@ -135,9 +135,11 @@ def _draw_saliency(
     # The scores hold for whole slots, so the curve runs on level to both ends of the video.
     times = np.concatenate([[0.0], centres, [max(grounding.duration_seconds, centres[-1])]])
     scores = np.pad(grounding.saliency.astype(np.float64), 1, mode="edge")
-    low, high = float(scores.min()), max(0.0, float(scores.max()))
-    if low < NARROW * (high - low):  # else the curve would be a flat line far above 0
-        low = min(0.0, low)
+    low, high = float(scores.min()), float(scores.max())
+    if high == low or max(low, -high) < NARROW * (
+        high - low
+    ):  # else the curve would be a flat line far from 0
+        low, high = min(0.0, low), max(0.0, high)
     axes.set_ylim(low - 0.04 * (high - low or 1), high + 0.1 * (high - low or 1))
     if moments:
         axes.axvspan(*moments[0][:2], color=FOUND, alpha=0.12, linewidth=0)

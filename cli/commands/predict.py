@@ -48,6 +48,9 @@ from r2t.cli.shared import (
 from r2t.extract.video import DEFAULT_MAX_HOURS
 from r2t.store.files import require_writable
 from r2t.store.json_lines import as_utf8
+from r2t.store.wording import counted
+
+FEW_FRAMES = 20  # in which a window of three is long
 
 
 @examples(
@@ -170,6 +173,11 @@ def ask_file(
         loaded.clip.open_video(video, rate, on_frames=show_done) as source,
     ):
         num_windows = len(plan.windows(source.num_frames))
+        if loaded.answerer.caveat is not None and source.num_frames < FEW_FRAMES:
+            note(
+                f"note: {counted(source.num_frames, 'frame')} of {as_utf8(video.name)} at "
+                f"{rate:g} fps; --fps {4 * rate:g} finds shorter moments"
+            )
         if num_windows > 1 and plan.num_frames and plan.limit_frames:
             length, limit = (
                 minutes(frames / rate) for frames in (plan.num_frames, plan.limit_frames)

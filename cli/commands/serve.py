@@ -113,7 +113,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 "this machine."
             )
             if loaded.answerer.caveat is not None:
-                title += f" Answers come from: {loaded.answerer.caveat}."
+                title += f" Answered by {loaded.answerer.caveat}."
             total = keep * max_upload
             uploads = Uploads(folder, max_bytes=total)
             blocks = r2t.cli.pages.Page(asker, uploads, pool, top=top, rule=rule).build(title)

@@ -166,3 +166,21 @@ def test_the_file_shows_the_frames(tmp_path: Path) -> None:
 def test_an_impossible_picture_is_refused_before_the_work(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="picture"):
         require_picture_path(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "drawn"),
+    [(0.2, 0.27, (0.2, 0.27)), (-0.27, -0.2, (-0.27, -0.2)), (0.2, 0.9, (0.0, 0.9))],
+)
+def test_a_narrow_band_far_from_0_fills_the_picture(
+    low: float, high: float, drawn: tuple[float, float]
+) -> None:
+    saliency = np.linspace(low, high, 15, dtype=np.float32)
+    curve, _ = panels(grounding_figure(replace(grounding([]), saliency=saliency), "query"))
+    margin = 0.11 * (drawn[1] - drawn[0])
+    assert curve.get_ylim() == pytest.approx(drawn, abs=margin)
+
+
+def test_what_people_must_be_told_stands_under_the_moments() -> None:
+    _, bars = panels(grounding_figure(replace(grounding([]), caveat="a guess"), "query"))
+    assert bars.get_xlabel() == "a guess"
