@@ -41,6 +41,7 @@ COMPOSED_LIMITS = MomentLimits(
     most_moments=5, shortest_seconds=2, longest_seconds=18, total_seconds=24
 )
 PAIRS_TRIED = 60
+JOINED_BY = " as "
 NUMBERS = {1: "is one shape", 2: "are two shapes", 3: "are three shapes", 4: "are four shapes"}
 
 HELD_OUT: frozenset[tuple[Colour, Shape]] = frozenset(
@@ -90,7 +91,7 @@ def _joint(
     both = np.minimum(one_seconds, other_seconds)
     if any(np.array_equal(both > 0, each > 0) for each in (one_seconds, other_seconds)):
         return None
-    sentence = f"{one.sentence(variant=1)} as {other.sentence(variant=1)}"
+    sentence = f"{one.sentence(variant=1)}{JOINED_BY}{other.sentence(variant=1)}"
     novel = is_held_out(one) or is_held_out(other)
     return SceneQuery(sentence, "joint", runs(both > 0), both, novel)
 
