@@ -9,10 +9,10 @@ from tiny_config import tiny_config
 from toy_store import make_store
 
 from r2t.store.schema import FeatureSpec
-from r2t.train.grounding.grounder import HIGHEST_SALIENCY
 from r2t.train.grounding.presence import PresenceRule
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
+from r2t.train.model.ranking import LEARNED_SCORE
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
@@ -34,10 +34,10 @@ def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:
     return run.path
 
 
-def presence_rule(threshold: float) -> PresenceRule:
+def presence_rule(threshold: float, score: str = LEARNED_SCORE) -> PresenceRule:
     """A rule that tells present from absent well."""
     return PresenceRule(
-        score=HIGHEST_SALIENCY,
+        score=score,
         threshold=threshold,
         precision=0.9,
         recall=0.9,

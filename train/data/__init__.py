@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         embedding_of as embedding_of,
         frame_cosines as frame_cosines,
         pad_priors as pad_priors,
+        prior_cosines as prior_cosines,
         prior_features as prior_features,
         require_embeddings as require_embeddings,
     )

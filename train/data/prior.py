@@ -43,6 +43,11 @@ def prior_features(
     return np.stack([_SCALE * cosines, standardised], axis=1).astype(np.float32)
 
 
+def prior_cosines(prior: Float32[Tensor, "*batch 2"]) -> Float32[Tensor, "*batch"]:
+    """Return the cosines that a prior was made of."""
+    return prior[..., 0] / _SCALE
+
+
 def frame_cosines(
     embedding: Float16[np.ndarray, "frames width"], sentence: Float16[np.ndarray, " channels"]
 ) -> Float64[np.ndarray, " frames"]:

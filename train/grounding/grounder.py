@@ -21,12 +21,20 @@ from r2t.train.data import embedding_of, pad_priors, pad_second_axis, prior_feat
 from r2t.train.devices import set_arithmetic
 from r2t.train.grounding.answerer import Answerer, Clip, Prepared
 from r2t.train.grounding.prepared import PreparedVideo, PreparedWindow, RefinedWindow
-from r2t.train.grounding.windows import WindowedVideo, WindowPlan, asking_plan
+from r2t.train.grounding.windows import WindowAnswer, WindowedVideo, WindowPlan, asking_plan
 from r2t.train.grounding.zero_shot import ZeroShotGrounder
-from r2t.train.model import DecodeConfig, Grounding, R2Model, Refined, decode_rows
+from r2t.train.model import (
+    FROZEN_SCORE,
+    LEARNED_SCORE,
+    DecodeConfig,
+    Grounding,
+    R2Model,
+    Refined,
+    decode_rows,
+    frame_fit,
+)
 from r2t.train.run import RunFolder, TrainConfig, TrainedOn
 
-HIGHEST_SALIENCY = "highest saliency"
 _QUERIES_AT_ONCE = 16  # bounds memory
 
 
@@ -75,8 +83,8 @@ class Grounder(Answerer):
 
     @property
     def video_score_name(self) -> str:
-        """What `Grounding.video_score` is, by which videos are ranked."""
-        return HIGHEST_SALIENCY
+        """What `Grounding.video_score` is: CLIP's own cosine, or without a prior a learned one."""
+        return FROZEN_SCORE if self.has_prior else LEARNED_SCORE
 
     @property
     def has_prior(self) -> bool:
@@ -148,7 +156,11 @@ class Grounder(Answerer):
             found = [prior_features(embedding, embedding_of(query)) for query in queries]
             priors = pad_priors(found, windowed.num_frames)
         if len(windowed.windows) == 1:
-            return [found for part in refined for found in self._answer(part, priors, decoding)]
+            return [
+                found.grounding
+                for part in refined
+                for found in self._answer(part, priors, decoding)
+            ]
         # Suppression and rounding wait until all windows have answered.
         undecided = replace(decoding, suppression="none", unit_seconds=None)
         answers = [
@@ -221,20 +233,22 @@ class Grounder(Answerer):
         window: RefinedWindow,
         priors: Float32[Tensor, "queries frames 2"] | None,
         decoding: DecodeConfig,
-    ) -> list[Grounding]:
-        found: list[Grounding] = []
+    ) -> list[WindowAnswer]:
+        found: list[WindowAnswer] = []
         for part in window.parts:
             rows = slice(len(found), len(found) + part.num_queries)
             prior = None if priors is None else priors[rows].to(self.device)
             with self._inference(part.num_queries * window.num_frames):
                 predictions = self.model.read(part, prior)
-            found += decode_rows(
+            lengths = [window.num_frames] * part.num_queries
+            groundings = decode_rows(
                 predictions,
-                [window.num_frames] * part.num_queries,
+                lengths,
                 [window.frame_rate_fps] * part.num_queries,
                 [window.duration_seconds] * part.num_queries,
                 decoding,
             )
+            found += map(WindowAnswer, groundings, frame_fit(predictions, lengths))
         return found
 
     @contextmanager

@@ -20,7 +20,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.schema import FrameSource, VideoFeatures
 from r2t.train.choices import WindowChoice
 from r2t.train.grounding.window_merge import merge_moments
-from r2t.train.model import DecodeConfig, Grounding, postprocess
+from r2t.train.model import DecodeConfig, Grounding, postprocess, video_score
 from r2t.train.run import PRESETS, TrainConfig, TrainedOn
 
 _UNKNOWN_WINDOW_FRAMES = 512  # for runs that do not say: 17 minutes at 0.5 fps
@@ -93,6 +93,14 @@ def scoring_plan(
     return asking_plan(config, trained_on, windows)
 
 
+@dataclass(frozen=True, eq=False)
+class WindowAnswer:
+    """What a window answered to a query, and how well each of its frames fits."""
+
+    grounding: Grounding
+    fit: Float32[np.ndarray, " frames"]
+
+
 @dataclass(frozen=True)
 class WindowedVideo:
     """How long a video is, and the frames of each window that it is asked in."""
@@ -135,23 +143,22 @@ class WindowedVideo:
             whole[window] = part
         return whole
 
-    def stitch(self, answers: Sequence[Grounding], decoding: DecodeConfig) -> Grounding:
+    def stitch(self, answers: Sequence[WindowAnswer], decoding: DecodeConfig) -> Grounding:
         """Join what the windows answered to one query, their moments not yet suppressed."""
         rate, duration = self.frame_rate_fps, self.duration_seconds
         extents = np.array([[window.start / rate, window.stop / rate] for window in self.windows])
         extents[-1, 1] = duration
         shifted = [
-            answer.moments + np.array([start, start, 0.0])
+            answer.grounding.moments + np.array([start, start, 0.0])
             for answer, (start, _) in zip(answers, extents.tolist(), strict=True)
         ]
         moments = merge_moments(shifted, extents, edge_seconds=0.5 / rate)[: decoding.max_moments]
-        saliency = self._blend([answer.saliency for answer in answers])
         return Grounding(
             postprocess(moments, duration, decoding),
-            saliency,
+            self._blend([answer.grounding.saliency for answer in answers]),
             rate,
             duration,
-            float(saliency.max()),
+            video_score(self._blend([answer.fit for answer in answers])),
         )
 
     def _blend(self, scores: Sequence[Float32[np.ndarray, " _"]]) -> Float32[np.ndarray, " frames"]:

@@ -17,10 +17,9 @@ from r2t.train.data import embedding_of, frame_cosines, require_embeddings
 from r2t.train.grounding.answerer import Answerer, Clip, Prepared
 from r2t.train.grounding.similar_moments import similar_moments
 from r2t.train.grounding.windows import WindowPlan
-from r2t.train.model import Grounding
+from r2t.train.model import FROZEN_SCORE, Grounding, video_score
 
 FROZEN_LABEL = "frozen CLIP, not trained for moments"
-HIGHEST_COSINE = "highest cosine"
 _FRAMES_AT_ONCE = 64  # whose tokens are in memory
 
 
@@ -61,7 +60,7 @@ class EmbeddedVideo:
             saliency=cosines.astype(np.float32),
             frame_rate_fps=self.frame_rate_fps,
             duration_seconds=self.duration_seconds,
-            video_score=float(cosines.max()),
+            video_score=video_score(cosines),
             caveat=FROZEN_LABEL,
         )
 
@@ -96,8 +95,8 @@ class ZeroShotGrounder(Answerer):
 
     @property
     def video_score_name(self) -> str:
-        """The cosine of the frame that fits best."""
-        return HIGHEST_COSINE
+        """The mean cosine of the frames that fit best."""
+        return FROZEN_SCORE
 
     def plan(self, windows: WindowChoice = "auto") -> WindowPlan:
         """Return that every video is asked whole; see `whole_plan`."""

@@ -30,5 +30,11 @@ if TYPE_CHECKING:
         shape_problems as shape_problems,
     )
     from r2t.train.model.official import load_official as load_official
+    from r2t.train.model.ranking import (
+        FROZEN_SCORE as FROZEN_SCORE,
+        LEARNED_SCORE as LEARNED_SCORE,
+        frame_fit as frame_fit,
+        video_score as video_score,
+    )
 else:
     __getattr__ = lazy_exports(__name__)

@@ -17,6 +17,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.html import html_table
 from r2t.train.data import Batch
 from r2t.train.model.model import Predictions
+from r2t.train.model.ranking import frame_fit, video_score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,12 +150,13 @@ def decode_rows(
     """Decode predictions about videos of these lengths in frames, rates in fps and durations."""
     saliency = frame_saliency(predictions, lengths, config)
     moments = raw_moments(predictions, lengths, frame_rates, config.max_moments)
+    fits = frame_fit(predictions, lengths)
     return [
         Grounding(
-            postprocess(rows, duration, config), scores, frame_rate, duration, float(scores.max())
+            postprocess(rows, duration, config), scores, frame_rate, duration, video_score(fit)
         )
-        for rows, scores, frame_rate, duration in zip(
-            moments, saliency, frame_rates, durations, strict=True
+        for rows, scores, frame_rate, duration, fit in zip(
+            moments, saliency, frame_rates, durations, fits, strict=True
         )
     ]
 

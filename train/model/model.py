@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from r2t.store.errors import ConfigError
-from r2t.train.data import Batch, mask_of
+from r2t.train.data import Batch, mask_of, prior_cosines
 from r2t.train.model.ablated_block import make_block
 from r2t.train.model.config import R2Config
 from r2t.train.model.feature_map import time_features
@@ -35,8 +35,9 @@ class Predictions:
 
     `offsets` are the distances from a point to a moment's start and end in units of its stride,
     None without a boundary head. `saliency` is the cosine between frame and query. `layer_frames`
-    and `layer_queries` are per CLIP layer, ascending, for the calibration losses. Numbers where
-    `point_mask` or `frame_mask` is False mean nothing, unless `padding_counts`.
+    and `layer_queries` are per CLIP layer, ascending, for the calibration losses. `clip_cosines` is
+    the cosine of CLIP's own embeddings, None in a model without a prior. Numbers where `point_mask`
+    or `frame_mask` is False mean nothing, unless `padding_counts`.
     """
 
     class_logits: Float[Tensor, "batch points"]
@@ -47,6 +48,7 @@ class Predictions:
     frame_mask: Bool[Tensor, "batch frames"]
     layer_frames: Float[Tensor, "layers batch frames hidden"]
     layer_queries: Float[Tensor, "layers batch hidden"]
+    clip_cosines: Float[Tensor, "batch frames"] | None
     padding_counts: bool = False
 
     def __repr__(self) -> str:
@@ -148,22 +150,23 @@ class R2Model(nn.Module):
         self, refined: Refined, prior: Float32[Tensor, "batch frames 2"] | None = None
     ) -> Predictions:
         """Predict from refined frames and, in a model that takes it, the prior."""
-        frames = refined.block.frames
+        frames, cosines = refined.block.frames, None
         if self.prior_map is not None:
             if prior is None:
                 raise ConfigError(
                     "the model takes CLIP's similarity of frames and sentence as a prior, and was "
                     "given none: give features with embeddings"
                 )
-            frames = self.prior_map(frames, prior)
+            frames, cosines = self.prior_map(frames, prior), prior_cosines(prior)
         frames = F.relu(frames)
         levels = [level.float() for level in self.pyramid(frames)]
         with torch.autocast(frames.device.type, enabled=False):
-            return self._predict(frames.float(), levels, refined.block, refined.extents)
+            return self._predict(frames.float(), levels, refined, cosines)
 
     def _predict(
-        self, frames: Tensor, levels: list[Tensor], block: BlockOutput, extents: Extents
+        self, frames: Tensor, levels: list[Tensor], refined: Refined, cosines: Tensor | None
     ) -> Predictions:
+        block, extents = refined.block, refined.extents
         strides = self.config.strides[: len(levels)]
         cell_masks = [extents.cell_mask(stride) for stride in strides]
         keeps = cell_masks if extents.isolated else [torch.ones_like(mask) for mask in cell_masks]
@@ -186,6 +189,7 @@ class R2Model(nn.Module):
             frame_mask=extents.frame_mask,
             layer_frames=block.layer_frames.float(),
             layer_queries=self.word_pooling(block.layer_words.float(), extents.word_mask),
+            clip_cosines=cosines,
             padding_counts=not extents.isolated,
         )
 

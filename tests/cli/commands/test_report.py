@@ -304,5 +304,5 @@ def test_the_page_says_what_is_probably_not_in_its_video(
     answer = run_command(report, *asked, "--out", page, "--bootstrap", 50)
     assert answer.exit_code == 0, answer.stderr
     verdicts = [query["verdict"] for query in page_data(page.read_text())["queries"]]
-    why = "probably not in this video (highest saliency "
+    why = "probably not in this video (learned cosine "
     assert all(verdict.startswith(why) for verdict in verdicts)

@@ -24,6 +24,7 @@ from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import save_rule
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
+from r2t.train.model.ranking import FROZEN_SCORE
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
@@ -94,14 +95,14 @@ def test_every_video_answers_as_it_would_alone_and_no_picture_is_looked_at(
         if video["video"] == "v3":
             continue  # in windows: see the tests of those
         alone = grounder(features.read_video(video["video"]), searchable["query"])
-        assert video["score"] == pytest.approx(alone.saliency.max(), abs=1e-5)
+        assert video["score"] == pytest.approx(alone.video_score, abs=1e-5)
         spans = [[m["start_seconds"], m["end_seconds"], m["score"]] for m in video["moments"]]
         np.testing.assert_allclose(spans, alone.moments[:2], atol=1e-4)
     undivided = run_command(search, *asked, "--moments", 2, "--json", "--windows", "off")
     assert "windows" not in undivided.stderr
     alone = grounder(features.read_video("v3"), searchable["query"])
     (long,) = [v for v in json.loads(undivided.stdout)["videos"] if v["video"] == "v3"]
-    assert long["score"] == pytest.approx(alone.saliency.max(), abs=1e-5)
+    assert long["score"] == pytest.approx(alone.video_score, abs=1e-5)
     table = run_command(search, *asked, "--top", 2)
     assert table.exit_code == 0
     best = found["videos"][0]["video"]
@@ -119,7 +120,7 @@ def test_a_calibrated_run_says_which_videos_probably_lack_it(
     assert {video["presence"]["probably_absent"] for video in before} == {None}
     scores = [video["score"] for video in before]
     for threshold, num_absent in (((scores[1] + scores[2]) / 2, 3), (scores[0] + 0.1, 5)):
-        save_rule(run, presence_rule(threshold), {})
+        save_rule(run, presence_rule(threshold, FROZEN_SCORE), {})
         after = json.loads(run_command(search, *asked, "--json").stdout)["videos"]
         absent = [video["presence"]["probably_absent"] for video in after]
         assert absent == [False] * (5 - num_absent) + [True] * num_absent

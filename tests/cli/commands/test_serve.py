@@ -101,7 +101,10 @@ def test_what_people_type_is_text_on_the_page() -> None:
     for threshold, denied in ((0.5, True), (-0.5, False)):
         answer = Answer("a ball", grounding, 0.1, presence_rule(threshold))
         html = answers_html("film", [answer], top=5)
-        assert ("probably not in this video (highest saliency 0.000 &lt; 0.500)" in html) is denied
+        assert (
+            "probably not in this video (learned cosine of the 3 best frames 0.000 &lt; 0.500)"
+            in html
+        ) is denied
         assert answers_json("film", [answer])["answers"][0]["presence"] == {
             "score": 0.0,
             "threshold": threshold,

@@ -13,7 +13,7 @@ from toy_store import make_store
 
 from r2t.store import Annotation
 from r2t.store.errors import ConfigError, RunWarning
-from r2t.train.grounding.grounder import HIGHEST_SALIENCY, Grounder
+from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import (
     PRESENCE,
     PresenceRule,
@@ -23,6 +23,7 @@ from r2t.train.grounding.presence import (
 from r2t.train.grounding.presence_choice import choose_presence_rule
 from r2t.train.grounding.presence_scores import PresenceScores
 from r2t.train.model.model import R2Model
+from r2t.train.model.ranking import LEARNED_SCORE
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
@@ -52,7 +53,7 @@ def drawn(seed: int, lead: float, *, num_videos: int = 30) -> PresenceScores:
 
 
 def chosen(scores: PresenceScores) -> PresenceRule:
-    return PresenceRule.choose(scores, HIGHEST_SALIENCY)
+    return PresenceRule.choose(scores, LEARNED_SCORE)
 
 
 def test_the_threshold_gets_the_most_of_both_right() -> None:
@@ -132,15 +133,15 @@ def test_a_rule_belongs_to_the_weights_it_was_chosen_for(tmp_path: Path) -> None
     run = RunFolder(tmp_path / "run")
     run.claim(config, TrainedOn(), resume=False)
     run.save_weights("best", R2Model(config.model))
-    assert load_rule(run.path, HIGHEST_SALIENCY) is None
+    assert load_rule(run.path, LEARNED_SCORE) is None
     rule = presence_rule(0.5)
     save_rule(run.path, rule, {"split": "val"})
-    assert load_rule(run.path, HIGHEST_SALIENCY) == rule
+    assert load_rule(run.path, LEARNED_SCORE) == rule
     content = json.loads((run.path / PRESENCE).read_text())
     for damage in ({**content, "threshold": "high"}, {"weights_sha256": content["weights_sha256"]}):
         (run.path / PRESENCE).write_text(json.dumps(damage))
         with pytest.raises(ConfigError, match="damaged"):
-            load_rule(run.path, HIGHEST_SALIENCY)
+            load_rule(run.path, LEARNED_SCORE)
     (run.path / PRESENCE).write_text(json.dumps(content))
     weak = {**content, "auc_low": 0.49}
     old = {name: value for name, value in content.items() if not name.endswith(("_low", "_high"))}
@@ -149,13 +150,13 @@ def test_a_rule_belongs_to_the_weights_it_was_chosen_for(tmp_path: Path) -> None
     for odd, why in (
         (weak, "tells no better than chance"),
         (old, "does not say whether it beats"),
-        (nameless, "does not say which score it is for, and videos are ranked by highest saliency"),
+        (nameless, "does not say which score it is for, and videos are ranked by learned cosine"),
         (other, "is a threshold of the phase of the moon, and videos are"),
     ):
         (run.path / PRESENCE).write_text(json.dumps(odd))
         with pytest.warns(RunWarning, match=rf"presence\.json is not used: it {why}"):
-            assert load_rule(run.path, HIGHEST_SALIENCY) is None
+            assert load_rule(run.path, LEARNED_SCORE) is None
     (run.path / PRESENCE).write_text(json.dumps(content))
     run.save_weights("best", R2Model(config.model))
     with pytest.warns(RunWarning, match="chosen for other weights"):
-        assert load_rule(run.path, HIGHEST_SALIENCY) is None
+        assert load_rule(run.path, LEARNED_SCORE) is None

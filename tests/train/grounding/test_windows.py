@@ -23,6 +23,7 @@ from r2t.train.grounding.ground_store import StoredQueries
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.window_merge import merge_moments
 from r2t.train.grounding.windows import (
+    WindowAnswer,
     WindowedVideo,
     WindowPlan,
     asking_plan,
@@ -90,13 +91,13 @@ def test_a_moment_across_an_edge_is_found_once(
 
 def test_stitched_saliency_trusts_the_middle_of_a_window() -> None:
     none = np.zeros((0, 3))
-    answers = [
-        Grounding(none, np.full(4, value, np.float32), 1.0, 4.0, value) for value in (0.0, 1.0)
-    ]
+    curves = [np.full(4, value, np.float32) for value in (0.0, 1.0)]
+    answers = [WindowAnswer(Grounding(none, curve, 1.0, 4.0, 0.5), curve / 2) for curve in curves]
     windowed = WindowedVideo(6, 6.0, 1.0, (slice(0, 4), slice(2, 6)))
     found = windowed.stitch(answers, DecodeConfig())
     np.testing.assert_allclose(found.saliency, [0, 0, 1 / 3, 2 / 3, 1, 1])
     assert found.duration_seconds == 6
+    assert found.video_score == pytest.approx((1 / 3 + 1 / 2 + 1 / 2) / 3)  # of the whole video
 
 
 class Spotter(Grounder):
@@ -112,7 +113,7 @@ class Spotter(Grounder):
 
     def _answer(
         self, window: Any, priors: Tensor | None, decoding: DecodeConfig
-    ) -> list[Grounding]:
+    ) -> list[WindowAnswer]:
         window, num_queries = window
         Spotter.asked.append(window.num_frames)
         bright = np.flatnonzero(window.tokens[0, :, 0, 0] > 0)
@@ -122,7 +123,7 @@ class Spotter(Grounder):
             moments = np.array([[*ends, 0.9]])
         saliency = (window.tokens[0, :, 0, 0] > 0).astype(np.float32)
         found = Grounding(moments, saliency, window.frame_rate_fps, window.duration_seconds, 0.0)
-        return [found] * num_queries
+        return [WindowAnswer(found, saliency)] * num_queries
 
 
 @pytest.mark.parametrize("start", [0, 90, 110, 115, 125, 1395])
