@@ -89,7 +89,7 @@ def explained(name: str, error: Exception, has_answered: bool) -> Exception:
         return FileNotFoundError(name)
     if _ROLE.search(sentence):
         if has_answered:
-            return TransientError(f"no new credentials: {in_one_line(Exception(sentence))}")
+            return TransientError(f"no new credentials; {_CREDENTIALS[_provider(name)]}")
         return no_credentials(name)
     if _is_of_another_region(text, code):
         return _wrong_region(name, sentence)
