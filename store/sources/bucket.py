@@ -119,8 +119,13 @@ class Bucket:
         if found is None:
             return []
         names = [f"{each.rsplit('/', 1)[-1]}/" for each in found["common_prefixes"]]
-        names += [each["path"].rsplit("/", 1)[-1] for each in found["objects"]]
-        return sorted(names)
+        files = [each["path"] for each in found["objects"]]
+        # Some programs make an empty object for a folder, whose key ends with a slash.
+        return sorted(names + [each.rsplit("/", 1)[-1] for each in files if each != path])
+
+    def keys(self, folder: str) -> list[str]:
+        """Return the keys of all files below a folder, as `keys_below` asks for them."""
+        return sorted(self.objects_below(folder))
 
     def objects_below(self, folder: str) -> dict[str, StoredObject]:
         """Return all objects below a folder ("" for every one) by key: 1,000 in a request."""
@@ -130,7 +135,9 @@ class Bucket:
             folder,
             lambda: [each for some in self._store.list(path or None) for each in some],  # pyright: ignore[reportUnknownMemberType]
         )
-        return {each["path"][cut:]: _stored(each) for each in found or []}
+        objects = {each["path"][cut:]: _stored(each) for each in found or []}
+        folders = {parent for key in objects for parent in _folders_of(key)}
+        return {key: each for key, each in objects.items() if key and key not in folders}
 
     def local_file(self, key: str) -> tuple[Path, int] | None:
         """Return None: nothing is on this machine."""
@@ -262,6 +269,10 @@ class Bucket:
 
     def _name(self, key: str) -> str:
         return f"{self.location}/{key}" if key else self.location
+
+
+def _folders_of(key: str) -> list[str]:
+    return [key[:at] for at, letter in enumerate(key) if letter == "/"]
 
 
 def _stored(meta: ObjectMeta) -> StoredObject:

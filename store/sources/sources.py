@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from r2t.store.errors import StoreError
 from r2t.store.format import MAX_WHOLE_BYTES
@@ -37,6 +37,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class KeyLister(Protocol):
+    """A source that lists all files below a folder in fewer requests than one for each folder."""
+
+    def keys(self, folder: str) -> list[str]:
+        """Return the keys of all files below a folder, in order; "" is the whole store."""
+        ...
+
+
 def bounded_range(name: str, start: int, stop: int | None) -> tuple[int, int]:
     """Return which bytes to ask for; raise `StoreError` if they are more than is read at once."""
     end = start + MAX_WHOLE_BYTES if stop is None else stop
@@ -53,6 +62,8 @@ def require_small(name: str, content: bytes | None) -> None:
 
 def keys_below(source: Source, folder: str) -> list[str]:
     """Return the keys of all files below a folder (the whole store for "")."""
+    if isinstance(source, KeyLister):
+        return source.keys(folder)
     found: list[str] = []
     waiting = [folder]
     while waiting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import urllib.request
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from remote_store import TOKENS, require_readable, write_both
 from s3_server import Fault, S3Request, S3Server, s3_server
 
 from r2t.store import FeatureStore
+from r2t.store.check.verify import verify_store
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.sources import Bucket, connect, connection, retries
 from r2t.store.sources.cache import ByteCache
@@ -232,6 +234,25 @@ def test_an_object_is_created_once_and_replaced_by_whoever_saw_it(server: S3Serv
     bucket.delete(["manifest", "folder/x", "absent"])
     bucket.delete([])
     assert bucket.objects_below("") == {}
+
+
+def test_an_object_that_stands_for_a_folder_is_no_file(server: S3Server) -> None:
+    endpoint = server.environment["AWS_ENDPOINT_URL"]
+    for folder in ("marked/", "marked/videos/"):  # as consoles and other programs make them
+        target = f"{endpoint}/{server.url.removeprefix('s3://')}/{folder}"
+        urllib.request.urlopen(urllib.request.Request(target, data=b"", method="PUT")).close()
+    bucket = connect(f"{server.url}/marked")
+    bucket.create("videos/a/zarr.json", b"1")
+    assert bucket.names("") == ["videos/"]
+    assert bucket.names("videos") == ["a/"]
+    assert bucket.keys("") == ["videos/a/zarr.json"]
+
+
+def test_verifying_lists_many_files_in_one_request(server: S3Server) -> None:
+    report = verify_store(f"{server.url}/feats.zarr")
+    assert not report.faults
+    assert report.listed
+    assert server.count()["LIST"] < 25
 
 
 def test_a_put_whose_answer_is_lost_meets_itself(server: S3Server) -> None:
