@@ -21,6 +21,7 @@ import pytest
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
+from r2t.extract.fetch.remote_video import RemoteVideo
 from r2t.extract.pending import Quarantine
 from r2t.extract.pipeline import ExtractReport, extract_videos, why_no_embeddings
 from r2t.extract.run.progress import ExtractProgress
@@ -30,6 +31,7 @@ from r2t.store.errors import (
     AnnotationError,
     AnnotationWarning,
     ConfigError,
+    ServerError,
     SpecMismatchError,
     StoreError,
 )
@@ -410,6 +412,34 @@ class TestReplacedVideos:
         videos[0].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         report = extract_videos(CONFIG, clip, store, videos[:1], [])
         assert "but not the content" in report.changed["one"]
+
+    def test_of_a_video_behind_a_url_the_size_that_a_listing_says_is_compared(
+        self, clip: FrozenClip, store: FeatureStore, videos: list[Path]
+    ) -> None:
+        extract_videos(CONFIG, clip, store, videos[:1], [])
+        num_bytes = videos[0].stat().st_size
+        for told in (num_bytes, None):  # nothing is fetched
+            url = "s3://bucket/one.mp4"
+            report = extract_videos(CONFIG, clip, store, [RemoteVideo(url, url, told)], [])
+            assert (report.complete, report.skipped) == (True, ("one",))
+        url = "https://me:secret@a.example/one.mp4?secret"
+        other = RemoteVideo(url, url, num_bytes + 1)
+        report = extract_videos(CONFIG, clip, store, [other], [])
+        assert report.changed["one"] == (
+            f"https://a.example/one.mp4 has {num_bytes + 1:,} bytes; "
+            f"it was extracted with {num_bytes:,}"
+        )
+
+
+def test_a_server_that_is_gone_costs_no_video_its_turn(
+    clip: FrozenClip, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2t.store.sources.retries._FIRST_PAUSE_SECONDS", 0.0)
+    urls = [f"http://127.0.0.1:9/{number}.mp4" for number in range(12)]
+    gone = [RemoteVideo(url, url) for url in urls]
+    with pytest.raises(ServerError, match="10 videos one after another cannot be fetched"):
+        extract_videos(CONFIG, clip, store, gone, [])
+    assert Quarantine(store.location).read() == {}
 
 
 def test_a_moment_wholly_outside_its_video_is_left_out_by_name(
