@@ -122,12 +122,13 @@ class FeatureStore:
 
     @classmethod
     def open(cls, location: str | Path, cache: ByteCache | None = None) -> FeatureStore:
-        """Open a store for reading: a folder or a zip on this machine, or any URL of fsspec's.
+        """Open a store for reading: a folder or a zip on this machine, or a URL.
 
-        `s3://…`, `https://…` and others need their extra installed. Over http(s) a server must know
-        ranges, and for a folder of format version 1 list folders, too (nginx: `autoindex on`). A
-        zip is named by its suffix or as `zip::URL`. `cache` keeps tokens of a store that is not on
-        this machine.
+        Buckets (`s3://`, `gs://`, `az://`, `abfs://`) need the extra `cloud`, `https://` needs the
+        extra `http`, and any other protocol of fsspec its own package. Over http(s) a server must
+        support ranges, and for a folder of format version 1 list folders, too (nginx: `autoindex
+        on`). A zip is named by its suffix or as `zip::URL`. `cache` keeps tokens of a store that is
+        not on this machine.
 
         Raises:
             StoreError: if there is no store, or one of another format version.

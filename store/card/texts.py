@@ -12,7 +12,7 @@ from r2t.store.errors import ConfigError
 
 MOST_CHARACTERS = 20_000
 """Most characters of one text."""
-_SCHEMES = ("https", "http", "hf", "s3")
+_SCHEMES = ("https", "http", "hf", "s3", "gs", "az", "abfs")
 
 
 @dataclass(frozen=True)

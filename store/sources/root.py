@@ -68,7 +68,7 @@ class StoreRoot:
 
 
 def is_url(location: str | Path) -> bool:
-    """Whether a location is one that fsspec opens, rather than a path."""
+    """Whether a location is a URL rather than a path."""
     return _URL.match(str(location)) is not None
 
 

@@ -13,6 +13,7 @@ from remote_store import TOKENS, require_readable, write_both
 from s3_server import Fault, S3Request, S3Server, s3_server
 
 from r2t.store import FeatureStore
+from r2t.store.change.pack_set import pack_zip_set
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.sources import Bucket, connect, connection, retries
@@ -37,7 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(home: Path) -> Generator[S3Server]:
-    """A service whose bucket holds the store, and the same store as a zip."""
+    """A service whose bucket holds the store, and the same store as a zip and as a set of zips."""
+    pack_zip_set(home / "feats.zarr", home / "set", max_bytes=10_000)
     with s3_server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
@@ -64,6 +66,12 @@ def test_a_store_in_a_bucket(server: S3Server) -> None:
         FeatureStore.open(f"{server.url}/nothing.zarr")
     with pytest.raises(StoreError, match="does not exist"):
         FeatureStore.open(f"{server.url}/nothing.zip")
+
+
+def test_a_set_of_zips_moves_what_is_asked_for(server: S3Server) -> None:
+    store = FeatureStore.open(f"{server.url}/set")
+    assert sum(server.count().values()) <= 4
+    require_readable(store)
 
 
 def test_a_bucket_that_may_be_read_and_not_listed(server: S3Server) -> None:
