@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from jaxtyping import install_import_hook
 from tiny_clip import make_tiny_clip
 
 if TYPE_CHECKING:
+    from hub_server import Hub
+
     from r2t.extract.clip.clip import FrozenClip
     from r2t.store import FeatureStore
 
@@ -84,3 +87,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrozenClip, Feature
     )
     assert extract_videos(config, clip, store, find_videos(folder / "v"), rows).complete
     return clip, FeatureStore.open(folder / "feats.zarr")
+
+
+@pytest.fixture
+def hub(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Generator[Hub]:
+    """A hub on this machine that holds nothing yet, which this process uses, with a new cache."""
+    from hub_server import served_hub, use_hub
+
+    with served_hub() as hub:
+        use_hub(hub, monkeypatch, tmp_path_factory.mktemp("hub-cache"))
+        yield hub

@@ -15,6 +15,7 @@ import re
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -69,6 +70,10 @@ class Hub:
 
     def files(self, name: str = "datasets/org/feats") -> Files:
         return self.repositories[name].commits[-1][1]
+
+    def keep(self, content: bytes) -> None:
+        """Take a large file as if it had been uploaded."""
+        self.objects[hashlib.sha256(content).hexdigest()] = content
 
     def count(self, method: str, part: str = "") -> int:
         return sum(each.startswith(f"{method} ") and part in each for each in self.requests)
@@ -338,8 +343,9 @@ def hub_environment(hub: Hub) -> dict[str, str]:
     }
 
 
-def use_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Let this process use the stand-in, whatever huggingface_hub read when it was imported."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(
         constants,

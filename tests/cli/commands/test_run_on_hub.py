@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from barcode_videos import Recipe, write_video
-from hub_server import Hub, Repository, served_hub, use_hub
+from hub_server import Hub, Repository
 from typer.testing import CliRunner
 
 from r2t.cli.commands.demo.first import shipped_run
@@ -21,18 +20,6 @@ from r2t.train.run.hub_card import model_card
 URL = "hf://org/run"
 METRICS = {"epoch": 2, "is_best": True, "metrics": {"MR-full-mAP": 41.256, "odd": None}}
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
-
-
-@pytest.fixture
-def hub(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Generator[Hub]:
-    """An empty hub, which this process uses, with an empty cache."""
-    with served_hub() as hub:
-        use_hub(hub, monkeypatch)
-        cache = tmp_path_factory.mktemp("cache")
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-        yield hub
 
 
 @pytest.fixture
@@ -72,11 +59,11 @@ def test_a_run_is_pushed_asked_where_it_is_and_pulled(
     question = ("predict", tmp_path / "dog.mp4", "a ball", "--device", "cpu", "--json")
     answers = [
         run(*question, "--checkpoint", checkpoint, *more)
-        for checkpoint, more in ((folder, ()), (URL, ()), (URL, ("--offline",)))
+        for checkpoint, more in ((URL, ()), (URL, ("--offline",)))
     ]
     assert all(answer.startswith("0 ") for answer in answers), answers
     moments = [json.loads(each[2 : each.rindex("}") + 1])["moments"] for each in answers]
-    assert moments[0] == moments[1] == moments[2] != []
+    assert moments[0] == moments[1] != []
 
     answer = run("run", "pull", URL, tmp_path / "pulled")
     assert answer.startswith("0 "), answer

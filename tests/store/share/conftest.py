@@ -1,38 +1,17 @@
-"""A hub on this machine, and a store to send."""
+"""A store to send to a hub."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from features import columns, random_tokens, small_query, small_spec, write_video
-from hub_server import Hub, served_hub, use_hub
 
 from r2t.store import FeatureStore
 from r2t.store.card import CardTexts, write_card
 
 TOKENS = {name: random_tokens(5, seed=seed) for seed, name in enumerate(("a dog", "cat", "é"))}
-
-
-@pytest.fixture(scope="session")
-def served() -> Generator[Hub]:
-    with served_hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(served: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """An empty hub, which this process uses."""
-    served.repositories.clear()
-    served.objects.clear()
-    served.requests.clear()
-    served.authorizations.clear()
-    served.puts_left = served.gets_left = None
-    served.cuts = 0
-    use_hub(served, monkeypatch)
-    return served
 
 
 @pytest.fixture(scope="session")
