@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from features import columns, pack, random_tokens, small_query, small_spec, write_video
 
 from r2t.store import FeatureStore
-from r2t.store.errors import StoreError
 
 LONG = 301  # frames of three shards
 TOKENS = {"a dog": random_tokens(5, seed=1), "long": random_tokens(LONG, seed=2)}
@@ -37,5 +35,3 @@ def require_readable(store: FeatureStore) -> None:
     assert not store.has_video("cat")
     assert np.array_equal(store.read_query("q2").tokens, small_query("q2", seed=1)[1].tokens)
     assert [annotation.query_id for annotation in store.annotations("val")] == ["q1", "q2"]
-    with pytest.raises(StoreError, match="read-only"):
-        store.writer()

@@ -41,7 +41,10 @@ def web(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Nginx
 
 @pytest.mark.parametrize("name", ["feats.zarr", "feats.zip"])
 def test_a_store_behind_nginx(web: Nginx, name: str) -> None:
-    require_readable(FeatureStore.open(f"{web.url}/{name}"))
+    store = FeatureStore.open(f"{web.url}/{name}")
+    require_readable(store)
+    with pytest.raises(StoreError, match="read-only"):
+        store.writer()
 
 
 @pytest.mark.parametrize("name", ["feats.zarr", "feats.zip"])
