@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,23 @@ def test_a_login_needs_boto3(files: dict[str, str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(StoreError, match=r"pip install boto3.*export-credentials"):
         aws_profile({**files, "AWS_PROFILE": "login"})
+
+
+def test_keys_that_a_program_gives_are_had_through_boto3(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"Version": 1, "AccessKeyId": "fresh", "SecretAccessKey": "secret"}
+    (tmp_path / "given.json").write_text(json.dumps(given))
+    with Path(files["AWS_CONFIG_FILE"]).open("a") as config:
+        config.write(f"[profile program]\ncredential_process = cat {tmp_path / 'given.json'}\n")
+    for name, value in files.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert keys({**files, "AWS_PROFILE": "program"}) == ("fresh", "secret", None)
+    (tmp_path / "given.json").unlink()
+    with pytest.raises(StoreError, match="'program' gives no keys"):
+        aws_profile({**files, "AWS_PROFILE": "program"})
 
 
 def test_files_that_are_none_are_named(files: dict[str, str]) -> None:
