@@ -48,6 +48,12 @@ def presence_rule(threshold: float, score: str = LEARNED_SCORE) -> PresenceRule:
         held_out_right=0.9,
         held_out_right_low=0.8,
         held_out_right_high=1.0,
+        held_out_misses=0.1,
+        held_out_misses_low=0.0,
+        held_out_misses_high=0.2,
+        held_out_false_alarms=0.1,
+        held_out_false_alarms_low=0.0,
+        held_out_false_alarms_high=0.2,
         num_present=100,
         num_absent=400,
     )

@@ -8,6 +8,11 @@ from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from r2t.cli.answers.answer_table import grounding_table as grounding_table
+    from r2t.cli.answers.corpus_scores import (
+        CorpusQuestion as CorpusQuestion,
+        corpus_table as corpus_table,
+        score_corpus_of_store as score_corpus_of_store,
+    )
     from r2t.cli.answers.frame_strip import (
         FrameStrip as FrameStrip,
         draw_frame_strip as draw_frame_strip,

@@ -15,6 +15,7 @@ from r2t.cli.shared import (
     Json,
     OwnRun,
     QuerySplit,
+    RelevantFile,
     Seed,
     Store,
     Windows,
@@ -28,14 +29,14 @@ from r2t.cli.shared import (
 )
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
-from r2t.train import grounding, run, training
+from r2t.train import grounding, metrics, run, training
 
 
 @examples(
     "r2t calibrate --store feats.zarr --checkpoint runs/x",
     "r2t calibrate --store feats.zarr --checkpoint runs/x --absent 10 --json",
 )
-def calibrate(
+def calibrate(  # noqa: PLR0913 - a parameter for each option
     store: Store,
     checkpoint: OwnRun,
     split: QuerySplit = "val",
@@ -45,6 +46,7 @@ def calibrate(
             min=1, help="How many sentences of other videos to ask for each of a video's own."
         ),
     ] = 4,
+    relevant: RelevantFile = None,
     seed: Seed = 0,
     windows: Windows = "auto",
     device: Device = "auto",
@@ -52,10 +54,10 @@ def calibrate(
 ) -> None:
     """Choose the score below which a sentence is called probably not in the video.
 
-    Each video is asked its own sentences and sentences of other videos. The threshold that
-    separates the two best is written into the run's folder, with how well it does so. Where it is
-    no better than chance, nothing is written and the exit status is 1. The run must not have been
-    trained on the --split.
+    Each video is asked its own sentences and, of other videos, those that --relevant does not say
+    fit it as well. The threshold that separates the two best is written into the run's folder, with
+    how well it does so. Where it is no better than chance, nothing is written and the exit status
+    is 1. The run must not have been trained on the --split.
     """
     with handle_errors():
         run.RunFolder(checkpoint).require_writable()
@@ -82,6 +84,7 @@ def calibrate(
                 grounder,
                 features,
                 rows,
+                relevance=metrics.read_relevance(relevant) if relevant else None,
                 absent_per_query=absent,
                 seed=seed,
                 plan=grounder.plan(as_windows(windows)),
@@ -111,11 +114,15 @@ def calibrate(
 def rule_line(rule: grounding.PresenceRule) -> str:
     """Say what a rule does, and how sure that is."""
     held_out = f"[{rule.held_out_right_low:.0%}, {rule.held_out_right_high:.0%}]"
+    misses = f"[{rule.held_out_misses_low:.0%}, {rule.held_out_misses_high:.0%}]"
+    alarms = f"[{rule.held_out_false_alarms_low:.0%}, {rule.held_out_false_alarms_high:.0%}]"
     return (
-        f"a sentence counts as present from a {rule.score} of {rule.threshold:.3f}: right for "
+        f"a sentence counts as present from {rule.threshold:.3f} on ({rule.score}): right for "
         f"{rule.recall:.0%} of {rule.num_present} sentences of the video and {rule.rejected:.0%} "
         f"of {rule.num_absent} sentences of other videos; on videos that the threshold was not "
-        f"chosen on, for {rule.held_out_right:.0%} {held_out} of both; a sentence of the video "
-        f"scores above one of another video in {rule.auc:.0%} "
+        f"chosen on, for {rule.held_out_right:.0%} {held_out} of both, with "
+        f"{rule.held_out_misses:.0%} {misses} of the video's own missed and "
+        f"{rule.held_out_false_alarms:.0%} {alarms} of the others believed; a sentence of the "
+        f"video scores above one of another video in {rule.auc:.0%} "
         f"[{rule.auc_low:.0%}, {rule.auc_high:.0%}] of pairs (chance is 50%)"
     )

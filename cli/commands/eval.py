@@ -7,7 +7,16 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from r2t.cli.answers import Answers, Asking, ask_model, read_answers, score_table
+from r2t.cli.answers import (
+    Answers,
+    Asking,
+    CorpusQuestion,
+    ask_model,
+    corpus_table,
+    read_answers,
+    score_corpus_of_store,
+    score_table,
+)
 from r2t.cli.shared import (
     Device,
     Domain,
@@ -15,6 +24,8 @@ from r2t.cli.shared import (
     OptionalCheckpoint,
     OptionalSplit,
     QueryBatch,
+    RelevantFile,
+    Seed,
     Strict,
     Windows,
     answers,
@@ -31,12 +42,14 @@ from r2t.store.files import require_writable
 from r2t.train import grounding, metrics
 from r2t.train.choices import Evaluator
 
+RESAMPLES = 1000  # for the intervals of --corpus, where --bootstrap says nothing
 SERVER_SPLITS = ("val", "test")  # what the QVHighlights server takes
 
 
 @examples(
     "r2t eval --store feats.zarr --checkpoint runs/x --split val",
     "r2t eval --store feats.zarr --split val",
+    "r2t eval --store feats.zarr --split val --corpus --queries 500",
     "r2t eval --predictions mine.jsonl --annotations highlight_val_release.jsonl",
     "r2t eval --predictions mine.jsonl --annotations val.jsonl --bootstrap 1000 --json",
     "r2t eval --predictions dog.jsonl --annotations youtube_anno.json --dataset youtube "
@@ -88,6 +101,20 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
             help="Score as the official evaluators do, including their defects.",
         ),
     ] = False,
+    corpus: Annotated[
+        bool,
+        typer.Option(
+            "--corpus",
+            help="Ask every video of the split each of its sentences, and score how well videos "
+            "and moments are found among all of them.",
+        ),
+    ] = False,
+    relevant: RelevantFile = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --corpus: ask so many sentences, drawn by --seed."),
+    ] = None,
+    seed: Seed = 0,
     batch_size: QueryBatch = 16,
     windows: Windows = "auto",
     device: Device = "auto",
@@ -95,13 +122,20 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     """Score a trained model on a store, or predictions against annotations.
 
     With --store and no --checkpoint the frozen CLIP is scored, which was not trained for moments.
+    With --corpus a video counts as found if the sentence is annotated for it, or --relevant says
+    that it fits.
+
     By default a store and a highlight dataset are scored on their val split, other files on all.
     """
     with handle_errors():
         given = (store, checkpoint, predictions, annotations)
+        asking = Asking(batch_size, windows, device)
+        question = CorpusQuestion(split or "val", domain, relevant, queries, seed)
+        _check_options(question, json_file, corpus=corpus)
+        if corpus:
+            _score_corpus(given, question, asking, bootstrap, json_file, json=json)
+            return
         folder = None
-        if json_file is not None:
-            require_writable(json_file.parent)
         if predictions is not None and annotations is not None and given.count(None) == 2:
             answered = read_answers(predictions, annotations, dataset, split, domain, strict=strict)
         elif store is not None and predictions is None and annotations is None:
@@ -109,7 +143,6 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
             folder = out
             if folder is None and checkpoint is not None:
                 folder = checkpoint / "-".join(filter(None, ("eval", split, domain)))
-            asking = Asking(batch_size, windows, device)
             answered = _answered(store, checkpoint, dataset, split, domain, asking, folder)
             if not answered.labelled:
                 note("the queries have no labels to score with")
@@ -129,6 +162,37 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         else:
             for table in lay_out_scores(scores):
                 answers().print(table)
+
+
+def _score_corpus(
+    given: tuple[str | None, Path | None, Path | None, Path | None],
+    question: CorpusQuestion,
+    asking: Asking,
+    bootstrap: int,
+    json_file: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Score how well videos are found, and show it; there are always intervals."""
+    store, checkpoint, *files = given
+    if store is None or any(files):
+        raise ConfigError(
+            "--corpus asks the videos of a store: give --store, with --checkpoint or without"
+        )
+    found = score_corpus_of_store(store, checkpoint, question, asking, bootstrap or RESAMPLES)
+    if json_file is not None:
+        write_json(found, json_file)
+    if json:
+        print_json(found)
+    else:
+        answers().print(corpus_table(found))
+
+
+def _check_options(question: CorpusQuestion, json_file: Path | None, *, corpus: bool) -> None:
+    if json_file is not None:
+        require_writable(json_file.parent)
+    if not corpus and (question.relevant is not None or question.num_queries is not None):
+        raise ConfigError("--relevant and --queries belong to --corpus: give it as well")
 
 
 def _answered(

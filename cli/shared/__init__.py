@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         QueryBatch as QueryBatch,
         QuerySplit as QuerySplit,
         Quick as Quick,
+        RelevantFile as RelevantFile,
         RunFolderArgument as RunFolderArgument,
         RunFps as RunFps,
         RunModel as RunModel,

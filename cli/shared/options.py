@@ -239,6 +239,14 @@ Windows = Annotated[
     ),
 ]
 _QUERY_BATCH: Any = typer.Option("--batch-size", min=1, help="Queries per batch.")
+RelevantFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--relevant",
+        help="JSON lines of query_id and relevant, a list of the ids of videos that the sentence "
+        "also fits. It fits those that it is annotated for without being told.",
+    ),
+]
 QueryBatch = Annotated[int, _QUERY_BATCH]
 OptionalQueryBatch = Annotated[int | None, _QUERY_BATCH]
 Strict = Annotated[

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     )
     from r2t.extract.demo.render import Painter as Painter
     from r2t.extract.demo.scene import SIDE as SIDE
+    from r2t.extract.demo.truth import (
+        world_relevance as world_relevance,
+        write_relevance as write_relevance,
+    )
     from r2t.extract.demo.world import (
         VIDEO_FRAME_RATE_FPS as VIDEO_FRAME_RATE_FPS,
         Level as Level,

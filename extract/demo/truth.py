@@ -46,7 +46,7 @@ class Truth:
         return np.logical_and.reduce(every)
 
 
-def relevant_videos(stories: Sequence[Story]) -> dict[str, list[str]]:
+def fitting_videos(stories: Sequence[Story]) -> dict[str, list[str]]:
     """Return the videos that each query's sentence is true of, by the query's id."""
     truths = {story.video_id: Truth(story.scene) for story in stories}
     found: dict[str, list[str]] = {}  # by sentence
@@ -69,7 +69,7 @@ def world_relevance(
     *, num_videos: int, seed: int, split: Split, level: Level = "plain"
 ) -> dict[str, list[str]]:
     """Return the videos that each query's sentence is true of, in what `make_world` makes."""
-    return relevant_videos([make_story(split, seed, index, level) for index in range(num_videos)])
+    return fitting_videos([make_story(split, seed, index, level) for index in range(num_videos)])
 
 
 def write_relevance(path: Path, relevant: Mapping[str, Iterable[str]]) -> None:

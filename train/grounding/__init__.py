@@ -8,6 +8,7 @@ from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from r2t.train.grounding.answerer import Answerer as Answerer, Prepared as Prepared
+    from r2t.train.grounding.corpus import ask_corpus as ask_corpus
     from r2t.train.grounding.evaluation import (
         evaluate_groundings as evaluate_groundings,
         submission_rows as submission_rows,

@@ -22,7 +22,7 @@ from r2t.train.grounding.presence_scores import (
     PresenceScores,
     auc,
     best_threshold,
-    held_out_right,
+    held_out,
 )
 from r2t.train.run import WEIGHTS
 
@@ -38,8 +38,10 @@ class PresenceRule:
     queries that reach the threshold, and `rejected` the share of absent ones that do not.
     `precision` is the share of present queries among all that reach it, if as many are present as
     absent. `auc` is the chance that a present query scores above an absent one. `held_out_right` is
-    the mean of `recall` and `rejected` on videos that the threshold was not chosen on. The bounds
-    of the last two are those of 95 % intervals over other videos.
+    the mean of `recall` and `rejected` on videos that the threshold was not chosen on.
+    `held_out_misses` and `held_out_false_alarms` are the shares there of present queries that are
+    called absent, and of absent ones called present. Bounds are those of 95 % intervals over other
+    videos.
     """
 
     score: str
@@ -53,6 +55,12 @@ class PresenceRule:
     held_out_right: float
     held_out_right_low: float
     held_out_right_high: float
+    held_out_misses: float
+    held_out_misses_low: float
+    held_out_misses_high: float
+    held_out_false_alarms: float
+    held_out_false_alarms_low: float
+    held_out_false_alarms_high: float
     num_present: int
     num_absent: int
 
@@ -64,7 +72,7 @@ class PresenceRule:
         recall = float((present >= threshold).mean())
         rejected = float((absent < threshold).mean())
         order = auc(scores)
-        right = held_out_right(scores)
+        spared = held_out(scores)
         return cls(
             score=score,
             threshold=threshold,
@@ -74,9 +82,15 @@ class PresenceRule:
             auc=order.value,
             auc_low=order.low,
             auc_high=order.high,
-            held_out_right=right.value,
-            held_out_right_low=right.low,
-            held_out_right_high=right.high,
+            held_out_right=spared.right.value,
+            held_out_right_low=spared.right.low,
+            held_out_right_high=spared.right.high,
+            held_out_misses=spared.misses.value,
+            held_out_misses_low=spared.misses.low,
+            held_out_misses_high=spared.misses.high,
+            held_out_false_alarms=spared.false_alarms.value,
+            held_out_false_alarms_low=spared.false_alarms.low,
+            held_out_false_alarms_high=spared.false_alarms.high,
             num_present=len(present),
             num_absent=len(absent),
         )

@@ -16,6 +16,7 @@ from r2t.train.grounding.presence import PresenceRule
 from r2t.train.grounding.presence_scores import PresenceScores
 from r2t.train.grounding.stored_windows import ground_stored
 from r2t.train.grounding.windows import WindowPlan
+from r2t.train.metrics import Relevance, relevant_videos
 
 
 def choose_presence_rule(
@@ -23,6 +24,7 @@ def choose_presence_rule(
     store: FeatureStore,
     annotations: Sequence[Annotation],
     *,
+    relevance: Relevance | None = None,
     absent_per_query: int = 4,
     seed: int = 0,
     plan: WindowPlan | None = None,
@@ -30,15 +32,15 @@ def choose_presence_rule(
 ) -> PresenceRule:
     """Ask videos their own queries and some of other videos, and choose a threshold.
 
-    A sentence that is annotated for a video is never taken as absent from it; one that fits without
-    being annotated may be. `plan` defaults to the run's windows. `on_queries` is told
-    how many questions are answered so far.
+    A sentence that is annotated for a video, or that `relevance` names it for, is never taken as
+    absent from it; one that fits and is not known to may be. `plan` defaults to the run's windows.
+    `on_queries` is told how many questions are answered so far.
     """
     present: list[float] = []
     absent: list[float] = []
     asked: list[tuple[int, int]] = []
     plan = plan or grounder.plan()
-    questions = list(_questions(annotations, absent_per_query, seed))
+    questions = list(_questions(annotations, relevance, absent_per_query, seed))
     ids = {video_id: [*own, *others] for video_id, own, others in questions}
     num_questions = sum(map(len, ids.values()))
     answers = ground_stored(grounder, store, ids, plan, Reading(device=grounder.device))
@@ -62,16 +64,19 @@ def choose_presence_rule(
 
 
 def _questions(
-    annotations: Sequence[Annotation], absent_per_query: int, seed: int
+    annotations: Sequence[Annotation],
+    relevance: Relevance | None,
+    absent_per_query: int,
+    seed: int,
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each video, its queries, and queries whose sentence is annotated for others alone."""
+    """Yield each video, its queries, and queries whose sentence is known of others alone."""
     draw = random.Random(seed)
     own: dict[str, list[Annotation]] = {}
+    fitting = relevant_videos(annotations, relevance)
     for annotation in annotations:
         own.setdefault(annotation.video_id, []).append(annotation)
     for video_id, rows in own.items():
-        spoken = {row.query for row in rows}
-        strangers = [row for row in annotations if row.query not in spoken]
+        strangers = [row for row in annotations if video_id not in fitting[row.query_id]]
         count = min(len(strangers), absent_per_query * len(rows))
         chosen = draw.sample(strangers, count)
         yield video_id, [row.query_id for row in rows], [row.query_id for row in chosen]

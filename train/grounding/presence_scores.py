@@ -65,18 +65,28 @@ def auc(scores: PresenceScores) -> Interval:
     return _interval(float(above.mean()), scores, above, under, least_variance=variance)
 
 
-def held_out_right(scores: PresenceScores) -> Interval:
-    """Return how often a threshold is right on videos that it was not chosen on.
+@dataclass(frozen=True)
+class HeldOut:
+    """How often a threshold is right on videos that it was not chosen on.
 
-    The mean over both kinds, so that calling everything present is right for half. Videos are dealt
-    out in turn, and those of each share answered with the threshold of the others.
+    `right` is the mean over both kinds, so that calling everything present is right for half.
+    `misses` is the share of present queries that are called absent, `false_alarms` that of absent
+    ones that are called present.
     """
+
+    right: Interval
+    misses: Interval
+    false_alarms: Interval
+
+
+def held_out(scores: PresenceScores) -> HeldOut:
+    """Deal videos out in turn, and answer those of each share with the threshold of the others."""
     hits, rejections = np.zeros(len(scores.present)), np.zeros(len(scores.absent))
     videos = scores.videos
     for fold in range(min(_FOLDS, len(videos))):
-        held_out = videos[fold::_FOLDS]
-        present = np.isin(scores.present_video, held_out)
-        absent = np.isin(scores.absent_video, held_out)
+        spared = videos[fold::_FOLDS]
+        present = np.isin(scores.present_video, spared)
+        absent = np.isin(scores.absent_video, spared)
         if present.all() or absent.all():  # nothing to choose from: everything is called present
             hits[present] = 1
             continue
@@ -85,7 +95,13 @@ def held_out_right(scores: PresenceScores) -> Interval:
         rejections[absent] = scores.absent[absent] < threshold
     value = float(hits.mean() + rejections.mean()) / 2
     variance = (1 / len(hits) + 1 / len(rejections)) / 16
-    return _interval(value, scores, hits / 2, rejections / 2, least_variance=variance)
+    misses, alarms = 1 - hits, 1 - rejections
+    nobody = np.zeros_like(hits), np.zeros_like(rejections)
+    return HeldOut(
+        _interval(value, scores, hits / 2, rejections / 2, least_variance=variance),
+        _interval(float(misses.mean()), scores, misses, nobody[1], least_variance=0.0),
+        _interval(float(alarms.mean()), scores, nobody[0], alarms, least_variance=0.0),
+    )
 
 
 def _share_below(

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
         Group as Group,
         score_breakdown as score_breakdown,
     )
+    from r2t.train.metrics.corpus import (
+        CorpusAnswers as CorpusAnswers,
+        score_chance as score_chance,
+        score_corpus as score_corpus,
+    )
     from r2t.train.metrics.evaluators import (
         QueryScores as QueryScores,
         evaluate_predictions as evaluate_predictions,
@@ -24,6 +29,11 @@ if TYPE_CHECKING:
         score_queries as score_queries,
     )
     from r2t.train.metrics.paired import Difference as Difference, compare_scores as compare_scores
+    from r2t.train.metrics.relevance import (
+        Relevance as Relevance,
+        read_relevance as read_relevance,
+        relevant_videos as relevant_videos,
+    )
     from r2t.train.metrics.submission import (
         SubmissionRow as SubmissionRow,
         read_submission as read_submission,

@@ -69,6 +69,9 @@ def make_videos(
                 on_video=lambda done, _, base=base: bar(base + done, total),
             )
             before += count
+            if split != "train":  # nobody is asked which videos of a training fit
+                relevant = demo.world_relevance(num_videos=count, seed=0, split=split, level=level)
+                demo.write_relevance(folder / "relevant" / f"{split}.jsonl", relevant)
 
 
 def extract_features(

@@ -57,8 +57,8 @@ def test_the_rule_is_in_the_folder(
     assert printed.items() <= written.items()
     text = run_command(calibrate, *asked)
     assert (
-        "a sentence counts as present from a learned cosine of the 3 best frames of 0.250: "
-        "right for 90% of 100 "
+        "a sentence counts as present from 0.250 on (learned cosine of the 3 best frames): right "
+        "for 90% of 100 "
         "sentences" in text.stdout
     )
     assert f"written: {run / 'presence.json'}" in text.stderr

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from r2t.extract.demo.scene import COLOURS, PLACES, SHAPES, SIZES, VERBS, Scene, Sighting
-from r2t.extract.demo.truth import Truth, relevant_videos, world_relevance, write_relevance
+from r2t.extract.demo.truth import Truth, fitting_videos, world_relevance, write_relevance
 from r2t.extract.demo.world import Level, Story, make_story
 from r2t.store.errors import AnnotationError
 
@@ -51,7 +51,7 @@ def reads_true_of(sentence: str, scene: Scene) -> bool:
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_sentence_fits_the_videos_in_which_its_words_come_true(level: Level) -> None:
     told = stories(level, 3 if level == "crowded" else 5)
-    found = relevant_videos(told)
+    found = fitting_videos(told)
     scenes = {story.video_id: story.scene for story in told}
     fitting = 0
     for story in told:

@@ -1,0 +1,76 @@
+"""Ranking a collection: worked out by hand, and chance against many random orders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from r2t.store.annotations import Annotation
+from r2t.store.errors import AnnotationError
+from r2t.train.metrics.corpus import CorpusAnswers, score_chance, score_corpus
+from r2t.train.metrics.relevance import relevant_videos
+
+VIDEOS = [f"v{number}" for number in range(7)]
+ROWS = [
+    Annotation("a", "v0", "a dog", np.array([[0.0, 10.0]])),
+    Annotation("b", "v1", "a cat", np.array([[4.0, 6.0], [10.0, 20.0]])),
+]
+
+
+def answers(
+    best_first: dict[str, list[int]], spans: dict[tuple[str, int], list[float]]
+) -> CorpusAnswers:
+    scores, moments = np.zeros((2, 7)), np.zeros((2, 7, 2))
+    for row, query_id in enumerate("ab"):
+        for place, video in enumerate(best_first[query_id]):
+            scores[row, video] = -place
+        for (asked, video), span in spans.items():
+            if asked == query_id:
+                moments[row, video] = span
+    return CorpusAnswers(["a", "b"], VIDEOS, scores, moments)
+
+
+def test_what_counts_as_found() -> None:
+    found = answers(
+        {"a": [3, 0, 1, 2, 4, 5, 6], "b": [0, 2, 3, 4, 5, 1, 6]},
+        {("a", 0): [0.0, 6.0], ("b", 1): [9.0, 19.0], ("a", 3): [0.0, 10.0]},
+    )
+    values = score_corpus(found, ROWS, relevant_videos(ROWS))
+    assert {name: column.tolist() for name, column in values.items()} == {
+        "video-R@1": [0, 0],
+        "video-R@5": [100, 0],
+        "VCMR-R@1@0.5": [0, 0],
+        "VCMR-R@5@0.5": [100, 0],  # v0 is second, with an IoU of 0.6
+        "VCMR-R@1@0.7": [0, 0],
+        "VCMR-R@5@0.7": [0, 0],
+    }
+    further = relevant_videos(ROWS, {"a": ["v3"], "b": ["v0", "elsewhere"]})
+    assert score_corpus(found, ROWS, further)["video-R@1"].tolist() == [100, 100]
+
+
+def test_scores_that_are_all_alike_find_nothing() -> None:
+    found = answers({"a": list(range(7)), "b": list(range(7))}, {})
+    flat = replace(found, scores=np.zeros((2, 7)))
+    values = score_corpus(flat, ROWS, relevant_videos(ROWS))
+    assert not any(column.any() for column in values.values())
+
+
+def test_chance_is_what_random_orders_give() -> None:
+    found = answers({"a": list(range(7)), "b": list(range(7))}, {("a", 0): [0.0, 9.0]})
+    relevance = relevant_videos(ROWS, {"b": ["v2", "v5"]})
+    generator, orders = np.random.default_rng(0), 3000
+    sums: dict[str, np.ndarray] = {}
+    for _ in range(orders):
+        drawn = replace(found, scores=generator.random((2, 7)))
+        for name, column in score_corpus(drawn, ROWS, relevance).items():
+            sums[name] = sums.get(name, np.zeros(2)) + column
+    for name, column in score_chance(found, ROWS, relevance).items():
+        np.testing.assert_allclose(sums[name] / orders, column, atol=4)
+
+
+def test_a_query_without_a_right_video_is_refused() -> None:
+    found = answers({"a": list(range(7)), "b": list(range(7))}, {})
+    with pytest.raises(AnnotationError, match="no video that was asked is right for the query 'b'"):
+        score_corpus(found, ROWS, {"a": ["v0"], "b": ["elsewhere"]})

@@ -1,0 +1,115 @@
+"""A whole collection of videos asked sentences: are the right videos found, and the right moments?
+
+Of `video-R@k` the answer counts if a video that fits is among the first k. Of `VCMR-R@k@θ` (video
+corpus moment retrieval) the first k videos answer with their best moment each, and one of them must
+reach an IoU of θ with a moment that is annotated for this sentence and that video: where a sentence
+also fits videos in which nobody annotated it, they count as wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from r2t.store.annotations import Annotation
+from r2t.store.errors import AnnotationError
+from r2t.train.metrics.relevance import Relevance
+
+DEPTHS = (1, 5, 10, 100)
+IOUS = (0.5, 0.7)
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusAnswers:
+    """How each query ranks each video, and the best moment found in it: start and end in seconds.
+
+    A video without moments has one without length.
+    """
+
+    query_ids: Sequence[str]
+    video_ids: Sequence[str]
+    scores: Float64[np.ndarray, "queries videos"]
+    moments: Float64[np.ndarray, "queries videos 2"]
+
+
+def score_corpus(
+    answers: CorpusAnswers, annotations: Sequence[Annotation], relevance: Relevance
+) -> dict[str, Float64[np.ndarray, " queries"]]:
+    """Return each metric's value for each query, 0 or 100."""
+    return {
+        name: 100.0 * (_first_rank(answers.scores, right) < depth)
+        for name, right, depth in _metrics(answers, annotations, relevance)
+    }
+
+
+def score_chance(
+    answers: CorpusAnswers, annotations: Sequence[Annotation], relevance: Relevance
+) -> dict[str, Float64[np.ndarray, " queries"]]:
+    """Return what the same moments score if the videos stand in any order, exactly."""
+    return {
+        name: 100.0 * _chance(right, depth)
+        for name, right, depth in _metrics(answers, annotations, relevance)
+    }
+
+
+def _metrics(
+    answers: CorpusAnswers, annotations: Sequence[Annotation], relevance: Relevance
+) -> list[tuple[str, Bool[np.ndarray, "queries videos"], int]]:
+    """Name the metrics, each with the videos that answer rightly and how many may answer."""
+    depths = [depth for depth in DEPTHS if depth < len(answers.video_ids)]
+    column = {video_id: place for place, video_id in enumerate(answers.video_ids)}
+    fitting = np.zeros(answers.scores.shape, np.bool_)
+    for row, query_id in enumerate(answers.query_ids):
+        fitting[row, [column[each] for each in relevance[query_id] if each in column]] = True
+    if not fitting.any(axis=1).all():
+        missing = answers.query_ids[int(np.argmin(fitting.any(axis=1)))]
+        raise AnnotationError(f"no video that was asked is right for the query {missing!r}")
+    overlaps = _best_overlaps(answers, annotations, column)
+    found = [(f"video-R@{depth}", fitting, depth) for depth in depths]
+    for iou in IOUS:
+        found += [(f"VCMR-R@{depth}@{iou}", overlaps >= iou, depth) for depth in depths]
+    return found
+
+
+def _best_overlaps(
+    answers: CorpusAnswers, annotations: Sequence[Annotation], column: dict[str, int]
+) -> Float64[np.ndarray, "queries videos"]:
+    """Return the IoU of each best moment with the nearest annotated one of sentence and video."""
+    sentences = {row.query_id: row.query for row in annotations}
+    annotated: dict[str, list[Annotation]] = {}
+    for row in annotations:
+        annotated.setdefault(row.query, []).append(row)
+    best = np.zeros(answers.scores.shape)
+    for place, query_id in enumerate(answers.query_ids):
+        for row in annotated[sentences[query_id]]:
+            if row.video_id in column and len(row.moments):
+                start, end = answers.moments[place, column[row.video_id]]
+                starts, ends = row.moments[:, 0], row.moments[:, 1]
+                shared = np.clip(np.minimum(ends, end) - np.maximum(starts, start), 0, None)
+                union = (ends - starts) + (end - start) - shared
+                iou = np.divide(shared, union, out=np.zeros_like(union), where=union > 0).max()
+                at = (place, column[row.video_id])
+                best[at] = max(best[at], iou)
+    return best
+
+
+def _first_rank(
+    scores: Float64[np.ndarray, "queries videos"], right: Bool[np.ndarray, "queries videos"]
+) -> Int64[np.ndarray, " queries"]:
+    """Return how many wrong videos come before the first right one; equal scores come before."""
+    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    before = ((scores >= best) & ~right).sum(axis=1)
+    return np.where(right.any(axis=1), before, scores.shape[1])
+
+
+def _chance(
+    right: Bool[np.ndarray, "queries videos"], depth: int
+) -> Float64[np.ndarray, " queries"]:
+    """Return how likely one of the right videos is among the first of a random order."""
+    num_videos = right.shape[1]
+    wrong = (num_videos - right.sum(axis=1))[:, None]
+    drawn = np.arange(depth)
+    return 1 - np.prod(np.clip((wrong - drawn) / (num_videos - drawn), 0, 1), axis=1)
