@@ -37,6 +37,7 @@ from r2t.cli.shared import (
     print_json,
     write_json,
 )
+from r2t.store import share
 from r2t.store.errors import ConfigError
 from r2t.store.files import require_writable
 from r2t.train import grounding, metrics
@@ -140,9 +141,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
             answered = read_answers(predictions, annotations, dataset, split, domain, strict=strict)
         elif store is not None and predictions is None and annotations is None:
             split = split or "val"
-            folder = out
-            if folder is None and checkpoint is not None:
-                folder = checkpoint / "-".join(filter(None, ("eval", split, domain)))
+            folder = out or _own_folder(checkpoint, split, domain)
             answered = _answered(store, checkpoint, dataset, split, domain, asking, folder)
             if not answered.labelled:
                 note("the queries have no labels to score with")
@@ -193,6 +192,14 @@ def _check_options(question: CorpusQuestion, json_file: Path | None, *, corpus: 
         require_writable(json_file.parent)
     if not corpus and (question.relevant is not None or question.num_queries is not None):
         raise ConfigError("--relevant and --queries belong to --corpus: give it as well")
+
+
+def _own_folder(checkpoint: Path | None, split: str, domain: str | None) -> Path | None:
+    """Return where in a run's folder results go; None if there is none, or it is a hub's copy."""
+    if checkpoint is not None and share.is_cached(checkpoint):
+        note("the run is on a hub, so no files are written: --out FOLDER writes them")
+        return None
+    return checkpoint and checkpoint / "-".join(filter(None, ("eval", split, domain)))
 
 
 def _answered(

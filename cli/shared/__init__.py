@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         DEFAULT_CACHE_BYTES as DEFAULT_CACHE_BYTES,
         Annotations as Annotations,
         AnnotationsBeside as AnnotationsBeside,
-        Checkpoint as Checkpoint,
         Copy as Copy,
         Device as Device,
         DiskCache as DiskCache,

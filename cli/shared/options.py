@@ -196,8 +196,6 @@ OptionalSplit = Annotated[Split | None, _SPLIT]
 Domain = Annotated[str | None, typer.Option(help="Only the queries of this domain.")]
 
 # The trained model and its CLIP
-_RUN = "Folder of a training run, or its place on a hub, hf://ORG/NAME."
-_CHECKPOINT: Any = typer.Option("--checkpoint", help=_RUN, parser=parse_run, metavar="RUN")
 OwnRun = Annotated[Path, typer.Option("--checkpoint", help="Folder of a training run.")]
 InitialRun = Annotated[
     Path | None,
@@ -217,13 +215,14 @@ RunOrPredictions = Annotated[
     ),
 ]
 RunFolderArgument = Annotated[Path, typer.Argument(help="Folder of a training run.", metavar="RUN")]
-Checkpoint = Annotated[Path, _CHECKPOINT]
 OptionalCheckpoint = Annotated[
     Path | None,
     typer.Option(
         "--checkpoint",
-        help="Folder of a training run. Without one the frozen CLIP answers, which was not trained "
-        "for moments.",
+        help="Folder of a training run, or hf://ORG/NAME on a hub. Without one the frozen CLIP "
+        "answers, which was not trained for moments.",
+        parser=parse_run,
+        metavar="RUN",
     ),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:1, …")]

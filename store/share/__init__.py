@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from r2t.store.share.small_files import (
         FileRules as FileRules,
         cached_files as cached_files,
+        is_cached as is_cached,
         pull_files as pull_files,
         push_files as push_files,
     )

@@ -144,6 +144,13 @@ def cached_files(url: str, rules: FileRules, *, offline: bool) -> Path:
     return folder
 
 
+def is_cached(folder: Path) -> bool:
+    """Whether a folder is one of Hugging Face's cache, where nobody looks for results."""
+    from huggingface_hub import constants
+
+    return folder.resolve().is_relative_to(Path(constants.HF_HUB_CACHE).resolve())
+
+
 def require_model(url: str) -> HubPlace:
     """Return the place of a repository of files that are no dataset."""
     place = HubPlace.parse(url)

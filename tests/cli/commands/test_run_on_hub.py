@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 from barcode_videos import Recipe, write_video
 from hub_server import Hub, Repository
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from r2t.cli.commands.demo.first import shipped_run
@@ -116,6 +120,25 @@ def test_what_is_no_run_is_refused(
     hub.repository("org/run").add({"best.safetensors": b"", "config.json": b"{}"})
     assert "more than the 1" in run("run", "pull", URL, tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
+
+
+def test_every_command_that_takes_a_run_takes_one_of_a_hub() -> None:
+    found: dict[str, bool] = {}
+    for command in commands(get_command(app)):
+        hints = get_type_hints(inspect.unwrap(command.callback), include_extras=True)
+        for option in command.params:
+            if option.opts[-1] in ("--checkpoint", "--init"):
+                (info,) = hints[option.name].__metadata__
+                found[command.name] = info.parser is parse_run
+    assert found.pop("calibrate") is False  # it writes into the run
+    assert found.keys() >= {"predict", "search", "serve", "report", "eval", "train"}
+    assert all(found.values()), found
+
+
+def commands(group: Any) -> Iterator[Any]:
+    for inner in group.commands.values():
+        loaded = inner.load()
+        yield from commands(loaded) if hasattr(loaded, "commands") else [loaded]
 
 
 def test_offline_only_the_cache_is_asked(hub: Hub) -> None:
