@@ -13,8 +13,8 @@ import r2t.store
 from r2t.cli.commands.extract.report import without_rate
 from r2t.cli.shared import answers, cell, human_bytes, human_seconds, note, print_json, progress_bar
 from r2t.extract import fetch, run
+from r2t.store import publish
 from r2t.store.annotations import Annotation
-from r2t.store.publish import publisher_at
 from r2t.store.video_names import VideoNames, match_videos
 from r2t.store.wording import counted
 
@@ -45,7 +45,7 @@ def show_plan(
     with progress_bar("videos", len(jobs)) as show_done:
         found = r2t.extract.plan_extraction(config, clip, jobs, show_done)
     unreadable = {**refused, **found.unreadable}
-    free = publisher_at(store).free_bytes()
+    free = publish.publisher_at(store).free_bytes()
     num_query_bytes = r2t.extract.query_bytes(clip, len(annotations))
     if json:
         print_json(
@@ -96,7 +96,7 @@ def _open(
     config: r2t.extract.ExtractConfig, clip: r2t.extract.FrozenClip, store: str
 ) -> r2t.store.FeatureStore | None:
     """Open the store, if there is one; its settings must be the same."""
-    if not publisher_at(store).exists():
+    if not publish.publisher_at(store).exists():
         return None
 
     opened = r2t.store.FeatureStore.open(store)
