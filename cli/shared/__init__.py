@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         DEFAULT_CACHE_BYTES as DEFAULT_CACHE_BYTES,
         Annotations as Annotations,
         AnnotationsBeside as AnnotationsBeside,
+        ChangedStore as ChangedStore,
         Copy as Copy,
         Device as Device,
         DiskCache as DiskCache,

@@ -110,12 +110,21 @@ FollowLinks = Annotated[
 
 # Where features are
 Store = Annotated[str, typer.Option("--store", help="Feature store: a folder, a zip or a URL.")]
-NewStore = Annotated[str, typer.Option("--store", help="Feature store to make or add to.")]
+NewStore = Annotated[
+    str,
+    typer.Option("--store", help="Feature store to make or add to: a folder or s3://bucket/name."),
+]
 StoreArgument = Annotated[
     str, typer.Argument(help="The feature store: a folder, a zip or a URL.", metavar="STORE")
 ]
 StoreFolder = Annotated[Path, typer.Argument(help="The feature store: a folder.", metavar="STORE")]
-Into = Annotated[Path, typer.Option(help="The store to make or add to.")]
+ChangedStore = Annotated[
+    str,
+    typer.Argument(help="The feature store: a folder or s3://bucket/name.", metavar="STORE"),
+]
+Into = Annotated[
+    str, typer.Option(help="The store to make or add to: a folder or s3://bucket/name.")
+]
 Copy = Annotated[
     bool, typer.Option("--copy", help="Copy files instead of sharing them by hard links.")
 ]

@@ -24,6 +24,7 @@ from r2t.store.feature_store import FeatureStore
 from r2t.store.format import QUERIES_PER_PART, VideoRow, query_row_digest
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
+from r2t.store.publish import publisher_at
 from r2t.store.schema import EmbeddingSpec
 from r2t.store.sources import StoreRoot, open_root
 from r2t.store.writer import StoreWriter
@@ -91,7 +92,7 @@ def merge_stores(
         )
     _require_one_version(opened)
     require_like_embeddings([source.store for source in opened])
-    if Path(into).exists():
+    if publisher_at(into).exists():
         present = FeatureStore.open(into)
         present.spec.require_equal(
             opened[0].store.spec,

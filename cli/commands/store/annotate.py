@@ -12,11 +12,11 @@ import r2t.store
 from r2t.cli.shared import (
     SOME_FAILED,
     Annotations,
+    ChangedStore,
     Device,
     Json,
     Offline,
     StoreArgument,
-    StoreFolder,
     VideoIds,
     clip_options,
     examples,
@@ -41,7 +41,7 @@ from r2t.store.wording import counted
     "r2t store annotate feats.zarr --annotations corrected.jsonl --replace",
 )
 def annotate(
-    store: StoreFolder,
+    store: ChangedStore,
     annotations: Annotations,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace stored queries whose content differs.")

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from r2t.cli.shared import (
+    ChangedStore,
     Json,
     Licence,
-    StoreFolder,
     examples,
     handle_errors,
     note,
@@ -30,7 +30,7 @@ from r2t.store.errors import ConfigError
     "r2t store card feats.zarr",
 )
 def card(
-    store: StoreFolder,
+    store: ChangedStore,
     licence: Licence = None,
     title: Annotated[str | None, typer.Option(help="A line that names the dataset.")] = None,
     citation: Annotated[

@@ -12,10 +12,10 @@ from rich.table import Table
 import r2t.store
 from r2t.cli.shared import (
     SOME_FAILED,
+    ChangedStore,
     Json,
     Quick,
     StoreArgument,
-    StoreFolder,
     Threads,
     answers,
     examples,
@@ -32,6 +32,7 @@ from r2t.cli.shared import (
 from r2t.store import change, check
 from r2t.store.files import write_whole
 from r2t.store.json_lines import id_line
+from r2t.store.sources import is_url
 from r2t.store.wording import counted, named
 
 
@@ -122,14 +123,14 @@ def show_stats(store: str, *, json: bool) -> None:
     "r2t extract --videos ./qvh --only feats.zarr.extract-again.txt    # what repair listed",
 )
 def repair(
-    store: StoreFolder,
+    store: ChangedStore,
     quick: Quick = False,
     list_file: Annotated[
         Path | None,
         typer.Option(
             "--list",
             help="Where to list the videos to extract again, one id per line, for `r2t extract "
-            "--only`. By default STORE.extract-again.txt.",
+            "--only`. By default STORE.extract-again.txt; of a store in a bucket, in this folder.",
         ),
     ] = None,
     compact: Annotated[
@@ -157,7 +158,7 @@ def repair(
             report = change.repair_store(
                 store, quick=quick, num_threads=threads, on_video=show_done
             )
-        target = list_file or store.resolve().with_name(f"{store.resolve().name}.extract-again.txt")
+        target = list_file or _list_beside(store)
         if report.extract_again:
             write_whole(target, "".join(f"{id_line(name)}\n" for name in report.extract_again))
         if json:
@@ -168,7 +169,7 @@ def repair(
         raise typer.Exit(SOME_FAILED)
 
 
-def _compact(store: StoreFolder, *, json: bool) -> None:
+def _compact(store: ChangedStore, *, json: bool) -> None:
     with handle_errors():
         with progress_bar("parts") as show_done:
             report = change.compact_store(store, on_part=show_done)
@@ -176,6 +177,12 @@ def _compact(store: StoreFolder, *, json: bool) -> None:
             print_json(json_ready(report))
         else:
             say(f"{store}: parts: {report.num_parts_before} before, {report.num_parts_after} now")
+
+
+def _list_beside(store: str) -> Path:
+    """Return where to list what to extract again: beside a folder, or here for a bucket's."""
+    root = Path(store.rstrip("/").rpartition("/")[2]) if is_url(store) else Path(store).resolve()
+    return root.with_name(f"{root.name}.extract-again.txt")
 
 
 def _tell_repair(report: change.RepairReport, target: Path) -> None:
@@ -268,7 +275,7 @@ def _tell_coverage(found: check.Coverage, names: Mapping[str, str]) -> None:
     "r2t store remove feats.zarr takedown.txt",
 )
 def remove(
-    store: StoreFolder,
+    store: ChangedStore,
     ids: Annotated[
         list[str],
         typer.Argument(help="Ids of videos or of queries, or files that list ids, one per line."),

@@ -200,11 +200,11 @@ def _places(text: str, spec: FeatureSpec) -> tuple[int, ...]:
         ) from None
 
 
-def _tell(what: str, report: change.MergeReport, into: Path, *, json: bool) -> None:
+def _tell(what: str, report: change.MergeReport, into: str, *, json: bool) -> None:
     for name, reason in report.failures.items():
         note(f"failed: {name}: {reason}", style="red")
     if json:
-        print_json({"store": str(into), **json_ready(report)})
+        print_json({"store": into, **json_ready(report)})
     else:
         linked = f", {report.num_linked} of them by links" if report.num_linked else ""
         present = f" ({report.num_present} were there)" if report.num_present else ""

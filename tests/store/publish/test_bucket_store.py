@@ -1,0 +1,296 @@
+"""Stores that are made and changed in a bucket: what a service does to them, and how often asked."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from features import columns, random_tokens, small_query, small_spec, write_video
+from memory_bucket import URL, use_memory
+from s3_server import Fault, S3Request, S3Server, s3_server
+
+from r2t.store import FeatureStore
+from r2t.store.card.texts import CardTexts
+from r2t.store.card.write import write_card
+from r2t.store.change.licence import licences, set_licence
+from r2t.store.change.merge import merge_stores
+from r2t.store.change.remove import remove_videos
+from r2t.store.change.repair import repair_store
+from r2t.store.change.subset import subset_store
+from r2t.store.check.verify import verify_store
+from r2t.store.errors import ServerError, StoreError
+from r2t.store.publish import bucket, bucket_node, lease, publisher_at
+from r2t.store.publish.bucket import BucketPublisher
+from r2t.store.sources import connect, retries
+
+TOKENS = {"a dog": random_tokens(2, seed=1), "long": random_tokens(151, seed=2)}
+
+
+@pytest.fixture(scope="module")
+def running() -> Generator[S3Server]:
+    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def server(
+    running: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Generator[S3Server]:
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    running.count()
+    yield running
+    running.fault = lambda _: None
+
+
+def fill(url: str) -> None:
+    store = FeatureStore.create(url, small_spec())
+    with store.writer() as writer:
+        for video_id, tokens in TOKENS.items():
+            if store.has_video(video_id):
+                writer.index(video_id)
+            else:
+                write_video(writer, video_id, tokens)
+        writer.add_queries(*columns(small_query("q1", "long")))
+
+
+def require_filled(url: str) -> None:
+    store = FeatureStore.open(url)
+    for video_id, tokens in TOKENS.items():
+        assert np.array_equal(store.read_video(video_id).tokens, tokens)
+    report = verify_store(url)
+    assert report.faults == ()
+    assert (report.num_videos, report.num_queries) == (2, 1)
+
+
+def test_a_video_takes_a_request_for_each_file_and_one_to_look(server: S3Server) -> None:
+    url = f"{server.url}/counted.zarr"
+    with FeatureStore.create(url, small_spec()).writer() as writer:
+        server.count()
+        write_video(writer, "a dog", TOKENS["a dog"])
+        assert server.count() == {"GET": 1, "PUT": 3}
+        write_video(writer, "long", TOKENS["long"])  # of two shards
+        assert server.count() == {"GET": 1, "PUT": 4}
+        write_video(writer, "long", TOKENS["long"])  # again: what is there is not sent
+        assert "PUT" not in server.count()
+    assert not list(Path(os.environ["TMPDIR"]).rglob("*.partial"))
+
+
+@pytest.mark.parametrize("fault", ["lost answer", "internal error"])
+def test_a_request_that_fails_once_changes_nothing(server: S3Server, fault: Fault) -> None:
+    """The answer of each PUT is lost, so that its second attempt meets what the first has put."""
+    failed: set[str] = set()
+
+    def once(request: S3Request) -> Fault | None:
+        if request.kind != "PUT" or request.key in failed:
+            return None
+        failed.add(request.key)
+        return fault
+
+    url = f"{server.url}/{fault.replace(' ', '-')}.zarr"
+    server.fault = once
+    fill(url)
+    assert len(failed) > 20
+    server.fault = lambda _: None
+    require_filled(url)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("expired token", "expired; get new ones.*same command"), ("over quota", "quota")],
+)
+def test_a_run_that_is_refused_from_some_time_on_is_taken_up_again(
+    server: S3Server, fault: Fault, message: str
+) -> None:
+    url = f"{server.url}/{fault.replace(' ', '-')}.zarr"
+    FeatureStore.create(url, small_spec())
+    begun: list[int] = []
+
+    def later(request: S3Request) -> Fault | None:
+        begun.append(request.number)
+        return fault if len(begun) > 15 else None
+
+    server.fault = later
+    with pytest.raises(ServerError, match=message):
+        fill(url)
+    server.fault = lambda _: None
+    fill(url)
+    require_filled(url)
+
+
+@pytest.mark.parametrize("fault", ["no conditions", "deaf to conditions"])
+def test_a_service_without_conditions_is_refused(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr(bucket, "_keeping_conditions", set[str]())
+    server.fault = lambda request: fault if request.is_conditional else None
+    with pytest.raises(StoreError, match=r"conditions? of a PUT"):
+        FeatureStore.create(f"{server.url}/refused.zarr", small_spec())
+    server.fault = lambda _: None
+    assert connect(f"{server.url}/refused.zarr").objects_below("") == {}
+
+
+def test_eight_writers_of_one_video(server: S3Server) -> None:
+    url = f"{server.url}/eight.zarr"
+    FeatureStore.create(url, small_spec())
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            with FeatureStore.open(url).writer() as writer:
+                write_video(writer, "long", TOKENS["long"])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    store = FeatureStore.open(url)
+    assert list(store) == ["long"]
+    assert np.array_equal(store.read_video("long").tokens, TOKENS["long"])
+    assert verify_store(url).faults == ()
+
+
+def test_every_command_that_changes_a_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service = use_memory(monkeypatch)
+    here = tmp_path / "feats.zarr"
+    fill(str(here))
+    report = merge_stores([here], URL)
+    assert (report.num_videos, report.num_linked, report.num_queries) == (2, 0, 1)
+    require_filled(URL)
+    assert merge_stores([here], URL).num_present == 2
+    subset_store(URL, "s3://memory/some.zarr", video_ids=["long"])
+    assert list(FeatureStore.open("s3://memory/some.zarr")) == ["long"]
+    subset_store(URL, "s3://memory/cls.zarr", cls_only=True)
+    assert verify_store("s3://memory/cls.zarr").faults == ()
+    assert set_licence(URL, "CC0-1.0") == 2
+    assert set(licences(URL).values()) == {"CC0-1.0"}
+    assert write_card(URL, CardTexts(title="Dogs"))[0] == f"{URL}/README.md"
+    require_filled(URL)
+    assert remove_videos(URL, ["a dog"]).num_videos == 1
+    assert list(FeatureStore.open(URL)) == ["long"]
+    assert verify_store(URL).faults == ()
+    fill(URL)  # at once, though something marks the place
+    require_filled(URL)
+    assert set(service.connect(f"{URL}.partial").objects_below("")) == set()
+
+
+def test_repair_sets_aside_what_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = use_memory(monkeypatch)
+    fill(URL)
+    objects = service.connect(URL)
+    shard = "videos/long/tokens/c/0/1/0/0"
+    seen = objects.look(shard)
+    assert seen is not None
+    assert objects.replace(shard, b"damaged", seen)
+    objects.create("foreign.txt", b"?")
+    report = repair_store(URL)
+    assert report.extract_again == ("long",)
+    assert set(report.set_aside) == {"foreign.txt", "videos/long"}
+    aside = service.connect(report.aside)
+    assert aside.read("foreign.txt") == b"?"
+    assert aside.read(shard) == b"damaged"
+    assert verify_store(URL).faults == ()
+    fill(URL)
+    require_filled(URL)
+
+
+def test_what_was_left_is_cleared_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = use_memory(monkeypatch)
+    fill(URL)
+    objects = service.connect(URL)
+    remove_videos(URL, ["a dog"])
+    objects.create("videos/left/tokens/c/0/0/0/0", b"of a writer that was killed")
+    objects.create("parts/index/20200101T000000000000-0123456789ab/texts/c/0", b"the same")
+    before = set(objects.objects_below(""))
+    report = verify_store(URL)
+    assert (report.faults, len(report.live_runs)) == ((), 2)
+    assert repair_store(URL).removed_runs == ()
+    assert set(objects.objects_below("")) == before
+    for module in (bucket, lease):
+        monkeypatch.setattr(module, "SILENT_SECONDS", -1.0)
+    assert len(verify_store(URL).dead_runs) == 2
+    assert len(repair_store(URL).removed_runs) == 2
+    assert set(objects.objects_below("videos/left")) == {"videos/left/zarr.json"}  # a day longer
+    assert repair_store(URL).removed_runs == ()
+    assert [key for key in objects.objects_below("videos") if "long" not in key] == [
+        "videos/zarr.json"
+    ]
+    assert verify_store(URL).faults == ()
+
+
+def test_one_command_at_a_time_replaces_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_memory(monkeypatch)
+    fill(URL)
+    with publisher_at(URL).maintenance():
+        with pytest.raises(StoreError, match=r"another command .*process [0-9]+.*change\.json"):
+            repair_store(URL)
+        monkeypatch.setattr(lease, "SILENT_SECONDS", -1.0)
+        repair_store(URL)  # the other has been silent for so long
+        with pytest.raises(StoreError, match="another command"):
+            with publisher_at(URL).maintenance() as _:
+                monkeypatch.setattr(lease, "SILENT_SECONDS", 100.0)
+                remove_videos(URL, ["long"])
+    remove_videos(URL, ["long"])
+
+
+def test_a_place_that_holds_other_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = use_memory(monkeypatch)
+    service.connect("s3://memory/videos-of-mine").create("dog.mp4", b"?")
+    with pytest.raises(StoreError, match=r"not empty: it holds dog\.mp4"):
+        FeatureStore.create("s3://memory/videos-of-mine", small_spec())
+    for url in ("https://example.org/feats.zarr", f"{URL}.zip"):
+        with pytest.raises(StoreError, match="on a local disk or in a bucket"):
+            FeatureStore.create(url, small_spec())
+
+
+def test_a_scratch_folder_without_room_or_of_somebody_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    service = use_memory(monkeypatch)
+    store = FeatureStore.create(URL, small_spec())
+    with store.writer() as writer:
+        with monkeypatch.context() as patch, pytest.raises(StoreError, match="set TMPDIR"):
+            patch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 10})())
+            write_video(writer, "long", TOKENS["long"])
+        write_video(writer, "long", TOKENS["long"])
+    (tmp_path / f"r2t-{os.getuid()}").symlink_to(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(StoreError, match="not this user's own"):
+        BucketPublisher(service.connect(URL)).__enter__()
+
+
+def test_who_holds_a_video_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = use_memory(monkeypatch)
+    store = FeatureStore.create(URL, small_spec())
+    mark = bucket_node.new_mark("replace")
+    objects = service.connect(URL)
+    objects.create("videos/long/zarr.json", mark)
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:  # the other gives up
+            found = objects.read_object("videos/long/zarr.json")
+            assert found is not None
+            assert objects.replace(
+                "videos/long/zarr.json", bucket_node.new_mark("removed"), found[1]
+            )
+
+    monkeypatch.setattr("time.sleep", wait)
+    with store.writer() as writer:
+        write_video(writer, "long", TOKENS["long"])
+    assert len(waited) == 3
+    assert np.array_equal(store.read_video("long").tokens, TOKENS["long"])
