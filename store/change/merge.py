@@ -26,7 +26,7 @@ from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.publish import publisher_at
 from r2t.store.schema import EmbeddingSpec
-from r2t.store.sources import StoreRoot, open_root
+from r2t.store.sources import StoreRoot, is_url, open_root
 from r2t.store.writer import StoreWriter
 
 _NUM_NAMED = 5
@@ -208,7 +208,7 @@ def bring_all(
         except CorruptFeatureError as error:
             failures[video_id] = str(error)
             return "failed"
-        return "linked" if shared else "copied"
+        return "linked" if shared and not is_url(target.location) else "copied"
 
     done = map_threads(
         bring,

@@ -158,7 +158,7 @@ class BucketPublisher:
             if left.changed > oldest:
                 continue
             if left.doing == "removed":
-                self._bucket.delete([f"{left.place}/zarr.json"])
+                self._node(left.place).forget()
             elif self.drop(left.place):
                 removed.append(f"{self.location}/{left.place}")
         beside = self._beside.objects_below("").items()

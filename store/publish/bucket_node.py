@@ -5,6 +5,7 @@ The argument is in docs/store-format.md, under "In an object store".
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -93,6 +94,15 @@ class BucketNode:
                 continue
             return True
         raise self._contested()
+
+    def forget(self) -> None:
+        """Delete the mark of a removal; leave it where somebody has put another document."""
+        found = self._look()
+        if found.doing == "removed":
+            # By a mark that makes others wait: a deletion knows no conditions.
+            with contextlib.suppress(_OvertakenError):
+                self._mark("remove", found.seen)
+                self._bucket.delete([self._key])
 
     def _commit(self, files: dict[str, Path], content: bytes, seen: StoredObject | None) -> None:
         began = time.monotonic()

@@ -163,7 +163,7 @@ def test_failures_are_named_and_give_status_1(
         (["--device", "abacus"], "device 'abacus'"),
         (["--annotations", "nothing.jsonl"], "nothing.jsonl"),
         (["--annotations", "dev=nothing.jsonl"], "is none of train, val, test"),
-        (["--store", "s3://bucket/feats.zarr"], "local disk"),
+        (["--store", "https://example.org/feats.zarr"], "local disk"),
     ],
 )
 def test_what_cannot_be_met_is_one_line_and_status_2(
@@ -193,7 +193,7 @@ def test_what_cannot_be_met_is_one_line_and_status_2(
     [
         (["--dask", "local:many"], "give local:N with N workers"),
         (["--dask", "tcp://127.0.0.1:9"], "cannot be reached"),
-        (["--store", "s3://bucket/feats.zarr"], "local disk"),
+        (["--store", "https://example.org/feats.zarr"], "local disk"),
     ],
 )
 def test_places_are_refused_before_clip_is_loaded(

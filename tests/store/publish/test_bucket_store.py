@@ -1,4 +1,4 @@
-"""Stores that are made and changed in a bucket: what a service does to them, and how often asked."""
+"""Stores that are made and changed in a bucket: what a service does, and how often it is asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,16 +193,17 @@ def test_repair_sets_aside_what_is_damaged(monkeypatch: pytest.MonkeyPatch) -> N
     fill(URL)
     objects = service.connect(URL)
     shard = "videos/long/tokens/c/0/1/0/0"
-    seen = objects.look(shard)
-    assert seen is not None
-    assert objects.replace(shard, b"damaged", seen)
+    found = objects.read_object(shard)
+    assert found is not None
+    damaged = bytes([found[0][0] ^ 1]) + found[0][1:]
+    assert objects.replace(shard, damaged, found[1])
     objects.create("foreign.txt", b"?")
     report = repair_store(URL)
     assert report.extract_again == ("long",)
     assert set(report.set_aside) == {"foreign.txt", "videos/long"}
     aside = service.connect(report.aside)
     assert aside.read("foreign.txt") == b"?"
-    assert aside.read(shard) == b"damaged"
+    assert aside.read(shard) == damaged
     assert verify_store(URL).faults == ()
     fill(URL)
     require_filled(URL)
@@ -239,11 +241,7 @@ def test_one_command_at_a_time_replaces_parts(monkeypatch: pytest.MonkeyPatch) -
             repair_store(URL)
         monkeypatch.setattr(lease, "SILENT_SECONDS", -1.0)
         repair_store(URL)  # the other has been silent for so long
-        with pytest.raises(StoreError, match="another command"):
-            with publisher_at(URL).maintenance() as _:
-                monkeypatch.setattr(lease, "SILENT_SECONDS", 100.0)
-                remove_videos(URL, ["long"])
-    remove_videos(URL, ["long"])
+    assert remove_videos(URL, ["long"]).num_videos == 1
 
 
 def test_a_place_that_holds_other_things(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,9 +260,10 @@ def test_a_scratch_folder_without_room_or_of_somebody_else(
     service = use_memory(monkeypatch)
     store = FeatureStore.create(URL, small_spec())
     with store.writer() as writer:
-        with monkeypatch.context() as patch, pytest.raises(StoreError, match="set TMPDIR"):
-            patch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 10})())
-            write_video(writer, "long", TOKENS["long"])
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+            with pytest.raises(StoreError, match="set TMPDIR"):
+                write_video(writer, "long", TOKENS["long"])
         write_video(writer, "long", TOKENS["long"])
     (tmp_path / f"r2t-{os.getuid()}").symlink_to(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
