@@ -1,6 +1,6 @@
 """From the cosines of a video's frames and a sentence to moments, without any training.
 
-Every window that is long enough is scored by how far it stands out of its video, and of windows
+Every window that is long enough is scored by how far it stands out from its video, and of windows
 that overlap the best one stays. Real CLIP's cosines lie in a band of a tenth or two whose place
 depends on the sentence, so only differences within a video count, never their level.
 `benchmarks/zero_shot.py` measures the rule; docs/zero-shot.md says what its numbers were chosen on.
