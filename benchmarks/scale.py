@@ -8,6 +8,10 @@ process of scheduler and workers grew, how often a task was done twice, and what
 Clocks say little on a machine that others use; processor seconds and bytes hold there, too.
 
     python benchmarks/scale.py --tasks 100000 --workers 2 8 64 --lost 20
+    python benchmarks/scale.py --tasks 300 --workers 2 --lost 0 --write --bucket
+
+With `--bucket` the store lies in one, of a stand-in service on this machine (moto, from the test
+extra), and requests are counted by kind; that service is slow, so its times say nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -82,7 +87,9 @@ class StandIn(Extractor):
                 job.video_id, num_frames=1, duration_seconds=2.0, frame_rate_fps=0.5
             ) as video:
                 video.append(np.zeros((1, 1, 1, 8), np.float16))
-                video.source = VideoSource("none", 1, "0" * 64, "none")
+                video.source = VideoSource(
+                    name="none", num_bytes=1, sha256="0" * 64, decoder="none"
+                )
         return Outcome(1, {"decode": 0.0, "encode": 0.0, "write": 0.0}, None, ())
 
 
@@ -102,7 +109,7 @@ class Result:
     server_bytes: int
     num_done: int
     most_waiting: int
-    files: Counter[str]
+    counts: Mapping[str, int]
 
 
 def main() -> None:
@@ -112,6 +119,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 8, 64])
     parser.add_argument("--lost", type=int, default=10, help="workers that get lost in a run")
     parser.add_argument("--write", action="store_true", help="commit a small video for each task")
+    parser.add_argument("--bucket", action="store_true", help="write to a bucket, count requests")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     dask.config.set(PATIENCE)
@@ -121,28 +129,58 @@ def main() -> None:
     print(f"{options.tasks:,} tasks, {options.lost} workers lost, write={options.write}")
     print(
         f"{'workers':>7} {'tasks/s':>8} {'client CPU ms/task':>18} {'client grew MB':>14} "
-        f"{'rest grew MB':>12} {'most at a time':>14} {'done':>9}  files"
+        f"{'rest grew MB':>12} {'most at a time':>14} {'done':>9}  files or requests"
     )
     for num_workers in options.workers:
-        found = measure(options.tasks, num_workers, options.lost, write=options.write)
-        files = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.files.items()))
+        with place(in_bucket=options.bucket) as home:
+            found = measure(options.tasks, num_workers, options.lost, home, write=options.write)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.counts.items()))
         pace = options.tasks / found.seconds
         work = 1e3 * found.client_cpu_seconds / options.tasks
         grown = f"{found.client_bytes / 1e6:14.1f} {found.server_bytes / 1e6:12.1f}"
         done = f"{found.most_waiting:14,} {found.num_done:9,}"
-        print(f"{num_workers:7} {pace:8.0f} {work:18.2f} {grown} {done}  {files}", flush=True)
+        print(f"{num_workers:7} {pace:8.0f} {work:18.2f} {grown} {done}  {counts}", flush=True)
 
 
-def measure(num_tasks: int, num_workers: int, num_lost: int, *, write: bool) -> Result:
+@dataclass(frozen=True)
+class Home:
+    """Where a store is to be made, what its workers need to know, and what was done there."""
+
+    location: str
+    environment: dict[str, str]
+    counts: Callable[[], dict[str, int]]
+
+
+@contextmanager
+def place(*, in_bucket: bool) -> Generator[Home]:
+    """Make a folder, whose files are counted, or a bucket, whose requests are."""
+    if not in_bucket:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Home(
+                f"{folder}/feats.zarr",
+                {},
+                lambda: Counter(
+                    kind for each in Path(folder).rglob("*") if (kind := kind_of(each))
+                ),
+            )
+        return
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from s3_server import s3_server
+
+    with s3_server() as server, patch.dict(os.environ, server.environment):
+        yield Home(f"{server.url}/feats.zarr", server.environment, server.count)
+
+
+def measure(num_tasks: int, num_workers: int, num_lost: int, home: Home, *, write: bool) -> Result:
     """Run once, against a server of its own."""
     lose_at = {num_tasks * (number + 1) // (num_lost + 1) for number in range(num_lost)}
     jobs = [VideoJob(f"video-{number:08}", Path("none.mp4"), 0.5) for number in range(num_tasks)]
     most_waiting = 0
     command = [sys.executable, __file__, "--serve", str(num_workers)]
     with (
-        tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
             command,
+            env={**os.environ, **home.environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # distributed tells at length of each worker that is lost
@@ -151,7 +189,7 @@ def measure(num_tasks: int, num_workers: int, num_lost: int, *, write: bool) -> 
     ):
         assert server.stdin is not None
         assert server.stdout is not None
-        store = FeatureStore.create(Path(folder, "feats.zarr"), SPEC)
+        store = FeatureStore.create(home.location, SPEC)
         with Client(server.stdout.readline().strip(), set_as_default=False) as client:
 
             def on_progress(progress: ExtractProgress) -> None:
@@ -172,9 +210,7 @@ def measure(num_tasks: int, num_workers: int, num_lost: int, *, write: bool) -> 
             seconds, work = time.perf_counter() - began, cpu_seconds() - work
             grown = resident_bytes() - before, resident_bytes(server.pid) - server_before
         server.communicate("end\n")
-        files = Counter(map(kind_of, Path(folder).rglob("*")))
-    del files["folder"]
-    return Result(seconds, work, *grown, len(tally.done), most_waiting, files)
+    return Result(seconds, work, *grown, len(tally.done), most_waiting, home.counts())
 
 
 class NoIndex:
@@ -185,9 +221,9 @@ class NoIndex:
 
 
 def kind_of(path: Path) -> str:
-    """Say what a file of a store is."""
+    """Say what a file of a store is; nothing of a folder."""
     if path.is_dir():
-        return "folder"
+        return ""
     kind = "of parts" if "parts" in path.parts else "of videos"
     return f"{'zarr.json' if path.name == 'zarr.json' else 'other files'} {kind}"
 
