@@ -10,11 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2t.store.change.rewrite import replace_index, replace_queries
+from r2t.store.change.rewrite import replace_index, replace_rows
 from r2t.store.check import live_parts
 from r2t.store.errors import FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format import KINDS, PartWriter, Publisher, node_name
+from r2t.store.format import PartWriter, Publisher, node_name
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.publish import open_publisher
 from r2t.store.sources import open_root
@@ -47,7 +47,7 @@ def remove_videos(
     wanted = set(video_ids)
     with publisher.errors(), publisher.maintenance(), publisher:
         # Listed before the rows are read: a part that another run adds meanwhile stays in force.
-        parts = {kind: [*live, *old] for kind in KINDS for live, old in [live_parts(root, kind)]}
+        live, replaced = live_parts(root, "index")
         writer = PartWriter(publisher, root.header.format_version)
         store = FeatureStore.open(location)
         asked = store.queries
@@ -62,16 +62,10 @@ def remove_videos(
         indexed = store.video_rows()
         rows = [row for row in indexed if row.video_id not in wanted]
         if len(rows) < len(indexed):
-            replace_index(writer, rows, parts["index"])
-            writer.drop("index", parts["index"])
+            replace_index(writer, rows, [*live, *replaced])
+            writer.drop("index", [*replaced, *live])
         if doomed:
-            kept = (
-                (each, store.read_query(each.query_id))
-                for each in store.annotations()
-                if each.query_id not in doomed
-            )
-            replace_queries(writer, kept, (), parts["queries"])
-            writer.drop("queries", parts["queries"])
+            writer.drop("queries", replace_rows(writer, root, doomed))
     return RemoveReport(num_videos, len(doomed))
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from r2t.store.annotations import Annotation
-from r2t.store.check import live_parts, open_part
+from r2t.store.check import live_parts, open_parts
 from r2t.store.format import (
     QUERIES_PER_PART,
     Columns,
@@ -26,7 +26,7 @@ from r2t.store.format import (
 )
 from r2t.store.publish import open_publisher
 from r2t.store.schema import QueryFeatures
-from r2t.store.sources import open_root
+from r2t.store.sources import StoreRoot, open_root
 
 QueryRow = tuple[Annotation, QueryFeatures]
 
@@ -75,17 +75,28 @@ def change_queries(location: str | Path, changed: Sequence[QueryRow]) -> None:
         require_fitting(features, root.header)
     ids = {annotation.query_id for annotation, _ in changed}
     with publisher.errors(), publisher.maintenance(), publisher:
-        live, replaced = live_parts(root, "queries")
-        affected: list[tuple[Part, list[int]]] = []
-        for part in (open_part(root, "queries", name) for name in live):
-            query_ids = part.columns["query_id"].tolist()
-            kept = [row for row, query_id in enumerate(query_ids) if query_id not in ids]
-            if len(kept) < len(query_ids):
-                affected.append((part, kept))
-        rows = (query for part, kept in affected for query in read_query_rows(part, kept))
-        names = [part.name for part, _ in affected]
-        parts = PartWriter(publisher, root.header.format_version)
-        replace_queries(parts, rows, changed, [*names, *replaced])
+        replace_rows(PartWriter(publisher, root.header.format_version), root, ids, changed)
+
+
+def replace_rows(
+    writer: PartWriter, root: StoreRoot, ids: Collection[str], changed: Sequence[QueryRow] = ()
+) -> list[str]:
+    """Put new parts in the place of those that hold some queries: without these, with `changed`.
+
+    Returns the names of the parts that are out of force now, and may still be there.
+    """
+    live, replaced = live_parts(root, "queries")
+    affected: list[tuple[Part, list[int]]] = []
+    for part in open_parts(root, "queries", live):
+        query_ids = part.columns["query_id"].tolist()
+        kept = [row for row, query_id in enumerate(query_ids) if query_id not in ids]
+        if len(kept) < len(query_ids):
+            affected.append((part, kept))
+    rows = (query for part, kept in affected for query in read_query_rows(part, kept))
+    # What is out of force already goes first: it would count again without what replaces it.
+    names = [*replaced, *(part.name for part, _ in affected)]
+    replace_queries(writer, rows, changed, names)
+    return names
 
 
 def _columns(rows: Sequence[QueryRow]) -> Columns:

@@ -9,7 +9,6 @@ from r2t.store.lazy import lazy_exports
 if TYPE_CHECKING:
     from r2t.store.check.check_part import (
         live_parts as live_parts,
-        open_part as open_part,
         open_parts as open_parts,
     )
     from r2t.store.check.check_video import (

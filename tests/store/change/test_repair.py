@@ -268,7 +268,7 @@ def remove_dog(path: Path) -> None:
         (repair_store, "repair.join_parts"),
         (repair_store, "repair.PartWriter.drop"),
         (remove_dog, "remove.replace_index"),
-        (remove_dog, "remove.replace_queries"),
+        (remove_dog, "remove.replace_rows"),
         (remove_dog, "remove.PartWriter.drop"),
     ],
 )
