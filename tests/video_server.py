@@ -18,11 +18,15 @@ PAGE = b"<!DOCTYPE html><html>please log in</html>"
 
 @dataclass
 class Served:
-    """What is served under any folder, by name, and what was asked for so far: (path, Range)."""
+    """What is served under any folder, by name, and what was asked for so far: (path, Range).
+
+    With `taken`, half a file is cut off only when that says that some of it has arrived.
+    """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict[str, bytes])
     requests: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    taken: threading.Event | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
 
@@ -62,13 +66,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._head(200, Content_Length=len(content), ETag=etag)
         whole = len([path for path, _ in self._served.requests if path == self.path]) > 1
-        self.wfile.write(content if whole else content[: len(content) // 2])
+        self._write_until_taken(content if whole else content[: len(content) // 2])
 
     def send_replaced(self, content: bytes) -> None:
         """Send half of one file, then another one."""
         first = not any(path == self.path for path, _ in self._served.requests[:-1])
         self._head(200, Content_Length=len(content), ETag='"1"' if first else '"2"')
-        self.wfile.write(b"0" * (len(content) // 2) if first else content)
+        self._write_until_taken(b"0" * (len(content) // 2) if first else content)
 
     def send_short(self, content: bytes) -> None:
         self._head(200, Content_Length=2 * len(content))
@@ -115,6 +119,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send_downhill(self, _: bytes) -> None:
         self._head(302, Location="file:///etc/passwd")
+
+    def _write_until_taken(self, content: bytes) -> None:
+        self.wfile.write(content)
+        self.wfile.flush()
+        if self._served.taken is not None:
+            self._served.taken.wait(20)
 
     def _head(self, status: int, **headers: object) -> None:
         self.send_response(status)

@@ -1,7 +1,8 @@
 """A folder on this machine where fetched videos lie for as long as they are needed.
 
 It is bounded, its contents go with the process that made it, and what a killed one left is cleared
-by the next.
+by the next. Videos are fetched rather than read where they lie, because a store records the SHA-256
+of the whole file: all of its bytes have to come anyway.
 """
 
 from __future__ import annotations
@@ -133,6 +134,8 @@ class Scratch:
                     self._folder = self._open_folder()
             folder = self._folder / str(next(self._numbers))
             folder.mkdir()
+        except StoreError:
+            raise
         except OSError as error:
             raise StoreError(
                 f"cannot keep fetched videos: {explain(error)} (--scratch is where they go)"
@@ -146,6 +149,11 @@ class Scratch:
         folder.mkdir(parents=True, exist_ok=True)
         work = WorkFolder(folder.resolve() / f"r2t-videos-{os.getuid()}")
         path = self._stack.enter_context(work).path
+        if path.parent.lstat().st_uid != os.getuid():
+            raise StoreError(
+                f"{path.parent} belongs to another user, who could replace what is fetched: give a "
+                "folder of your own (--scratch)"
+            )
         free = int(_SHARE_OF_DISK * shutil.disk_usage(path).free)
         self._room.max_bytes = min(self._room.max_bytes, free)
         with suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -11,6 +12,7 @@ from video_server import Served, video_server
 
 from r2t.extract.fetch.ahead import FetchAhead
 from r2t.extract.fetch.config import FetchConfig
+from r2t.extract.fetch.landing import Landing
 from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation
 from r2t.extract.fetch.room import Room
 from r2t.extract.fetch.scratch import Scratch, UnreachableError
@@ -33,6 +35,14 @@ def served(shared: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
     monkeypatch.setattr(http, "IDLE_SECONDS", 0.2)
     monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.001)
     shared.requests.clear()
+    shared.taken = taken = threading.Event()
+    keep = Landing.keep
+
+    def keep_and_tell(landing: Landing, piece: bytes) -> None:
+        keep(landing, piece)
+        taken.set()
+
+    monkeypatch.setattr(Landing, "keep", keep_and_tell)
     return shared
 
 
@@ -72,7 +82,7 @@ def test_a_long_video_goes_on_however_often_it_is_interrupted(
     monkeypatch.setattr(retries, "_ATTEMPTS", 1)
     with Scratch(bounds(tmp_path)) as scratch:
         assert "not completed" in (scratch.fetch(remote(served, "cut", "dog.mp4?1")).reason or "")
-        monkeypatch.setattr(moving, "_PIECE_BYTES", len(CONTENT) // 4)
+        monkeypatch.setattr(moving, "_PIECE_BYTES", 2000)
         with scratch.fetch(remote(served, "cut", "dog.mp4?2")) as video:
             assert video.path.read_bytes() == CONTENT
 
@@ -159,6 +169,17 @@ def test_a_folder_that_cannot_be_written(served: Served, tmp_path: Path) -> None
     with (
         Scratch(bounds(tmp_path / "file")) as scratch,
         pytest.raises(StoreError, match=r"cannot keep fetched videos: .*--scratch"),
+    ):
+        scratch.fetch(remote(served, "whole"))
+
+
+def test_a_folder_of_another_user_is_not_trusted(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with (
+        Scratch(bounds(tmp_path)) as scratch,
+        pytest.raises(StoreError, match=r"r2t-videos-12345\.partial belongs to another user"),
     ):
         scratch.fetch(remote(served, "whole"))
 
