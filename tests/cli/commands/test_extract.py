@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import typer
 from barcode_videos import write_two_streams
+from s3_server import s3_server
 from typer.testing import CliRunner
 from video_server import video_server
 
 from r2t.cli.commands.extract.extract import extract
 from r2t.store.check.verify import verify_store
 from r2t.store.feature_store import FeatureStore
+from r2t.store.sources import retries
 
 app = typer.Typer()
 app.command()(extract)
@@ -438,3 +440,32 @@ def test_one_video_is_extracted_with_its_own_rows(
     assert status == 0, err
     status, _, err = run("--videos", ".", "--only", "Wall", *options)
     assert (status, "Wall (there is 'wall', spelled differently)" in err) == (2, True)
+
+
+def test_a_store_in_a_bucket_when_the_credentials_expire_meanwhile(
+    folder: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.001)
+    with s3_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store = f"{server.url}/feats.zarr"
+        command = ("--videos", folder, "--model", clip_folder, "--store", store, "--fps", 1)
+        status, out, err = run(*command, "--dry-run", "--json")
+        assert (status, json.loads(out)["free_bytes"]) == (0, None), err
+        shutil.copy(folder / "wall.mp4", folder / "another.mp4")
+        (folder / "broken.mp4").write_bytes(b"no video")
+        server.fault = lambda request: "expired token" if "tokens/c" in request.key else None
+        status, _, err = run(*command)
+        assert status == 2
+        assert "the credentials have expired" in err
+        assert "Traceback" not in err
+        server.fault = lambda _: None
+        status, out, err = run(*command)
+        assert status == 1, err  # one of the files is none
+        assert "2 extracted, 1 failed; 1 new query" in out
+        assert f"{store}.quarantine.jsonl" in err
+        status, out, err = run(*command)
+        assert "0 extracted, 2 skipped (stored already), 1 passed over (failed before)" in out
+        assert sorted(FeatureStore.open(store)) == ["another", "wall"]
+        assert verify_store(store).faults == ()
