@@ -22,6 +22,7 @@ from features import columns, committed_parts, random_tokens, small_query, small
 from r2t.store import FeatureStore
 from r2t.store.errors import StoreError
 from r2t.store.format.parts import KINDS
+from r2t.store.sources import Bucket
 
 VIDEOS = {f"video {number}": random_tokens(1 + 90 * number, seed=number) for number in range(3)}
 QUERIES = [small_query(f"q{number}", f"video {number}", seed=number) for number in range(3)]
@@ -52,7 +53,7 @@ def start_child(action: Callable[[], object]) -> int:
     return child
 
 
-def fill(path: Path, dtype: str) -> None:
+def fill(path: Path | str, dtype: str) -> None:
     """Write everything that the store lacks, as any run does."""
     store = FeatureStore.create(path, small_spec(dtype=dtype))
     with store.writer() as writer:
@@ -75,9 +76,24 @@ def fill_until(path: Path, dtype: str, last_event: int) -> None:
     fill(path, dtype)
 
 
-def require_whole(path: Path, *, complete: bool) -> None:
+def fill_until_request(url: str, last_request: int) -> None:
+    """Fill a store in a bucket, and die after a request."""
+    numbers = count()
+    ask = Bucket._ask
+
+    def ask_or_die(*arguments: Any) -> Any:
+        answer = ask(*arguments)
+        if next(numbers) == last_request:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    Bucket._ask = ask_or_die
+    fill(url, "float16")
+
+
+def require_whole(path: Path | str, *, complete: bool) -> None:
     """Fail unless everything the store shows is whole and, if it should be, there."""
-    if not path.exists() and not complete:
+    if isinstance(path, Path) and not path.exists() and not complete:
         return
     store = FeatureStore.open(path)
     indexed = store.videos["video_id"].tolist()
@@ -94,7 +110,7 @@ def require_whole(path: Path, *, complete: bool) -> None:
     for annotation in store.annotations():
         store.read_query(annotation.query_id)
     if complete:
-        for kind in KINDS:
+        for kind in KINDS if isinstance(path, Path) else ():
             assert store.header.parts[kind] == tuple(committed_parts(path, kind))
         assert sorted(indexed) == sorted(VIDEOS)
 
@@ -115,7 +131,18 @@ def crash(folder: Path, dtype: str, num_crashes: int) -> None:
     print(f"{num_crashes} crashes at {num_events} events")
 
 
-def recover(path: Path, dtype: str) -> None:
+def crash_in_bucket(url: str, num_crashes: int) -> None:
+    """Kill writers of a bucket at requests that are drawn by lot, and let another complete it."""
+    generator = random.Random(num_crashes)
+    for number in range(num_crashes):
+        store = f"{url}/store{number}"
+        last = generator.randrange(30, 70)  # the header is there, and the end is not reached
+        assert in_child(lambda: fill_until_request(store, last)) == -signal.SIGKILL  # noqa: B023
+        assert in_child(lambda: recover(store, "float16")) == 0, last  # noqa: B023
+    print(f"{num_crashes} crashes")
+
+
+def recover(path: Path | str, dtype: str) -> None:
     require_whole(path, complete=False)
     fill(path, dtype)
     require_whole(path, complete=True)
@@ -211,6 +238,8 @@ if __name__ == "__main__":
         crash(Path(folder), arguments[0], int(arguments[1]))
     elif action == "pairs":
         crash_pairs(Path(folder), arguments[0], int(arguments[1]))
+    elif action == "bucket":
+        crash_in_bucket(folder, int(arguments[0]))
     elif action == "disk":
         fill_disk(Path(folder) / "feats.zarr", arguments[0])
     else:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from features import columns, leftovers, random_tokens, small_query, small_spec, write_video
+from s3_server import s3_server
 
 from r2t.store import FeatureStore
 from r2t.store.errors import AnnotationError, ConfigError, StoreError, VideoError
@@ -470,6 +471,15 @@ def test_a_killed_writer_leaves_no_partial_video_and_another_run_completes(
     tmp_path: Path, dtype: str
 ) -> None:
     run_script("crash", tmp_path, dtype, 12)
+
+
+def test_killed_writers_of_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with s3_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        run_script("bucket", server.url, 3)
+    assert not list(tmp_path.rglob("*.partial/*"))  # those who came later have cleared up
 
 
 def test_two_killed_writers_of_one_store(tmp_path: Path) -> None:
