@@ -90,7 +90,7 @@ def join_parts(writer: PartWriter, root: StoreRoot, *, on_part: OnProgress = no_
         live, replaced = live_parts(root, kind)
         if replaced:
             writer.drop(kind, replaced)
-        groups += [(kind, group) for group in _groups(_sizes(root, kind, live), kind)]
+        groups.extend((kind, group) for group in _groups(_sizes(root, kind, live), kind))
     total, done = sum(len(names) for _, names in groups), 0
     for kind, names in groups:
         _join(writer, open_parts(root, kind, names), kind)

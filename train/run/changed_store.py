@@ -71,16 +71,20 @@ def admit_changes(
 
 def _changes(folder: Path, digest: str, content: StoreContent | None) -> str:
     """Say what changed, as far as the run remembers what there was."""
-    unknown = "which videos or queries is not known, since the run does not say what there was"
+    earlier = _load_content(folder, digest)
+    if content is None or earlier is None:
+        return "which videos or queries is not known, since the run does not say what there was"
+    return str(content.abridged().changes_since(earlier))
+
+
+def _load_content(folder: Path, digest: str) -> StoreContent | None:
+    """Return what `save_content` wrote of the content with a digest, None if nothing usable."""
     try:
         recorded = json.loads(read_plain(folder / CONTENT, _MAX_CONTENT_BYTES))
-        earlier = StoreContent(_digests(recorded["videos"]), _digests(recorded["queries"]))
-        known = recorded["content"] == digest
-    except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if content is None or not known:
-        return unknown
-    return str(content.abridged().changes_since(earlier))
+        content = StoreContent(_digests(recorded["videos"]), _digests(recorded["queries"]))
+        return content if recorded["content"] == digest else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _digests(found: Any) -> dict[str, str]:

@@ -169,7 +169,8 @@ def test_equal_rows_are_kept_once_and_unequal_ones_refused(path: Path) -> None:
     compact_store(path)
     assert content(path) == before
     (part,) = (path / "parts" / "queries").glob("*-*")
-    assert zarr.open_group(part, mode="r")["texts"].shape[0] == 3 * NUM_RUNS
+    group: Any = zarr.open_group(part, mode="r")
+    assert group["texts"].shape[0] == 3 * NUM_RUNS
     other, features = small_query("q1-0", "v1", text="another one")
     with LocalPublisher(path) as publisher:
         embedded = QueryFeatures("q1-0", features.tokens, random_embeddings(1)[0])
@@ -197,8 +198,8 @@ def test_a_run_may_add_meanwhile(path: Path) -> None:
     writer = FeatureStore.open(path).writer()
     with writer:
 
-        def add(done: int, total: int) -> None:
-            writer.add_queries(*columns(query(7, done)))
+        def add(done: float, total: float) -> None:
+            writer.add_queries(*columns(query(7, int(done))))
 
         compact_store(path, on_part=add)
     store = FeatureStore.open(path)
@@ -238,9 +239,10 @@ def test_it_may_be_killed_between_any_two_steps_and_repeated(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = content(whole)
+    calls: list[str] = []
     for last in range(100):
         path = Path(shutil.copytree(whole, tmp_path / f"{last}.zarr"))
-        calls: list[str] = []
+        calls.clear()
         with monkeypatch.context() as patch:
             for step in STEPS:
                 patch.setattr(LocalPublisher, step, dying(step, calls, last))

@@ -69,8 +69,8 @@ def test_a_run_goes_on_with_a_changed_store_only_if_it_is_told_to(tmp_path: Path
     store = FeatureStore.open(store.location)
     longer = replace(config, epochs=2)
 
-    def resume(**options: bool) -> None:
-        execution = Execution(resume=True, **options)
+    def resume(*, allow_changed: bool = False) -> None:
+        execution = Execution(resume=True, allow_changed=allow_changed)
         train_model(longer, store, split_annotations(store), folder, execution=execution)
 
     removed = rf"1 query removed \({rows[0].query_id}\)"
