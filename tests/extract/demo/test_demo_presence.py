@@ -23,6 +23,7 @@ from r2t.train.grounding.presence_choice import choose_presence_rule
 from r2t.train.grounding.presence_scores import PresenceScores
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.decode import Grounding
+from r2t.train.model.ranking import FROZEN_SCORE, video_score
 
 
 class Similar(Grounder):
@@ -36,6 +37,10 @@ class Similar(Grounder):
     def device(self) -> torch.device:
         return torch.device("cpu")
 
+    @property
+    def video_score_name(self) -> str:
+        return FROZEN_SCORE
+
     def asked(self, source: FrameSource, queries: Sequence[QueryFeatures]) -> list[Grounding]:
         curves = frame_similarity(self.clip, source.read(slice(0, source.num_frames)), queries)[
             :, :, 0
@@ -44,7 +49,7 @@ class Similar(Grounder):
             curves = self.generator.permutation(curves)
         moments = np.zeros((0, 3))
         rate, duration = source.frame_rate_fps, source.duration_seconds
-        return [Grounding(moments, curve, rate, duration, float(curve.max())) for curve in curves]
+        return [Grounding(moments, curve, rate, duration, video_score(curve)) for curve in curves]
 
 
 def chosen(
