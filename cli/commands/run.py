@@ -77,10 +77,7 @@ def push_run(
         if json:
             print_json(json_ready(report))
         else:
-            say(
-                f"{report.url}: {counted(len(report.files), 'file')}, {report.num_sent} of them "
-                "sent now"
-            )
+            say(f"{report.url}: {counted(len(report.files), 'file')}, {report.num_new} of them new")
             say(f"commit: {report.commit}")
 
 

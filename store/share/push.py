@@ -36,12 +36,12 @@ _ZIPS_PER_COMMIT = 16
 
 @dataclass(frozen=True)
 class PushReport:
-    """What was sent: `num_sent` of the `num_zips` zips, the others were there."""
+    """What is there now: `num_new` of the `num_zips` zips are, the others were there before."""
 
     url: str
     commit: str
     num_zips: int
-    num_sent: int
+    num_new: int
     num_videos: int
     num_queries: int
     num_bytes: int
@@ -94,14 +94,14 @@ def _push(
     planned = packer.plan(max_bytes, present)
     total = sum(len(each.rows) for each in planned)
     made: list[VideosZip] = []
-    done = waiting = num_sent = 0
+    done = waiting = num_new = 0
     for each in planned:
         if each.made is None:
             target = scratch / each.name
             made.append(packer.write_videos(each, target, quick=quick))
             repository.send(target, each.name)
             target.unlink()
-            num_sent += 1
+            num_new += 1
             waiting += 1
         else:
             made.append(each.made)
@@ -117,7 +117,7 @@ def _push(
     for name in (index.name, ZIP_MANIFEST, *card):
         if not is_same(scratch / name, repository.listing.files.get(name)):
             repository.send(scratch / name, name)
-            num_sent += name == index.name
+            num_new += name == index.name
     commit = repository.commit(
         f"{total} videos, {len(packer.store.query_digests())} sentences",
         _outdated(repository.listing, manifest),
@@ -127,7 +127,7 @@ def _push(
         url=str(repository.place),
         commit=commit,
         num_zips=len(zips),
-        num_sent=num_sent,
+        num_new=num_new,
         num_videos=total,
         num_queries=len(packer.store.query_digests()),
         num_bytes=sum(each.num_bytes for each in zips),

@@ -47,12 +47,12 @@ class FileRules:
 
 @dataclass(frozen=True)
 class SentFiles:
-    """What was sent: `num_sent` of the files, the others were there."""
+    """What is there now: `num_new` of the files are, the others were there before."""
 
     url: str
     commit: str
     files: tuple[str, ...]
-    num_sent: int
+    num_new: int
 
 
 def push_files(
@@ -64,7 +64,7 @@ def push_files(
     """
     place = require_model(url)
     repository = HubRepository(place, private=private)
-    num_sent = 0
+    num_new = 0
     with tempfile.TemporaryDirectory(prefix="r2t-push-") as scratch:
         for name, content in files.items():
             path = content if isinstance(content, Path) else Path(scratch, name)
@@ -72,9 +72,9 @@ def push_files(
                 path.write_bytes(content)
             if not is_same(path, repository.listing.files.get(name)):
                 repository.send(path, name)
-                num_sent += 1
+                num_new += 1
         commit = repository.commit(message)
-    return SentFiles(str(place), commit, tuple(files), num_sent)
+    return SentFiles(str(place), commit, tuple(files), num_new)
 
 
 def pull_files(url: str, into: Path, rules: FileRules) -> tuple[str, list[Path]]:

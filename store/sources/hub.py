@@ -174,11 +174,17 @@ def explained_hub_error(place: HubPlace, error: Exception) -> StoreError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return ServerError(f"{place}: the hub refuses (status {status}): {log_in} do this")
-    return ServerError(f"{place}: the hub cannot be used: {_without_token(error)}")
+    return ServerError(
+        f"{place}: the hub cannot be used: {_without_token(error)}; what arrived is kept: run the "
+        "same command again"
+    )
 
 
 def _without_token(error: Exception) -> str:
-    text, token = in_one_line(error), _token()
+    token, cause = _token(), error.__cause__
+    text = in_one_line(error)
+    if isinstance(cause, Exception):
+        text = f"{text} ({in_one_line(cause)})"
     return text.replace(token, "<token>") if token else text
 
 

@@ -70,7 +70,7 @@ def push(
         say(
             f"{report.url}: {counted(report.num_videos, 'video')}, "
             f"{counted(report.num_queries, 'query')}, {counted(report.num_zips, 'zip')} of "
-            f"{human_bytes(report.num_bytes)}, {report.num_sent} of them sent now"
+            f"{human_bytes(report.num_bytes)}, {report.num_new} of them new"
         )
         say(f"commit: {report.commit}")
         say(f"content: {report.content}")
