@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -240,4 +240,8 @@ def _seek(
     first = Fraction(picture.start_time or 0) * time_base
     if sound is not None and sound.time_base and seconds < first:
         by, time_base = sound, sound.time_base
+    # Only the first packet says which encoder it was, by whose faults others are decoded (x264's
+    # 4:4:4 pictures). Where it is damaged, they are decoded as they may be.
+    with suppress(FFmpegError, StopIteration):
+        next(source.demux(picture)).decode()
     source.seek(int(seconds / time_base), stream=by, backward=True)
