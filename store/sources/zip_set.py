@@ -115,7 +115,7 @@ def read_manifest(location: str, folder: Path | Source) -> bytes | None:
         return content
     try:
         return read_plain(folder / ZIP_MANIFEST, MAX_READ_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StoreError(f"cannot read {name}: {explain(error)}") from error
