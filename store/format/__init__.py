@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         rewrite_header as rewrite_header,
     )
     from r2t.store.format.nodes import (
+        ON_DISK as ON_DISK,
         ZARR_ERRORS as ZARR_ERRORS,
         FolderStore as FolderStore,
         attributes_of as attributes_of,

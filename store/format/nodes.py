@@ -23,6 +23,9 @@ from r2t.store.format.layout import MAX_WHOLE_BYTES
 _open_group = cast("Callable[..., zarr.Group]", zarr.open_group)  # pyright: ignore[reportUnknownMemberType]
 _Mode = Literal["r", "a", "w-"]
 
+ON_DISK = (8, 16)
+"""How many reads of a disk are made side by side, and how many are worth a thread."""
+
 ZARR_ERRORS = (
     OSError,
     ValueError,  # its own errors, of json, of Unicode, of numpy
@@ -42,8 +45,7 @@ class FolderStore(LocalStore):
     A link could lead anywhere, and reading a pipe never ends.
     """
 
-    at_once = 8
-    reads_a_thread = 16
+    at_once, reads_a_thread = ON_DISK
 
     def read_range(self, key: str, start: int, stop: int) -> bytes | None:
         """Return some bytes of a file, None if there is none; refuse anything but a file."""

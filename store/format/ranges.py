@@ -22,14 +22,17 @@ Span = tuple[str, int, int]
 
 @runtime_checkable
 class RangedStore(Protocol):
-    """A zarr store that is also read by the thread that asks.
+    """A zarr store that is also read by the thread that asks."""
 
-    `at_once` is how many reads it serves side by side, `reads_a_thread` how many of them are worth
-    a thread.
-    """
+    @property
+    def at_once(self) -> int:
+        """How many reads it serves side by side."""
+        ...
 
-    at_once: int
-    reads_a_thread: int
+    @property
+    def reads_a_thread(self) -> int:
+        """How many reads are worth a thread."""
+        ...
 
     def read_range(self, key: str, start: int, stop: int) -> bytes | None:
         """Return the bytes from start to stop, fewer where the file ends; None if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from functools import cached_property
 
 from zarr.abc.store import (
     ByteRequest,
@@ -14,15 +15,15 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype
 
+from r2t.store.format import ON_DISK
 from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.sources import Source, keys_below
+
+_ON_SERVERS = (64, 1)
 
 
 class SourceStore(Store):
     """Zarr's view of a source; requests run in threads."""
-
-    at_once = 64
-    reads_a_thread = 1
 
     def __init__(self, source: Source, cache: ByteCache | None = None) -> None:
         super().__init__(read_only=True)
@@ -52,6 +53,20 @@ class SourceStore(Store):
 
     def __str__(self) -> str:
         return self.source.location
+
+    @property
+    def at_once(self) -> int:
+        """How many reads are made side by side: many where each waits for a server."""
+        return self._threads[0]
+
+    @property
+    def reads_a_thread(self) -> int:
+        """How many reads are worth a thread."""
+        return self._threads[1]
+
+    @cached_property
+    def _threads(self) -> tuple[int, int]:
+        return ON_DISK if self.source.local_file("zarr.json") is not None else _ON_SERVERS
 
     def read_range(self, key: str, start: int, stop: int) -> bytes | None:
         """Return some bytes of a file, fewer where it ends; None if there is none."""
