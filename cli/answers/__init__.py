@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         ABSENT as ABSENT,
         presence_json as presence_json,
         presence_verdict as presence_verdict,
+        with_verdict as with_verdict,
     )
     from r2t.cli.answers.video_asker import VideoAsker as VideoAsker
 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import r2t.train.grounding
@@ -18,6 +19,14 @@ def presence_verdict(
     if rule is None or not rule.denies(score):
         return None
     return f"{ABSENT} ({rule.score} {score:.3f} < {rule.threshold:.3f})"
+
+
+def with_verdict(
+    rule: r2t.train.grounding.PresenceRule | None, grounding: model.Grounding
+) -> model.Grounding:
+    """Return a grounding whose caveat begins with the verdict, for a file that stands alone."""
+    told = filter(None, (presence_verdict(rule, grounding), grounding.caveat))
+    return replace(grounding, caveat="; ".join(told) or None)
 
 
 def presence_json(

@@ -22,6 +22,7 @@ from r2t.cli.answers import (
     presence_verdict,
     require_subtitle_path,
     started_pool,
+    with_verdict,
     write_subtitles,
 )
 from r2t.cli.shared import (
@@ -112,7 +113,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         )
         rule = load_presence_rule(checkpoint, loaded.answerer)
         grounding, num_windows = ask_file(loaded, video, query, windows)
-        absent = presence_verdict(rule, grounding)
+        absent, told = presence_verdict(rule, grounding), with_verdict(rule, grounding)
         if json:
             print_json(
                 {
@@ -130,7 +131,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
         if plot is not None or report is not None:
             strip = r2t.cli.answers.draw_frame_strip(pool, video, grounding.duration_seconds)
             if plot is not None:
-                r2t.cli.answers.plot_grounding(grounding, query, plot, strip=strip, top=top)
+                r2t.cli.answers.plot_grounding(told, query, plot, strip=strip, top=top)
                 note(f"drawn: {plot}")
             if report is not None:
                 by = answered_by(checkpoint, loaded.answerer)
@@ -138,7 +139,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
                     report, video, query, grounding, strip, by, top=top, verdict=absent
                 )
         if srt is not None:
-            write_subtitles(grounding, query, srt, top)
+            write_subtitles(told, query, srt, top)
         if cut is not None:
             cut_moments(pool, video, grounding, cut, top)
 

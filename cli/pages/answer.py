@@ -13,7 +13,7 @@ from html import escape
 from typing import Any
 
 import r2t.train.grounding
-from r2t.cli.answers import presence_json, presence_verdict, subtitles
+from r2t.cli.answers import presence_json, presence_verdict, subtitles, with_verdict
 from r2t.cli.pages.report import query_entry
 from r2t.store.json_lines import as_utf8, to_json
 from r2t.train import model
@@ -65,7 +65,7 @@ def _card(video: str, place: int, answer: Answer, top: int) -> str:
     entry = query_entry(grounding, query_id="", video_id=video, query=answer.query, top=top)
     data = escape(to_json(entry))
     if len(grounding.moments):
-        text = subtitles(grounding, query, top)
+        text = subtitles(with_verdict(answer.rule, grounding), query, top)
         name = f"{video} {place + 1}.srt"
         after = _download(text, "application/x-subrip", name, "Download subtitles")
     else:

@@ -168,8 +168,10 @@ def test_a_calibrated_run_says_whether_it_is_there_at_all(
     after = json.loads(run_command(predict, *question, "--json").stdout)
     assert after["presence"]["probably_absent"] is absent
     assert after["moments"] == before["moments"]
-    text = run_command(predict, *question).stdout
-    assert ("probably not in this video" in text) is absent
+    srt = run.parent / "found.srt"
+    text = run_command(predict, *question, "--srt", srt).stdout
+    for shown in (text, srt.read_text()):
+        assert ("probably not in this video" in shown) is absent
 
 
 def test_a_film_is_asked_in_windows_and_says_so(
