@@ -60,11 +60,15 @@ SPEC = FeatureSpec(
 )
 
 
-# One process stands in for many machines, so that it may not answer for a while.
+# One process stands in for many machines: it may not answer for a while, and does no more than
+# it has to.
 PATIENCE = {
     "distributed.comm.timeouts.tcp": "600s",
     "distributed.comm.timeouts.connect": "600s",
     "distributed.scheduler.worker-ttl": None,
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "60s",
+    "distributed.scheduler.active-memory-manager.start": False,
 }
 
 
@@ -236,7 +240,8 @@ def serve(num_workers: int) -> None:
         workers: list[Worker] = []
 
         async def start() -> None:
-            workers.append(await Worker(cluster.scheduler_address, nthreads=THREADS))
+            address = cluster.scheduler_address
+            workers.append(await Worker(address, nthreads=THREADS, heartbeat_interval="60s"))
 
         for _ in range(num_workers):
             cluster.sync(start)
