@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from r2t.store.errors import ServerError
 from r2t.store.share.commits import is_same
@@ -15,25 +15,12 @@ def download(place: HubPlace, listing: HubListing, name: str, folder: Path) -> P
 
     Raises `ServerError` if the hub refuses, has no such file, or sends other bytes than it says.
     """
-    import huggingface_hub
-    from huggingface_hub import constants
-
     there = listing.files.get(name)
     if there is None:
         raise ServerError(f"{place}: there is no {name} at commit {listing.commit[:12]}")
     try:
         hub_api(place)  # raises offline
-        fetch: Any = huggingface_hub.hf_hub_download
-        path = Path(
-            fetch(
-                place.repo,
-                name,
-                repo_type=place.kind,
-                revision=listing.commit,
-                local_dir=folder,
-                endpoint=constants.ENDPOINT,
-            )
-        )
+        path = fetch_from_hub(place, name, revision=listing.commit, local_dir=folder)
     except Exception as error:  # the hub's client raises its own, http's and the system's errors
         raise explained_hub_error(place, error) from error
     if not is_same(path, there):
@@ -43,3 +30,13 @@ def download(place: HubPlace, listing: HubListing, name: str, folder: Path) -> P
             "differs); run the same command again"
         )
     return path
+
+
+def fetch_from_hub(place: HubPlace, name: str, **options: Any) -> Path:
+    """Let huggingface_hub fetch a file, with its own options, from the endpoint that is set up."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    get = cast("Any", huggingface_hub).hf_hub_download
+    kind, endpoint = place.kind, constants.ENDPOINT
+    return Path(get(place.repo, name, repo_type=kind, endpoint=endpoint, **options))

@@ -11,13 +11,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from r2t.store.errors import ConfigError, ServerError, StoreError
 from r2t.store.files import commit_folder
 from r2t.store.format import storage_errors
 from r2t.store.share.commits import HubRepository, is_same
-from r2t.store.share.download import download
+from r2t.store.share.download import download, fetch_from_hub
 from r2t.store.sources import HubListing, HubPlace, explained_hub_error, hub_listing
 
 
@@ -106,28 +105,21 @@ def cached_files(url: str, rules: FileRules, *, offline: bool) -> Path:
 
     Raises `StoreError` if it holds no such thing, or `offline` and the cache lacks it.
     """
-    import huggingface_hub
     from huggingface_hub import constants
 
     place = require_model(url)
     offline = offline or constants.HF_HUB_OFFLINE
-    fetch: Any = huggingface_hub.hf_hub_download
-    options: dict[str, Any] = {
-        "repo_type": place.kind,
-        "endpoint": constants.ENDPOINT,
-        "local_files_only": offline,
-    }
-    first = rules.required[0]
+    first, revision = rules.required[0], place.revision
     try:
         if offline:
-            folder = Path(fetch(place.repo, first, revision=place.revision, **options)).parent
+            folder = fetch_from_hub(place, first, revision=revision, local_files_only=True).parent
         else:
             listing = hub_listing(place)
             names = rules.require_fitting(place, listing)
             # By the revision's own name, so that the cache knows it when there is no network.
-            fetch(place.repo, first, revision=place.revision, **options)
-            paths = [fetch(place.repo, name, revision=listing.commit, **options) for name in names]
-            folder = Path(paths[0]).parent
+            fetch_from_hub(place, first, revision=revision)
+            paths = [fetch_from_hub(place, name, revision=listing.commit) for name in names]
+            folder = paths[0].parent
             _require_same(place, listing, folder, names)
     except StoreError:
         raise

@@ -137,7 +137,7 @@ def open_hub_folder(url: str) -> HttpFolder:
         )
     except Exception as error:  # as above
         raise explained_hub_error(place, error) from error
-    import fsspec
+    import fsspec  # pyright: ignore[reportMissingTypeStubs]
 
     token = _token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
