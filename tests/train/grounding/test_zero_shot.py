@@ -80,7 +80,7 @@ def test_queries_of_a_store_are_answered_from_embeddings_alone(
     query, rows = store.read_query("v3-1"), store.annotations()
     expected = grounder(store.read_video("v3"), query)
     monkeypatch.delattr(FeatureStore, "locate_video")
-    monkeypatch.delattr(FeatureStore, "read_query")
+    monkeypatch.setattr(FeatureStore, "read_query", None)
     lost = replace(rows[0], video_id="gone", query_id="gone-0")
     with pytest.warns(AnnotationWarning, match="1 queries are left out"):
         asked = EmbeddedQueries(store, [*rows, lost])
