@@ -62,6 +62,18 @@ def test_a_store_is_pushed_read_where_it_is_and_pulled(
     assert hub.authorizations == {"127.0.0.1": {f"Bearer {TOKEN}"}}
 
 
+def test_a_plain_folder_that_others_sent_is_read_and_pulled(
+    hub: Hub, store: Path, tmp_path: Path
+) -> None:
+    files = [path for path in store.rglob("*") if path.is_file()]
+    repository = hub.repositories["datasets/org/feats"] = Repository()
+    repository.add({path.relative_to(store).as_posix(): path.read_bytes() for path in files})
+    content = FeatureStore.open(store).content_digest()
+    assert FeatureStore.open(URL).content_digest() == content
+    assert pull_store(URL, tmp_path / "pulled.zarr").content == content
+    assert verify_store(tmp_path / "pulled.zarr").faults == ()
+
+
 def test_the_same_store_again_sends_nothing_and_a_longer_one_what_is_new(
     hub: Hub, store: Path
 ) -> None:
