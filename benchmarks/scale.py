@@ -28,6 +28,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import dask.config
@@ -118,7 +119,7 @@ class Result:
 
 def main() -> None:
     """Measure, and print a row for each number of workers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 8, 64])
     parser.add_argument("--lost", type=int, default=10, help="workers that get lost in a run")
@@ -234,10 +235,11 @@ def kind_of(path: Path) -> str:
 
 def serve(num_workers: int) -> None:
     """Run a scheduler and workers until told to end; lose a worker, and get another, when told."""
-    with LocalCluster(
+    make_cluster: Any = LocalCluster  # typed as if used in a coroutine
+    with make_cluster(
         n_workers=0, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
     ) as cluster:
-        workers: list[Worker] = []
+        workers: list[Any] = []
 
         async def start() -> None:
             address = cluster.scheduler_address

@@ -133,7 +133,7 @@ class LostResult(Future):
 class RedoneResult(LostResult):
     """A task whose outcome went with its worker, and which is done again."""
 
-    ways = ("lost", "pending", "finished")
+    ways: tuple[str, ...] = ("lost", "pending", "finished")
 
     @property
     def status(self) -> Any:
