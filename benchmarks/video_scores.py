@@ -119,7 +119,7 @@ def kept(path: Path, make: Callable[[], dict[str, Table]]) -> dict[str, Table]:
     """Read a file of tables, made first where it is missing."""
     if not path.exists():
         unfinished = path.with_suffix(".unfinished.npz")
-        np.savez(unfinished, **make())
+        np.savez(unfinished, **make())  # pyright: ignore[reportArgumentType] - no table has its name
         unfinished.rename(path)
         note(f"made {path}")
     with np.load(path) as file:

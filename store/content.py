@@ -7,10 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r2t.store.wording import counted, named
+from r2t.store.wording import FEW_NAMES, counted, named
 
 _ABRIDGED = 12  # hex digits: enough to tell which of a store's own have changed
-_NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Changes:
     def lines(self, noun: str) -> list[str]:
         """Say what changed, with the first ids of each kind."""
         return [
-            f"{counted(len(ids), noun)} {what} ({named(ids, _NUM_NAMED)})"
+            f"{counted(len(ids), noun)} {what} ({named(ids, FEW_NAMES)})"
             for what, ids in vars(self).items()
             if ids
         ]

@@ -19,6 +19,10 @@ def counted_of(number: int, total: int, noun: str) -> str:
     return f"{number:,} of {counted(total, noun)}"
 
 
+FEW_NAMES = 5
+"""How many ids a table or a message spells out beside others."""
+
+
 def named(names: Iterable[str], most: int = 20) -> str:
     """Spell out names, or the first of many."""
     listed = list(names)

@@ -43,7 +43,7 @@ class Asked:
     answers: dict[str, list[Grounding]]
     to_others: dict[str, list[Grounding]]
 
-    def interval(self, values: Sequence[float]) -> Interval:
+    def interval(self, values: Sequence[float] | np.ndarray) -> Interval:
         """Return the mean over the queries with its interval over videos."""
         ids = [row.video_id for row in self.rows]
         return bootstrap_intervals({"x": np.array(values, dtype=np.float64)}, ids)["x"]

@@ -56,7 +56,7 @@ def score_corpus_of_store(
     videos = sorted({row.video_id for row in annotations})
     note(
         f"asking {counted(len(videos), 'video')} {counted(len(asked), 'sentence')} each, which is "
-        f"{len(asked) * len(videos):,} answers; --queries asks fewer"
+        f"{len(asked) * len(videos):,} answers; --num-queries asks fewer"
     )
     ids = [row.query_id for row in asked]
     who = [_name(run), *([FROZEN] if run is not None and store.embedding is not None else [])]

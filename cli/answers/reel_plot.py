@@ -35,7 +35,7 @@ from r2t.store.json_lines import as_utf8
 FEWEST_PER_ROW, MOST_PER_ROW = 6, 10
 MOST_PICTURES = 30
 LABEL_CHARACTERS = 18
-CURVE_INCHES, MARGIN_INCHES = 1.5, 0.75
+REEL_CURVE_INCHES, REEL_MARGIN_INCHES = 1.5, 0.75
 
 
 def plot_reel(pool: r2t.extract.video.DecodePool, video: Path, reel: Reel, path: Path) -> None:
@@ -49,10 +49,11 @@ def segment_pictures(
 ) -> dict[int, NDArray[np.uint8]]:
     """Return the frame in the middle of each segment, or of thirty of many, by its place."""
     num_shown = min(len(reel.segments), MOST_PICTURES)
-    places = np.unique(np.linspace(0, len(reel.segments) - 1, num_shown).round()).astype(int)
+    chosen: list[float] = np.linspace(0, len(reel.segments) - 1, num_shown).tolist()
+    places = sorted({round(place) for place in chosen})
     rate = reel.frame_rate_fps
     wanted: dict[int, list[int]] = {}
-    for place in places.tolist():
+    for place in places:
         segment = reel.segments[place]
         middle = (segment.start_seconds + segment.end_seconds) / 2
         wanted.setdefault(min(int(middle * rate), len(reel.curve) - 1), []).append(place)
@@ -60,7 +61,8 @@ def segment_pictures(
     for batch in pool.stream(video, rate, size=STRIP_PIXELS):
         for frame in wanted.keys() & set(range(batch.first_frame, batch.first_frame + len(batch))):
             picture = batch.pixels[frame - batch.first_frame].transpose(1, 2, 0).copy()
-            pictures.update(dict.fromkeys(wanted[frame], picture))
+            for place in wanted[frame]:
+                pictures[place] = picture
     return dict(sorted(pictures.items()))
 
 
@@ -70,13 +72,13 @@ def reel_figure(reel: Reel, title: str, pictures: dict[int, NDArray[np.uint8]]) 
     num_columns = min(MOST_PER_ROW, max(FEWEST_PER_ROW, len(pictures)))
     num_rows = math.ceil(len(pictures) / num_columns)
     picture_inches = WIDTH_INCHES / (num_columns + 1) + 0.15
-    height = num_rows * picture_inches + CURVE_INCHES + MARGIN_INCHES + 0.22 * len(lines)
+    height = num_rows * picture_inches + REEL_CURVE_INCHES + REEL_MARGIN_INCHES + 0.22 * len(lines)
     layout = ConstrainedLayoutEngine(w_pad=PAD_INCHES / 2, h_pad=PAD_INCHES / 2, hspace=0, wspace=0)
     figure = Figure(figsize=(WIDTH_INCHES, height), layout=layout)
     grid = figure.add_gridspec(
         num_rows + 1,
         num_columns,
-        height_ratios=[*[picture_inches] * num_rows, CURVE_INCHES],
+        height_ratios=[*[picture_inches] * num_rows, REEL_CURVE_INCHES],
     )
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=12, color=INK, parse_math=False)
     for cell, (place, picture) in enumerate(pictures.items()):

@@ -50,7 +50,7 @@ SERVER_SPLITS = ("val", "test")  # what the QVHighlights server takes
 @examples(
     "r2t eval --store feats.zarr --checkpoint runs/x --split val",
     "r2t eval --store feats.zarr --split val",
-    "r2t eval --store feats.zarr --split val --corpus --queries 500",
+    "r2t eval --store feats.zarr --split val --corpus --num-queries 500",
     "r2t eval --predictions mine.jsonl --annotations highlight_val_release.jsonl",
     "r2t eval --predictions mine.jsonl --annotations val.jsonl --bootstrap 1000 --json",
     "r2t eval --predictions dog.jsonl --annotations youtube_anno.json --dataset youtube "
@@ -111,7 +111,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         ),
     ] = False,
     relevant: RelevantFile = None,
-    queries: Annotated[
+    num_queries: Annotated[
         int | None,
         typer.Option(min=1, help="With --corpus: ask so many sentences, drawn by --seed."),
     ] = None,
@@ -131,7 +131,7 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
     with handle_errors():
         given = (store, checkpoint, predictions, annotations)
         asking = Asking(batch_size, windows, device)
-        question = CorpusQuestion(split or "val", domain, relevant, queries, seed)
+        question = CorpusQuestion(split or "val", domain, relevant, num_queries, seed)
         _check_options(question, json_file, corpus=corpus)
         if corpus:
             _score_corpus(given, question, asking, bootstrap, json_file, json=json)
@@ -191,7 +191,7 @@ def _check_options(question: CorpusQuestion, json_file: Path | None, *, corpus: 
     if json_file is not None:
         require_writable(json_file.parent)
     if not corpus and (question.relevant is not None or question.num_queries is not None):
-        raise ConfigError("--relevant and --queries belong to --corpus: give it as well")
+        raise ConfigError("--relevant and --num-queries belong to --corpus: give it as well")
 
 
 def _own_folder(checkpoint: Path | None, split: str, domain: str | None) -> Path | None:

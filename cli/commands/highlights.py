@@ -29,10 +29,10 @@ from r2t.cli.answers import (
 from r2t.cli.shared import (
     Device,
     Json,
-    Length,
     MaxHours,
     Offline,
     OptionalCheckpoint,
+    PartLength,
     RunFps,
     RunModel,
     RunPretrained,
@@ -63,7 +63,7 @@ FRAME_RATE_FPS = 2.0  # a segment lasts two seconds or more
 def highlights(  # noqa: PLR0913 - a parameter for each option
     video: Annotated[Path, typer.Argument(help="A video file.")],
     length: Annotated[
-        Length,
+        PartLength,
         typer.Option(
             help="How long the reel is: 30s, 1m30s, 0:45, or 10% of the video.",
             parser=parse_length,
@@ -140,7 +140,7 @@ def _require_places(video: Path, out: Path | None, plot: Path | None) -> None:
 
 
 def _choose(
-    loaded: FileAnswerer, video: Path, query: str | None, length: Length
+    loaded: FileAnswerer, video: Path, query: str | None, length: PartLength
 ) -> tuple[r2t.cli.answers.Reel, r2t.train.model.Grounding | None]:
     """Choose a reel of a video file of any length, and return the answer that it goes by, if any.
 

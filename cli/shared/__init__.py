@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from r2t.cli.shared.runs import run_rules as run_rules
     from r2t.cli.shared.score_tables import lay_out_scores as lay_out_scores
     from r2t.cli.shared.times import (
-        Length as Length,
+        PartLength as PartLength,
         minutes as minutes,
         parse_length as parse_length,
         span as span,

@@ -14,7 +14,7 @@ _SHARE = re.compile(rf"{_NUMBER} ?%")
 
 
 @dataclass(frozen=True)
-class Length:
+class PartLength:
     """How long a part of a video is: so many seconds, or a share of the whole."""
 
     seconds: float = 0.0
@@ -25,15 +25,15 @@ class Length:
         return self.seconds or self.share * duration_seconds
 
 
-def parse_length(text: str) -> Length:
+def parse_length(text: str) -> PartLength:
     """Read a length such as 30s, 1m30s, 0:45 or 10%."""
     found = _SHARE.fullmatch(text.strip())
     if found:
-        length = Length(share=float(found[1]) / 100)
+        length = PartLength(share=float(found[1]) / 100)
     else:
         found = _CLOCK.fullmatch(text.strip()) or _UNITS.fullmatch(text.strip())
         parts = [float(part or 0) for part in found.groups()] if found else [0.0]
-        length = Length(seconds=sum(part * 60**place for place, part in enumerate(parts[::-1])))
+        length = PartLength(seconds=sum(part * 60**place for place, part in enumerate(parts[::-1])))
     if not 0 < length.seconds + length.share < float("inf"):
         raise typer.BadParameter(f"{text!r}: give a length such as 30s, 1m30s, 0:45 or 10%")
     return length

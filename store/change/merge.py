@@ -27,9 +27,8 @@ from r2t.store.progress import OnProgress, no_progress
 from r2t.store.publish import publisher_at
 from r2t.store.schema import EmbeddingSpec
 from r2t.store.sources import StoreRoot, is_url, open_root
+from r2t.store.wording import FEW_NAMES
 from r2t.store.writer import StoreWriter
-
-_NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -172,10 +171,10 @@ def require_agreement(stores: Iterable[FeatureStore]) -> None:
                 if first[0] != digest:
                     conflicts.append(f"{kind} {name!r} in {first[1]} and {store.location}")
     if conflicts:
-        more = len(conflicts) - _NUM_NAMED
+        more = len(conflicts) - FEW_NAMES
         raise StoreError(
             "one id, two contents: "
-            + "; ".join(conflicts[:_NUM_NAMED])
+            + "; ".join(conflicts[:FEW_NAMES])
             + (f" and {more} more" if more > 0 else "")
             + ". Nothing was written; remove one of each with `r2t store remove`, or rename it"
         )

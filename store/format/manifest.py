@@ -22,7 +22,7 @@ from r2t.store.format.nodes import FolderStore, attributes_of
 from r2t.store.format.parts import KINDS, PartKind, part_place
 from r2t.store.format.publisher import Publisher
 
-MOST_PARTS = 20_000
+MOST_LISTED = 20_000
 """Most parts of a kind that a store may have: its root names them all, and is read whole."""
 
 
@@ -125,9 +125,9 @@ def rewrite_header(publisher: Publisher, change: Callable[[StoreHeader], StoreHe
 
 def _require_few(location: str, names: Mapping[str, Sequence[str]]) -> None:
     for kind, found in names.items():
-        if len(found) > MOST_PARTS:
+        if len(found) > MOST_LISTED:
             raise StoreError(
-                f"{location} has {len(found)} {kind} parts, more than the {MOST_PARTS} that a "
+                f"{location} has {len(found)} {kind} parts, more than the {MOST_LISTED} that a "
                 "store can name; run `r2t store repair --compact`, which joins them. What was "
                 "committed is safe"
             )

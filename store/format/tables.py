@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError, StoreError
-from r2t.store.format.manifest import MOST_PARTS, PartNames
+from r2t.store.format.manifest import MOST_LISTED, PartNames
 from r2t.store.format.nodes import damage
 from r2t.store.format.parts import (
     AT_ONCE,
@@ -158,9 +158,9 @@ class PartReader:
         missing: list[str] = []
         for _ in range(_LOOKS):
             before, names = missing, self._names.now(kind)
-            if len(names) > MOST_PARTS:
+            if len(names) > MOST_LISTED:
                 raise StoreError(
-                    f"{self._location} has {len(names)} {kind} parts, more than the {MOST_PARTS} "
+                    f"{self._location} has {len(names)} {kind} parts, more than the {MOST_LISTED} "
                     "that are read; `r2t store repair --compact` joins them"
                 )
             with damage(f"{self._location}: {part_place(kind, self._version)}"):

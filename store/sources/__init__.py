@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from r2t.store.sources.remote_tokens import RemoteShards as RemoteShards
     from r2t.store.sources.root import (
         StoreRoot as StoreRoot,
-        is_url as is_url,
         open_root as open_root,
     )
     from r2t.store.sources.source_store import SourceStore as SourceStore
+    from r2t.store.sources.urls import is_url as is_url
     from r2t.store.sources.zip_set import ZipSet as ZipSet, open_zip_set as open_zip_set
     from r2t.store.sources.zipped import ZippedFolder as ZippedFolder
 else:

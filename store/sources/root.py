@@ -28,11 +28,11 @@ from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.remote import open_folder
 from r2t.store.sources.source_store import SourceStore
 from r2t.store.sources.sources import Source
+from r2t.store.sources.urls import is_url
 from r2t.store.sources.zip_set import ZipSet, open_zip_set
 from r2t.store.sources.zipped import ZippedFolder
 
 _ZIP = re.compile(r"zip(://)?::", re.IGNORECASE)
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +65,6 @@ class StoreRoot:
         if self.path is None:
             raise StoreError(f"{self.location} is remote: copy it to a local disk to {action}")
         return self.path
-
-
-def is_url(location: str | Path) -> bool:
-    """Whether a location is a URL rather than a path."""
-    return _URL.match(str(location)) is not None
 
 
 def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot:

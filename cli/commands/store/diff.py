@@ -19,9 +19,7 @@ from r2t.cli.shared import (
     say,
 )
 from r2t.store import check
-from r2t.store.wording import named
-
-NUM_NAMED = 5  # ids that a table spells out
+from r2t.store.wording import FEW_NAMES, named
 
 
 @examples(
@@ -69,10 +67,10 @@ def _print(found: check.StoreDiff) -> None:
         for what, changes in (("videos", found.videos), ("queries", found.queries)):
             for how, ids in vars(changes).items():
                 if ids:
-                    table.add_row(what, how, f"{len(ids):,}", cell(named(ids, NUM_NAMED)))
+                    table.add_row(what, how, f"{len(ids):,}", cell(named(ids, FEW_NAMES)))
         answers().print(table)
     if found.recorded:
-        say(f"other decoders or sources recorded: {named(found.recorded, NUM_NAMED)}")
+        say(f"other decoders or sources recorded: {named(found.recorded, FEW_NAMES)}")
     say("the stores differ" if not found.equal else "the stores are equal")
 
 

@@ -22,9 +22,8 @@ from r2t.cli.shared import (
     print_json,
 )
 from r2t.store import check
-from r2t.store.wording import counted, named
+from r2t.store.wording import FEW_NAMES, counted, named
 
-NUM_NAMED = 5  # ids that a table spells out
 MANY_PARTS = 100  # opening takes about two requests for each
 
 
@@ -149,4 +148,4 @@ def _embeddings(summary: dict[str, Any]) -> str:
 
 
 def _listed(video_ids: list[str]) -> str:
-    return f"{len(video_ids)}: {named(video_ids, NUM_NAMED)}" if video_ids else "none"
+    return f"{len(video_ids)}: {named(video_ids, FEW_NAMES)}" if video_ids else "none"

@@ -31,12 +31,12 @@ def test_further_videos_that_fit_count_as_found(
     for who in ("frozen CLIP", "videos in random order"):
         first, before = (each["scores"][who]["video-R@1"]["value"] for each in (told, strict))
         assert first > before
-    few = run_command(evaluate, *asked, "--queries", 7)
+    few = run_command(evaluate, *asked, "--num-queries", 7)
     assert "7 sentences asked of 10 videos" in " ".join(few.stdout.split())
 
 
 def test_its_options_belong_to_it(run_command: RunCommand) -> None:
-    answer = run_command(evaluate, "--store", "feats.zarr", "--queries", 7)
+    answer = run_command(evaluate, "--store", "feats.zarr", "--num-queries", 7)
     assert answer.exit_code == 2
     assert "--relevant and --queries belong to --corpus" in " ".join(answer.stderr.split())
     answer = run_command(evaluate, "--checkpoint", "runs/x", "--corpus")

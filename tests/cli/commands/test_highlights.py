@@ -18,11 +18,20 @@ from r2t.cli.commands.highlights import highlights
 from r2t.cli.shared.times import parse_length
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.demo.render import RGB
+from r2t.extract.demo.scene import Colour
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import save_rule
 
 RunCommand = Callable[..., Result]
-SCENES = {"red": 11, "green": 3, "blue": 2, "white": 8, "yellow": 3, "purple": 9}  # seconds
+# Seconds of each:
+SCENES: dict[Colour, int] = {
+    "red": 11,
+    "green": 3,
+    "blue": 2,
+    "white": 8,
+    "yellow": 3,
+    "purple": 9,
+}
 DEMO_CLIP = ("--model", "r2t-demo", "--offline", "--device", "cpu")
 
 
@@ -42,7 +51,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def colours_of(path: Path) -> dict[str, float]:
+def colours_of(path: Path) -> dict[Colour, float]:
     """Return the seconds that a clip shows of each scene."""
     seconds = dict.fromkeys(SCENES, 0.0)
     with av.open(str(path)) as container:

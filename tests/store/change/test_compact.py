@@ -321,10 +321,10 @@ def test_the_command_says_so_and_info_when_it_is_due(
 def test_a_store_with_too_many_parts_is_refused_until_they_are_joined(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2t.store.format.tables.MOST_PARTS", 2)
+    monkeypatch.setattr("r2t.store.format.tables.MOST_LISTED", 2)
     with pytest.raises(StoreError, match=r"3 .* parts, more than the 2 .*--compact"):
         FeatureStore.open(path)
-    assert manifest.MOST_PARTS > 3
+    assert manifest.MOST_LISTED > 3
     compact_store(path)
     assert len(FeatureStore.open(path)) == NUM_RUNS
     np.testing.assert_array_equal(

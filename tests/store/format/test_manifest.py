@@ -100,7 +100,7 @@ def test_more_parts_than_can_be_named_are_refused(
 ) -> None:
     add(path, "q1")
     with monkeypatch.context() as patch:
-        patch.setattr(manifest, "MOST_PARTS", 1)
+        patch.setattr(manifest, "MOST_LISTED", 1)
         with pytest.raises(StoreError, match=r"2 queries parts.*repair --compact`.* is safe"):
             add(path, "q2")
     assert len(FeatureStore.open(path).queries) == 2
