@@ -13,7 +13,7 @@ import pytest
 import zarr.errors
 from features import columns, random_tokens, small_query, small_spec, write_video
 
-from r2t.store import FeatureStore, feature_store, video_reader
+from r2t.store import FeatureStore, stored_tables, video_reader
 from r2t.store.check import check_video
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import AnnotationError, CorruptFeatureError, ServerError
@@ -83,8 +83,8 @@ def test_mistakes_while_a_store_is_read_come_out_as_they_are(
 ) -> None:
     store = FeatureStore.open(path)
     monkeypatch.setattr(video_reader, "source_from_attributes", fail(mistake))
-    monkeypatch.setattr(feature_store, "annotation_at", fail(mistake))
-    monkeypatch.setattr(feature_store, "query_features_at", fail(mistake))
+    monkeypatch.setattr(stored_tables, "annotation_at", fail(mistake))
+    monkeypatch.setattr(stored_tables, "query_features_at", fail(mistake))
     monkeypatch.setattr(check_video, "errors_from_attributes", fail(mistake))
     monkeypatch.setattr(tables, "read_parts", fail(mistake))
     reading: list[Callable[[], object]] = [
