@@ -129,6 +129,9 @@ def use_the_main_commands(folder: Path, environment: Path) -> None:
         "r2t eval --store few.zarr --checkpoint runs/few --split train",
         f'r2t predict --checkpoint runs/few few/{chosen[0]}.mp4 "{sentence}" --plot few.png',
         f'r2t search --store few.zarr --checkpoint runs/few "{sentence}"',
+        f'r2t predict few/{chosen[0]}.mp4 "{sentence}" --model r2t-demo --fps 1 --plot frozen.png',
+        f'r2t search --store few.zarr "{sentence}" --offline',
+        f"r2t highlights few/{chosen[0]}.mp4 --length 10s --model r2t-demo --fps 1 --out reel.mp4",
         "r2t store info few.zarr",
         "r2t store verify few.zarr",
     ):
@@ -151,10 +154,12 @@ def add_one_extra(extra: str, wheel: Path, plain: Path, folder: Path) -> None:
 def main(folder: Path) -> None:
     """Do all of it in a folder."""
     wheel = build_wheel(folder)
-    first = readme_command("&& r2t demo")
-    assert "pip install . " in first, first
-    run(first.replace("pip install . ", f"pip install --quiet {wheel} "), folder)
+    install, ask = readme_command("pip install .\n").splitlines()
+    assert install.endswith("pip install ."), install
+    assert ask.startswith("r2t predict "), ask
     plain = folder / ".venv"
+    run(install.replace("pip install .", f"pip install --quiet {wheel}"), folder)
+    run(readme_command("r2t demo\n"), folder, plain)
     explain_every_command(folder, plain)
     use_the_main_commands(folder, plain)
     for extra in EXTRAS:
