@@ -99,9 +99,23 @@ def held_out(scores: PresenceScores) -> HeldOut:
     nobody = np.zeros_like(hits), np.zeros_like(rejections)
     return HeldOut(
         _interval(value, scores, hits / 2, rejections / 2, least_variance=variance),
-        _interval(float(misses.mean()), scores, misses, nobody[1], least_variance=0.0),
-        _interval(float(alarms.mean()), scores, nobody[0], alarms, least_variance=0.0),
+        _share(scores, misses, nobody[1], len(misses)),
+        _share(scores, nobody[0], alarms, len(alarms)),
     )
+
+
+def _share(
+    scores: PresenceScores,
+    of_present: Float64[np.ndarray, " present"],
+    of_absent: Float64[np.ndarray, " absent"],
+    num_answers: int,
+) -> Interval:
+    """Return the share of one kind that was answered wrongly; that none was proves little."""
+    # As if two of four more answers were wrong (Agresti and Coull): about 3 / n above none of n.
+    seen = 2 / (num_answers + 4)
+    value = float(of_present.mean() + of_absent.mean())
+    variance = seen * (1 - seen) / (num_answers + 4)
+    return _interval(value, scores, of_present, of_absent, least_variance=variance)
 
 
 def _share_below(

@@ -3,7 +3,8 @@
 Of `video-R@k` the answer counts if a video that fits is among the first k. Of `VCMR-R@k@θ` (video
 corpus moment retrieval) the first k videos answer with their best moment each, and one of them must
 reach an IoU of θ with a moment that is annotated for this sentence and that video: where a sentence
-also fits videos in which nobody annotated it, they count as wrong.
+also fits videos in which nobody annotated it, they count as wrong. It is undefined for a sentence
+that has no annotated moment at all.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class CorpusAnswers:
 def score_corpus(
     answers: CorpusAnswers, annotations: Sequence[Annotation], relevance: Relevance
 ) -> dict[str, Float64[np.ndarray, " queries"]]:
-    """Return each metric's value for each query, 0 or 100."""
+    """Return each metric's value for each query: 0 or 100, NaN where it is undefined."""
     return {
-        name: 100.0 * (_first_rank(answers.scores, right) < depth)
-        for name, right, depth in _metrics(answers, annotations, relevance)
+        name: np.where(known, 100.0 * (_first_rank(answers.scores, right) < depth), np.nan)
+        for name, right, known, depth in _metrics(answers, annotations, relevance)
     }
 
 
@@ -50,15 +51,15 @@ def score_chance(
 ) -> dict[str, Float64[np.ndarray, " queries"]]:
     """Return what the same moments score if the videos stand in any order, exactly."""
     return {
-        name: 100.0 * _chance(right, depth)
-        for name, right, depth in _metrics(answers, annotations, relevance)
+        name: np.where(known, 100.0 * _chance(right, depth), np.nan)
+        for name, right, known, depth in _metrics(answers, annotations, relevance)
     }
 
 
 def _metrics(
     answers: CorpusAnswers, annotations: Sequence[Annotation], relevance: Relevance
-) -> list[tuple[str, Bool[np.ndarray, "queries videos"], int]]:
-    """Name the metrics, each with the videos that answer rightly and how many may answer."""
+) -> list[tuple[str, Bool[np.ndarray, "queries videos"], Bool[np.ndarray, " queries"], int]]:
+    """Name the metrics: which videos answer rightly, for which queries that is known, how deep."""
     depths = [depth for depth in DEPTHS if depth < len(answers.video_ids)]
     column = {video_id: place for place, video_id in enumerate(answers.video_ids)}
     fitting = np.zeros(answers.scores.shape, np.bool_)
@@ -68,9 +69,13 @@ def _metrics(
         missing = answers.query_ids[int(np.argmin(fitting.any(axis=1)))]
         raise AnnotationError(f"no video that was asked is right for the query {missing!r}")
     overlaps = _best_overlaps(answers, annotations, column)
-    found = [(f"video-R@{depth}", fitting, depth) for depth in depths]
+    sentences = {row.query_id: row.query for row in annotations}
+    with_moments = {row.query for row in annotations if len(row.moments)}
+    known = np.array([sentences[query_id] in with_moments for query_id in answers.query_ids])
+    every = np.ones_like(known)
+    found = [(f"video-R@{depth}", fitting, every, depth) for depth in depths]
     for iou in IOUS:
-        found += [(f"VCMR-R@{depth}@{iou}", overlaps >= iou, depth) for depth in depths]
+        found += [(f"VCMR-R@{depth}@{iou}", overlaps >= iou, known, depth) for depth in depths]
     return found
 
 

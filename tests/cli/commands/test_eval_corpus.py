@@ -38,7 +38,7 @@ def test_further_videos_that_fit_count_as_found(
 def test_its_options_belong_to_it(run_command: RunCommand) -> None:
     answer = run_command(evaluate, "--store", "feats.zarr", "--num-queries", 7)
     assert answer.exit_code == 2
-    assert "--relevant and --queries belong to --corpus" in " ".join(answer.stderr.split())
+    assert "--relevant and --num-queries belong to --corpus" in " ".join(answer.stderr.split())
     answer = run_command(evaluate, "--checkpoint", "runs/x", "--corpus")
     assert answer.exit_code == 2
     assert "--corpus asks the videos of a store" in " ".join(answer.stderr.split())

@@ -98,6 +98,9 @@ def test_few_videos_prove_nothing_even_in_perfect_order(num_videos: int, beats: 
     rule = chosen(scored(present, [0.1 * each for each in present], num_videos))
     assert rule.auc == 1
     assert rule.beats_chance is beats
+    # None of n wrong is compatible with about three of n.
+    assert rule.held_out_false_alarms_high >= 3 / (3 * num_videos)
+    assert rule.held_out_misses_high >= 3 / (3 * num_videos)
 
 
 def test_a_sentence_of_the_video_is_never_taken_as_absent(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_what_counts_as_found() -> None:
         "VCMR-R@1@0.7": [0, 0],
         "VCMR-R@5@0.7": [0, 0],
     }
-    further = relevant_videos(ROWS, {"a": ["v3"], "b": ["v0", "elsewhere"]})
+    further = {"a": ["v0", "v3"], "b": ["v0", "v1", "elsewhere"]}
     assert score_corpus(found, ROWS, further)["video-R@1"].tolist() == [100, 100]
 
 
@@ -59,7 +59,7 @@ def test_scores_that_are_all_alike_find_nothing() -> None:
 
 def test_chance_is_what_random_orders_give() -> None:
     found = answers({"a": list(range(7)), "b": list(range(7))}, {("a", 0): [0.0, 9.0]})
-    relevance = relevant_videos(ROWS, {"b": ["v2", "v5"]})
+    relevance = {"a": ["v0"], "b": ["v1", "v2", "v5"]}
     generator, orders = np.random.default_rng(0), 3000
     sums: dict[str, np.ndarray] = {}
     for _ in range(orders):
@@ -68,6 +68,15 @@ def test_chance_is_what_random_orders_give() -> None:
             sums[name] = sums.get(name, np.zeros(2)) + column
     for name, column in score_chance(found, ROWS, relevance).items():
         np.testing.assert_allclose(sums[name] / orders, column, atol=4)
+
+
+def test_moments_of_a_sentence_without_annotated_ones_are_not_scored() -> None:
+    found = answers({"a": list(range(7)), "b": list(range(7))}, {("a", 0): [0.0, 10.0]})
+    rows = [ROWS[0], replace(ROWS[1], moments=np.zeros((0, 2)))]
+    for score in (score_corpus, score_chance):
+        values = score(found, rows, relevant_videos(rows))
+        assert np.isfinite(values["video-R@1"]).all()
+        assert np.isfinite(values["VCMR-R@1@0.5"]).tolist() == [True, False]
 
 
 def test_a_query_without_a_right_video_is_refused() -> None:
