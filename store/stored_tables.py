@@ -64,10 +64,12 @@ def _of_parts(
 
     @functools.wraps(read)
     def again(store: StoredTables, *arguments: _P.args, **options: _P.kwargs) -> _T:
+        before = store.part_paths
         try:
             return read(store, *arguments, **options)
         except CorruptFeatureError:
-            if not store.refresh():
+            store.refresh()
+            if store.part_paths == before:  # not what it returns: another thread may be ahead
                 raise
             return read(store, *arguments, **options)
 
@@ -91,6 +93,11 @@ class StoredTables:
         self._part_paths: tuple[str, ...] = ()
         self._parts = PartReader(root.group, root.location, root.header.format_version)
         self.refresh()
+
+    @property
+    def part_paths(self) -> tuple[str, ...]:
+        """Where in the store the parts lie that are read."""
+        return self._part_paths
 
     def refresh(self) -> bool:
         """Look for index and query parts again; return whether other runs have changed them."""
@@ -132,7 +139,8 @@ class StoredTables:
     @_of_parts
     def lengths(self) -> dict[str, int]:
         """Return the number of frames of each indexed video by id."""
-        ids, counts = (self._videos.column(name).tolist() for name in ("video_id", "num_frames"))
+        videos = self._videos
+        ids, counts = (videos.column(name).tolist() for name in ("video_id", "num_frames"))
         return dict(zip(map(str, ids), counts, strict=True))
 
     @_of_parts
@@ -179,6 +187,7 @@ class StoredTables:
             )
         return features
 
+    @_of_parts
     def read_query_embedding(self, query_id: str) -> NDArray[np.float16]:
         """Read CLIP's embedding of a sentence alone: [embedding_width], unit length.
 
@@ -212,8 +221,9 @@ class StoredTables:
     @_of_parts
     def content(self) -> StoreContent:
         """Return which videos and queries there are, by their digests."""
-        self._videos.read(("video_id", "digest"))
-        ids, digests = (self._videos.column(name).tolist() for name in ("video_id", "digest"))
+        videos = self._videos
+        videos.read(("video_id", "digest"))
+        ids, digests = (videos.column(name).tolist() for name in ("video_id", "digest"))
         return StoreContent(dict(zip(ids, digests, strict=True)), self.query_digests())
 
     def content_digest(self) -> str:

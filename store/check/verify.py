@@ -138,12 +138,8 @@ def check_store(
     on_video: OnProgress = no_progress,
 ) -> Checked:
     """Look at every node, part and file of a store."""
-    # Folders first: a run that ends from here on has indexed by then what is listed next.
-    runs = unfinished_work(root)
+    begun = unfinished_work(root)
     try:
-        nodes = names_in(root, "videos") if root.is_listed else None
-        if nodes is not None:
-            nodes = [name for name in nodes if f"{root.location}/videos/{name}" not in runs]
         parts: dict[PartKind, list[CheckedPart]] = {}
         replaced: dict[PartKind, list[str]] = {}
         for kind in KINDS:
@@ -151,6 +147,14 @@ def check_store(
             parts[kind] = map_threads(
                 lambda name, kind=kind: check_part(root, kind, name), live, num_threads=num_threads
             )
+        # After the parts: what they name was committed before, so that it is among the nodes.
+        nodes = names_in(root, "videos") if root.is_listed else None
+        # After the nodes: what was being written to a bucket by then is no fault of the store.
+        unfinished = unfinished_work(root)
+        runs = {**begun, **unfinished}
+        if nodes is not None:
+            location = root.location.rstrip("/")
+            nodes = [name for name in nodes if f"{location}/videos/{name}" not in unfinished]
         recorded = _recorded(parts["index"])
         videos = map_threads(
             lambda node: check_stored_video(root, node, quick=quick, recorded=recorded.get(node)),

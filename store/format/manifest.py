@@ -82,17 +82,22 @@ class PartNames:
         return StoreHeader.from_dict(attributes["r2t"], self._location)
 
 
-def record_parts(publisher: Publisher) -> None:
+def record_parts(publisher: Publisher, *, growing: bool = True) -> None:
     """Write the manifest of a store of format version 2 anew, from a fresh listing.
 
     Raises, beyond what `rewrite_header` does, `StoreError` if there are more parts than a manifest
-    can name.
+    can name; unless `growing`, as while they are joined, it then says what it said before.
     """
 
     def listed(header: StoreHeader) -> StoreHeader:
         version = header.format_version
         names = {kind: tuple(publisher.committed(part_place(kind, version))) for kind in KINDS}
-        _require_few(publisher.location, names)
+        if growing:
+            _require_few(publisher.location, names)
+        names = {
+            kind: found if len(found) <= MOST_LISTED else header.parts[kind]
+            for kind, found in names.items()
+        }
         return dataclasses.replace(header, parts=names)
 
     rewrite_header(publisher, listed)

@@ -50,18 +50,18 @@ class PartWriter:
         place = f"{part_place(kind, self.version)}/{name}"
         if not self.publisher.add(folder, place):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place)
-        self.record()
+        self.record(growing=not replaces)
 
     def drop(self, kind: PartKind, names: Iterable[str]) -> None:
         """Take parts out of the store and remove them; one that is not there is passed over."""
         for name in names:
             self.publisher.drop(f"{part_place(kind, self.version)}/{name}")
-        self.record()
+        self.record(growing=False)
 
-    def record(self) -> None:
+    def record(self, *, growing: bool = True) -> None:
         """Let the manifest name the parts that are there, if the format version has one."""
         if self.version > 1:
-            record_parts(self.publisher)
+            record_parts(self.publisher, growing=growing)
 
 
 def new_part_name(replaces: Collection[str] = ()) -> str:
@@ -80,6 +80,6 @@ def following_part_name(latest: str) -> str:
     own = uuid.uuid4().hex[:12]
     try:
         time = datetime.strptime(latest[:_TIME_LENGTH], _TIME)
-    except ValueError:
+        return f"{time + timedelta(microseconds=1):{_TIME}}-{own}"
+    except (ValueError, OverflowError):
         return f"{latest}-{own}"
-    return f"{time + timedelta(microseconds=1):{_TIME}}-{own}"

@@ -111,7 +111,10 @@ class BucketPublisher:
     def add(self, folder: Path, place: str) -> bool:
         """Put a prepared node there; return False if a committed one is there already."""
         self._lease.renew()
-        return self._node(place).commit(folder)
+        added = self._node(place).commit(folder)
+        if added:  # as a rename would, so that a run's parts do not fill this machine's disk
+            shutil.rmtree(folder, ignore_errors=True)
+        return added
 
     def drop(self, place: str) -> bool:
         """Remove a node: a video by marks, a part at once, whose name never comes back."""
@@ -152,6 +155,7 @@ class BucketPublisher:
 
     def clear(self) -> list[str]:
         """Remove what nobody has written to for a day, by the service's clock."""
+        self._lease.renew()  # looking at a large store may have taken as long
         oldest = self._server_time() - SILENT_SECONDS
         removed: list[str] = []
         for left in self._left():

@@ -89,6 +89,15 @@ def _from_boto3(name: str) -> Callable[[], S3Credential]:
         raise StoreError(f"the AWS profile {name!r} gives no keys: {error}") from error
 
 
+def _fault(error: configparser.Error) -> str:
+    """Say what is wrong with a file, and in which line, without the line itself."""
+    if isinstance(error, configparser.MissingSectionHeaderError):
+        return f"line {error.lineno} stands before any section"
+    if isinstance(error, configparser.ParsingError):
+        return f"line {error.errors[0][0]} is no setting"
+    return f"line {getattr(error, 'lineno', '?')} repeats a section or a setting"
+
+
 def _values(name: str, environment: Mapping[str, str]) -> dict[str, str] | None:
     """Return what both files say of a profile; the one with the credentials goes first."""
     return _sections(environment).get(name)
@@ -106,8 +115,14 @@ def _sections(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
             parser.read_string(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, configparser.Error) as error:
+        except (OSError, UnicodeError) as error:
             raise StoreError(f"cannot read AWS profiles from {path}: {error}") from error
+        except configparser.Error as error:
+            # Not what it says nor where it comes from: both quote the line, which may hold a key.
+            raise StoreError(
+                f"cannot read AWS profiles from {path}: {_fault(error)}; it consists of sections "
+                "such as [default], each with lines such as `region = eu-north-1`"
+            ) from None
         for section in parser.sections():
             kind, _, name = section.rpartition(" ")
             if kind in ("", "profile"):

@@ -215,7 +215,9 @@ class Bucket:
             if self.create(key, b"2") or seen is None:
                 raise refusal
             other = StoredObject(1, seen.changed, '"0"', "1" if seen.generation else None)
-            if self.replace(key, b"3", other) or not self.replace(key, b"4", seen):
+            if self.replace(key, b"3", other):
+                raise refusal
+            if not self.replace(key, b"4", seen) and self.read(key) != b"4":  # its answer was lost
                 raise refusal
         finally:
             self.delete([key])

@@ -298,6 +298,8 @@ def test_names_follow_and_leave_room() -> None:
     assert latest < following < new_part_name()
     assert len(following_part_name(following)) == len(following)
     assert following_part_name("zz") > "zz"
+    last = "99991231T235959999999-aa"
+    assert following_part_name(last) > last
     assert following_part_name(f"{latest}-{'0' * 12}") > f"{latest}-{'0' * 12}"
 
 
@@ -330,3 +332,29 @@ def test_a_store_with_too_many_parts_is_refused_until_they_are_joined(
     np.testing.assert_array_equal(
         FeatureStore.open(path).read_query("q1-1").tokens, query(1, 1)[1].tokens
     )
+
+
+def test_more_parts_than_a_manifest_names_are_joined_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tables", "manifest"):
+        monkeypatch.setattr(f"r2t.store.format.{module}.MOST_LISTED", 2)
+    compact_store(path)
+    assert num_parts(path) == (1, 1)
+    assert verify_store(path).faults == ()
+
+
+@pytest.mark.parametrize("read", ["read_query", "read_query_embedding"])
+def test_a_reader_goes_on_though_another_thread_saw_the_joined_parts_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    store = FeatureStore.open(path)
+    compact_store(path)
+    refresh = store.refresh
+    monkeypatch.setattr(store, "refresh", lambda: (refresh(), refresh())[1])
+    found = getattr(store, read)("q1-1")
+    expected = query(1, 1)[1]
+    if read == "read_query":
+        np.testing.assert_array_equal(found.tokens, expected.tokens)
+    else:
+        np.testing.assert_array_equal(found, expected.embedding)

@@ -79,7 +79,7 @@ def test_who_writes_last_sees_what_came_between(
 def test_the_next_run_mends_what_a_killed_one_left(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

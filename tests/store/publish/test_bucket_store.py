@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,11 +23,12 @@ from r2t.store.change.merge import merge_stores
 from r2t.store.change.remove import remove_videos
 from r2t.store.change.repair import repair_store
 from r2t.store.change.subset import subset_store
+from r2t.store.check import verify
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ServerError, StoreError
 from r2t.store.publish import bucket, bucket_node, lease, publisher_at
 from r2t.store.publish.bucket import BucketPublisher
-from r2t.store.sources import connect, retries
+from r2t.store.sources import StoreRoot, connect, retries
 
 TOKENS = {"a dog": random_tokens(2, seed=1), "long": random_tokens(151, seed=2)}
 
@@ -293,3 +295,84 @@ def test_who_holds_a_video_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
         write_video(writer, "long", TOKENS["long"])
     assert len(waited) == 3
     assert np.array_equal(store.read_video("long").tokens, TOKENS["long"])
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_repair_leaves_alone_what_is_written_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, slash: str
+) -> None:
+    """A video is begun after the first look and committed before anything is set aside."""
+    service = use_memory(monkeypatch)
+    fill(URL)
+    objects = service.connect(URL)
+    late = {
+        key.replace("long", "late"): objects.read(key) or b""
+        for key in objects.objects_below("videos/long")
+    }
+    document = late.pop("videos/late/zarr.json")
+    look, clear = verify.unfinished_work, BucketPublisher.clear
+
+    def begin(root: StoreRoot) -> dict[str, bool]:
+        found = look(root)
+        for key, content in late.items():
+            objects.create(key, content)
+        return found
+
+    def commit(publisher: BucketPublisher) -> list[str]:
+        objects.create("videos/late/zarr.json", document)
+        return clear(publisher)
+
+    monkeypatch.setattr(verify, "unfinished_work", begin)
+    monkeypatch.setattr(BucketPublisher, "clear", commit)
+    report = repair_store(f"{URL}{slash}")
+    assert report.set_aside == report.extract_again == ()
+    assert objects.objects_below("videos/late").keys() == {*late, "videos/late/zarr.json"}
+
+
+def test_what_is_committed_and_indexed_while_a_store_is_looked_at_stays_in_the_index(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_memory(monkeypatch)
+    fill(URL)
+    names = verify.names_in
+
+    def listed(root: StoreRoot, folder: str) -> list[str]:
+        found = names(root, folder)
+        with FeatureStore.open(URL).writer() as writer:
+            write_video(writer, "late", TOKENS["long"])
+        return found
+
+    monkeypatch.setattr(verify, "names_in", listed)
+    assert repair_store(URL).extract_again == ()
+    assert set(FeatureStore.open(URL)) == {"late", *TOKENS}
+
+
+def test_a_lost_answer_is_no_other_commands_doing(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where conditions are tried, nor where a dead command's place is taken."""
+    url = f"{server.url}/lost.zarr"
+    fill(url)
+    begun: Counter[str] = Counter()
+
+    def every_second(request: S3Request) -> Fault | None:
+        begun[request.key] += request.kind == "PUT"
+        return "lost answer" if request.kind == "PUT" and begun[request.key] % 2 else None
+
+    publisher_at(url).maintenance().__enter__()  # and is killed
+    monkeypatch.setattr(lease, "SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(bucket, "_keeping_conditions", set[str]())
+    server.fault = every_second
+    assert repair_store(url).faults == ()
+    assert sorted(count for key, count in begun.items() if ".partial/c" in key)[-1] == 4
+
+
+def test_what_was_put_takes_no_room_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_memory(monkeypatch)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with FeatureStore.create(URL, small_spec()).writer() as writer:
+        writer.add_queries(*columns(small_query("q1", "long")))
+        (work,) = tmp_path.glob("r2t-*/bucket.partial/*")
+        assert list(work.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,20 @@ def test_no_credentials_at_all(files: dict[str, str], monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ServerError, match=r"no credentials; set AWS_PROFILE.*AWS_SKIP_SIGNATURE"):
         connect("s3://bucket/feats.zarr").read("zarr.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("aws_secret_access_key = hidden", "line 1 stands before any section"),
+        ("[default]\naws_secret_access_key hidden", "line 2 is no setting"),
+        ("[default]\nregion = x\nregion = hidden", "line 3 repeats"),
+    ],
+)
+def test_what_is_said_of_a_file_that_cannot_be_read_quotes_no_keys(
+    files: dict[str, str], content: str, fault: str
+) -> None:
+    Path(files["AWS_SHARED_CREDENTIALS_FILE"]).write_text(content)
+    with pytest.raises(StoreError, match=fault) as raised:
+        aws_profile(files)
+    assert "hidden" not in "".join(traceback.format_exception(raised.value))
