@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import socket
+import stat
 import time
 import uuid
 from collections.abc import Generator
@@ -67,6 +68,18 @@ class WorkFolder:
             return True
         os.close(self._lock)
         return False
+
+
+def make_own_folder(folder: Path, advice: str) -> None:
+    """Make a folder where everybody may make some; no link is followed.
+
+    Raises `StoreError` with an advice if another user made it, who could replace what is in it.
+    """
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise StoreError(f"{folder} is not this user's own folder; {advice}")
 
 
 def partial_folder(root: Path) -> Path:

@@ -74,6 +74,40 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(200, Content_Length=len(content), ETag='"1"' if first else '"2"')
         self._write_until_taken(b"0" * (len(content) // 2) if first else content)
 
+    def send_mixed(self, content: bytes) -> None:
+        """Send half of one file, then the rest of another one, whatever `If-Range` says."""
+        self._send_part(content, shift=0, tag="2")
+
+    def send_gap(self, content: bytes) -> None:
+        """Send half, then another part than was asked for."""
+        self._send_part(content, shift=1000, tag="1")
+
+    def _send_part(self, content: bytes, *, shift: int, tag: str) -> None:
+        given = self.headers.get("Range", "")
+        num_before = sum(path == self.path for path, _ in self._served.requests) - 1
+        if given:
+            start = int(given.removeprefix("bytes=").removesuffix("-")) + shift
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            rest = len(content) - start
+            self._head(206, Content_Length=rest, Content_Range=span, ETag=f'"{tag}"')
+            self.wfile.write(content[start:])
+            return
+        self._head(200, Content_Length=len(content), ETag='"1"' if num_before == 0 else f'"{tag}"')
+        self._write_until_taken(content if num_before else b"0" * (len(content) // 2))
+
+    def send_tail(self, content: bytes) -> None:
+        span = f"bytes 1000-{len(content) - 1}/{len(content)}"
+        self._head(206, Content_Length=len(content) - 1000, Content_Range=span)
+        self.wfile.write(content[1000:])
+
+    def send_never(self, _: bytes) -> None:
+        self._head(416, Content_Length=0)
+
+    def send_always(self, content: bytes) -> None:
+        """Send half, as of a file that is another one each time."""
+        self._head(200, Content_Length=len(content), ETag=f'"{len(self._served.requests)}"')
+        self._write_until_taken(content[: len(content) // 2])
+
     def send_short(self, content: bytes) -> None:
         self._head(200, Content_Length=2 * len(content))
         self.wfile.write(content)
@@ -127,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._served.taken.wait(20)
 
     def _head(self, status: int, **headers: object) -> None:
+        if self._served.taken is not None:
+            self._served.taken.clear()
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), str(value))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -45,6 +44,7 @@ from r2t.cli.shared import (
     note,
 )
 from r2t.store.files import require_writable
+from r2t.store.sources import last_name
 from r2t.train import grounding, metrics
 
 TOP = 5  # found moments of each query
@@ -130,14 +130,6 @@ def report(  # noqa: PLR0913 - a parameter for each option
             note(f"no pictures of {reason}", style="yellow")
         if failed:
             raise typer.Exit(SOME_FAILED)
-
-
-def last_name(location: str) -> str:
-    """Return the last part of a path or URL: the rest tells where somebody keeps their files."""
-    if "://" in location:
-        parts = urlsplit(location)
-        return PurePosixPath(parts.path).name or parts.hostname or parts.scheme
-    return Path(location).resolve().name
 
 
 def _scores(

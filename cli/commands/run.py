@@ -27,10 +27,10 @@ from r2t.store import share
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
 from r2t.store.wording import counted
-from r2t.train import run as runs
+from r2t.train import grounding, run as runs
 
 _HERE = "r2t.cli.commands.run"
-_TENSORBOARD = "events.out.tfevents.*"
+_TENSORBOARD = "tensorboard"
 
 app = new_app(
     LazyCommand("push", "Send a run to a hub.", f"{_HERE}:push_run"),
@@ -61,18 +61,23 @@ def push_run(
     """Send a run to a hub: weights, settings, records and a card.
 
     The card, README.md, is written into the run's folder: scores from the run's own records, and
-    which features it was trained on. The state that resumes a training stays here.
+    which features it was trained on. Of the paths and URLs in the records only the last names are
+    sent. The state that resumes a training stays here.
     """
     with handle_errors():
         stated = required_licence(licence, runs.stated_licence(folder), "weights")
         card = runs.model_card(folder, url, stated)
         rules = run_rules()
         write_whole(folder / runs.MODEL_CARD, card)
-        files = {name: folder / name for name in rules.most_bytes if (folder / name).is_file()}
+        files: dict[str, Path | bytes] = {
+            name: folder / name for name in rules.most_bytes if (folder / name).is_file()
+        }
         if missing := [name for name in rules.required if name not in files]:
             raise ConfigError(f"{folder} lacks {', '.join(missing)}: give the folder of a run")
+        for name in {runs.CONFIG, grounding.PRESENCE} & files.keys():
+            files[name] = runs.without_places(folder / name)
         if tensorboard:
-            files |= {path.name: path for path in sorted(folder.glob(_TENSORBOARD))}
+            files |= _tensorboard_files(folder)
         report = share.push_files(url, files, "a run of r2t", private=private)
         if json:
             print_json(json_ready(report))
@@ -101,3 +106,12 @@ def pull_run(
         else:
             say(f"{folder}: {', '.join(each.name for each in files)}")
             say(f"commit: {commit}")
+
+
+def _tensorboard_files(folder: Path) -> dict[str, Path]:
+    """Return what a run wrote for TensorBoard, by names that do not tell this machine's."""
+    found = sorted((folder / _TENSORBOARD).glob("events.out.tfevents.*"))
+    return {
+        f"{_TENSORBOARD}/{'.'.join(path.name.split('.')[:4])}.{number}": path
+        for number, path in enumerate(found)
+    }

@@ -24,11 +24,12 @@ from r2t.extract.fetch.room import Room
 from r2t.store.errors import ServerError, StoreError, VideoError
 from r2t.store.files import explain
 from r2t.store.sources import move_file
-from r2t.store.work_folders import WorkFolder
+from r2t.store.work_folders import WorkFolder, make_own_folder
 
 _SHARE_OF_DISK = 0.9  # of what is free
 _MOST_NAME_BYTES = 150
 _MOST_UNREACHABLE = 10
+_ADVICE = "give another (--scratch)"
 
 
 class UnreachableError(ServerError):
@@ -148,12 +149,9 @@ class Scratch:
         folder = Path(given) if given else Path(tempfile.gettempdir())
         folder.mkdir(parents=True, exist_ok=True)
         work = WorkFolder(folder.resolve() / f"r2t-videos-{os.getuid()}")
+        make_own_folder(work.path.parent, _ADVICE)  # first: what dead processes left there goes
         path = self._stack.enter_context(work).path
-        if path.parent.lstat().st_uid != os.getuid():
-            raise StoreError(
-                f"{path.parent} belongs to another user, who could replace what is fetched: give a "
-                "folder of your own (--scratch)"
-            )
+        make_own_folder(path.parent, _ADVICE)
         free = int(_SHARE_OF_DISK * shutil.disk_usage(path).free)
         self._room.max_bytes = min(self._room.max_bytes, free)
         with suppress(OSError):

@@ -48,7 +48,10 @@ def unpack_set(
     require_like_embeddings([target, first])
     require_agreement([target, first])
     rows = {node_name(row.video_id): row for row in source.rows}
-    failures: dict[str, str] = {}
+    held = {node for zipped in manifest.videos for node in zipped.nodes}
+    failures = {
+        row.video_id: "no zip of the set holds it" for node, row in rows.items() if node not in held
+    }
     counts = [0, 0]
     with target.writer() as writer:
         for zipped in manifest.videos:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import stat
 import tempfile
 import time
 import uuid
@@ -25,7 +24,7 @@ from r2t.store.publish.bucket_node import BucketNode, files_below
 from r2t.store.publish.lease import Lease
 from r2t.store.publish.marks import MARK_BYTES, attributes_in, doing_of
 from r2t.store.sources import Bucket, StoredObject, connect
-from r2t.store.work_folders import SILENT_SECONDS, WorkFolder
+from r2t.store.work_folders import SILENT_SECONDS, WorkFolder, make_own_folder
 
 _ROUNDS = 100
 _MOST_WAIT_SECONDS = 0.5
@@ -62,7 +61,7 @@ class BucketPublisher:
 
     def __enter__(self) -> Self:
         with self.errors():
-            _make_own(scratch_folder())
+            make_own_folder(scratch_folder(), "set TMPDIR to another place")
             self._folder.__enter__()
         try:
             _require_conditions(self._beside)
@@ -283,14 +282,6 @@ def _require_conditions(beside: Bucket) -> None:
     if bucket not in _keeping_conditions:
         beside.require_conditional_puts()
         _keeping_conditions.add(bucket)
-
-
-def _make_own(folder: Path) -> None:
-    """Make a folder that nobody else can write to, or put there."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise StoreError(f"{folder} is not this user's own folder; set TMPDIR to another place")
 
 
 def scratch_folder() -> Path:

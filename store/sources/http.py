@@ -119,13 +119,20 @@ class HttpClient:
         request = self._request("GET", url, headers)
         response = self._ask(request.__aenter__)
         try:
-            ended = response.status == 416
-            if not ended:
+            fits = response.status != 416  # the file is another one, which is shorter
+            if fits:
                 _require_status(response.status, url)
-                yield HttpAnswer(response, url, self._fs.loop)
+                answer = HttpAnswer(response, url, self._fs.loop)
+                if answer.start:  # some servers ignore `If-Range`; the rest need not repeat it
+                    answer.version = answer.version or version
+                    fits = (answer.start, answer.version) == (start, version)
+                if fits:
+                    yield answer
         finally:
             self._ask(request.__aexit__, None, None, None)
-        if ended:  # another file, which is shorter
+        if not fits:
+            if "Range" not in headers:
+                raise ServerError(f"{url}: the server sends no whole file")
             with self.open(url) as answer:
                 yield answer
 
@@ -255,7 +262,9 @@ class HttpClient:
         host = urlsplit(url).hostname or ""
         try:
             ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
+        except ValueError as error:
+            if host and host.replace(".", "").isdigit():  # 127.1, which aiohttp does not resolve
+                raise _RefusedError(f"{host} is no address as it is written in full") from error
             return
         self.judge(host, [host])
 

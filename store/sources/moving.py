@@ -91,14 +91,14 @@ class _Transfer:
         self._file = file
         self._receiver = receiver
         self._num_kept = 0
+        self._furthest = 0  # that it was before the last interruption
         self._version: str | None = None
 
     def go_on(self) -> bool:
-        """Move what is left; return False if only some of it came, and raise if nothing did."""
-        before = self._num_kept
+        """Move what is left; return False if it came further than ever, and raise if it did not."""
         try:
             with self._file.open(self._num_kept, self._version) as part:
-                before = self._num_kept = part.start
+                self._num_kept = part.start
                 self._version = part.version
                 self._receive(lambda: self._receiver.begin(part.facts, part.start))
                 for piece in part.pieces:
@@ -113,8 +113,9 @@ class _Transfer:
             # Without a version, nobody knows whether what follows is of the same file.
             if self._version is None:
                 self._num_kept = 0
-            if self._num_kept - before < _PIECE_BYTES:
+            if self._num_kept - self._furthest < _PIECE_BYTES:
                 raise
+            self._furthest = self._num_kept
             return False
         return True
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 
@@ -11,3 +12,11 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 def is_url(location: str | Path) -> bool:
     """Whether a location is a URL rather than a path."""
     return _URL.match(str(location)) is not None
+
+
+def last_name(location: str) -> str:
+    """Return the last part of a path or URL: the rest tells where somebody keeps their files."""
+    if "://" in location:
+        parts = urlsplit(location)
+        return PurePosixPath(parts.path).name or parts.hostname or parts.scheme
+    return Path(location).resolve().name

@@ -23,6 +23,7 @@ from r2t.store.sources.sources import MAX_READ_BYTES, Source
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, …, length of the name, of the extra field
 
 _TAIL_BYTES = 2**17
+_MOST_NAME_LENGTH = 1000  # of a member; a store's are a third of that at most
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class LocalFile:
         """Return the bytes from start to stop, fewer where the file ends."""
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            return os.pread(descriptor, stop - start, start)
+            stop = min(stop, os.fstat(descriptor).st_size)
+            return os.pread(descriptor, max(0, stop - start), start)
         finally:
             os.close(descriptor)
 
@@ -183,12 +185,14 @@ class ZippedFolder:
 
     def _add(self, member: zipfile.ZipInfo, size: int) -> None:
         name = member.filename
+        if len(name) > _MOST_NAME_LENGTH:  # each of its folders takes memory
+            raise StoreError(f"{self.location}: {name[:40]}… is a longer name than a store has")
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
             raise StoreError(
                 f"{self.location}: {name} is compressed or encrypted; a store is packed without "
                 "compression (`zip -0`), so that it can be read in place"
             )
-        inside = member.header_offset + member.file_size <= size
+        inside = 0 <= member.header_offset <= size - member.file_size
         if member.file_size != member.compress_size or not inside or name in self._members:
             raise StoreError(f"{self.location}: {name} is listed twice or with a wrong size")
         self._members[name] = member

@@ -6,6 +6,7 @@ import inspect
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -21,9 +22,16 @@ from r2t.cli.shared.runs import HubRun, parse_run, with_runs_here
 from r2t.train.model.model import R2Model
 from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.hub_card import model_card
-from r2t.train.run.trained_on import TrainedOn
+from r2t.train.run.trained_on import InitialWeights, TrainedOn
 
 URL = "hf://org/run"
+PLACES = {
+    "model": "hf-hub:org/clip",
+    "pretrained": "/home/me/clip.pt",
+    "merged": ["mine/a.zarr", "https://me:word@example.org/b.zip?Signature=1"],
+    "imported": {"videos": "vid", "queries": "/home/me/txt"},
+    "pulled": "hf://datasets/org/feats at 1234",
+}
 METRICS = {"epoch": 2, "is_best": True, "metrics": {"MR-full-mAP": 41.256, "odd": None}}
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
@@ -34,7 +42,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("made")
     store = make_store(place / "feats.zarr")
     folder, config = RunFolder(place / "run"), tiny_config(store)
-    known = TrainedOn(identity=store.spec, content=store.content_digest())
+    known = TrainedOn(
+        store=str(place / "feats.zarr"),
+        identity=store.spec,
+        content=store.content_digest(),
+        provenance=PLACES,
+        initial=InitialWeights(str(place / "first"), "0" * 64),
+    )
     folder.claim(config, known, resume=False)
     folder.save_weights("best", R2Model(config.model))
     return place
@@ -47,7 +61,11 @@ def folder(made: Path, tmp_path: Path) -> Path:
     earlier = {"epoch": 0, "is_best": True, "metrics": {"MR-full-mAP": 1.0}}
     lines = [earlier, {"epoch": 1, "is_best": False}, METRICS]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for name in ("state.safetensors", "model.pth", "events.out.tfevents.1.host"):
+    rule = {"threshold": 0.5, "store": "s3://ours/feats.zarr"}
+    (folder / "presence.json").write_text(json.dumps(rule))
+    (folder / "tensorboard").mkdir()
+    (folder / "tensorboard" / "events.out.tfevents.17.host.99.0").write_bytes(b"curves")
+    for name in ("state.safetensors", "model.pth"):
         (folder / name).write_bytes(b"stays here")
     return folder
 
@@ -62,13 +80,15 @@ def test_a_run_is_pushed_asked_where_it_is_and_pulled(
 ) -> None:
     answer = run("run", "push", folder, URL, "--licence", "mit")
     assert answer.startswith("0 "), answer
-    names = {"README.md", "config.json", "best.safetensors", "metrics.jsonl"}
+    names = {"README.md", "config.json", "best.safetensors", "metrics.jsonl", "presence.json"}
     assert set(hub.files("org/run")) - {".gitattributes"} == names
     hub.requests.clear()
     assert "0 of them" in run("run", "push", folder, URL)  # the licence is the card's
     assert hub.count("POST", "/commit/") == 0
     assert run("run", "push", folder, URL, "--tensorboard").startswith("0 ")
-    assert set(hub.files("org/run")) - {".gitattributes"} - names == {"events.out.tfevents.1.host"}
+    assert set(hub.files("org/run")) - {".gitattributes"} - names == {
+        "tensorboard/events.out.tfevents.17.0"
+    }
 
     parameters = {"checkpoint": parse_run(URL)}
     with_runs_here(parameters)
@@ -85,8 +105,27 @@ def test_a_run_is_pushed_asked_where_it_is_and_pulled(
     answer = run("run", "pull", URL, tmp_path / "pulled")
     assert answer.startswith("0 "), answer
     assert {path.name for path in (tmp_path / "pulled").iterdir()} == names
-    same = [(tmp_path / "pulled" / name).read_bytes() for name in sorted(names)]
-    assert same == [(folder / name).read_bytes() for name in sorted(names)]
+    for name in names - {"config.json", "presence.json"}:
+        assert (tmp_path / "pulled" / name).read_bytes() == (folder / name).read_bytes()
+    config, known = RunFolder(folder).load_config()
+    told = RunFolder(tmp_path / "pulled").load_config()
+    assert told == (
+        config,
+        replace(
+            known,
+            store="feats.zarr",
+            initial=InitialWeights("first", "0" * 64),
+            provenance={
+                **PLACES,
+                "pretrained": "clip.pt",
+                "merged": ["a.zarr", "b.zip"],
+                "imported": {"videos": "vid", "queries": "txt"},
+            },
+        ),
+    )
+    sent = b"".join((tmp_path / "pulled" / name).read_bytes() for name in names)
+    for secret in (str(made), "/home/me", "me:word", "Signature=", "ours"):
+        assert secret.encode() not in sent
     assert "give a new folder" in run("run", "pull", URL, tmp_path / "pulled")
 
 

@@ -181,9 +181,47 @@ def test_a_folder_of_another_user_is_not_trusted(
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with (
         Scratch(bounds(tmp_path)) as scratch,
-        pytest.raises(StoreError, match=r"r2t-videos-12345\.partial belongs to another user"),
+        pytest.raises(
+            StoreError, match=r"r2t-videos-12345\.partial is not .* own folder; .*--scratch"
+        ),
     ):
         scratch.fetch(remote(served, "whole"))
+
+
+def test_a_link_that_another_has_laid_costs_no_files(served: Served, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "old"
+    mine.mkdir(parents=True)
+    (mine / "letter.txt").touch()
+    for path in (mine / "letter.txt", mine):
+        os.utime(path, (0, 0))
+    (tmp_path / f"r2t-videos-{os.getuid()}.partial").symlink_to(tmp_path / "mine")
+    with (
+        Scratch(bounds(tmp_path)) as scratch,
+        pytest.raises(StoreError, match="own folder"),
+    ):
+        scratch.fetch(remote(served, "whole"))
+    assert (mine / "letter.txt").exists()
+
+
+@pytest.mark.parametrize("way", ["mixed", "gap", "tail", "never"])
+def test_what_is_no_whole_file_of_one_version_is_never_kept(
+    served: Served, tmp_path: Path, way: str
+) -> None:
+    with Scratch(bounds(tmp_path)) as scratch, scratch.fetch(remote(served, way)) as video:
+        if way in ("tail", "never"):
+            assert "the server sends no whole file" in (video.reason or "")
+        else:
+            assert video.path.read_bytes() == CONTENT
+    assert len(served.requests) <= 3
+
+
+def test_a_transfer_that_always_breaks_off_ends(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "_PIECE_BYTES", 2000)
+    with Scratch(bounds(tmp_path, max_seconds=5)) as scratch:
+        assert "not completed" in (scratch.fetch(remote(served, "always")).reason or "")
+    assert len(served.requests) < 20
 
 
 def test_fetching_ahead_stays_within_its_bounds(served: Served, tmp_path: Path) -> None:

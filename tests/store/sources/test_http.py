@@ -149,6 +149,13 @@ def client(url: str) -> HttpClient:
     return HttpClient(SimpleNamespace(kwargs={}, client_kwargs={}), url)
 
 
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0", "017700000001", "127.0.0.1."])
+def test_an_address_in_short_is_refused(host: str) -> None:
+    """Aiohttp before 3.13 connects to it without asking its resolver."""
+    with pytest.raises(http._RefusedError, match="no address as it is written in full"):
+        client("https://hub.example/x")._judge_literal(f"http://{host}/x")
+
+
 @pytest.mark.parametrize("target", ["http://hub.example/x", "file:///etc/passwd", "ftp://a/b"])
 def test_a_safe_connection_leads_to_safe_ones_alone(target: str) -> None:
     url = "https://hub.example/feats.zip"

@@ -17,9 +17,12 @@ from servers import NGINX, nginx
 from r2t.store import FeatureStore
 from r2t.store.change.merge import merge_stores
 from r2t.store.change.pack_set import pack_zip_set, zip_record
+from r2t.store.change.unpack import unpack_set
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ConfigError, CorruptFeatureError, StoreError
 from r2t.store.format.canonical_json import sealed
+from r2t.store.format.zip_manifest import ZipManifest
+from r2t.store.sources.zipped import ZippedFolder
 
 TOKENS = {
     name: random_tokens(5, seed=seed) for seed, name in enumerate(("a dog", "cat", "..", "é"))
@@ -153,6 +156,10 @@ ILLEGAL: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "node twice": (lambda m: m["videos"][0]["nodes"].append(m["videos"][1]["nodes"][0]), "twice"),
     "number for a zip": (lambda m: m["videos"].append(7), "no record"),
     "text for zips": (lambda m: m.update(videos="x"), "no list"),
+    "opening of absurd size": (
+        lambda m: m["index"].update(bytes=10**15, opening_start=0),
+        "another",
+    ),
     "opening in the list": (lambda m: m["index"].update(opening_start=10**9), "opening_start"),
 }
 
@@ -188,6 +195,35 @@ def test_a_zip_that_claims_what_is_not_its_own_is_refused(zips: Path) -> None:
     with pytest.raises(CorruptFeatureError, match="does not hold exactly"):
         store.read_video("..")
     assert moved not in store
+
+
+def test_members_that_no_store_has_are_refused(tmp_path: Path) -> None:
+    deep, before = tmp_path / "deep.zip", tmp_path / "before.zip"
+    for path, names in ((deep, ("zarr.json", "a/" * 8000 + "x")), (before, ("zarr.json",))):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"{}")
+    content = bytearray(before.read_bytes())
+    content[-6] += 50  # the list of members is said to begin later, so that all lie before the file
+    before.write_bytes(content)
+    with pytest.raises(StoreError, match=r"deep\.zip: a/a/.* longer name"):
+        ZippedFolder(deep)
+    with pytest.raises(StoreError, match=r"before\.zip: zarr\.json .* with a wrong size"):
+        ZippedFolder(before)
+
+
+def test_a_video_that_no_zip_holds_is_missed_when_unpacked(zips: Path, tmp_path: Path) -> None:
+    change_manifest(zips, lambda m: m["videos"].pop())
+    manifest = ZipManifest.from_json((zips / "r2t-zips.json").read_bytes(), "zips")
+
+    def leave(_: object) -> None:
+        pass
+
+    into = tmp_path / "back.zarr"
+    report = unpack_set(zips, into, manifest, fetch=leave, release=leave, facts={})
+    missing = TOKENS.keys() - set(FeatureStore.open(into).videos["video_id"])
+    assert dict(report.failures) == dict.fromkeys(missing, "no zip of the set holds it")
+    assert missing
 
 
 def test_an_index_that_claims_a_video_is_refused(made: Path, zips: Path) -> None:
