@@ -107,7 +107,10 @@ def _beside(place: str, line: str) -> str:
     """Return the URL that a line of a fetched list means; raise `VideoError` if it may not."""
     if is_bucket(place):
         return _beside_in_bucket(place, line)
-    url = quote(urljoin(place, line), safe=_LEGAL_IN_URLS)
+    try:
+        url = quote(urljoin(place, line), safe=_LEGAL_IN_URLS)
+    except ValueError as error:
+        raise VideoError(f"{printable(shown_url(line))!r} is no URL: {error}") from error
     legal = ("https",) if urlsplit(place).scheme == "https" else ("http", "https")
     if not _is_web(url, legal):
         raise VideoError(

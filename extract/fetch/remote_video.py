@@ -67,7 +67,10 @@ def shown_url(url: str) -> str:
     """Return a URL as people may see it: without user, password, query and fragment."""
     if is_bucket(url):
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its host is none; who reads it needs to see what was given
+        return _SECRETS.sub("", url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

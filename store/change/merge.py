@@ -26,7 +26,7 @@ from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.publish import publisher_at
 from r2t.store.schema import EmbeddingSpec
-from r2t.store.sources import StoreRoot, is_url, open_root
+from r2t.store.sources import StoreRoot, is_url, open_root, without_credentials
 from r2t.store.wording import FEW_NAMES
 from r2t.store.writer import StoreWriter
 
@@ -103,7 +103,8 @@ def merge_stores(
         require_agreement([present, *(source.store for source in opened)])
     else:
         require_agreement([source.store for source in opened])
-    provenance = {**opened[0].store.provenance, "merged": [str(location) for location in sources]}
+    merged = [without_credentials(str(location)) for location in sources]
+    provenance = {**opened[0].store.provenance, "merged": merged}
     first = opened[0].store
     target = FeatureStore.create(into, first.spec, provenance, embedding=first.embedding)
     with target.writer() as writer:

@@ -30,6 +30,7 @@ from r2t.store.format import TokenLayout, VideoRow, node_name
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import FeatureSpec, QueryFeatures
+from r2t.store.sources import without_credentials
 from r2t.store.writer import StoreWriter
 
 
@@ -55,7 +56,7 @@ def subset_store(
     spec = source.store.spec
     positions = tuple(range(spec.num_layers)) if layers is None else tuple(layers)
     smaller = smaller_spec(spec, positions, cls_only=cls_only)
-    facts = {**source.store.provenance, "subset_of": str(location)}
+    facts = {**source.store.provenance, "subset_of": without_credentials(str(location))}
     embedding = source.store.embedding
     target = FeatureStore.create(into, smaller, facts, embedding=embedding)
     require_like_embeddings([source.store, target])

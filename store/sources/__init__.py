@@ -26,7 +26,11 @@ if TYPE_CHECKING:
         open_root as open_root,
     )
     from r2t.store.sources.source_store import SourceStore as SourceStore
-    from r2t.store.sources.urls import is_url as is_url, last_name as last_name
+    from r2t.store.sources.urls import (
+        is_url as is_url,
+        last_name as last_name,
+        without_credentials as without_credentials,
+    )
     from r2t.store.sources.zip_set import ZipSet as ZipSet, open_zip_set as open_zip_set
     from r2t.store.sources.zipped import ZippedFolder as ZippedFolder
 else:

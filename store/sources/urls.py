@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
+_WEB = re.compile(r"((?:[a-z0-9]+::)*)(https?://.*)", re.IGNORECASE | re.DOTALL)
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 
 
@@ -20,3 +21,13 @@ def last_name(location: str) -> str:
         parts = urlsplit(location)
         return PurePosixPath(parts.path).name or parts.hostname or parts.scheme
     return Path(location).resolve().name
+
+
+def without_credentials(location: str) -> str:
+    """Return a path or URL as a record may hold it: without an http(s) URL's user and query."""
+    found = _WEB.fullmatch(location)
+    if found is None:
+        return location
+    parts = urlsplit(found[2])
+    host = parts.netloc.rpartition("@")[2]
+    return found[1] + urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -71,6 +71,8 @@ def test_a_fetched_list_names_nothing_of_other_kinds(served: Served, line: str) 
     served.files["bad.txt"] = f"dog.mp4\n{line}\n".encode()
     with pytest.raises(VideoError, match=r"/whole/bad\.txt, line 2: .*may name http and https"):
         list_videos(f"{served.url}/whole/bad.txt")
+    with pytest.raises(VideoError, match="is no URL: Invalid IPv6"):
+        listing._beside("https://a.example/list.txt", "https://[::1/dog.mp4")
     with pytest.raises(VideoError, match="may name https URLs alone"):
         listing._beside("https://a.example/list.txt", "http://a.example/dog.mp4")
 
@@ -93,6 +95,7 @@ def test_a_list_in_a_bucket_stays_in_it() -> None:
         (b"https://a/x/\n", "line 1: https://a/x/: its last part is no file name"),
         (b"https://a/x%2Fdog.mp4\n", "its last part is no file name"),
         (b"https://a/%FF.mp4\n", "its last part is no file name"),
+        (b"https://[::1/dog.mp4?k=secret\n", r"line 1: https://\[::1/dog\.mp4: give"),
         (b"https://a:port/dog.mp4\n", "line 1: https://a:port/dog.mp4: give"),
         (b"https://a/x/dog.mp4\nhttps://me:pw@a/y/dog.mkv?k=1\n", "https://a/y/dog.mkv would both"),
         (b"\xff\xfe", "is no list of URLs in UTF-8"),

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from r2t.cli.commands.store.store import app
 from r2t.store import FeatureStore
 from r2t.store.change.licence import licences, set_licence
-from r2t.store.change.merge import merge_stores
+from r2t.store.change.merge import StoreSelection, merge_stores
 from r2t.store.change.pack import pack_store
 from r2t.store.change.subset import subset_store
 from r2t.store.check.verify import verify_store
@@ -176,6 +176,29 @@ def test_a_subset_is_a_slice(tmp_path: Path, dtype: str) -> None:
         small.read_query("q2").tokens, whole.read_query("q2").tokens[[0, 2]]
     )
     assert verify_store(into).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        ("https://me:word@h.example/a.zip?X-Amz-Signature=1#x", "https://h.example/a.zip"),
+        ("simplecache::https://me:word@[::1]:8/a?b", "simplecache::https://[::1]:8/a"),
+        ("s3://bucket/what?.zarr", "s3://bucket/what?.zarr"),
+        ("abfs://box@mine.example/a", "abfs://box@mine.example/a"),
+        ("rows#1?/a.zarr", "rows#1?/a.zarr"),
+    ],
+)
+def test_no_credentials_of_a_url_are_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, recorded: str
+) -> None:
+    with FeatureStore.create(tmp_path / "a.zarr", small_spec()).writer() as writer:
+        write_video(writer, "dog", TOKENS["dog"])
+    found = StoreSelection.open(tmp_path / "a.zarr")
+    monkeypatch.setattr(StoreSelection, "open", lambda *_: found)
+    merge_stores([given], tmp_path / "merged.zarr")
+    subset_store(given, tmp_path / "subset.zarr")
+    assert FeatureStore.open(tmp_path / "merged.zarr").provenance["merged"] == [recorded]
+    assert FeatureStore.open(tmp_path / "subset.zarr").provenance["subset_of"] == recorded
 
 
 def test_a_subset_of_videos_shares_their_files(tmp_path: Path) -> None:
