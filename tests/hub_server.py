@@ -154,7 +154,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     {
                         "path": each["path"],
                         "uploadMode": "lfs" if is_large(each["path"]) else "regular",
-                        "shouldIgnore": False,
+                        "shouldIgnore": b"*.zip" in repository.commits[-1][1].get(".gitignore", b"")
+                        and each["path"].endswith(".zip"),
                     }
                     for each in json.loads(body)["files"]
                 ]

@@ -34,8 +34,8 @@ class HubRepository:
             self._api.create_repo(place.repo, repo_type=place.kind, private=private, exist_ok=True)
         except Exception as error:  # the hub's client raises its own, http's and the system's
             raise explained_hub_error(place, error) from error
-        self.listing: HubListing = hub_listing(place)
         self.url = place.page
+        self.listing: HubListing = hub_listing(place)
 
     def send(self, path: Path, name: str) -> None:
         """Send a file ahead, which the next commit adds; what the hub has already is not sent.
@@ -56,6 +56,11 @@ class HubRepository:
             )
         except Exception as error:  # as above
             raise explained_hub_error(self.place, error) from error
+        if getattr(addition, "_should_ignore", False):  # else the commit leaves it out silently
+            raise StoreError(
+                f"{self.place}: the .gitignore there names {name}, so the hub would leave it out; "
+                f"change that at {self.url}"
+            )
         self._sent.append(addition)
 
     def commit(self, message: str, deleted: Sequence[str] = ()) -> str:

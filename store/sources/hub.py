@@ -25,6 +25,7 @@ _PLACE = re.compile(
     r"hf://(?P<datasets>datasets/)?(?P<repo>[^/@\s]+/[^/@\s]+)"
     r"(@(?P<revision>refs/(?:pr|convert)/[^/@\s]+|[^/@\s]+))?(?P<path>(/[^/]+)*)/?"
 )
+_QUERY = re.compile(r"(?<=\S)\?[^\s'\"]*=[^\s'\"]*")  # of a URL; it may be a signature
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:[.-][A-Za-z0-9_-]+)*")
 
 
@@ -170,21 +171,22 @@ def explained_hub_error(place: HubPlace, error: Exception) -> StoreError:
             "see it"
         )
     if isinstance(error, errors.EntryNotFoundError):
-        return ServerError(f"{place}: the repository lacks a file: {_without_token(error)}")
+        return ServerError(f"{place}: the repository lacks a file: {_unsigned(error)}")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return ServerError(f"{place}: the hub refuses (status {status}): {log_in} do this")
     return ServerError(
-        f"{place}: the hub cannot be used: {_without_token(error)}; what arrived is kept: run the "
+        f"{place}: the hub cannot be used: {_unsigned(error)}; what arrived is kept: run the "
         "same command again"
     )
 
 
-def _without_token(error: Exception) -> str:
+def _unsigned(error: Exception) -> str:
     token, cause = _token(), error.__cause__
     text = in_one_line(error)
     if isinstance(cause, Exception):
         text = f"{text} ({in_one_line(cause)})"
+    text = _QUERY.sub("?…", text)
     return text.replace(token, "<token>") if token else text
 
 

@@ -18,7 +18,7 @@ from r2t.store.errors import ConfigError, CorruptFeatureError, ServerError, Stor
 from r2t.store.format.canonical_json import sealed
 from r2t.store.share import pull_store, push_store
 from r2t.store.share.push import UNFINISHED_ZIPS
-from r2t.store.sources.hub import HubPlace
+from r2t.store.sources.hub import HubPlace, explained_hub_error
 
 URL = "hf://datasets/org/feats"
 ONE_VIDEO = 1  # a byte more would be needed for a second one
@@ -230,6 +230,23 @@ def test_refusals_say_what_to_do_and_show_no_token(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(StoreError, match="HF_HUB_OFFLINE is set"):
         FeatureStore.open(URL)
+
+
+def test_no_signature_of_an_address_is_shown() -> None:
+    url = "https://s3.example/a.zip?X-Amz-Signature=secret&part=1"
+    error = OSError(f"Server error '500' for url '{url}'\nFor url: {url} (is it there?)")
+    told = str(explained_hub_error(HubPlace.parse(URL), error))
+    assert "for url 'https://s3.example/a.zip?…'" in told
+    assert "(is it there?)" in told
+    assert "secret" not in told
+
+
+def test_what_the_hub_would_leave_out_is_not_promised(hub: Hub, store: Path) -> None:
+    hub.repositories["datasets/org/feats"] = Repository()
+    hub.repository().add({".gitignore": b"*.zip"})
+    with pytest.raises(StoreError, match=r"\.gitignore there names videos-.*\.zip"):
+        push_store(store, URL)
+    assert hub.files().keys() == {".gitignore"}
 
 
 def test_a_licence_is_asked_for(hub: Hub, store: Path) -> None:
