@@ -16,7 +16,7 @@ from r2t.store.check.check_part import CheckedPart, check_part, live_parts
 from r2t.store.check.check_root import check_root
 from r2t.store.check.check_video import CheckedVideo, check_stored_video
 from r2t.store.check.faults import Fault
-from r2t.store.check.inventory import names_in
+from r2t.store.check.inventory import names_in, part_names
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.format import (
     KINDS,
@@ -29,6 +29,8 @@ from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.publish import unfinished_work
 from r2t.store.sources import StoreRoot, open_root
+
+_LOOKS = 4  # at parts that others join meanwhile
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,7 @@ def check_store(
         parts: dict[PartKind, list[CheckedPart]] = {}
         replaced: dict[PartKind, list[str]] = {}
         for kind in KINDS:
-            live, replaced[kind] = live_parts(root, kind)
-            parts[kind] = map_threads(
-                lambda name, kind=kind: check_part(root, kind, name), live, num_threads=num_threads
-            )
+            parts[kind], replaced[kind] = _check_parts(root, kind, num_threads)
         # After the parts: what they name was committed before, so that it is among the nodes.
         nodes = names_in(root, "videos") if root.is_listed else None
         # After the nodes: what was being written to a bucket by then is no fault of the store.
@@ -168,6 +167,21 @@ def check_store(
     except OSError as error:
         raise StoreError(f"cannot read {root.location}: {error.strerror or error}") from error
     return Checked(root, videos, parts, replaced, runs, foreign)
+
+
+def _check_parts(
+    root: StoreRoot, kind: PartKind, num_threads: int | None
+) -> tuple[list[CheckedPart], list[str]]:
+    """Check the parts in force, and name the others; again if some were joined meanwhile."""
+    for look in range(_LOOKS):
+        live, replaced = live_parts(root, kind)
+        parts = map_threads(
+            lambda name: check_part(root, kind, name), live, num_threads=num_threads
+        )
+        faulty = {part.name for part in parts if part.faults}
+        if look + 1 == _LOOKS or faulty <= set(part_names(root, kind)):
+            return parts, replaced
+    raise AssertionError
 
 
 def _recorded(parts: Sequence[CheckedPart]) -> dict[str, VideoRow]:

@@ -200,6 +200,7 @@ class BucketPublisher:
 
     def change(self, key: str, change: Callable[[bytes], bytes]) -> bool:
         """Replace an object that nobody else has replaced meanwhile; else look again."""
+        self._lease.renew()
         after: bytes | None = None
         for _ in self._rounds(key):
             found = self._bucket.read_object(key)

@@ -131,12 +131,14 @@ class Bucket:
         """Return all objects below a folder ("" for every one) by key: 1,000 in a request."""
         path = self._path(folder)
         cut = len(self._folder) + 1 if self._folder else 0
-        found = self._listed(
-            folder,
-            lambda: [each for some in self._store.list(path or None) for each in some],  # pyright: ignore[reportUnknownMemberType]
-        )
-        objects = {each["path"][cut:]: _stored(each) for each in found or []}
-        folders = {parent for key in objects for parent in _folders_of(key)}
+
+        def listed() -> dict[str, StoredObject]:
+            # Not all at once as the client has them: of millions that takes several times as much.
+            pages = self._store.list(path or None)  # pyright: ignore[reportUnknownMemberType]
+            return {each["path"][cut:]: _stored(each) for page in pages for each in page}
+
+        objects = self._listed(folder, listed) or {}
+        folders = {each for key in objects for each in _folders_of(key) if each in objects}
         return {key: each for key, each in objects.items() if key and key not in folders}
 
     def local_file(self, key: str) -> tuple[Path, int] | None:

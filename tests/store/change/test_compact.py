@@ -31,6 +31,7 @@ from r2t.store import EmbeddingSpec, FeatureStore, QueryFeatures
 from r2t.store.change import compact
 from r2t.store.change.compact import compact_store
 from r2t.store.change.rewrite import change_queries
+from r2t.store.check import verify
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.format import manifest, part_files
@@ -358,3 +359,20 @@ def test_a_reader_goes_on_though_another_thread_saw_the_joined_parts_first(
         np.testing.assert_array_equal(found.tokens, expected.tokens)
     else:
         np.testing.assert_array_equal(found, expected.embedding)
+
+
+def test_verify_finds_no_fault_in_parts_that_were_joined_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = verify.live_parts
+
+    def join(*given: Any) -> tuple[list[str], list[str]]:
+        found = look(*given)
+        monkeypatch.undo()
+        compact_store(path)
+        return found
+
+    monkeypatch.setattr(verify, "live_parts", join)
+    report = verify_store(path)
+    assert report.faults == ()
+    assert (report.num_videos, report.num_queries, report.num_parts) == (3, 9, 2)

@@ -376,3 +376,15 @@ def test_what_was_put_takes_no_room_on_this_machine(
         writer.add_queries(*columns(small_query("q1", "long")))
         (work,) = tmp_path.glob("r2t-*/bucket.partial/*")
         assert list(work.iterdir()) == []
+
+
+def test_who_changes_many_videos_shows_to_be_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = use_memory(monkeypatch)
+    fill(URL)
+    monkeypatch.setattr(lease, "_RENEW_SECONDS", -1.0)
+    publisher = publisher_at(URL)
+    with publisher.maintenance():
+        held = service.connect(f"{URL}.partial").read("change.json")
+        assert held is not None
+        publisher.change("zarr.json", lambda content: content)
+        assert service.connect(f"{URL}.partial").read("change.json") not in (None, held)
