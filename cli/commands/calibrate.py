@@ -79,6 +79,12 @@ def calibrate(  # noqa: PLR0913 - a parameter for each option
                 f"{store} has queries of fewer than two videos in split {split!r}: asking a "
                 "video the sentences of another takes two"
             )
+        if split == "train":
+            note(
+                "note: a run is trained on split 'train', and a threshold chosen on what it was "
+                "trained on looks better than it is: --split val or test",
+                style="yellow",
+            )
         with progress_bar("questions") as show_done:
             rule = grounding.choose_presence_rule(
                 grounder,

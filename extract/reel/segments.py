@@ -49,6 +49,11 @@ class ReelPlan:
     length_seconds: float
 
     def __post_init__(self) -> None:
+        if self.duration_seconds < LEAST_SECONDS:
+            raise ConfigError(
+                f"a video of {self.duration_seconds:.10g} s has no reel: it takes "
+                f"{LEAST_SECONDS:g} s or more"
+            )
         if not LEAST_SECONDS <= self.length_seconds <= self.duration_seconds:
             raise ConfigError(
                 f"a reel of {self.length_seconds:.10g} s of a video of "

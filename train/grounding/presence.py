@@ -17,6 +17,7 @@ from typing import Any
 
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.files import read_plain, require_plain, write_whole
+from r2t.store.legal import is_finite
 from r2t.train.grounding.presence_scores import (
     CHANCE,
     PresenceScores,
@@ -126,10 +127,8 @@ def load_rule(run: Path, score: str) -> PresenceRule | None:
         if content["weights_sha256"] != _weights_sha256(run):
             return _unused(path, "was chosen for other weights than the run has now")
         numbers = {name: content[name] for name in names if name in content}
-        if "threshold" not in numbers or not all(
-            isinstance(number, int | float) for number in numbers.values()
-        ):
-            raise TypeError(f"{numbers} are not all numbers")
+        if "threshold" not in numbers or not all(map(is_finite, numbers.values())):
+            raise TypeError(f"{numbers} are not all numbers, or not finite")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is damaged: {error}; delete it, or run r2t calibrate again"

@@ -62,6 +62,9 @@ def test_the_rule_is_in_the_folder(
         "sentences" in text.stdout
     )
     assert f"written: {run / 'presence.json'}" in text.stderr
+    assert "looks better than it is" not in text.stderr
+    told = run_command(calibrate, *asked, "--split", "train").stderr
+    assert "looks better than it is" in " ".join(told.split())
 
 
 @pytest.mark.usefixtures("told_apart")

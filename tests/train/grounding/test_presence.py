@@ -141,7 +141,8 @@ def test_a_rule_belongs_to_the_weights_it_was_chosen_for(tmp_path: Path) -> None
     save_rule(run.path, rule, {"split": "val"})
     assert load_rule(run.path, LEARNED_SCORE) == rule
     content = json.loads((run.path / PRESENCE).read_text())
-    for damage in ({**content, "threshold": "high"}, {"weights_sha256": content["weights_sha256"]}):
+    thresholds = [{**content, "threshold": each} for each in ("high", True, np.nan, np.inf)]
+    for damage in (*thresholds, {"weights_sha256": content["weights_sha256"]}):
         (run.path / PRESENCE).write_text(json.dumps(damage))
         with pytest.raises(ConfigError, match="damaged"):
             load_rule(run.path, LEARNED_SCORE)
