@@ -125,5 +125,5 @@ def test_longer_reels_have_longer_segments() -> None:
 @pytest.mark.parametrize(("duration", "length"), [(10.0, 10.1), (10.0, 1.9), (1.0, 1.0)])
 def test_lengths_that_no_reel_can_have_are_refused(duration: float, length: float) -> None:
     for choose in (typical, salient, even):
-        with pytest.raises(ConfigError, match="it (must last|takes) 2 s or more"):
+        with pytest.raises(ConfigError, match=r"it (must last|takes) 2 s or more"):
             choose(default_rng(0), 1.0, duration, length)
