@@ -75,7 +75,7 @@ def push_run(
         if missing := [name for name in rules.required if name not in files]:
             raise ConfigError(f"{folder} lacks {', '.join(missing)}: give the folder of a run")
         for name in {runs.CONFIG, grounding.PRESENCE} & files.keys():
-            files[name] = runs.without_places(folder / name)
+            files[name] = runs.shared_record(folder / name)
         if tensorboard:
             files |= _tensorboard_files(folder)
         report = share.push_files(url, files, "a run of r2t", private=private)

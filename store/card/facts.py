@@ -11,6 +11,7 @@ from typing import Any
 from r2t.store.annotations import Split
 from r2t.store.check import SplitCounts, count_splits
 from r2t.store.feature_store import FeatureStore
+from r2t.store.sources import without_places
 from r2t.store.wording import counted
 
 TAGS = ("video", "temporal-grounding", "moment-retrieval", "clip", "features", "zarr", "r2t")
@@ -53,7 +54,7 @@ class StoreFacts:
             num_bytes=store.num_bytes(),
             splits=count_splits(store),
             identity=store.spec.to_dict(),
-            provenance=store.provenance,
+            provenance=without_places(store.provenance),
             has_embeddings=store.embedding is not None,
             video_licences=Counter(video_licences.values()),
             last_written=last_written,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2t.store.card import read_card, write_card
@@ -53,7 +53,8 @@ def pull_store(url: str, into: Path, *, on_video: OnProgress = no_progress) -> P
             report = _pull_set(place, listing, into, scratch, on_video)
             shutil.rmtree(scratch)
     elif "zarr.json" in listing.files:
-        report = merge_stores([url], into, link=False, on_video=on_video)
+        pinned = replace(place, revision=listing.commit)
+        report = merge_stores([str(pinned)], into, link=False, on_video=on_video)
     else:
         raise StoreError(
             f"{place} holds no store: it has neither {ZIP_MANIFEST} nor zarr.json; see {place.page}"

@@ -70,7 +70,7 @@ def push_store(
     place = HubPlace.parse(url)
     if place.kind != "dataset":
         raise StoreError(f"{url}: a store is a dataset: give hf://datasets/{place.repo}")
-    packer = SetPacker(location)
+    packer = SetPacker(location, names_places=False)
     packer.plan(max_bytes)
     repository = HubRepository(place, private=private)
     with (

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         is_url as is_url,
         last_name as last_name,
         without_credentials as without_credentials,
+        without_places as without_places,
     )
     from r2t.store.sources.zip_set import ZipSet as ZipSet, open_zip_set as open_zip_set
     from r2t.store.sources.zipped import ZippedFolder as ZippedFolder

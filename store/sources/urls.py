@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 _WEB = re.compile(r"((?:[a-z0-9]+::)*)(https?://.*)", re.IGNORECASE | re.DOTALL)
+_PLACES = frozenset({"store", "run", "imported", "merged", "subset_of"})
+_PUBLIC = "hf://"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 
 
@@ -31,3 +35,25 @@ def without_credentials(location: str) -> str:
     parts = urlsplit(found[2])
     host = parts.netloc.rpartition("@")[2]
     return found[1] + urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON values with the last name of every local path and URL, as others may see them.
+
+    What lies on a hub keeps its place. Below some keys every text is a place; elsewhere those are
+    that look like one.
+    """
+    return {name: _without_place(value, name in _PLACES) for name, value in record.items()}
+
+
+def _without_place(value: Any, is_place: bool) -> Any:
+    if isinstance(value, Mapping):
+        values = cast("Mapping[str, Any]", value)
+        return {
+            name: _without_place(each, is_place or name in _PLACES) for name, each in values.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_place(each, is_place) for each in cast("list[Any]", value)]
+    if not isinstance(value, str) or not value or value.startswith(_PUBLIC):
+        return value
+    return last_name(value) if is_place or is_url(value) or value[0] in "/~" else value

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         Timing as Timing,
         ValidationScore as ValidationScore,
     )
-    from r2t.train.run.shared_records import without_places as without_places
+    from r2t.train.run.shared_records import shared_record as shared_record
     from r2t.train.run.trained_on import ImportedWeights as ImportedWeights, TrainedOn as TrainedOn
 else:
     __getattr__ = lazy_exports(__name__)

@@ -17,7 +17,9 @@ TOKENS = {name: random_tokens(5, seed=seed) for seed, name in enumerate(("a dog"
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("original") / "feats.zarr"
-    with FeatureStore.create(path, small_spec()).writer() as writer:
+    with FeatureStore.create(
+        path, small_spec(), {"merged": ["/home/me/secret/a.zarr"]}
+    ).writer() as writer:
         for number, (video_id, tokens) in enumerate(TOKENS.items()):
             write_video(writer, video_id, tokens)
             writer.add_queries(*columns(small_query(f"q{number}", video_id, seed=number)))

@@ -44,6 +44,9 @@ def test_a_store_is_pushed_read_where_it_is_and_pulled(
     assert json.loads(answer[2:])["content"] == content
     assert {"README.md", "croissant.json", "r2t-zips.json"} < set(hub.files())
     assert b"license" in hub.files()["README.md"]
+    for sent in (*hub.files().values(), *hub.objects.values()):
+        assert b"/home/me" not in sent
+    assert FeatureStore.open(URL).provenance["merged"] == ["a.zarr"]
     hub.requests.clear()
     found = FeatureStore.open(URL)
     # The commit; no plain store; the manifest; the first zip, passed on to where it lies.
@@ -70,7 +73,10 @@ def test_a_plain_folder_that_others_sent_is_read_and_pulled(
     repository.add({path.relative_to(store).as_posix(): path.read_bytes() for path in files})
     content = FeatureStore.open(store).content_digest()
     assert FeatureStore.open(URL).content_digest() == content
-    assert pull_store(URL, tmp_path / "pulled.zarr").content == content
+    report = pull_store(URL, tmp_path / "pulled.zarr")
+    assert report.content == content
+    pulled = FeatureStore.open(tmp_path / "pulled.zarr")
+    assert pulled.provenance["merged"] == [f"{URL}@{report.commit}"]
     assert verify_store(tmp_path / "pulled.zarr").faults == ()
 
 
