@@ -111,9 +111,9 @@ class FeatureReader:
             longest = max(item.row.num_frames for item in items)
             loads.append(_Load(self._queries, items, longest, priors=self._priors))
         largest = max((self._videos_bytes(load) for load in loads), default=0)
-        return self._reader.read(
-            iter(loads), len(loads), BufferSize(aligned(largest), self._rest_bytes)
-        )
+        # Each process takes full batches of its part, where those of an epoch are shared.
+        rest = self._query_bytes(self._batch_size)
+        return self._reader.read(iter(loads), len(loads), BufferSize(aligned(largest), rest))
 
     def _labelled(
         self, passes: list[tuple[list[Step], np.random.Generator]], start: int
@@ -172,16 +172,19 @@ class FeatureReader:
         return share_sizes(self._batch_size, self._reading.num_ranks)[0]
 
     def _most_rest_bytes(self) -> int:
-        """Return what any batch takes at most besides its videos."""
-        num_words = max(self._num_words.values(), default=1)
+        """Return what any batch of an epoch takes at most besides its videos."""
         bound = [item.binding for item in self._items if item.binding is not None]
         num_moments = max([1, *(len(binding.moments) for binding in bound)])
         times = self._order.repeats if self._order.sampling == "video" else 1
         whole = self._batch_size  # targets are those of all processes
         targets = (8 * whole * num_moments, 8 * whole, 4 * whole * self._longest, 8 * whole)
+        return self._query_bytes(self._own_size) + times * sum(map(aligned, targets))
+
+    def _query_bytes(self, num_queries: int) -> int:
+        """Return what so many queries take at most, and their priors where those are read."""
+        num_words = max(self._num_words.values(), default=1)
         prior_frames = self._longest if self._priors else 0
-        rest = rest_bytes(self._store.spec, self._own_size, num_words, prior_frames)
-        return rest + times * sum(map(aligned, targets))
+        return rest_bytes(self._store.spec, num_queries, num_words, prior_frames)
 
 
 @dataclass(frozen=True)

@@ -247,6 +247,19 @@ def test_ranks_share_each_batch(store: FeatureStore) -> None:
     assert ids == [annotation.query_id for annotation in val]
 
 
+def test_each_process_takes_full_batches_of_its_part_where_nothing_is_trained(
+    store: FeatureStore,
+) -> None:
+    rows = store.annotations() * 20  # enough to fill more than the rounding of a buffer's size
+    batches = [
+        list(FeatureReader(store, rows, batch_size=len(rows) // 4, reading=reading).in_order())
+        for reading in (Reading(rank=rank, num_ranks=4) for rank in range(4))
+    ]
+    assert [len(part) for part in batches] == [1, 1, 1, 1]
+    ids = [query_id for (batch,) in batches for query_id in batch.query_ids]
+    assert ids == [annotation.query_id for annotation in rows]
+
+
 def test_memory_is_bounded(store: FeatureStore) -> None:
     largest = 13 * store.spec.frame_bytes()
     reading = Reading(buffer_gb=1.5 * 3 * largest / 1e9, prefetch=7)
