@@ -29,6 +29,7 @@ from r2t.store.work_folders import SILENT_SECONDS, WorkFolder, make_own_folder
 _ROUNDS = 100
 _MOST_WAIT_SECONDS = 0.5
 _OWN_NAMES = {"zarr.json", "videos/", "parts/", "README.md", "croissant.json"}
+_GROUPS = ("videos", "parts/index", "parts/queries")
 _MOST_BYTES = 2**32  # of one object: a shard of 150 frames of the largest CLIP has 0.7 GB
 
 
@@ -100,7 +101,13 @@ class BucketPublisher:
                 f"{self.location} is no store and not empty: it holds {', '.join(others[:5])}; "
                 "give a place of its own, such as s3://bucket/feats.zarr"
             )
-        return False
+        is_filled = any(set(self._bucket.names(group)) - {"zarr.json"} for group in _GROUPS)
+        if is_filled and self._bucket.look("zarr.json") is None:
+            raise StoreError(
+                f"{self.location}/zarr.json is missing, though the rest of a store is there: was "
+                "it copied halfway? Copy it again"
+            )
+        return is_filled
 
     def create(self, folder: Path) -> None:
         """Put the groups of an empty store, and its header last."""
@@ -238,7 +245,7 @@ class BucketPublisher:
     def _left(self) -> list[_Left]:
         """Return the nodes that are not committed: without metadata, or with a mark for them."""
         found: list[_Left] = []
-        for group in ("videos", "parts/index", "parts/queries"):
+        for group in _GROUPS:
             for name, objects in self._below(group).items():
                 place = f"{group}/{name}"
                 document = objects.get(f"{place}/zarr.json")

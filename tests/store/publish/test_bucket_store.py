@@ -256,6 +256,16 @@ def test_a_place_that_holds_other_things(monkeypatch: pytest.MonkeyPatch) -> Non
             FeatureStore.create(url, small_spec())
 
 
+def test_a_store_that_lacks_its_header_gets_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a copy that broke off left was made with settings that nobody knows any more."""
+    service = use_memory(monkeypatch)
+    fill(URL)
+    service.connect(URL).delete(["zarr.json"])
+    with pytest.raises(StoreError, match=r"zarr\.json is missing, though .* copied halfway"):
+        fill(URL)
+    assert service.connect(URL).look("zarr.json") is None
+
+
 def test_a_scratch_folder_without_room_or_of_somebody_else(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
