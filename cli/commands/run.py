@@ -78,7 +78,7 @@ def push_run(
             files[name] = runs.shared_record(folder / name)
         if tensorboard:
             files |= _tensorboard_files(folder)
-        report = share.push_files(url, files, "a run of r2t", private=private)
+        report = share.push_files(url, files, "a run of r2t", rules, private=private)
         if json:
             print_json(json_ready(report))
         else:

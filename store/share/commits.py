@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from r2t.store.sources import (
 )
 
 _SMALL_BYTES = 2**24
+_OF_NEW_REPOSITORIES = frozenset({".gitattributes", ".gitignore", "README.md"})
 
 
 class HubRepository:
@@ -36,6 +37,18 @@ class HubRepository:
             raise explained_hub_error(place, error) from error
         self.url = place.page
         self.listing: HubListing = hub_listing(place)
+
+    def require_own(self, marks: Collection[str]) -> None:
+        """Raise `StoreError` if it holds something else: files, and none that marks what is sent.
+
+        What hubs put into a new repository does not count.
+        """
+        others = self.listing.files.keys() - _OF_NEW_REPOSITORIES
+        if others and not others & set(marks):
+            raise StoreError(
+                f"{self.place} holds something else, such as {min(others)}: give the name of a "
+                f"new repository, or empty that one at {self.url}"
+            )
 
     def send(self, path: Path, name: str) -> None:
         """Send a file ahead, which the next commit adds; what the hub has already is not sent.

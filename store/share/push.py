@@ -7,6 +7,7 @@ commit. Until then the repository is what it was: whoever reads it meanwhile rea
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ UNFINISHED_ZIPS = "r2t-zips.unfinished.json"
 """The records of zips that have arrived, while others are still to come."""
 
 _ZIPS_PER_COMMIT = 16
+_OURS = re.compile(r"(index|videos)-[0-9a-f]{16}\.zip")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def push_store(
     packer = SetPacker(location, names_places=False)
     packer.plan(max_bytes)
     repository = HubRepository(place, private=private)
+    repository.require_own((ZIP_MANIFEST, UNFINISHED_ZIPS))
     with (
         storage_errors(Path(location)),
         tempfile.TemporaryDirectory(
@@ -170,4 +173,4 @@ def _outdated(listing: HubListing, manifest: ZipManifest) -> list[str]:
 
 
 def _is_ours(name: str) -> bool:
-    return "/" not in name and name.endswith(".zip") and name.startswith(("index-", "videos-"))
+    return _OURS.fullmatch(name) is not None

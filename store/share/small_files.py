@@ -22,7 +22,10 @@ from r2t.store.sources import HubListing, HubPlace, explained_hub_error, hub_lis
 
 @dataclass(frozen=True)
 class FileRules:
-    """The files that are fetched: the most bytes of each, and which must be there."""
+    """The files that are fetched: the most bytes of each, and which must be there.
+
+    The last of those that must be there is one that no other kind of repository has.
+    """
 
     what: str
     most_bytes: Mapping[str, int]
@@ -55,14 +58,21 @@ class SentFiles:
 
 
 def push_files(
-    url: str, files: Mapping[str, Path | bytes], message: str, *, private: bool = False
+    url: str,
+    files: Mapping[str, Path | bytes],
+    message: str,
+    rules: FileRules,
+    *,
+    private: bool = False,
 ) -> SentFiles:
     """Send files, or texts, to `hf://ORG/NAME`, which is made if need be, in one commit.
 
-    Raises `ServerError` if the hub refuses.
+    Raises `ServerError` if the hub refuses, and `StoreError` if the repository holds something else
+    than the `rules` require.
     """
     place = require_model(url)
     repository = HubRepository(place, private=private)
+    repository.require_own(rules.required[-1:])
     num_new = 0
     with tempfile.TemporaryDirectory(prefix="r2t-push-") as scratch:
         for name, content in files.items():

@@ -150,6 +150,13 @@ def test_without_a_licence_nothing_is_sent(hub: Hub, folder: Path) -> None:
     assert hub.requests == []
 
 
+def test_another_model_is_not_replaced(hub: Hub, folder: Path) -> None:
+    hub.repositories["org/run"] = Repository()
+    hub.repository("org/run").add({"config.json": b"{}", "model.safetensors": b"bert"})
+    assert "holds something else" in run("run", "push", folder, URL, "--licence", "MIT")
+    assert hub.files("org/run")["config.json"] == b"{}"
+
+
 def test_what_is_no_run_is_refused(
     hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -247,6 +247,22 @@ def test_no_signature_of_an_address_is_shown() -> None:
     assert "secret" not in told
 
 
+def test_a_repository_of_something_else_stays_as_it_is(hub: Hub, store: Path) -> None:
+    repository = hub.repositories["datasets/org/feats"] = Repository()
+    raw = {"README.md": b"raw videos", "videos-part1.zip": b"1", "index-of-all.zip": b"2"}
+    repository.add(raw)
+    with pytest.raises(StoreError, match=r"holds something else, such as index-of-all\.zip"):
+        push_store(store, URL)
+    assert hub.files() == raw
+    repository.add({"README.md": b"new"})
+    push_store(store, URL)
+    repository.add({**hub.files(), **raw})
+    with FeatureStore.open(store).writer() as writer:
+        write_video(writer, "new", random_tokens(3, seed=9))
+    push_store(store, URL)
+    assert raw.keys() <= hub.files().keys()
+
+
 def test_what_the_hub_would_leave_out_is_not_promised(hub: Hub, store: Path) -> None:
     hub.repositories["datasets/org/feats"] = Repository()
     hub.repository().add({".gitignore": b"*.zip"})
