@@ -134,6 +134,12 @@ def evaluate(  # noqa: PLR0913 - a parameter for each option
         question = CorpusQuestion(split or "val", domain, relevant, num_queries, seed)
         _check_options(question, json_file, corpus=corpus)
         if corpus:
+            if out is not None or dataset is not None or strict or strict_official:
+                raise ConfigError(
+                    "--out, --dataset, --strict and --strict-official belong to answers about a "
+                    "sentence's own video: leave them out with --corpus; --json-file FILE writes "
+                    "its scores"
+                )
             _score_corpus(given, question, asking, bootstrap, json_file, json=json)
             return
         folder = None

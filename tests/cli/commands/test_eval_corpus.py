@@ -42,3 +42,8 @@ def test_its_options_belong_to_it(run_command: RunCommand) -> None:
     answer = run_command(evaluate, "--checkpoint", "runs/x", "--corpus")
     assert answer.exit_code == 2
     assert "--corpus asks the videos of a store" in " ".join(answer.stderr.split())
+    asked = ("--store", "feats.zarr", "--corpus")
+    for other in (("--out", "x"), ("--dataset", "tvsum"), ("--strict-official",)):
+        answer = run_command(evaluate, *asked, *other)
+        assert answer.exit_code == 2
+        assert "leave them out with --corpus" in " ".join(answer.stderr.split())
