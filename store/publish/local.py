@@ -88,7 +88,10 @@ class LocalPublisher:
             os.rename(self._root / place, doomed)
         except FileNotFoundError:
             return False
-        shutil.rmtree(doomed)
+        if doomed.is_dir() and not doomed.is_symlink():
+            shutil.rmtree(doomed)
+        else:
+            doomed.unlink()
         return True
 
     def set_aside(self, place: str, time: str) -> None:

@@ -351,3 +351,15 @@ def test_the_index_part_that_repair_writes_reads_as_before(path: Path) -> None:
     assert found.sort_values("video_id", ignore_index=True).equals(
         expected.sort_values("video_id", ignore_index=True)
     )
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_what_is_no_folder_is_removed_under_a_videos_name(path: Path, is_link: bool) -> None:
+    """A stray file, or a link, whose target stays."""
+    node, elsewhere = path / "videos" / "stray", path.parent / "elsewhere"
+    elsewhere.mkdir()
+    node.symlink_to(elsewhere) if is_link else node.write_text("?")
+    assert remove_videos(path, ["stray"]).num_videos == 1
+    assert not node.exists()
+    assert elsewhere.is_dir()
+    assert not path.with_name(f"{path.name}.partial").exists()
