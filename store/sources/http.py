@@ -42,6 +42,9 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _AS_IT_IS = ("", "identity")
 _LEGAL_IN_URLS = "%/:?#[]@!$&'()*+,;=~-._"
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")
+_AROUND_IPV4 = frozenset({0, 0xFFFF << 16, 0x64FF9B << 64})
+"""The first 96 bits of IPv6 addresses that stand for one of IPv4: ::, ::ffff:0:0, 64:ff9b::."""
+_LOCAL_NAT64 = 0x64FF9B0001
 _FOR_STRANGERS = ("proxy", "ssl")  # options that carry no credentials for the first server
 
 
@@ -313,8 +316,13 @@ def _resolver(client: HttpClient) -> Any:
 def _is_public(address: str) -> bool:
     found = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(found, ipaddress.IPv6Address):
-        found = found.ipv4_mapped or found.sixtofour or found
-    return found.is_global
+        if int(found) >> 80 == _LOCAL_NAT64:
+            return False
+        inner = found.ipv4_mapped or found.sixtofour
+        if inner is None and int(found) >> 32 in _AROUND_IPV4:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        found = inner or found
+    return found.is_global and not found.is_multicast
 
 
 def _origin(url: str) -> tuple[str, str, int]:

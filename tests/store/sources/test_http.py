@@ -168,7 +168,17 @@ def test_a_safe_connection_leads_to_safe_ones_alone(target: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1"],
+    [
+        *("127.0.0.1", "10.1.2.3", "169.254.169.254", "224.0.0.1"),
+        *(
+            "::1",
+            "fe80::1%eth0",
+            "::ffff:127.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "::7f00:1",
+            "64:ff9b:1::1",
+        ),
+    ],
 )
 def test_a_name_that_turns_private_is_refused(address: str) -> None:
     public = client("https://hub.example/x")
