@@ -123,7 +123,8 @@ class Scratch:
             return reason
         raise UnreachableError(
             f"{len(stems)} videos one after another cannot be fetched, the last: {reason}; "
-            "finished videos are safe: run the same command again",
+            "finished videos are safe: run the same command again, without these if they stay "
+            "away",
             stems,
         ) from error
 
