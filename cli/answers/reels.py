@@ -18,6 +18,10 @@ from r2t.store.json_lines import as_utf8
 from r2t.train import model
 
 TYPICAL_LABEL = "typical and diverse frames by CLIP's embeddings, not trained for highlights"
+EVEN_LABEL = (
+    "evenly spaced, since CLIP's embeddings find no choice more like the video; not trained for "
+    "highlights"
+)
 LIKENESS = "cosine with the most similar frame of the reel"
 SALIENCY = "saliency"
 
@@ -69,7 +73,7 @@ def typical_reel(
     even = r2t.extract.reel.evenly_spaced(duration, length_seconds)
     return Reel(
         segments=segments,
-        label=TYPICAL_LABEL,
+        label=EVEN_LABEL if segments == even else TYPICAL_LABEL,
         duration_seconds=duration,
         frame_rate_fps=rate,
         curve=curve,

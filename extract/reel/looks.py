@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
-from r2t.extract.reel.segments import ReelPlan, Segment
+from r2t.extract.reel.segments import ReelPlan, Segment, evenly_spaced
 
 _MOST_CANDIDATES = 2000  # all are compared with all, so this bounds memory
 _BY_TIME = 0.5  # of closeness, what goes by time and is lost where that is far
@@ -34,11 +34,27 @@ def typical_segments(
 ) -> list[Segment]:
     """Return typical and diverse segments, in time order, that last `length_seconds` together.
 
-    A segment's weight is the share of the video's frames that are closer to it than to others. A
-    segment shows a cut only where it stands for much.
+    Where evenly spaced segments are more like all of the video, by `likeness`, it is they, each of
+    the same weight.
 
     Raises:
         ConfigError: as `ReelPlan` does.
+    """
+    chosen = _chosen_segments(embedding, frame_rate_fps, duration_seconds, length_seconds)
+    even = evenly_spaced(duration_seconds, length_seconds)
+    return max(chosen, even, key=lambda each: likeness(embedding, frame_rate_fps, each).mean())
+
+
+def _chosen_segments(
+    embedding: Float[np.ndarray, "frames width"],
+    frame_rate_fps: float,
+    duration_seconds: float,
+    length_seconds: float,
+) -> list[Segment]:
+    """Choose by facility location.
+
+    A segment's weight is the share of the video's frames that are closer to it than to others. A
+    segment shows a cut only where it stands for much.
     """
     plan = ReelPlan(duration_seconds, length_seconds)
     looks = embedding.astype(np.float32)

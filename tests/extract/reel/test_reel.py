@@ -98,6 +98,17 @@ def test_where_nothing_changes_segments_are_spread_over_the_video() -> None:
     assert np.diff(middles) == pytest.approx([15] * 3, abs=6)
 
 
+def test_no_reel_is_less_like_its_video_than_evenly_spaced_segments() -> None:
+    num_even = 0
+    for seed in range(30):
+        steps = default_rng(seed).normal(size=(60, WIDTH))
+        frames = np.cumsum(steps, axis=0)  # a camera that wanders: evenly spaced is hard to beat
+        segments, even = typical_segments(frames, RATE, 30.0, 12.0), evenly_spaced(30.0, 12.0)
+        assert likeness(frames, RATE, segments).mean() >= likeness(frames, RATE, even).mean()
+        num_even += segments == even
+    assert 0 < num_even < 30
+
+
 def test_many_frames_are_compared_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = typical_segments(film(*UNEVEN), RATE, 100.0, 16.0)
     monkeypatch.setattr(looks, "_MOST_CANDIDATES", 150)
