@@ -11,8 +11,8 @@ from typing import Any
 from rich.table import Table
 
 import r2t.store
-from r2t.cli.answers.loading import answered_by, load_for_store
-from r2t.cli.answers.query_answers import Asking
+from r2t.cli.answers.loading import answered_by
+from r2t.cli.answers.query_answers import Asking, open_asked
 from r2t.cli.shared import as_windows, cell, note, progress_bar
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError
@@ -41,14 +41,7 @@ def score_corpus_of_store(
     Beside who answers stand the same moments with their videos in random order and, where the
     store has embeddings, the frozen CLIP.
     """
-    store = r2t.store.FeatureStore.open(location)
-    answerer = load_for_store(
-        run,
-        store,
-        windows=asking.windows,
-        device=asking.device,
-        action=f"evaluate {run} on {location}",
-    )
+    store, answerer = open_asked(location, run, asking)
     annotations = _annotations(answerer, store, question)
     further = metrics.read_relevance(question.relevant) if question.relevant else None
     relevance = metrics.relevant_videos(annotations, further)

@@ -112,10 +112,10 @@ def ask_model(
     return Answers(grounding.submission_rows(asked.groundings, asked.truth), asked.truth, evaluator)
 
 
-def ask_store(
-    location: str, run: Path | None, split: str, domain: str | None, asking: Asking
-) -> AskedStore:
-    """Ground the queries of a store's split, behind a progress bar; without a run by the CLIP."""
+def open_asked(
+    location: str, run: Path | None, asking: Asking
+) -> tuple[r2t.store.FeatureStore, grounding.Answerer]:
+    """Open a store that is to be asked, and load who answers."""
     store = r2t.store.FeatureStore.open(location)
     answerer = load_for_store(
         run,
@@ -124,6 +124,14 @@ def ask_store(
         device=asking.device,
         action=f"evaluate {run} on {location}",
     )
+    return store, answerer
+
+
+def ask_store(
+    location: str, run: Path | None, split: str, domain: str | None, asking: Asking
+) -> AskedStore:
+    """Ground the queries of a store's split, behind a progress bar; without a run by the CLIP."""
+    store, answerer = open_asked(location, run, asking)
     if isinstance(answerer, grounding.Grounder):
         truth, plan, answer = _model_queries(answerer, store, split, domain, asking)
     else:

@@ -30,7 +30,8 @@ def ask_corpus(
 ) -> CorpusAnswers:
     """Ask each video each query; `on_videos` is told how many videos have answered so far.
 
-    A video's features are read once. Raises whatever keeps a video from being read.
+    The videos must be in the store's index. A video's features are read once. Raises whatever
+    keeps a video from being read.
     """
     scores = np.zeros((len(query_ids), len(video_ids)))
     moments = np.zeros((len(query_ids), len(video_ids), 2))
@@ -59,8 +60,8 @@ def _answers(
         yield from ground_each(answerer, store, video_ids, lambda _: queries, plan, reading)
         return
     sentences = [store.read_query_embedding(query_id) for query_id in query_ids]
-    rows = [store.video_row(video_id) for video_id in video_ids]
-    for video in embedded_videos(store, rows):
+    rows = {row.video_id: row for row in store.video_rows()}
+    for video in embedded_videos(store, [rows[video_id] for video_id in video_ids]):
         if isinstance(video, R2TError):
             yield video
         else:

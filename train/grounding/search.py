@@ -42,12 +42,17 @@ from r2t.train.model import Grounding, decode_predictions
 
 @dataclass(frozen=True, eq=False)
 class VideoAnswer:
-    """What one video answers: a grounding and the score that ranks it, or why there is none."""
+    """What one video answers: a grounding, or why there is none."""
 
     video_id: str
     grounding: Grounding | None
-    score: float
     error: R2TError | None = None
+
+    @property
+    def score(self) -> float:
+        """What ranks a video that has answered."""
+        assert self.grounding is not None
+        return self.grounding.video_score
 
 
 def search_store(
@@ -70,10 +75,9 @@ def search_store(
     rows = store.video_rows()
     for row, video in zip(rows, embedded_videos(store, rows), strict=True):
         if isinstance(video, R2TError):
-            yield VideoAnswer(row.video_id, None, 0.0, video)
+            yield VideoAnswer(row.video_id, None, video)
         else:
-            found = answerer(video, query)
-            yield VideoAnswer(row.video_id, found, found.video_score)
+            yield VideoAnswer(row.video_id, answerer(video, query))
 
 
 def _ask_model(
@@ -93,9 +97,9 @@ def _ask_model(
     answers = ground_each(grounder, store, long, lambda _: [query], plan, reading)
     for video_id, found in zip(long, answers, strict=True):
         if isinstance(found, R2TError):
-            yield VideoAnswer(video_id, None, 0.0, found)
+            yield VideoAnswer(video_id, None, found)
         else:
-            yield VideoAnswer(video_id, found[0], found[0].video_score)
+            yield VideoAnswer(video_id, found[0])
 
 
 def _ask_whole(
@@ -127,9 +131,9 @@ def _ask_whole(
         groundings = decode_predictions(predictions, batch, grounder.config.decoding)
         for row, grounding in zip(load.rows, groundings, strict=True):
             if row.video_id in load.failures:
-                yield VideoAnswer(row.video_id, None, 0.0, load.failures[row.video_id])
+                yield VideoAnswer(row.video_id, None, load.failures[row.video_id])
             else:
-                yield VideoAnswer(row.video_id, grounding, grounding.video_score)
+                yield VideoAnswer(row.video_id, grounding)
 
 
 def batches_of(rows: Sequence[Row], batch_size: int, most_frames: int) -> Iterator[list[Row]]:
