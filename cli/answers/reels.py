@@ -19,8 +19,8 @@ from r2t.train import model
 
 TYPICAL_LABEL = "typical and diverse frames by CLIP's embeddings, not trained for highlights"
 EVEN_LABEL = (
-    "evenly spaced, since CLIP's embeddings find no choice more like the video; not trained for "
-    "highlights"
+    "evenly spaced, which is more like the video, by CLIP's embeddings, than the segments that "
+    "were chosen by them"
 )
 LIKENESS = "cosine with the most similar frame of the reel"
 SALIENCY = "saliency"
