@@ -46,8 +46,9 @@ from r2t.extract.run.writing import WritingThreads
 from r2t.extract.video.decode_pool import DecodePool
 from r2t.extract.video.folder import find_videos
 from r2t.store.feature_store import FeatureStore
+from r2t.store.features import VideoSource
 from r2t.store.machine import allowed_cores
-from r2t.store.schema import StorageDtype, VideoSource
+from r2t.store.schema import StorageDtype
 
 MODEL = "ViT-B-32-quickgelu"
 FIELD_BATCH = 64

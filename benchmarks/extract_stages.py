@@ -39,8 +39,9 @@ from r2t.extract.video import decode_process
 from r2t.extract.video.decode_pool import DecodePool
 from r2t.extract.video.windows import FrameWindows
 from r2t.store.feature_store import FeatureStore
+from r2t.store.features import VideoSource
 from r2t.store.machine import allowed_cores
-from r2t.store.schema import EmbeddingSpec, FeatureSpec, StorageDtype, VideoSource
+from r2t.store.schema import EmbeddingSpec, FeatureSpec, StorageDtype
 
 WINDOW = 75  # frames: a video of 150 s at 0.5 fps
 SIDE = 224

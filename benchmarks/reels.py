@@ -30,7 +30,7 @@ from r2t.extract.demo.world import Level, Story, make_story
 from r2t.extract.reel.looks import likeness, typical_segments
 from r2t.extract.reel.salience import salient_segments
 from r2t.extract.reel.segments import Segment, evenly_spaced
-from r2t.store.schema import VideoFeatures
+from r2t.store.features import VideoFeatures
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.metrics.bootstrap import bootstrap_intervals
 

@@ -43,7 +43,8 @@ from r2t.extract.run.cluster_worker import Extractor, Outcome
 from r2t.extract.run.one_video import VideoJob
 from r2t.extract.run.progress import ExtractProgress, Tally
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import FeatureSpec, VideoSource
+from r2t.store.features import VideoSource
+from r2t.store.schema import FeatureSpec
 
 THREADS = 4  # of a worker
 SPEC = FeatureSpec(

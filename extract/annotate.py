@@ -24,7 +24,8 @@ from r2t.store.annotations import Annotation
 from r2t.store.change import change_queries, remove_videos
 from r2t.store.errors import AnnotationWarning, SpecMismatchError, StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import UNKNOWN_WEIGHTS, QueryFeatures
+from r2t.store.features import QueryFeatures
+from r2t.store.schema import UNKNOWN_WEIGHTS
 from r2t.store.video_names import VideoNames, match_videos
 
 

@@ -13,8 +13,9 @@ from r2t.extract.clip import FrozenClip
 from r2t.store.annotations import Annotation, make_query_id
 from r2t.store.errors import AnnotationError, AnnotationWarning, StoreError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.features import QueryFeatures
 from r2t.store.format import QUERIES_PER_PART
-from r2t.store.schema import EmbeddingSpec, QueryFeatures
+from r2t.store.schema import EmbeddingSpec
 from r2t.store.wording import counted_of
 from r2t.store.writer import StoreWriter
 

@@ -16,12 +16,11 @@ if TYPE_CHECKING:
         moments_frame as moments_frame,
     )
     from r2t.store.feature_store import FeatureStore as FeatureStore
-    from r2t.store.schema import (
-        EmbeddingSpec as EmbeddingSpec,
-        FeatureSpec as FeatureSpec,
+    from r2t.store.features import (
         QueryFeatures as QueryFeatures,
         VideoFeatures as VideoFeatures,
         VideoSource as VideoSource,
     )
+    from r2t.store.schema import EmbeddingSpec as EmbeddingSpec, FeatureSpec as FeatureSpec
 else:
     __getattr__ = lazy_exports(__name__)

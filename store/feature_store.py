@@ -19,6 +19,7 @@ from r2t.store.errors import (
     FeatureNotFoundError,
     SpecMismatchError,
 )
+from r2t.store.features import FrameSource, VideoFeatures
 from r2t.store.format import (
     VideoRow,
     attributes_of,
@@ -26,12 +27,7 @@ from r2t.store.format import (
     node_name,
 )
 from r2t.store.publish import open_publisher, publisher_at
-from r2t.store.schema import (
-    EmbeddingSpec,
-    FeatureSpec,
-    FrameSource,
-    VideoFeatures,
-)
+from r2t.store.schema import EmbeddingSpec, FeatureSpec
 from r2t.store.sources import ByteCache, ZippedFolder, ZipSet, open_root
 from r2t.store.stored_tables import StoredTables
 from r2t.store.video_reader import (

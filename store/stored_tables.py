@@ -17,6 +17,7 @@ from r2t.store.errors import (
     CorruptFeatureError,
     FeatureNotFoundError,
 )
+from r2t.store.features import QueryFeatures
 from r2t.store.format import (
     ANNOTATION_COLUMNS,
     INDEX_COLUMNS,
@@ -32,9 +33,6 @@ from r2t.store.format import (
 )
 from r2t.store.html import html_table
 from r2t.store.legal import require_embedding
-from r2t.store.schema import (
-    QueryFeatures,
-)
 from r2t.store.sources import StoreRoot
 from r2t.store.wording import counted
 

@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError, StoreError
+from r2t.store.features import EmbeddingOrigin, VideoFeatures, VideoSource
 from r2t.store.format import (
     ByteRange,
     StoreHeader,
@@ -34,7 +35,6 @@ from r2t.store.format import (
     require_sealed,
     source_from_attributes,
 )
-from r2t.store.schema import EmbeddingOrigin, VideoFeatures, VideoSource
 from r2t.store.sources import RemoteShards, SourceStore, StoreRoot
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError, StoreError
+from r2t.store.features import EmbeddingOrigin, VideoSource
 from r2t.store.format import (
     VIDEO_DIMENSIONS,
     FeatureDigest,
@@ -27,7 +28,6 @@ from r2t.store.format import (
 )
 from r2t.store.legal import require_embedding
 from r2t.store.quantize import Affine, ChannelRange, Quantizer
-from r2t.store.schema import EmbeddingOrigin, VideoSource
 
 
 class VideoWriter:

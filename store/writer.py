@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, StoreError
+from r2t.store.features import EmbeddingOrigin, QueryFeatures, VideoSource
 from r2t.store.format import (
     PartKind,
     PartWriter,
@@ -35,7 +36,7 @@ from r2t.store.format import (
     video_columns,
 )
 from r2t.store.quantize import Affine
-from r2t.store.schema import EmbeddingOrigin, EmbeddingSpec, QueryFeatures, VideoSource
+from r2t.store.schema import EmbeddingSpec
 from r2t.store.video_writer import VideoWriter
 
 _INDEX_EVERY_SECONDS = 60.0

@@ -43,7 +43,7 @@ from r2t.cli.shared import (
 )
 from r2t.extract import clip
 from r2t.store.errors import ConfigError
-from r2t.store.schema import QueryFeatures
+from r2t.store.features import QueryFeatures
 from r2t.store.wording import counted
 from r2t.train import grounding
 

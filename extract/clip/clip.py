@@ -54,15 +54,9 @@ from r2t.extract.config import (
 from r2t.extract.video import DecodePool
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError, is_gpu_fault
+from r2t.store.features import FrameSource, QueryFeatures, VideoFeatures
 from r2t.store.progress import OnProgress, no_progress
-from r2t.store.schema import (
-    EmbeddingSpec,
-    FeatureSpec,
-    FrameSource,
-    QueryFeatures,
-    StorageDtype,
-    VideoFeatures,
-)
+from r2t.store.schema import EmbeddingSpec, FeatureSpec, StorageDtype
 
 _DEFAULTS = ClipOptions()
 

@@ -16,9 +16,9 @@ from jaxtyping import UInt8
 
 from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.video import DecodePool, FrameBatch
+from r2t.store.features import FrameSource, VideoFeatures
 from r2t.store.json_lines import as_utf8
 from r2t.store.progress import OnProgress
-from r2t.store.schema import FrameSource, VideoFeatures
 
 Encode = Callable[[UInt8[np.ndarray, "frames 3 rows columns"]], EncodedFrames]
 

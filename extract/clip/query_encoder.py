@@ -33,8 +33,9 @@ from r2t.extract.clip.weights import (
 )
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
+from r2t.store.features import QueryFeatures
 from r2t.store.json_lines import is_utf8, printable
-from r2t.store.schema import FeatureSpec, QueryFeatures
+from r2t.store.schema import FeatureSpec
 from r2t.store.wording import counted_of
 
 _BATCH_SIZE = 64

@@ -12,7 +12,7 @@ from torch import Tensor
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.clip.embedding import EmbeddingHeads, stored_form
 from r2t.store.errors import ConfigError
-from r2t.store.schema import QueryFeatures, VideoFeatures
+from r2t.store.features import QueryFeatures, VideoFeatures
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from r2t.extract.fetch import FetchedVideo, VideoLocation
 from r2t.extract.run.progress import StageClock, Tally
 from r2t.extract.video import DecodePool, FrameBatch, file_sha256
 from r2t.store.errors import R2TError, ServerError, StoreError, VideoError
-from r2t.store.schema import VideoSource
+from r2t.store.features import VideoSource
 from r2t.store.video_writer import VideoWriter
 from r2t.store.writer import StoreWriter
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from r2t.store.annotations import Annotation
 from r2t.store.check import live_parts, open_parts
+from r2t.store.features import QueryFeatures
 from r2t.store.format import (
     QUERIES_PER_PART,
     Columns,
@@ -25,7 +26,6 @@ from r2t.store.format import (
     video_columns,
 )
 from r2t.store.publish import open_publisher
-from r2t.store.schema import QueryFeatures
 from r2t.store.sources import StoreRoot, open_root
 
 QueryRow = tuple[Annotation, QueryFeatures]

@@ -26,10 +26,11 @@ from r2t.store.change.rewrite import QueryRow
 from r2t.store.check import check_stored_video
 from r2t.store.errors import ConfigError, FeatureNotFoundError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.features import QueryFeatures
 from r2t.store.format import TokenLayout, VideoRow, node_name
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
-from r2t.store.schema import FeatureSpec, QueryFeatures
+from r2t.store.schema import FeatureSpec
 from r2t.store.sources import without_credentials
 from r2t.store.writer import StoreWriter
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from r2t.store.check import check_stored_video
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.features import QueryFeatures, VideoFeatures
 from r2t.store.files import commit_folder, write_whole
 from r2t.store.format import (
     EMBEDDING,
@@ -39,13 +40,7 @@ from r2t.store.format import (
     seal_attributes,
     write_embedding,
 )
-from r2t.store.schema import (
-    FORMAT_VERSION,
-    UNKNOWN_WEIGHTS,
-    EmbeddingSpec,
-    QueryFeatures,
-    VideoFeatures,
-)
+from r2t.store.schema import FORMAT_VERSION, UNKNOWN_WEIGHTS, EmbeddingSpec
 from r2t.store.sources import StoreRoot
 
 

@@ -26,17 +26,12 @@ from r2t.store.annotations import Annotation
 from r2t.store.check import warn_of_other_cuts
 from r2t.store.errors import AnnotationWarning, ConfigError, VideoError
 from r2t.store.feature_store import FeatureStore
+from r2t.store.features import QueryFeatures, VideoSource
 from r2t.store.files import appearing
 from r2t.store.format import QUERIES_PER_PART, TokenLayout, storage_errors
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.quantize import dequantize
-from r2t.store.schema import (
-    PER_VIDEO,
-    UNKNOWN_WEIGHTS,
-    FeatureSpec,
-    QueryFeatures,
-    VideoSource,
-)
+from r2t.store.schema import PER_VIDEO, UNKNOWN_WEIGHTS, FeatureSpec
 from r2t.store.video_names import VideoNames, match_videos, name_of_features
 from r2t.store.wording import counted
 from r2t.store.writer import StoreWriter

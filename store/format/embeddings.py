@@ -10,11 +10,12 @@ import zarr
 from numpy.typing import NDArray
 
 from r2t.store.errors import CorruptFeatureError
+from r2t.store.features import EmbeddingOrigin
 from r2t.store.format.columns import read_column_rows, read_columns, read_metadata
 from r2t.store.format.layout import VIDEO_DIMENSIONS, FeatureDigest, split_embedding
 from r2t.store.format.nodes import create_array
 from r2t.store.legal import require_embedding
-from r2t.store.schema import EmbeddingOrigin, EmbeddingSpec
+from r2t.store.schema import EmbeddingSpec
 
 EMBEDDING = "embedding"
 EMBEDDING_DIGEST = "embedding_digest"

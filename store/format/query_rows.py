@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from r2t.store.annotations import Annotation, SaliencyLabels, Split
 from r2t.store.errors import AnnotationError, ConfigError
+from r2t.store.features import QueryFeatures
 from r2t.store.format.header import StoreHeader
 from r2t.store.format.layout import columns_digest
 from r2t.store.format.parts import QUERY_COLUMNS
 from r2t.store.format.stored_part import Part
-from r2t.store.schema import QueryFeatures
 
 ANNOTATION_COLUMNS = (
     *(name for name in QUERY_COLUMNS if name != "digest"),

@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2t.store.errors import ConfigError, CorruptFeatureError
+from r2t.store.features import VideoSource
 from r2t.store.format.canonical_json import is_sealed, sealed
 from r2t.store.legal import MAX_COUNT, is_count, is_finite, is_positive
 from r2t.store.quantize import ERROR_FIELDS
-from r2t.store.schema import (
-    PER_VIDEO,
-    FeatureSpec,
-    VideoSource,
-)
+from r2t.store.schema import PER_VIDEO, FeatureSpec
 
 _DTYPES = {"str": "string", "int": "int64", "float": "float64"}
 _ATTRIBUTES_DIGEST = "attributes_digest"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import r2t.store
 from r2t.store.errors import ConfigError
-from r2t.store.schema import QueryFeatures, VideoFeatures
+from r2t.store.features import QueryFeatures, VideoFeatures
 from r2t.train.data.query_reader import QueryReader
 from r2t.train.data.sampling import Row
 

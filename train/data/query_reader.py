@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 
 import r2t.store
-from r2t.store.schema import QueryFeatures
+from r2t.store.features import QueryFeatures
 
 MOST_BYTES = 10**9  # QVHighlights' queries take half of that
 

@@ -11,15 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from r2t.store.errors import ConfigError
+from r2t.store.features import FrameSource, QueryFeatures, VideoFeatures
 from r2t.store.progress import OnProgress, no_progress
-from r2t.store.schema import (
-    PER_VIDEO,
-    EmbeddingSpec,
-    FeatureSpec,
-    FrameSource,
-    QueryFeatures,
-    VideoFeatures,
-)
+from r2t.store.schema import PER_VIDEO, EmbeddingSpec, FeatureSpec
 from r2t.train.choices import WindowChoice
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model import Grounding

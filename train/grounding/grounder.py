@@ -14,7 +14,8 @@ from jaxtyping import Float16, Float32
 from torch import Tensor
 
 from r2t.store.errors import ConfigError
-from r2t.store.schema import FeatureSpec, FrameSource, QueryFeatures, VideoFeatures
+from r2t.store.features import FrameSource, QueryFeatures, VideoFeatures
+from r2t.store.schema import FeatureSpec
 from r2t.train.choices import WindowChoice
 from r2t.train.cpu_threads import linear_work, threads_for
 from r2t.train.data import embedding_of, pad_priors, pad_second_axis, prior_features

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import QueryFeatures
+from r2t.store.features import QueryFeatures
 from r2t.store.video_reader import StoredVideo
 from r2t.train.data import (
     NUM_PRIORS,

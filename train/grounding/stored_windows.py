@@ -14,7 +14,8 @@ from torch import Tensor
 
 from r2t.store.errors import R2TError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import FeatureSpec, QueryFeatures
+from r2t.store.features import QueryFeatures
+from r2t.store.schema import FeatureSpec
 from r2t.store.video_reader import StoredVideo
 from r2t.train.data import (
     Arena,

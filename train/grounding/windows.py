@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float16, Float32
 
 from r2t.store.errors import ConfigError
-from r2t.store.schema import FrameSource, VideoFeatures
+from r2t.store.features import FrameSource, VideoFeatures
 from r2t.train.choices import WindowChoice
 from r2t.train.grounding.window_merge import merge_moments
 from r2t.train.model import DecodeConfig, Grounding, postprocess, video_score

@@ -11,7 +11,7 @@ from jaxtyping import Float16
 
 import r2t.store
 from r2t.store.errors import ConfigError
-from r2t.store.schema import FrameSource, QueryFeatures, VideoFeatures
+from r2t.store.features import FrameSource, QueryFeatures, VideoFeatures
 from r2t.train.choices import WindowChoice
 from r2t.train.data import embedding_of, frame_cosines, require_embeddings
 from r2t.train.grounding.answerer import Answerer, Clip, Prepared

@@ -19,8 +19,9 @@ from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.clip.query_encoder import QueryEncoder
 from r2t.extract.clip.similarity import embedding_of_tokens
 from r2t.store.errors import AnnotationWarning, ConfigError
+from r2t.store.features import VideoFeatures
 from r2t.store.quantize import Quantizer, affine_range
-from r2t.store.schema import EmbeddingSpec, VideoFeatures
+from r2t.store.schema import EmbeddingSpec
 
 SENTENCES = ["a dog", "A man jumps over the fence, then he waves.", "word " * 40]
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 3, 32, 32), dtype=np.uint8)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.clip.similarity import frame_similarity
-from r2t.store.schema import VideoFeatures
+from r2t.store.features import VideoFeatures
 
 SENTENCES = ["a red circle is visible", "the blue cross moves to the left"]
 

@@ -15,7 +15,7 @@ import torch
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.clip.similarity import frame_similarity
 from r2t.store import FeatureStore, QueryFeatures
-from r2t.store.schema import FrameSource
+from r2t.store.features import FrameSource
 from r2t.train.grounding import presence_choice
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence import PresenceRule

@@ -30,7 +30,7 @@ from r2t.extract.video.windows import FrameWindows
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import VideoSource
+from r2t.store.features import VideoSource
 from r2t.store.video_writer import VideoWriter
 
 MB = 10**6

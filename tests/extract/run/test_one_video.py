@@ -26,7 +26,7 @@ from r2t.extract.run.progress import Tally
 from r2t.extract.video.decode_pool import DecodePool
 from r2t.store.errors import StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.schema import VideoSource
+from r2t.store.features import VideoSource
 from r2t.store.video_writer import VideoWriter
 
 

@@ -28,7 +28,8 @@ from r2t.store.change.upgrade import plan_upgrade, upgrade_store
 from r2t.store.change.upgraded_video import Embedder
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, StoreError
-from r2t.store.schema import EmbeddingSpec, QueryFeatures, VideoFeatures
+from r2t.store.features import QueryFeatures, VideoFeatures
+from r2t.store.schema import EmbeddingSpec
 from r2t.store.work_folders import WorkFolder
 
 SPEC = EmbeddingSpec(width=4)

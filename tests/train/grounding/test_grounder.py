@@ -12,7 +12,7 @@ import torch
 from features import small_spec
 
 from r2t.store.errors import ConfigError
-from r2t.store.schema import QueryFeatures, VideoFeatures
+from r2t.store.features import QueryFeatures, VideoFeatures
 from r2t.train.data.batch import Sample, collate
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.model.decode import Grounding, decode_predictions

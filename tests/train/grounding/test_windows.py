@@ -16,7 +16,7 @@ from torch import Tensor
 from toy_store import make_store
 
 from r2t.store.errors import ConfigError
-from r2t.store.schema import FrameSource, QueryFeatures, VideoFeatures
+from r2t.store.features import FrameSource, QueryFeatures, VideoFeatures
 from r2t.train.choices import WindowChoice
 from r2t.train.grounding.evaluation import evaluate_groundings
 from r2t.train.grounding.ground_store import StoredQueries

@@ -17,7 +17,8 @@ from r2t.extract.demo.baselines import random_moments, whole_video
 from r2t.store import FeatureStore
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationWarning, ConfigError, CorruptFeatureError
-from r2t.store.schema import EmbeddingSpec, FrameSource, VideoFeatures
+from r2t.store.features import FrameSource, VideoFeatures
+from r2t.store.schema import EmbeddingSpec
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.search import search_store
 from r2t.train.grounding.stored_similarity import EmbeddedQueries
