@@ -40,7 +40,7 @@ from r2t.extract.run.local_run import (
     encoding_pool,
     num_writing_threads,
 )
-from r2t.extract.run.one_video import FramesDecoded, FramesEncoded, VideoDecoded, VideoJob
+from r2t.extract.run.one_video import FramesDecoded, FramesEncoded, VideoDecoded, VideoJob, in_turns
 from r2t.extract.run.progress import Tally
 from r2t.extract.run.writing import WritingThreads
 from r2t.extract.video.decode_pool import DecodePool
@@ -112,7 +112,7 @@ def decode_alone(
     pool = DecodePool(config.num_workers, size=clip.image_size, window=clip.batch_size)
     windows: dict[str, list[np.ndarray]] = {path.stem: [] for path in videos}
     jobs = [VideoJob(path.stem, path, config.frame_rate) for path in videos]
-    for event in decode_ahead(pool, jobs, num_threads=config.num_workers):
+    for event in decode_ahead(pool, in_turns(jobs), num_threads=config.num_workers):
         if isinstance(event, FramesDecoded):
             windows[event.job.video_id].append(event.batch.pixels)
     return list(windows.values())

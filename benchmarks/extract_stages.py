@@ -32,7 +32,14 @@ import torch
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.run.local_run import decode_ahead, encode_ahead
-from r2t.extract.run.one_video import FramesDecoded, FramesEncoded, VideoDecoded, VideoEnd, VideoJob
+from r2t.extract.run.one_video import (
+    FramesDecoded,
+    FramesEncoded,
+    VideoDecoded,
+    VideoEnd,
+    VideoJob,
+    in_turns,
+)
 from r2t.extract.run.progress import StageClock, Tally
 from r2t.extract.run.writing import WritingThreads
 from r2t.extract.video import decode_process
@@ -145,7 +152,7 @@ def hand_over(jobs: list[VideoJob], num_decoders: int) -> Iterator[FramesDecoded
     """Yield the frames of every video and give their windows back."""
     windows = FrameWindows(WINDOWS_HELD)
     pool = DecodePool(num_decoders, size=SIDE, window=WINDOW, windows=windows)
-    with closing(decode_ahead(pool, jobs, num_threads=num_decoders)) as decoded:
+    with closing(decode_ahead(pool, in_turns(jobs), num_threads=num_decoders)) as decoded:
         for event in decoded:
             yield event
             if isinstance(event, FramesDecoded):

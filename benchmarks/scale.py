@@ -42,6 +42,7 @@ from r2t.extract.run.cluster_run import ClusterRun
 from r2t.extract.run.cluster_worker import Extractor, Outcome
 from r2t.extract.run.one_video import VideoJob
 from r2t.extract.run.progress import ExtractProgress, Tally
+from r2t.store.check import verify_store
 from r2t.store.feature_store import FeatureStore
 from r2t.store.features import VideoSource
 from r2t.store.schema import FeatureSpec
@@ -96,7 +97,7 @@ class StandIn(Extractor):
                 video.source = VideoSource(
                     name="none", num_bytes=1, sha256="0" * 64, decoder="none"
                 )
-        return Outcome(1, {"decode": 0.0, "encode": 0.0, "write": 0.0}, None, ())
+        return Outcome(1, {"decode": 0.0, "encode": 0.0, "write": 0.0}, None, None, ())
 
 
 class WritingStandIn(StandIn):
@@ -114,6 +115,7 @@ class Result:
     client_bytes: int
     server_bytes: int
     num_done: int
+    num_stored: int
     most_waiting: int
     counts: Mapping[str, int]
 
@@ -135,7 +137,7 @@ def main() -> None:
     print(f"{options.tasks:,} tasks, {options.lost} workers lost, write={options.write}")
     print(
         f"{'workers':>7} {'tasks/s':>8} {'client CPU ms/task':>18} {'client grew MB':>14} "
-        f"{'rest grew MB':>12} {'most at a time':>14} {'done':>9}  files or requests"
+        f"{'rest grew MB':>12} {'most at a time':>14} {'done':>9} {'stored':>9}  files or requests"
     )
     for num_workers in options.workers:
         with place(in_bucket=options.bucket) as home:
@@ -144,7 +146,7 @@ def main() -> None:
         pace = options.tasks / found.seconds
         work = 1e3 * found.client_cpu_seconds / options.tasks
         grown = f"{found.client_bytes / 1e6:14.1f} {found.server_bytes / 1e6:12.1f}"
-        done = f"{found.most_waiting:14,} {found.num_done:9,}"
+        done = f"{found.most_waiting:14,} {found.num_done:9,} {found.num_stored:9,}"
         print(f"{num_workers:7} {pace:8.0f} {work:18.2f} {grown} {done}  {counts}", flush=True)
 
 
@@ -216,7 +218,16 @@ def measure(num_tasks: int, num_workers: int, num_lost: int, home: Home, *, writ
             seconds, work = time.perf_counter() - began, cpu_seconds() - work
             grown = resident_bytes() - before, resident_bytes(server.pid) - server_before
         server.communicate("end\n")
-    return Result(seconds, work, *grown, len(tally.done), most_waiting, home.counts())
+    counts = home.counts()
+    num_stored = num_sound(home.location) if write else 0
+    return Result(seconds, work, *grown, len(tally.done), num_stored, most_waiting, counts)
+
+
+def num_sound(location: str) -> int:
+    """Return how many videos a store has; complain if anything is wrong with one."""
+    report = verify_store(location)
+    assert report.faults == (), report.faults
+    return report.num_videos
 
 
 class NoIndex:

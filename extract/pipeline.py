@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.fetch import UnreachableError, VideoLocation
+from r2t.extract.fetch import VideoLocation
 from r2t.extract.pending import LOOKS_AT_ONCE, Quarantine, find_replaced, frame_rates, name_videos
 from r2t.extract.queries import (
     Rewording,
@@ -31,7 +31,15 @@ from r2t.extract.queries import (
     warn_of_late_moments,
     without_impossible,
 )
-from r2t.extract.run import ExtractProgress, LocalRun, Stage, Tally, VideoJob, busiest_stage
+from r2t.extract.run import (
+    ExtractProgress,
+    LeftServer,
+    LocalRun,
+    Stage,
+    Tally,
+    VideoJob,
+    busiest_stage,
+)
 from r2t.store.annotations import Annotation
 from r2t.store.change import remove_videos
 from r2t.store.check import warn_of_other_cuts
@@ -48,7 +56,8 @@ if TYPE_CHECKING:
 class ExtractReport:
     """What an extraction did. Reasons are keyed by video id.
 
-    `refused` have file names that can be no id. Where each video has a frame rate of its own, by
+    `left` are servers that answer nobody: their videos have not failed. `refused` have file names
+    that can be no id. Where each video has a frame rate of its own, by
     its labels, those without any are `unlabelled` and were left out. `changed` are stored, but of
     another file than is there now. `quarantined` failed in an earlier extraction, and were left;
     `missing_videos` counts the queries of each annotated video that is neither stored nor among the
@@ -62,6 +71,7 @@ class ExtractReport:
     done: tuple[str, ...]
     skipped: tuple[str, ...]
     failed: Mapping[str, str]
+    left: tuple[LeftServer, ...]
     refused: Mapping[str, str]
     unlabelled: tuple[str, ...]
     changed: Mapping[str, str]
@@ -82,7 +92,7 @@ class ExtractReport:
     @property
     def complete(self) -> bool:
         """Whether every video and query that was asked for, and has a frame rate, is stored."""
-        wanting = self.failed or self.refused or self.changed or self.quarantined
+        wanting = self.failed or self.left or self.refused or self.changed or self.quarantined
         withheld = self.missing_videos or self.impossible_queries
         return not (wanting or withheld or self.interrupted)
 
@@ -161,16 +171,13 @@ def extract_videos(
         except KeyboardInterrupt:
             interrupted = True
             new, missing, num_withheld, impossible, rewordings = [], {}, 0, {}, []
-        except UnreachableError as error:
-            for stem in error.stems:
-                tally.failed.pop(stem, None)
-            raise
         finally:
             quarantine.update(failed=tally.failed, resolved={*skipped, *tally.done})
     return ExtractReport(
         done=tuple(tally.done),
         skipped=tuple(skipped),
         failed=tally.failed,
+        left=tuple(tally.left),
         refused=refused,
         unlabelled=tuple(name for name in pending if name not in rates),
         changed=changed,

@@ -54,6 +54,10 @@ class ServerError(StoreError):
     """A server does not give what it was asked for; what it holds may be sound."""
 
 
+class NoAnswerError(ServerError):
+    """A server cannot be reached, breaks off, or has too much to do, however often it is asked."""
+
+
 class NotListedError(ServerError):
     """A server serves files but lists no folders, so that only a manifest tells what is there."""
 

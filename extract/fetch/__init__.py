@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from r2t.extract.fetch.scratch import (
         FetchedVideo as FetchedVideo,
         Scratch as Scratch,
-        UnreachableError as UnreachableError,
     )
+    from r2t.extract.fetch.turns import Turns as Turns
 else:
     __getattr__ = lazy_exports(__name__)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation
+from r2t.extract.fetch.remote_video import VideoLocation
 from r2t.extract.fetch.scratch import FetchedVideo, Scratch
+from r2t.extract.fetch.turns import Turns
 
 _NUM_THREADS = 4
 _PATIENCE_SECONDS = 1.0  # for a thread that waits for a server, and is not needed any more
@@ -23,23 +23,19 @@ class FetchAhead(Generic[_Job]):
     Videos that were here before are handed out as they are. `take` may be called from many threads.
     """
 
-    def __init__(
-        self, scratch: Scratch, jobs: Sequence[tuple[_Job, VideoLocation]], *, num_held: int
-    ) -> None:
+    def __init__(self, scratch: Scratch, turns: Turns[_Job], *, num_held: int) -> None:
         self._scratch = scratch
-        self._waiting: queue.SimpleQueue[tuple[_Job, VideoLocation]] = queue.SimpleQueue()
-        for job in jobs:
-            self._waiting.put(job)
+        self._turns = turns
         self._ready: queue.SimpleQueue[tuple[_Job, FetchedVideo] | BaseException | None]
         self._ready = queue.SimpleQueue()
         self._seats = threading.Semaphore(num_held)
-        num_remote = sum(isinstance(place, RemoteVideo) for _, place in jobs)
         self._threads = [
             threading.Thread(target=self._work, name=f"r2t-fetch-{number}", daemon=True)
-            for number in range(min(_NUM_THREADS, num_held, num_remote))
+            for number in range(min(_NUM_THREADS, num_held, turns.num_remote))
         ]
         self._num_working = len(self._threads)
-        self._lock = threading.Lock()
+        self._closed = False
+        self._settled = threading.Condition()
         for thread in self._threads:
             thread.start()
 
@@ -49,11 +45,8 @@ class FetchAhead(Generic[_Job]):
         Raises what no other video would fare better with; see `Scratch.fetch`.
         """
         if not self._threads:
-            try:
-                job, place = self._waiting.get_nowait()
-            except queue.Empty:
-                return None
-            return job, self._scratch.fetch(place)
+            found = self._next()
+            return None if found is None else (found[0], self._fetched(*found))
         item = self._ready.get()
         if item is None or isinstance(item, BaseException):
             self._ready.put(item)  # for the others that take
@@ -64,8 +57,9 @@ class FetchAhead(Generic[_Job]):
     def close(self) -> None:
         """Fetch no more, and remove what nobody has taken."""
         self._scratch.close()
-        with self._lock:
-            self._num_working = 0
+        with self._settled:
+            self._closed = True
+            self._settled.notify_all()
         for _ in self._threads:
             self._seats.release()
         self._ready.put(None)
@@ -76,15 +70,33 @@ class FetchAhead(Generic[_Job]):
         try:
             while True:
                 self._seats.acquire()
-                job, place = self._waiting.get_nowait()
-                fetched = self._scratch.fetch(place)
+                found = self._next()
+                if found is None:
+                    break
+                fetched = self._fetched(*found)
                 fetched.stack.callback(self._seats.release)
-                self._ready.put((job, fetched))
-        except queue.Empty:
-            with self._lock:
+                self._ready.put((found[0], fetched))
+            with self._settled:
                 self._num_working -= 1
                 last = self._num_working == 0
             if last:
                 self._ready.put(None)
         except BaseException as error:  # carried over to the threads that take
             self._ready.put(error)
+
+    def _next(self) -> tuple[_Job, VideoLocation] | None:
+        """Return the next job; wait where it depends on what becomes of those under way."""
+        with self._settled:
+            while not self._closed:
+                found = self._turns.take()
+                if found is not None or self._turns.num_under_way == 0:
+                    return found
+                self._settled.wait()
+        return None
+
+    def _fetched(self, job: _Job, place: VideoLocation) -> FetchedVideo:
+        fetched = self._scratch.fetch(place)
+        with self._settled:
+            self._turns.settle(job, place, fetched.silence)
+            self._settled.notify_all()
+        return fetched

@@ -63,6 +63,11 @@ def file_name(url: str) -> str:
     return unquote(urlsplit(url).path.rpartition("/")[2], errors="surrogateescape")
 
 
+def server_name(url: str) -> str:
+    """Return whom a URL asks, as people may see it: a host, with its port if any, or a bucket."""
+    return "/".join(shown_url(url).split("/")[:3])
+
+
 def shown_url(url: str) -> str:
     """Return a URL as people may see it: without user, password, query and fragment."""
     if is_bucket(url):

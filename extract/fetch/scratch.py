@@ -15,43 +15,32 @@ import threading
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from r2t.extract.fetch.config import FetchConfig
 from r2t.extract.fetch.landing import Landing
 from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation, without_secrets
 from r2t.extract.fetch.room import Room
-from r2t.store.errors import ServerError, StoreError, VideoError
+from r2t.store.errors import NoAnswerError, ServerError, StoreError, VideoError
 from r2t.store.files import explain
-from r2t.store.sources import move_file
+from r2t.store.sources import is_bucket, move_file
 from r2t.store.work_folders import WorkFolder, make_own_folder
 
 _SHARE_OF_DISK = 0.9  # of what is free
 _MOST_NAME_BYTES = 150
-_MOST_UNREACHABLE = 10
 _ADVICE = "give another (--scratch)"
-
-
-class UnreachableError(ServerError):
-    """Many videos in a row cannot be fetched, so that it is not they that are at fault."""
-
-    def __init__(self, message: str, stems: tuple[str, ...]) -> None:
-        super().__init__(message)
-        self.stems = stems
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return UnreachableError, (str(self), self.stems)  # a worker sends it to its client
 
 
 @dataclass(frozen=True)
 class FetchedVideo:
     """A video on this machine, or the reason why it is not; leaving a `with` block removes it.
 
-    A file that was here before stays.
+    A file that was here before stays. `silence` is the reason, too, where nobody said anything of
+    this video: others of its server may fare no better.
     """
 
     path: Path
     reason: str | None = None
+    silence: str | None = None
     stack: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def name_place(self, message: str, place: VideoLocation) -> str:
@@ -75,7 +64,6 @@ class Scratch:
         self._folder: Path | None = None
         self._room = Room(config.scratch_bytes)
         self._numbers = itertools.count()
-        self._unreachable: list[str] = []
 
     def __enter__(self) -> Scratch:
         return self
@@ -93,7 +81,7 @@ class Scratch:
         """Return a video that is here, fetched if need be.
 
         Raises:
-            StoreError: if the folder cannot be written, or no server answers any more.
+            StoreError: if the folder cannot be written.
             RoomClosedError: if this was closed meanwhile.
         """
         if isinstance(place, Path):
@@ -108,25 +96,9 @@ class Scratch:
             except VideoError as error:
                 return FetchedVideo(path, f"{place}: {error}")
             except ServerError as error:
-                return FetchedVideo(path, self._count_unreachable(place, error))
-            with self._lock:
-                self._unreachable.clear()
-            return FetchedVideo(path, None, stack.pop_all())
-
-    def _count_unreachable(self, place: RemoteVideo, error: ServerError) -> str:
-        """Return why a video cannot be fetched, or raise if that is so of many in a row."""
-        reason = without_secrets(str(error), place.url)
-        with self._lock:
-            self._unreachable.append(place.stem)
-            stems = tuple(self._unreachable)
-        if len(stems) < _MOST_UNREACHABLE:
-            return reason
-        raise UnreachableError(
-            f"{len(stems)} videos one after another cannot be fetched, the last: {reason}; "
-            "finished videos are safe: run the same command again, without these if they stay "
-            "away",
-            stems,
-        ) from error
+                reason = without_secrets(str(error), place.url)
+                return FetchedVideo(path, reason, reason if _is_silence(place, error) else None)
+            return FetchedVideo(path, stack=stack.pop_all())
 
     def _new_path(self, name: str, stack: ExitStack) -> Path:
         """Return a path in a folder of its own, which goes with `stack`; it ends as the name."""
@@ -158,3 +130,14 @@ class Scratch:
         with suppress(OSError):
             path.chmod(0o700)
         return path
+
+
+def _is_silence(place: RemoteVideo, error: ServerError) -> bool:
+    """Whether an error is no answer about this one video, but concerns its server.
+
+    A bucket refuses one object (`PermissionError`); all else it says is of itself, or of the
+    credentials.
+    """
+    if is_bucket(place.url):
+        return not isinstance(error.__cause__, PermissionError)
+    return isinstance(error, NoAnswerError)

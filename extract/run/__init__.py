@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from r2t.extract.run.one_video import VideoJob as VideoJob, open_decode_pool as open_decode_pool
     from r2t.extract.run.progress import (
         ExtractProgress as ExtractProgress,
+        LeftServer as LeftServer,
         Stage as Stage,
         Tally as Tally,
         busiest_stage as busiest_stage,

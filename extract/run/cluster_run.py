@@ -11,10 +11,9 @@ import math
 import queue
 import warnings
 from asyncio import CancelledError
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import cast
@@ -31,7 +30,7 @@ from r2t.extract.run.cluster_worker import (
     extract_one,
     num_encoding_lanes,
 )
-from r2t.extract.run.one_video import VideoJob
+from r2t.extract.run.one_video import VideoJob, in_turns, leave_silent
 from r2t.extract.run.progress import Tally
 from r2t.store.errors import ConfigError, R2TError, VideoWarning
 from r2t.store.feature_store import FeatureStore
@@ -59,7 +58,8 @@ class ClusterRun:
         self._config = config
         self._store = store
         self._tally = tally
-        self._submitted: dict[str, Future] = {}
+        self._submitted: dict[str, tuple[VideoJob, Future]] = {}
+        self._turns = in_turns(())
         self._redone: list[Future] = []
         self._num_threads = 0
         self._looked_at = -math.inf
@@ -79,38 +79,42 @@ class ClusterRun:
             ignore_interrupts=self._cluster.local,
         )
         self._submitted.clear()
+        self._turns = in_turns(jobs)
         try:
             with self._asking():
                 self._client.register_plugin(worker, name=PLUGIN)
                 encoding_lanes = self._client.run(num_encoding_lanes)
             self._tally.clock.set_lanes(encode=sum(encoding_lanes.values()))
             finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
-            waiting = iter(jobs)
-            while self._submit(waiting, finished):
+            while self._submit(finished):
                 self._take(self._next(finished))
         finally:
             with suppress(Exception, CancelledError):  # the scheduler may be what is gone
-                self._client.cancel(list(self._submitted.values()))
+                self._client.cancel([future for _, future in self._submitted.values()])
                 self._client.unregister_worker_plugin(PLUGIN)
+            leave_silent(self._turns, self._tally)
             # A worker that died took its index rows along.
             self._store.refresh()
             for video_id in self._tally.done:
                 writer.index(video_id)
 
-    def _submit(self, waiting: Iterator[VideoJob], finished: queue.SimpleQueue[Future]) -> bool:
+    def _submit(self, finished: queue.SimpleQueue[Future]) -> bool:
         """Hand out tasks until every thread has a few; return False if none is left anywhere.
 
         A task costs the client 6 kB and the scheduler 13 kB for as long as it waits.
         """
         room = self._num_wanted() - len(self._submitted)
-        for job in islice(waiting, max(0, room)):
-            portable = job
+        for _ in range(room):
+            found = self._turns.take()
+            if found is None:
+                break
+            portable = job = found[0]
             if isinstance(job.place, Path):
                 portable = replace(job, place=job.place.absolute())
             key = (_TASK, job.video_id)
             with self._asking():
                 future = self._client.submit(extract_one, portable, key=key, pure=False)
-            self._submitted[job.video_id] = future
+            self._submitted[job.video_id] = job, future
             future.add_done_callback(finished.put)
         return bool(self._submitted)
 
@@ -169,7 +173,7 @@ class ClusterRun:
             outcomes: list[Outcome] = self._client.gather(done)
         for future, outcome in zip(done, outcomes, strict=True):
             self._count(outcome)
-            self._finish(future, outcome.failure)
+            self._finish(future, outcome.failure, outcome.silence)
 
     def _count(self, outcome: Outcome) -> None:
         for name, seconds in outcome.seconds.items():
@@ -190,12 +194,13 @@ class ClusterRun:
         workers = "the worker" if num_dead == 1 else f"{num_dead} workers, one after another,"
         return f"{workers} died while extracting it"
 
-    def _finish(self, future: Future, failure: str | None) -> None:
+    def _finish(self, future: Future, failure: str | None, silence: str | None = None) -> None:
         _, video_id = cast("tuple[str, str]", future.key)
         if failure is None:
             self._tally.done.append(video_id)
         else:
             self._tally.failed[video_id] = failure
-        self._submitted.pop(video_id, None)
+        job, _ = self._submitted.pop(video_id)
+        self._turns.settle(job, job.place, silence)
         future.release()
         self._tally.finish(video_id, failure)

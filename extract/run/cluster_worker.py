@@ -41,12 +41,14 @@ PLUGIN = "r2t-extract"
 class Outcome:
     """What became of one video: frames and seconds of each stage, and why it failed if it did.
 
-    `warnings` may be of another video that the same worker has read.
+    `silence` is the reason, too, where no server said anything of this video. `warnings` may be of
+    another video that the same worker has read.
     """
 
     num_frames: int
     seconds: Mapping[str, float]
     failure: str | None
+    silence: str | None
     warnings: tuple[str, ...]
 
 
@@ -130,6 +132,7 @@ class Extractor(WorkerPlugin):
             tally.stages[0].num_frames,
             {each.name: each.busy_seconds for each in tally.stages},
             tally.failed.get(job.video_id),
+            video.silence,
             tuple(self._gathered_warnings()),
         )
 

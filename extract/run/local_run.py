@@ -13,13 +13,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import torch
 
 from r2t.extract.clip import FrozenClip, held_bytes, num_device_lanes, window_memory
 from r2t.extract.config import ExtractConfig
-from r2t.extract.fetch import FetchAhead, FetchConfig, Scratch
+from r2t.extract.fetch import FetchAhead, FetchConfig, Scratch, Turns
 from r2t.extract.run.one_video import (
     FramesDecoded,
     FramesEncoded,
@@ -28,6 +28,8 @@ from r2t.extract.run.one_video import (
     VideoJob,
     decode_video,
     encode,
+    in_turns,
+    leave_silent,
     open_decode_pool,
 )
 from r2t.extract.run.progress import StageClock, Tally
@@ -61,6 +63,7 @@ class LocalRun:
         tally.clock.set_lanes(decode=num_decoders, encode=num_lanes, write=num_writers)
         if not jobs:
             return
+        turns = in_turns(jobs)
         frames = clip.batch_size * 3 * clip.image_size**2
         features = clip.batch_size * 2 * len(clip.vision_layers) * clip.num_tokens
         frame_bytes = held_bytes(clip.device, frames)
@@ -79,8 +82,9 @@ class LocalRun:
         num_ahead = fitting_windows(_ENCODED_AHEAD * num_lanes, feature_bytes)
         num_behind = fitting_windows(_WRITTEN_BEHIND * num_writers, feature_bytes)
         with (
+            ExitStack() as at_end,
             closing(
-                decode_ahead(pool, jobs, self._config.fetching, num_threads=num_decoders)
+                decode_ahead(pool, turns, self._config.fetching, num_threads=num_decoders)
             ) as decoded,
             closing(
                 encode_ahead(clip, decoded, tally.clock, num_ahead, on_done=windows.give)
@@ -89,6 +93,7 @@ class LocalRun:
                 writer, tally, num_threads=num_writers, num_windows=num_behind
             ) as writing,
         ):
+            at_end.callback(leave_silent, turns, tally)
             for event in encoded:
                 writing.take(event)
                 video_id = event.job.video_id
@@ -112,7 +117,7 @@ def num_writing_threads(device: torch.device, cores: int | None = None) -> int:
 
 def decode_ahead(
     pool: DecodePool,
-    jobs: Sequence[VideoJob],
+    turns: Turns[VideoJob],
     bounds: FetchConfig | None = None,
     *,
     num_threads: int,
@@ -123,8 +128,7 @@ def decode_ahead(
     ends fetching, so that no thread is left waiting for a worker or a video.
     """
     scratch = Scratch(bounds or FetchConfig())
-    places = [(job, job.place) for job in jobs]
-    fetching = FetchAhead(scratch, places, num_held=num_threads + _FETCHED_AHEAD)
+    fetching = FetchAhead(scratch, turns, num_held=num_threads + _FETCHED_AHEAD)
     hand_over = _HandOver(pool, fetching)
     threads = [
         threading.Thread(target=hand_over.work, name=f"r2t-decode-{number}", daemon=True)

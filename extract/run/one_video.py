@@ -6,7 +6,7 @@ the video was decoded to its end, or why it was not. `VideoSink` is where all of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Any
 
 from r2t.extract.clip import EncodedFrames, FrozenClip
 from r2t.extract.config import ExtractConfig
-from r2t.extract.fetch import FetchedVideo, VideoLocation
+from r2t.extract.fetch import FetchedVideo, Turns, VideoLocation
 from r2t.extract.run.progress import StageClock, Tally
 from r2t.extract.video import DecodePool, FrameBatch, file_sha256
 from r2t.store.errors import R2TError, ServerError, StoreError, VideoError
@@ -30,6 +30,17 @@ class VideoJob:
     video_id: str
     place: VideoLocation
     frame_rate_fps: float
+
+
+def in_turns(jobs: Iterable[VideoJob]) -> Turns[VideoJob]:
+    """Return jobs in the order in which their videos are fetched."""
+    return Turns((job, job.place) for job in jobs)
+
+
+def leave_silent(turns: Turns[VideoJob], tally: Tally) -> None:
+    """Leave the videos of servers that answer nobody for another run."""
+    for left in turns.left():
+        tally.leave(left.server, [job.video_id for job in left.jobs], left.reason)
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,23 @@ class ExtractProgress:
     failed: tuple[str, str] | None = None
 
 
+@dataclass(frozen=True)
+class LeftServer:
+    """A server that answers nobody, and how many of its videos are left for another run.
+
+    `reason` is why one of them could not be fetched.
+    """
+
+    name: str
+    num_videos: int
+    reason: str
+
+
 class Tally:
     """What has become of the videos of an extraction so far, counted and reported as it changes.
 
-    `done` are committed; `failed` has the reasons by video id.
+    `done` are committed; `failed` has the reasons by video id. `left` are for another run, because
+    their servers do not answer.
     """
 
     def __init__(
@@ -103,6 +116,7 @@ class Tally:
     ) -> None:
         self.done: list[str] = []
         self.failed: dict[str, str] = {}
+        self.left: list[LeftServer] = []
         self.num_frames = 0
         self.clock = StageClock()
         self._num_videos = num_videos
@@ -126,6 +140,12 @@ class Tally:
         self._num_finished += 1
         self._under_way.pop(video_id, None)
         self._report(None if failure is None else (video_id, failure))
+
+    def leave(self, server: str, video_ids: Sequence[str], reason: str) -> None:
+        """Leave videos for another run; those of them that failed have not."""
+        for video_id in video_ids:
+            self.failed.pop(video_id, None)
+        self.left.append(LeftServer(server, len(video_ids), reason))
 
     def _report(self, failed: tuple[str, str] | None) -> None:
         self._on_progress(

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from r2t.store.errors import ServerError, ServerWarning, StoreError
+from r2t.store.errors import NoAnswerError, ServerError, ServerWarning, StoreError
 
 _T = TypeVar("_T")
 
@@ -38,7 +38,8 @@ def ask_with_retries(
     """Make a request, again after a pause if it may then succeed; None if nothing is there.
 
     `name` is the URL that is asked for, and `verb` what for; `silence` says what it means when no
-    answer comes. Raises `ServerError` where asking does not help.
+    answer comes. Raises `ServerError` where asking does not help, `NoAnswerError` where it has not
+    helped so far.
     """
     for attempt in count(1):
         try:
@@ -80,7 +81,8 @@ def _explained(asked: str, error: Exception, attempts: int, reason: str) -> Serv
             f"credentials in use may {verb} it"
         )
     times = f" after {attempts} attempts" if attempts > 1 else ""
-    return ServerError(f"cannot {asked}{times}: {reason}")
+    kind = NoAnswerError if _is_transient(error) else ServerError
+    return kind(f"cannot {asked}{times}: {reason}")
 
 
 def _host(location: str) -> str:

@@ -19,6 +19,7 @@ import av
 import numpy as np
 import pytest
 
+from r2t.cli.commands.extract.report import show_extraction
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.fetch.remote_video import RemoteVideo
@@ -31,7 +32,6 @@ from r2t.store.errors import (
     AnnotationError,
     AnnotationWarning,
     ConfigError,
-    ServerError,
     SpecMismatchError,
     StoreError,
 )
@@ -432,14 +432,23 @@ class TestReplacedVideos:
 
 
 def test_a_server_that_is_gone_costs_no_video_its_turn(
-    clip: FrozenClip, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+    clip: FrozenClip,
+    store: FeatureStore,
+    videos: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("r2t.store.sources.retries._FIRST_PAUSE_SECONDS", 0.0)
     urls = [f"http://127.0.0.1:9/{number}.mp4" for number in range(12)]
     gone = [RemoteVideo(url, url) for url in urls]
-    with pytest.raises(ServerError, match="10 videos one after another cannot be fetched"):
-        extract_videos(CONFIG, clip, store, gone, [])
+    report = extract_videos(CONFIG, clip, store, [*gone, videos[0]], [annotation("q1", "one")])
+    assert (report.done, report.failed, report.complete) == (("one",), {}, False)
+    assert report.num_new_queries == 1
+    [left] = report.left
+    assert (left.name, left.num_videos) == ("http://127.0.0.1:9", 12)
     assert Quarantine(store.location).read() == {}
+    show_extraction(report, "feats.zarr", print)
+    assert "left for another run: 12 videos of http://127.0.0.1:9, where" in capsys.readouterr().err
 
 
 def test_a_moment_wholly_outside_its_video_is_left_out_by_name(

@@ -60,6 +60,12 @@ def _note_missing(report: r2t.extract.ExtractReport) -> None:
         note(without_rate(report.unlabelled), style="yellow")
     if report.failed:
         note(f"failed, and listed in {report.quarantine_path}: {named(report.failed)}")
+    for left in report.left:
+        note(
+            f"left for another run: {counted(left.num_videos, 'video')} of {left.name}, where one "
+            f"after another cannot be fetched ({left.reason}); run the same command again",
+            style="red",
+        )
     if report.changed:
         note(
             "changed since they were stored; add --update to extract them again: "

@@ -15,8 +15,9 @@ from r2t.extract.fetch.config import FetchConfig
 from r2t.extract.fetch.landing import Landing
 from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation
 from r2t.extract.fetch.room import Room
-from r2t.extract.fetch.scratch import Scratch, UnreachableError
-from r2t.store.errors import ConfigError, StoreError, VideoError
+from r2t.extract.fetch.scratch import Scratch
+from r2t.extract.fetch.turns import Turns
+from r2t.store.errors import ConfigError, ServerError, StoreError, VideoError
 from r2t.store.sources import http, moving, retries
 
 CONTENT = bytes(range(256)) * 4000
@@ -150,20 +151,39 @@ def test_no_reason_holds_credentials(served: Served, tmp_path: Path) -> None:
     assert "cannot read" in (reason or "")
 
 
-def test_a_server_that_is_gone_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_who_says_nothing_of_a_video_is_told_from_who_refuses_it(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.0)
+    gone = RemoteVideo("http://127.0.0.1:9/dog.mp4", "http://127.0.0.1:9/dog.mp4")
     with Scratch(bounds(tmp_path)) as scratch:
-        for number in range(9):
-            url = f"http://127.0.0.1:9/{number}.mp4"
-            assert "cannot read" in (scratch.fetch(RemoteVideo(url, url)).reason or "")
-        url = "http://127.0.0.1:9/last.mp4"
-        with pytest.raises(UnreachableError, match="10 videos one after another") as caught:
-            scratch.fetch(RemoteVideo(url, url))
-    function, arguments = caught.value.__reduce__()
-    again = function(*arguments)
-    assert (str(again), again.stems) == (str(caught.value), (*map(str, range(9)), "last"))
+        for video in (gone, remote(served, "busy"), remote(served, "short")):
+            found = scratch.fetch(video)
+            assert found.silence == found.reason is not None
+        for video in (
+            remote(served, "refused"),
+            remote(served, "round"),
+            remote(served, "page"),
+            remote(served, "whole", "absent.mp4"),
+        ):
+            found = scratch.fetch(video)
+            assert (found.silence, found.reason is None) == (None, False)
+
+
+def test_a_bucket_whose_credentials_are_refused_answers_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = RemoteVideo("s3://bucket/dog.mp4", "s3://bucket")
+    error = ServerError("s3://bucket/dog.mp4: the credentials have expired")
+
+    def fail(*_: object, **__: object) -> bool:
+        raise error
+
+    monkeypatch.setattr("r2t.extract.fetch.scratch.move_file", fail)
+    with Scratch(bounds(tmp_path)) as scratch:
+        assert scratch.fetch(video).silence == str(error)
+        error.__cause__ = PermissionError("of this object")
+        assert scratch.fetch(video).silence is None
 
 
 def test_a_folder_that_cannot_be_written(served: Served, tmp_path: Path) -> None:
@@ -231,7 +251,7 @@ def test_fetching_ahead_stays_within_its_bounds(served: Served, tmp_path: Path) 
     ]
     jobs.insert(5, (12, Path(__file__)))
     scratch = Scratch(bounds(tmp_path, scratch_bytes=3 * len(CONTENT) + 5))
-    ahead = FetchAhead(scratch, jobs, num_held=6)
+    ahead = FetchAhead(scratch, Turns(jobs), num_held=6)
     taken: list[int] = []
     while item := ahead.take():
         job, video = item
@@ -246,9 +266,31 @@ def test_fetching_ahead_stays_within_its_bounds(served: Served, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dead_server_at_the_head_of_a_list_stands_in_nobodys_way(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_FIRST_PAUSE_SECONDS", 0.0)
+    gone = [f"http://127.0.0.1:9/{number}.mp4" for number in range(30)]
+    jobs: list[tuple[int, VideoLocation]] = [
+        (number, RemoteVideo(url, url)) for number, url in enumerate(gone)
+    ]
+    jobs += [(100 + n, remote(served, "whole", f"dog.mp4?{n}")) for n in range(5)]
+    turns = Turns(jobs)
+    ahead = FetchAhead(Scratch(bounds(tmp_path)), turns, num_held=8)
+    fetched: set[int] = set()
+    while item := ahead.take():
+        with item[1] as video:
+            fetched |= {item[0]} if video.reason is None else set()
+    ahead.close()
+    assert fetched == set(range(100, 105))
+    [left] = turns.left()
+    assert (left.server, sorted(left.jobs)) == ("http://127.0.0.1:9", list(range(30)))
+    assert "cannot read" in left.reason
+
+
 def test_an_end_reaches_who_waits(served: Served, tmp_path: Path) -> None:
     jobs = [(number, remote(served, "whole", f"dog.mp4?{number}")) for number in range(5)]
-    ahead = FetchAhead(Scratch(bounds(tmp_path)), jobs, num_held=1)
+    ahead = FetchAhead(Scratch(bounds(tmp_path)), Turns(jobs), num_held=1)
     held = ahead.take()
     assert held is not None
     waiting = threading.Thread(target=ahead.take, daemon=True)

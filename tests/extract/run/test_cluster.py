@@ -30,7 +30,7 @@ from r2t.extract.run.cluster import Cluster, open_cluster
 from r2t.extract.run.cluster_run import ClusterRun
 from r2t.extract.run.cluster_worker import Outcome
 from r2t.extract.run.local_cluster import visible_devices
-from r2t.extract.run.one_video import VideoJob
+from r2t.extract.run.one_video import VideoJob, in_turns
 from r2t.extract.run.progress import ExtractProgress, Tally
 from r2t.store.errors import ConfigError, VideoWarning
 from r2t.store.feature_store import FeatureStore
@@ -149,7 +149,7 @@ class Results:
     """A client that has the outcome of every task by now."""
 
     def gather(self, futures: Sequence[Future]) -> list[Outcome]:
-        return [Outcome(3, {"decode": 1.0}, None, ()) for _ in futures]
+        return [Outcome(3, {"decode": 1.0}, None, None, ()) for _ in futures]
 
 
 def test_an_outcome_that_went_with_its_worker_is_waited_for(tmp_path: Path) -> None:
@@ -159,6 +159,9 @@ def test_an_outcome_that_went_with_its_worker_is_waited_for(tmp_path: Path) -> N
     finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
     redone, other = RedoneResult(), RedoneResult()
     redone.ways, other.ways, other.key = ("lost", "pending", "finished"), ("finished",), ("", "cat")
+    for future in (redone, other):
+        name = str(future.key[1])
+        run._submitted[name] = VideoJob(name, tmp_path / name, 1.0), future
     run._take([redone])
     assert (tally.done, tally.failed) == ([], {})
     finished.put(other)
@@ -169,7 +172,7 @@ def test_an_outcome_that_went_with_its_worker_is_waited_for(tmp_path: Path) -> N
 
 
 def test_few_tasks_are_with_the_scheduler_at_a_time(tmp_path: Path) -> None:
-    """Also of a million videos, and more when there are more threads."""
+    """Also of many videos, and more when there are more threads."""
 
     class Scheduler(Results):
         num_threads = 2
@@ -186,17 +189,18 @@ def test_few_tasks_are_with_the_scheduler_at_a_time(tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
     scheduler, tally = Scheduler(), Tally()
     run = ClusterRun(Cluster(scheduler, {}), ExtractConfig(frame_rate=1.0), store, tally)
-    waiting = (VideoJob(f"v{number}", Path("none"), 1.0) for number in range(1_000_000))
+    run._turns = in_turns(VideoJob(f"v{number}", Path("none"), 1.0) for number in range(10_000))
     finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
-    assert run._submit(waiting, finished)
+    assert run._submit(finished)
     assert finished.qsize() == 64
     run._take(run._next(finished))
     assert len(tally.done) == 64
     scheduler.num_threads, run._looked_at = 100, 0.0
-    assert run._submit(waiting, finished)
+    assert run._submit(finished)
     assert finished.qsize() == 400
     run._take(run._next(finished))
-    assert not run._submit(iter(()), finished)
+    run._turns = in_turns(())
+    assert not run._submit(finished)
 
 
 @pytest.mark.parametrize("step", ["register", "wait", "take"])

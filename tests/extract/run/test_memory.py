@@ -22,7 +22,7 @@ from r2t.extract.run.local_run import (
     fitting_windows,
     num_writing_threads,
 )
-from r2t.extract.run.one_video import FramesDecoded, FramesEncoded, VideoDecoded, VideoJob
+from r2t.extract.run.one_video import FramesDecoded, FramesEncoded, VideoDecoded, VideoJob, in_turns
 from r2t.extract.run.progress import StageClock, Tally
 from r2t.extract.run.writing import WritingThreads
 from r2t.extract.video.decode_pool import DecodePool
@@ -88,7 +88,7 @@ def test_decoders_wait_for_a_window(tmp_path: Path, num_windows: int) -> None:
     jobs = [VideoJob(str(number), path, 2.0) for number in range(3)]
     windows = CountingWindows(num_windows)
     pool = DecodePool(2, size=SIDE, window=3, windows=windows)
-    decoded = decode_ahead(pool, jobs, num_threads=2)
+    decoded = decode_ahead(pool, in_turns(jobs), num_threads=2)
     found = encode_ahead(Means(), decoded, StageClock(), num_ahead=1, on_done=windows.give)
     features: dict[str, list[EncodedFrames]] = {job.video_id: [] for job in jobs}
     for event in found:
@@ -107,7 +107,7 @@ def test_decoders_wait_for_a_window(tmp_path: Path, num_windows: int) -> None:
 def test_who_waits_for_a_window_goes_when_nobody_reads(tmp_path: Path) -> None:
     path = write_video(tmp_path / "good", Recipe())
     pool = DecodePool(1, size=SIDE, window=1, windows=FrameWindows(1))
-    decoded = decode_ahead(pool, [VideoJob("v", path, 2.0)], num_threads=1)
+    decoded = decode_ahead(pool, in_turns([VideoJob("v", path, 2.0)]), num_threads=1)
     assert isinstance(next(decoded), FramesDecoded)
     decoded.close()  # while the second waits for the first
     assert not [each for each in threading.enumerate() if each.name.startswith("r2t-decode")]
