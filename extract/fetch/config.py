@@ -18,8 +18,8 @@ class FetchConfig:
     Attributes:
         scratch: Folder for them, which may be one that several processes use; by default the
             system's for temporary files.
-        scratch_bytes: What they may take there at a time; not more than nine tenths of what is
-            free is ever used.
+        scratch_bytes: What this process may have there at a time; those of all processes leave a
+            tenth of the disk's space free.
         max_video_bytes: A larger video fails.
         max_seconds: So does one that takes longer to fetch.
 

@@ -9,6 +9,7 @@ from time import monotonic
 
 from r2t.extract.fetch.config import FetchConfig
 from r2t.extract.fetch.room import Room, RoomClosedError
+from r2t.extract.fetch.shared_disk import SharedDisk
 from r2t.store.errors import StoreError, VideoError
 from r2t.store.files import explain
 from r2t.store.sources import FileFacts
@@ -26,9 +27,10 @@ class Landing:
     if this machine's disk is.
     """
 
-    def __init__(self, path: Path, room: Room, config: FetchConfig) -> None:
+    def __init__(self, path: Path, room: Room, disk: SharedDisk, config: FetchConfig) -> None:
         self._path = path
         self._room = room
+        self._disk = disk
         self._config = config
         self._claimed = 0
         self._num_bytes = 0
@@ -53,14 +55,17 @@ class Landing:
         self._require_size(facts.num_bytes or 0)
         wanted = facts.num_bytes
         if wanted is None:
-            wanted = min(self._config.max_video_bytes, self._room.max_bytes)
-        if wanted != self._claimed:
-            self._give_back()
-            self._room.claim(wanted)
-            self._claimed = wanted
+            wanted = min(
+                self._config.max_video_bytes, self._room.max_bytes, self._disk.most_bytes()
+            )
         with self._disk_errors():
             self._file.seek(start)
             self._file.truncate()
+            if wanted != self._claimed:
+                self._give_back()
+                self._room.claim(wanted)
+                self._claimed = wanted
+            self._disk.reserve(self._path, wanted, lambda: self._room.closed)
         self._num_bytes = start
         self._looked_at = monotonic()  # waiting for room is not the server's doing
 
@@ -80,12 +85,18 @@ class Landing:
             raise VideoError(_PAGE)
         self._num_bytes += len(piece)
         self._require_size(self._num_bytes)
+        if self._num_bytes > self._claimed:
+            raise VideoError(
+                f"more than {self._claimed:,} bytes of it come, which is all that the server said "
+                "or that there is room for (--scratch-size, --scratch)"
+            )
         with self._disk_errors():
             self._file.write(piece)
 
     def finish(self) -> None:
         """Close the file and keep only as much room as it takes."""
         with self._disk_errors():
+            self._file.truncate(self._num_bytes)
             self._file.close()
         self._room.give_back(self._claimed - self._num_bytes)
         self._claimed = self._num_bytes
@@ -105,6 +116,8 @@ class Landing:
     def _disk_errors(self) -> Generator[None]:
         try:
             yield
+        except VideoError:
+            raise
         except OSError as error:
             raise StoreError(
                 f"cannot keep fetched videos: {explain(error)} (--scratch is where they go)"

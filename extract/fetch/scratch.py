@@ -1,7 +1,7 @@
 """A folder on this machine where fetched videos lie for as long as they are needed.
 
-It is bounded, its contents go with the process that made it, and what a killed one left is cleared
-by the next. Videos are fetched rather than read where they lie, because a store records the SHA-256
+It is bounded, also where several processes use one. Its contents go with the process that made it,
+and what a killed one left is cleared by the next. Videos are fetched rather than read where they lie, because a store records the SHA-256
 of the whole file: all of its bytes have to come anyway.
 """
 
@@ -20,12 +20,12 @@ from r2t.extract.fetch.config import FetchConfig
 from r2t.extract.fetch.landing import Landing
 from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation, without_secrets
 from r2t.extract.fetch.room import Room
+from r2t.extract.fetch.shared_disk import SharedDisk
 from r2t.store.errors import NoAnswerError, ServerError, StoreError, VideoError
 from r2t.store.files import explain
 from r2t.store.sources import is_bucket, move_file
 from r2t.store.work_folders import WorkFolder, make_own_folder
 
-_SHARE_OF_DISK = 0.9  # of what is free
 _MOST_NAME_BYTES = 150
 _ADVICE = "give another (--scratch)"
 
@@ -61,7 +61,7 @@ class Scratch:
         self._config = config
         self._stack = ExitStack()
         self._lock = threading.Lock()
-        self._folder: Path | None = None
+        self._folder: tuple[Path, SharedDisk] | None = None
         self._room = Room(config.scratch_bytes)
         self._numbers = itertools.count()
 
@@ -87,9 +87,9 @@ class Scratch:
         if isinstance(place, Path):
             return FetchedVideo(place)
         with ExitStack() as stack:
-            path = self._new_path(place.name, stack)
+            path, disk = self._new_path(place.name, stack)
             try:
-                landing = stack.enter_context(Landing(path, self._room, self._config))
+                landing = stack.enter_context(Landing(path, self._room, disk, self._config))
                 if not move_file(place.url, landing, asked=place.asked):
                     return FetchedVideo(path, f"{place}: there is no such file")
                 landing.finish()
@@ -100,13 +100,14 @@ class Scratch:
                 return FetchedVideo(path, reason, reason if _is_silence(place, error) else None)
             return FetchedVideo(path, stack=stack.pop_all())
 
-    def _new_path(self, name: str, stack: ExitStack) -> Path:
+    def _new_path(self, name: str, stack: ExitStack) -> tuple[Path, SharedDisk]:
         """Return a path in a folder of its own, which goes with `stack`; it ends as the name."""
         try:
             with self._lock:
                 if self._folder is None:
                     self._folder = self._open_folder()
-            folder = self._folder / str(next(self._numbers))
+                work, disk = self._folder
+            folder = work / str(next(self._numbers))
             folder.mkdir()
         except StoreError:
             raise
@@ -115,21 +116,20 @@ class Scratch:
                 f"cannot keep fetched videos: {explain(error)} (--scratch is where they go)"
             ) from error
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        return folder / os.fsdecode(os.fsencode(name)[-_MOST_NAME_BYTES:])
+        return folder / os.fsdecode(os.fsencode(name)[-_MOST_NAME_BYTES:]), disk
 
-    def _open_folder(self) -> Path:
+    def _open_folder(self) -> tuple[Path, SharedDisk]:
         given = self._config.scratch
         folder = Path(given) if given else Path(tempfile.gettempdir())
         folder.mkdir(parents=True, exist_ok=True)
-        work = WorkFolder(folder.resolve() / f"r2t-videos-{os.getuid()}")
+        root = folder.resolve() / f"r2t-videos-{os.getuid()}"
+        work = WorkFolder(root)
         make_own_folder(work.path.parent, _ADVICE)  # first: what dead processes left there goes
         path = self._stack.enter_context(work).path
         make_own_folder(path.parent, _ADVICE)
-        free = int(_SHARE_OF_DISK * shutil.disk_usage(path).free)
-        self._room.max_bytes = min(self._room.max_bytes, free)
         with suppress(OSError):
             path.chmod(0o700)
-        return path
+        return path, SharedDisk(root)
 
 
 def _is_silence(place: RemoteVideo, error: ServerError) -> bool:

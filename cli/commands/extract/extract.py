@@ -159,8 +159,8 @@ def extract(  # noqa: PLR0913 - a parameter for each option
     scratch_size: Annotated[
         int,
         typer.Option(
-            help="What fetched videos may take there at a time; by default 50GB, or nine tenths of "
-            "what is free.",
+            help="What videos that this process fetches may take there at a time; by default 50GB. "
+            "All processes leave a tenth of the free space.",
             parser=parse_size,
             metavar="SIZE",
             show_default=False,

@@ -6,19 +6,23 @@ import os
 import threading
 from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from video_server import Served, video_server
 
+from r2t.extract.fetch import shared_disk
 from r2t.extract.fetch.ahead import FetchAhead
 from r2t.extract.fetch.config import FetchConfig
 from r2t.extract.fetch.landing import Landing
 from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation
-from r2t.extract.fetch.room import Room
+from r2t.extract.fetch.room import Room, RoomClosedError
 from r2t.extract.fetch.scratch import Scratch
+from r2t.extract.fetch.shared_disk import SharedDisk
 from r2t.extract.fetch.turns import Turns
 from r2t.store.errors import ConfigError, ServerError, StoreError, VideoError
 from r2t.store.sources import http, moving, retries
+from r2t.store.work_folders import WorkFolder
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -321,6 +325,70 @@ def test_room_is_given_in_turn() -> None:
     room.give_back(10)
     small.join()
     assert order == [10, 1]
+
+
+def test_processes_share_a_disk_without_filling_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 10 MB each wants 6, and nine tenths may be taken in all: one waits for the other."""
+    monkeypatch.setattr(shared_disk, "_PATIENCE_SECONDS", 0.01)
+    given = 10_000_000
+
+    def usage(folder: Path) -> SimpleNamespace:
+        taken = sum(path.lstat().st_blocks * 512 for path in files_in(folder))
+        return SimpleNamespace(free=given - taken)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    root = tmp_path / "videos"
+    works = [WorkFolder(root) for _ in range(3)]
+    with works[0] as one, works[1] as two, works[2]:
+        disks = [SharedDisk(root) for _ in range(2)]
+        files = [work.path / "dog.mp4" for work in (one, two)]
+        for path in files:
+            path.touch()
+        disks[0].reserve(files[0], 6_000_000, lambda: False)
+        files[0].write_bytes(bytes(1_000_000))  # some of it has come
+        os.truncate(files[0], 6_000_000)
+        waiting = threading.Thread(
+            target=disks[1].reserve, args=(files[1], 6_000_000, lambda: False), daemon=True
+        )
+        waiting.start()
+        waiting.join(0.2)
+        assert (waiting.is_alive(), files[1].stat().st_size) == (True, 0)
+        files[0].unlink()
+        waiting.join(20)
+        assert (waiting.is_alive(), files[1].stat().st_size) == (False, 6_000_000)
+        assert disks[0].most_bytes() == 9_000_000
+        files[0].touch()
+        with pytest.raises(VideoError, match=r"may take 9,000,000 on this disk.*--scratch"):
+            disks[0].reserve(files[0], 9_000_001, lambda: False)
+        with pytest.raises(RoomClosedError):
+            disks[0].reserve(files[0], 6_000_000, lambda: True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_that_a_killed_process_reserved_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_disk, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+    root = tmp_path / "videos"
+    with WorkFolder(root) as work:
+        killed = WorkFolder(root).path
+        killed.mkdir()
+        (killed / "cat.mp4").touch()
+        os.truncate(killed / "cat.mp4", 8_000_000)
+        path = work.path / "dog.mp4"
+        path.touch()
+        SharedDisk(root).reserve(path, 6_000_000, lambda: False)
+        assert (path.stat().st_size, killed.exists()) == (6_000_000, False)
+
+
+def test_a_video_of_unknown_size_stays_within_its_room(served: Served, tmp_path: Path) -> None:
+    with Scratch(bounds(tmp_path, scratch_bytes=5000)) as scratch:
+        found = scratch.fetch(remote(served, "endless"))
+        assert "more than 5,000 bytes of it come" in (found.reason or "")
+        assert (files_in(tmp_path), scratch._room._used) == ([], 0)
 
 
 @pytest.mark.parametrize("changes", [{"scratch_bytes": 0}, {"max_video_bytes": 0}])

@@ -1,0 +1,69 @@
+"""A disk that several processes fetch videos to: together they leave a tenth of it free.
+
+A file that is being fetched is made as long as it will be before its bytes come. So every process
+sees what the others have reserved, nothing is to be cleared behind one that is killed but its
+files, and the disk alone says what is free.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from r2t.extract.fetch.room import RoomClosedError
+from r2t.store.errors import VideoError
+from r2t.store.work_folders import held, partial_folder, remove_dead_work
+
+_SHARE_OF_DISK = 0.9  # of what is free but for the videos
+_PATIENCE_SECONDS = 0.5  # before it is looked again whether another process has given room back
+_BLOCK_BYTES = 512  # what `st_blocks` counts
+
+
+class SharedDisk:
+    """The disk below `partial_folder(root)`, in which each process has a folder of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = partial_folder(root)
+
+    def most_bytes(self) -> int:
+        """Return what videos may take, all of them together."""
+        return self._look(None)[1]
+
+    def reserve(self, path: Path, num_bytes: int, is_closed: Callable[[], bool]) -> None:
+        """Make a file so long as soon as there is room for it.
+
+        Raises `VideoError` if there would be none without the others, and `RoomClosedError` if that
+        is closed meanwhile.
+        """
+        while not is_closed():
+            with held(self._folder):
+                others, most = self._look(path)
+                if others + num_bytes <= most:
+                    os.truncate(path, num_bytes)
+                    return
+            if num_bytes > most:
+                raise VideoError(
+                    f"it has {num_bytes:,} bytes, and fetched videos may take {most:,} on this "
+                    "disk, of which a tenth stays free: give a folder with more space (--scratch)"
+                )
+            remove_dead_work(self._root, unasked=True)
+            time.sleep(_PATIENCE_SECONDS)
+        raise RoomClosedError
+
+    def _look(self, own: Path | None) -> tuple[int, int]:
+        """Return how long all files are but the own one, and how long all may be."""
+        length = on_disk = 0
+        for parent, _, names in os.walk(self._folder):
+            for name in names:
+                path = Path(parent, name)
+                with suppress(OSError):  # gone meanwhile
+                    status = path.lstat()
+                    length += status.st_size if path != own else 0
+                    on_disk += status.st_blocks * _BLOCK_BYTES
+        free = shutil.disk_usage(self._folder).free
+        return length, int(_SHARE_OF_DISK * (free + on_disk))
