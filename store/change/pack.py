@@ -34,7 +34,7 @@ from r2t.store.format import (
     write_part,
 )
 from r2t.store.progress import OnProgress, no_progress
-from r2t.store.sources import StoreRoot, open_root
+from r2t.store.sources import StoreRoot, open_root, without_places
 
 _Rows = list[VideoRow]
 _TIME = re.compile(r"(?<![^ ])[0-9]{8}T[0-9]{12}(?=-)")  # of a part's name
@@ -64,7 +64,7 @@ def pack_store(
     are not stored go into the first. Nothing is compressed: features hardly shrink, and so a byte
     of a video is a byte of the archive.
     """
-    root = open_root(location)
+    root = as_others_see_it(open_root(location))
     path = root.require_path("pack it")
     store = FeatureStore(root)
     groups = _groups(store, max_bytes)
@@ -95,6 +95,15 @@ def pack_store(
         len(store.query_digests()),
         sum(target.stat().st_size for target in targets),
     )
+
+
+def as_others_see_it(root: StoreRoot) -> StoreRoot:
+    """Return a store whose provenance has the last names of paths and URLs alone.
+
+    So it is packed, however it then travels: the rest tells where somebody keeps their files.
+    """
+    header = root.header
+    return replace(root, header=replace(header, provenance=without_places(header.provenance)))
 
 
 def _groups(store: FeatureStore, max_bytes: int | None) -> list[_Rows]:

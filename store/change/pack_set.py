@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r2t.store.change.pack import PackReport, add_file, add_video, write_frame
+from r2t.store.change.pack import PackReport, add_file, add_video, as_others_see_it, write_frame
 from r2t.store.check import CARD_NAMES, check_stored_video
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.feature_store import FeatureStore
@@ -34,7 +34,7 @@ from r2t.store.format import (
     storage_errors,
 )
 from r2t.store.progress import OnProgress, no_progress
-from r2t.store.sources import StoreRoot, open_root, without_places
+from r2t.store.sources import StoreRoot, open_root
 
 DEFAULT_ZIP_BYTES = 2 * 10**9
 """Features in one zip: few files for a hub, and little to send again after an interruption."""
@@ -63,16 +63,9 @@ class PlannedZip:
 class SetPacker:
     """Makes the zips of one store, one at a time."""
 
-    def __init__(self, location: str | Path, *, names_places: bool = True) -> None:
-        """Open a local store; raise `StoreError` if it is not, or of format version 1.
-
-        Unless the set `names_places`, it does not say where the files of its provenance lay.
-        """
-        self.root = open_root(location)
-        if not names_places:
-            header = self.root.header
-            shown = replace(header, provenance=without_places(header.provenance))
-            self.root = replace(self.root, header=shown)
+    def __init__(self, location: str | Path) -> None:
+        """Open a local store; raise `StoreError` if it is not, or of format version 1."""
+        self.root = as_others_see_it(open_root(location))
         self._path = self.root.require_path("pack it")
         self.root.header.require_current(self.root.location)
         self.store = FeatureStore(self.root)

@@ -72,7 +72,7 @@ def push_store(
     place = HubPlace.parse(url)
     if place.kind != "dataset":
         raise StoreError(f"{url}: a store is a dataset: give hf://datasets/{place.repo}")
-    packer = SetPacker(location, names_places=False)
+    packer = SetPacker(location)
     packer.plan(max_bytes)
     repository = HubRepository(place, private=private)
     repository.require_own((ZIP_MANIFEST, UNFINISHED_ZIPS))

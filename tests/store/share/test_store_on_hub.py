@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from r2t.cli.commands.store.store import app
 from r2t.store import FeatureStore
+from r2t.store.change import pack_store, pack_zip_set
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ConfigError, CorruptFeatureError, ServerError, StoreError
 from r2t.store.format.canonical_json import sealed
@@ -63,6 +64,16 @@ def test_a_store_is_pushed_read_where_it_is_and_pulled(
     assert FeatureStore.open(tmp_path / "pulled.zarr").content_digest() == content
     assert {path.name for path in tmp_path.iterdir()} == {"feats.zarr", "pulled.zarr"}
     assert hub.authorizations == {"127.0.0.1": {f"Bearer {TOKEN}"}}
+
+
+def test_nothing_that_is_packed_tells_where_files_lay(store: Path, tmp_path: Path) -> None:
+    (archive,) = pack_store(store, tmp_path / "feats.zip").archives
+    pack_zip_set(store, tmp_path / "set")
+    for path in (archive, *(tmp_path / "set").iterdir()):
+        assert b"/home/me" not in path.read_bytes()
+    for place in (archive, tmp_path / "set"):
+        assert FeatureStore.open(place).provenance["merged"] == ["a.zarr"]
+    assert FeatureStore.open(store).provenance["merged"] == ["/home/me/secret/a.zarr"]
 
 
 def test_a_plain_folder_that_others_sent_is_read_and_pulled(
