@@ -52,7 +52,8 @@ class Hub:
     """What the server holds, has been asked, and does wrong next.
 
     `puts_left` is how many uploads it takes before it refuses them. `cuts` is how many downloads
-    break off half-way, and `gets_left` how many it answers at all.
+    break off half-way, and `gets_left` how many it answers at all. Large files are had by the
+    `signature` of the moment alone.
     """
 
     url: str = ""
@@ -64,6 +65,7 @@ class Hub:
     puts_left: int | None = None
     gets_left: int | None = None
     cuts: int = 0
+    signature: int = 0
 
     def repository(self, name: str = "datasets/org/feats") -> Repository:
         return self.repositories[name]
@@ -252,10 +254,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._content(content, headers)
             return
         headers |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{digest}"'}
-        self._answer(302, headers={**headers, "Location": f"{self.hub.cdn}/cdn/{digest}"})
+        location = f"{self.hub.cdn}/cdn/{digest}?Signature={self.hub.signature}"
+        self._answer(302, headers={**headers, "Location": location})
 
     def _object(self, digest: str) -> None:
-        if self.hub.gets_left == 0:
+        signed = urlsplit(self.path).query == f"Signature={self.hub.signature}"
+        if self.hub.gets_left == 0 or not signed:
             self._answer(403, {"error": "the storage is away"})
             return
         if self.hub.gets_left is not None and self.command == "GET":

@@ -1,8 +1,8 @@
 """A folder on this machine where fetched videos lie for as long as they are needed.
 
 It is bounded, also where several processes use one. Its contents go with the process that made it,
-and what a killed one left is cleared by the next. Videos are fetched rather than read where they lie, because a store records the SHA-256
-of the whole file: all of its bytes have to come anyway.
+and what a killed one left is cleared by the next. Videos are fetched rather than read where they
+lie, because a store records the SHA-256 of the whole file: all of its bytes have to come anyway.
 """
 
 from __future__ import annotations

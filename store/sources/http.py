@@ -38,6 +38,8 @@ HTTP_SILENCE = (
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
+_ANSWERS = (200, 206, 416)
+_MOST_KEPT = 10_000  # addresses, of up to some kilobytes
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _AS_IT_IS = ("", "identity")
 _LEGAL_IN_URLS = "%/:?#[]@!$&'()*+,;=~-._"
@@ -89,9 +91,15 @@ class HttpAnswer:
 class HttpClient:
     """Requests to one server, and to those that it passes them on to."""
 
-    def __init__(self, fs: Any, url: str) -> None:
-        """Take the options and the event loop of an HTTPFileSystem."""
+    def __init__(self, fs: Any, url: str, *, keeps_redirects: bool = False) -> None:
+        """Take the options and the event loop of an HTTPFileSystem.
+
+        `keeps_redirects` is for servers whose every URL means the same bytes for ever: where they
+        pass requests on to is asked once for each, and again where that refuses.
+        """
         self._fs = fs
+        self._keeps_redirects = keeps_redirects
+        self._moved: dict[tuple[str, str], str] = {}  # signed addresses may hold for one method
         self._origin = _origin(url)
         self._sessions: dict[bool, Any] = {}
         self._is_public: bool | None = None  # the server, once its address is known
@@ -196,8 +204,8 @@ class HttpClient:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS, sock_read=IDLE_SECONDS
         )
-        current = url
-        for _ in range(_MAX_REDIRECTS + 1):
+        current = kept = self._moved.get((method, url), url)
+        for _ in range(_MAX_REDIRECTS + 1 + (kept != url)):
             is_own = _origin(current) == self._origin
             options = {
                 name: value
@@ -212,15 +220,30 @@ class HttpClient:
                 )
             except _RefusedError as error:
                 raise ServerError(f"{url}: {error}") from error
+            except Exception:
+                self._moved.pop((method, url), None)  # another one may be reached
+                raise
             async with response:
                 target = response.headers.get("Location")
+                if current == kept != url and response.status not in _ANSWERS:
+                    self._moved.pop((method, url), None)  # it does not hold any more
+                    current = kept = url
+                    continue
                 if response.status not in _REDIRECTS or not target:
+                    self._keep(method, url, current)
                     yield response
                     return
             current = self._followed(url, current, target)
         raise ServerError(
             f"{url}: the server redirects the request more than {_MAX_REDIRECTS} times"
         )
+
+    def _keep(self, method: str, url: str, current: str) -> None:
+        """Remember where a request was answered at last; the oldest of very many are forgotten."""
+        if self._keeps_redirects and current != url:
+            self._moved[method, url] = current
+            if len(self._moved) > _MOST_KEPT:
+                del self._moved[next(iter(self._moved))]
 
     def _followed(self, url: str, current: str, target: str) -> str:
         """Return where a redirection leads, if it may be followed."""

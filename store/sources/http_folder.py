@@ -24,11 +24,13 @@ _GROUPS = {"", *group_names(1), *group_names(2)}  # each of them holds a zarr.js
 class HttpFolder:
     """The files below an http(s) URL; a `Source`."""
 
-    def __init__(self, location: str, file_system: Any, url: str) -> None:
-        """Take the options and the event loop of fsspec's HTTPFileSystem."""
+    def __init__(
+        self, location: str, file_system: Any, url: str, *, keeps_redirects: bool = False
+    ) -> None:
+        """Take the options and the event loop of fsspec's HTTPFileSystem; see `HttpClient`."""
         self.location = location
         self._url = url.rstrip("/")
-        self._client = HttpClient(file_system, self._url)
+        self._client = HttpClient(file_system, self._url, keeps_redirects=keeps_redirects)
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> bytes | None:
         """Return the bytes from start to stop, fewer where the file ends; None if there is none."""

@@ -2,8 +2,8 @@
 
 Files are read by ranges over http(s) from the addresses where the hub resolves them, all at the
 commit that the revision named when it was asked first: what is read fits together, though somebody
-pushes meanwhile. That costs one question and then a request a range, as with any web server;
-huggingface_hub's own file system asks for the listing of each folder besides.
+pushes meanwhile. That costs one question, one for each file that lies elsewhere, and then a request
+a range; huggingface_hub's own file system asks for the listing of each folder besides.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def open_hub_folder(url: str) -> HttpFolder:
             f"cannot open {url}: reading from the hub needs a package that is not installed; "
             f"{how_to_install('http')}"
         ) from error
-    return HttpFolder(url, http, place.resolve_url(info.sha))
+    return HttpFolder(url, http, place.resolve_url(info.sha), keeps_redirects=True)
 
 
 def explained_hub_error(place: HubPlace, error: Exception) -> StoreError:

@@ -66,6 +66,34 @@ def test_a_store_is_pushed_read_where_it_is_and_pulled(
     assert hub.authorizations == {"127.0.0.1": {f"Bearer {TOKEN}"}}
 
 
+def test_where_a_zip_lies_is_asked_once_and_again_when_that_has_expired(
+    hub: Hub, store: Path
+) -> None:
+    report = push_store(store, URL, max_bytes=ONE_VIDEO)
+    found = FeatureStore.open(URL)
+
+    def read() -> tuple[int, int]:
+        hub.requests.clear()
+        for video_id in found:
+            found.read_video(video_id)
+        return hub.count("GET", "/resolve/"), hub.count("GET", "/cdn/")
+
+    num_videos = len(found)
+    assert report.num_zips == num_videos + 1
+    asked, ranges = read()
+    assert (asked, ranges > num_videos) == (num_videos, True)
+    asked, ranges = read()
+    assert (asked, ranges > 0) == (0, True)
+    hub.signature += 1
+    asked, refused = read()
+    assert (asked, refused) == (num_videos, ranges + num_videos)  # each is refused once
+    assert read() == (0, ranges)
+    hub.gets_left = 0
+    with pytest.raises(ServerError, match="access denied"):
+        found.read_video("cat")
+    assert hub.authorizations == {"127.0.0.1": {f"Bearer {TOKEN}"}}
+
+
 def test_nothing_that_is_packed_tells_where_files_lay(store: Path, tmp_path: Path) -> None:
     (archive,) = pack_store(store, tmp_path / "feats.zip").archives
     pack_zip_set(store, tmp_path / "set")
