@@ -24,6 +24,14 @@ _MEMORY_FILES = (
 )
 
 
+def unusable_device(name: str, error: Exception, num_gpus: int) -> str:
+    """Say why torch cannot use a device, in its first sentence, and which this machine has."""
+    first = str(error).partition("\n")[0].partition(". ")[0]
+    why = "torch knows none of this name" if first.startswith("Expected one of") else first
+    found = ", ".join(("auto", "cpu", *(f"cuda:{index}" for index in range(num_gpus))))
+    return f"device {name!r} cannot be used ({why}); this machine has {found}"
+
+
 def allowed_cores(root: Path = _ROOT) -> int:
     """Return how many cores this process may keep busy at a time: 1 at least."""
     allowed = _affinity()

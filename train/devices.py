@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from r2t.store.errors import ConfigError
+from r2t.store.machine import unusable_device
 from r2t.train.choices import Precision
 
 
@@ -16,11 +17,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        found = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise ConfigError(
-            f"device {name!r} cannot be used ({reason}); this machine has {', '.join(found)}"
-        ) from error
+        num_gpus = torch.cuda.device_count()
+        raise ConfigError(unusable_device(name, error, num_gpus)) from error
     return device
 
 

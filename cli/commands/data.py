@@ -109,7 +109,7 @@ def _read(videos: Path, given: Sequence[str] | None) -> datasets.Rows:
         files = [(None, path) for path in survey.annotations]
         if not files:
             raise AnnotationError(
-                f"there are no annotations beside {videos}{passed_over(survey)}: give --annotations"
+                f"there are no annotations in {videos}{passed_over(survey)}: give --annotations"
             )
         for path, reason in survey.passed_over.items():
             rows.findings.append(datasets.Finding("passed_over", printable(path), reason))

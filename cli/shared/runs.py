@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,8 +11,10 @@ from typer.core import TyperCommand
 
 from r2t.cli.shared.ui import handle_errors, note
 from r2t.store import share
+from r2t.store.errors import ConfigError
 from r2t.train import grounding, run
 
+_SHORTENED_URL = re.compile(r"[a-z][a-z0-9+.-]+:/(?!/)", re.IGNORECASE)  # not C:/
 _MOST_RECORD_BYTES, _MOST_WEIGHT_BYTES = 2**28, 2**33
 
 
@@ -41,8 +45,26 @@ class RunCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Fetch the runs that are on a hub, then do the work."""
         with handle_errors():
+            _refuse_urls(ctx)
             with_runs_here(ctx.params)
         return super().invoke(ctx)
+
+
+def _refuse_urls(ctx: Any) -> None:
+    """Raise `ConfigError` for a URL where a path belongs: a path has only one of its slashes left.
+
+    Otherwise it would be a file that does not exist, or a new folder with such a name.
+    """
+    for parameter in ctx.command.params:
+        given = ctx.params.get(parameter.name)
+        values = cast("Iterable[Any]", given) if isinstance(given, list | tuple) else (given,)
+        for value in values:
+            if isinstance(value, Path) and _SHORTENED_URL.match(str(value)) and not value.exists():
+                name = parameter.opts[0]
+                url = str(value).replace(":/", "://", 1)
+                raise ConfigError(
+                    f"{name} {url}: this is a URL; give the path of a file or folder here"
+                )
 
 
 def with_runs_here(parameters: dict[str, Any]) -> None:

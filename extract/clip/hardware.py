@@ -13,7 +13,7 @@ from open_clip.model import convert_weights_to_lp
 from torch import nn
 
 from r2t.store.errors import ConfigError
-from r2t.store.machine import available_bytes
+from r2t.store.machine import available_bytes, unusable_device
 
 AUTO = "auto"
 _DTYPES = {"float32": None, "tf32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -33,8 +33,8 @@ def pick_clip_device(device: str | torch.device | None) -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ConfigError(f"device {str(device)!r} cannot be used: {reason}") from error
+        num_gpus = torch.cuda.device_count()
+        raise ConfigError(unusable_device(str(device), error, num_gpus)) from error
     return chosen
 
 

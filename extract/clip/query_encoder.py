@@ -187,6 +187,8 @@ class QueryEncoder:
 
     def encode_query(self, text: str) -> QueryFeatures:
         """Return the hidden states of one sentence; its id is 12 hex digits of its SHA-256."""
+        if not self.holds_words(text):  # here, since nobody knows the sentence by its id
+            raise AnnotationError("the sentence is empty: type what to look for")
         content = text.encode("utf-8", "surrogatepass")  # refused, if it is no UTF-8, with a reason
         return self.encode_queries([text], [hashlib.sha256(content).hexdigest()[:12]])[0]
 

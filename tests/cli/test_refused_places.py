@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
 from r2t.cli.commands.store.care import coverage
 from r2t.cli.commands.train.train import train
+from r2t.cli.main import app
 from r2t.cli.shared.ui import handle_errors
 from r2t.store import FeatureStore
 
@@ -65,3 +66,24 @@ def test_a_run_cannot_go_where_a_file_is(
     assert "error: " in answer.stderr
     assert str(tmp_path / "file") in answer.stderr
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("predict", "https://host/dog.mp4", "a dog"), "video https://host/dog.mp4"),
+        (("train", "--store", "x.zarr", "--out", "s3://bucket/run"), "--out s3://bucket/run"),
+        (("eval", "--annotations", "HTTPS://host/a.jsonl"), "--annotations HTTPS://host/a.jsonl"),
+        (("store", "export", "x.zarr", "--out", "gs://b/x"), "--out gs://b/x"),
+        (("compare", "a.jsonl", "https://host/b.jsonl", "--annotations", "v"), "https://host/b"),
+    ],
+)
+def test_a_url_is_no_path(
+    words: tuple[str, ...], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(app, words)
+    assert answer.exit_code == 2
+    assert named in answer.stderr
+    assert "this is a URL; give the path" in answer.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from r2t.store import machine
-from r2t.store.machine import CoreWatch, allowed_cores, available_bytes, spare_bytes
+from r2t.store.machine import (
+    CoreWatch,
+    allowed_cores,
+    available_bytes,
+    spare_bytes,
+    unusable_device,
+)
 
 GB = 2**30
 
@@ -168,3 +174,18 @@ def test_free_cores_are_idle_ones_and_our_own(
 
 def test_all_cores_count_as_free_where_the_system_does_not_tell(tmp_path: Path) -> None:
     assert CoreWatch(tmp_path).free_cores() == 8
+
+
+def test_an_unusable_device_is_one_short_line() -> None:
+    listing = "Expected one of cpu, cuda, ipu, xpu device type at start of device string: gpu"
+    said = unusable_device("gpu", RuntimeError(listing), 0)
+    assert said == (
+        "device 'gpu' cannot be used (torch knows none of this name); this machine has auto, cpu"
+    )
+    backend = (
+        "Could not run 'aten::empty' with arguments from the 'MPS' backend. This could be "
+        + ("because the operator does not exist. " * 30)
+    )
+    said = unusable_device("mps", NotImplementedError(backend), 2)
+    assert len(said) < 150
+    assert said.endswith("this machine has auto, cpu, cuda:0, cuda:1")

@@ -139,8 +139,9 @@ def official_table(scores: QueryScores, *, strict_official: bool = False) -> dic
             counted = np.isfinite(scores.moments.first_iou[index])
             source = 0 if strict_official and not counted.any() else index
             names = _brief_moments(scores.moments, source, name)
-            brief |= {key: _percent(values / 100) for key, values in names.items()}
             ranges[name] = _range_table(scores.moments, source)
+            brief |= {key: _percent(values / 100) for key, values in names.items()}
+            brief |= _brief_precision(name, ranges[name])
     if scores.highlights is not None:
         for index, level in enumerate(HIGHLIGHT_LEVELS):
             precision = _percent(scores.highlights.average_precision[:, index])
@@ -169,6 +170,16 @@ def _brief_moments(
             brief[f"MR-full-mAP@{threshold}"] = 100 * column
     brief[f"MR-{name}-mIoU"] = 100 * values.first_iou[index]
     return brief
+
+
+def _brief_precision(name: str, table: dict[str, Any] | None) -> dict[str, float]:
+    """Repeat average precisions as a range has them: a sum in another order may round otherwise."""
+    if table is None:
+        return {}
+    found = {f"MR-{name}-mAP": table["MR-mAP"]["average"]}
+    if name == "full":
+        found |= {f"MR-full-mAP@{each}": table["MR-mAP"][str(each)] for each in _BRIEF_AP}
+    return found
 
 
 def _range_table(values: MomentValues, index: int) -> dict[str, Any] | None:

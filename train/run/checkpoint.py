@@ -159,6 +159,11 @@ class RunFolder:
         path = self.path / CONFIG
         try:
             content = json.loads(read_plain(path, _MAX_RECORD_BYTES))
+        except FileNotFoundError as error:
+            what = f"lacks {CONFIG}" if self.path.is_dir() else "does not exist"
+            raise ConfigError(
+                f"{self.path} holds no training run, it {what}; give a folder that r2t train wrote"
+            ) from error
         except (OSError, ValueError) as error:
             why = explain(error) if isinstance(error, OSError) else error
             raise ConfigError(

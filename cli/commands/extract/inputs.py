@@ -106,7 +106,7 @@ def _rows_beside(videos: Path) -> list[Annotation]:
         note(f"passed over: {printable(path)}: {reason}", style="yellow")
     if not survey.annotations:
         note(
-            f"note: no annotations beside {videos}{passed_over(survey)}, so only features of "
+            f"note: no annotations in {videos}{passed_over(survey)}, so only features of "
             "videos are stored"
         )
     elif survey.others:

@@ -38,7 +38,7 @@ def test_what_cannot_be_checked_at_all_is_one_line(
 ) -> None:
     answer = run_command(check, "--videos", tmp_path)
     assert answer.exit_code == 2
-    assert "there are no annotations beside" in answer.stderr
+    assert "there are no annotations in" in answer.stderr
     answer = run_command(check, "--videos", tmp_path, "--annotations", tmp_path / "none.csv")
     assert answer.exit_code == 2
     assert "cannot read" in answer.stderr

@@ -462,8 +462,10 @@ def test_steps_that_overflow_change_nothing_and_are_counted(
 def test_damaged_run_folders_are_refused(
     config: TrainConfig, samples: list[Sample], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="holds no training run"):
+    with pytest.raises(ConfigError, match=r"holds no training run, it lacks config\.json; give"):
         RunFolder(tmp_path).load_model()
+    with pytest.raises(ConfigError, match="holds no training run, it does not exist; give"):
+        RunFolder(tmp_path / "none").load_model()
     folder = train_on_batches(replace(config, epochs=1), Shuffled(samples), tmp_path / "run")
     for name, load in (("best", folder.load_model), ("state", folder.load_state)):
         path = folder.path / f"{name}.safetensors"
