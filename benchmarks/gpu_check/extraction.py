@@ -86,7 +86,7 @@ def _error(found: NDArray[Any], expected: NDArray[Any]) -> float:
 def _too_large(report: Report, clip: FrozenClip, pixels: NDArray[np.uint8]) -> None:
     """Let the model refuse more than a third of a batch."""
     before, truth = clip.batch_size, clip.encode_frames(pixels).tokens
-    clip.batch_size = len(pixels)
+    clip.frames.batch_size = len(pixels)
     most = max(1, len(pixels) // 3)
     encode = clip.towers.visual.forward_intermediates
 
@@ -98,7 +98,7 @@ def _too_large(report: Report, clip: FrozenClip, pixels: NDArray[np.uint8]) -> N
     with patch.object(clip.towers.visual, "forward_intermediates", refuse):
         found = clip.encode_frames(pixels).tokens
     _report_halving(report, "too large a batch", clip, (found, truth), len(pixels))
-    clip.batch_size = before
+    clip.frames.batch_size = before
 
 
 def _out_of_memory(
@@ -108,7 +108,7 @@ def _out_of_memory(
     device = setting.device
     many = np.concatenate([pixels] * MANY_TIMES)
     before, truth = clip.batch_size, clip.encode_frames(many).tokens
-    clip.batch_size = len(many)
+    clip.frames.batch_size = len(many)
     free_memory(device)
     _, total = torch.cuda.mem_get_info(device)
     allowed = torch.cuda.memory_reserved(device) + SPARE_BYTES
@@ -118,7 +118,7 @@ def _out_of_memory(
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device)
     _report_halving(report, "memory runs out", clip, (found, truth), len(many))
-    clip.batch_size = before
+    clip.frames.batch_size = before
 
 
 def _report_halving(

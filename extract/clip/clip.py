@@ -18,19 +18,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Tensor
 
 from r2t.extract.clip.embedding import EmbeddingHeads, EncodedFrames, find_heads
+from r2t.extract.clip.frame_encoder import FrameEncoder
 from r2t.extract.clip.hardware import (
     AUTO,
-    autocast,
-    fitting_batch_size,
     pick_clip_device,
     pick_precision,
     set_clip_arithmetic,
     shrink_weights,
 )
-from r2t.extract.clip.lanes import open_lane
 from r2t.extract.clip.matching import ClipOptions, ClipOrigin, MadeFeatures
 from r2t.extract.clip.one_pass import open_one_pass
 from r2t.extract.clip.query_encoder import QueryEncoder
@@ -38,10 +35,9 @@ from r2t.extract.clip.towers import Towers, build_towers
 from r2t.extract.clip.weights import (
     Announce,
     ModelSource,
-    fetch,
     find_model,
     find_weights,
-    load_into,
+    load_weights,
     weights_digest,
 )
 from r2t.extract.config import (
@@ -53,7 +49,7 @@ from r2t.extract.config import (
 )
 from r2t.extract.video import DecodePool
 from r2t.store.compatibility import require_compatible
-from r2t.store.errors import ConfigError, is_gpu_fault
+from r2t.store.errors import ConfigError
 from r2t.store.features import FrameSource, QueryFeatures, VideoFeatures
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.schema import EmbeddingSpec, FeatureSpec, StorageDtype
@@ -90,8 +86,6 @@ class FrozenClip:
         self.weights_sha256 = weights_digest(towers.network)
         self.heads = find_heads(towers)
         shrink_weights(towers.network, precision)
-        self.image_size, self.mean, self.std = towers.preprocessing()
-        self._statistics = torch.tensor([self.mean, self.std], device=self.device).view(2, 3, 1, 1)
         self.queries = QueryEncoder(
             towers,
             source,
@@ -101,21 +95,16 @@ class FrozenClip:
             heads=self.heads,
         )
         self.text_width = self.queries.text_width
-        self._visual = towers.visual
-        self._lane = open_lane(self.device)
-        self._may_shrink, self.batch_size = batch_size is None, batch_size or 1
-        blank = np.zeros((1, 3, self.image_size, self.image_size), np.uint8)
-        try:
-            _, _, self.num_tokens, self.vision_width = self.encode_frames(blank).tokens.shape
-        except (AttributeError, TypeError, KeyError, RuntimeError, AssertionError) as error:
-            if is_gpu_fault(error):
-                raise
-            raise ConfigError(
-                f"{self.model} cannot serve as the frozen CLIP: its vision tower gives no hidden "
-                f"states of a picture: {error}"
-            ) from error
-        if batch_size is None:
-            self.batch_size = fitting_batch_size(self.device, self._frame_bytes())
+        self.frames = FrameEncoder(
+            towers,
+            self.model,
+            layers=self.vision_layers,
+            precision=precision,
+            heads=self.heads,
+            batch_size=batch_size,
+        )
+        self.image_size, self.mean, self.std = towers.preprocessing()
+        self.num_tokens, self.vision_width = self.frames.num_tokens, self.frames.width
         if pool is None:
             pool = DecodePool()
             weakref.finalize(self, pool.close)
@@ -158,9 +147,7 @@ class FrozenClip:
         resolved = resolve_layers(
             layers, vision_depth=towers.vision_depth, text_depth=towers.text_depth
         )
-        if weights.location is not None:
-            path = fetch(weights, offline=offline, announce=announce)
-            load_into(towers.network, path, weights.label)
+        load_weights(towers.network, weights, offline=offline, announce=announce)
         towers.network.eval().requires_grad_(requires_grad=False).to(target)
         return cls(
             towers,
@@ -243,6 +230,11 @@ class FrozenClip:
         )
 
     @property
+    def batch_size(self) -> int:
+        """How many frames the vision tower sees at a time; halved where memory ran out."""
+        return self.frames.batch_size
+
+    @property
     def embedding(self) -> EmbeddingSpec | None:
         """What its embeddings are, None if it has none."""
         return self.heads.spec if isinstance(self.heads, EmbeddingHeads) else None
@@ -261,24 +253,9 @@ class FrozenClip:
             facts["warning"] = "random weights from seed 0: good for trying out, not for results"
         return facts
 
-    @torch.inference_mode()
     def encode_frames(self, pixels: UInt8[np.ndarray, "frames 3 rows columns"]) -> EncodedFrames:
-        """Encode RGB pictures of `image_size`: tokens CLS first, layers ascending; embeddings."""
-        side = self.image_size
-        if pixels.shape[1:] != (3, side, side) or not len(pixels):
-            raise ConfigError(f"{pixels.shape = }, expected [frames, 3, {side}, {side}]")
-        while True:
-            batch_size = self.batch_size
-            try:
-                return self._encode_batches(torch.from_numpy(pixels), batch_size)
-            except torch.OutOfMemoryError as error:
-                if batch_size == 1 or not self._may_shrink:
-                    raise ConfigError(
-                        f"{self.device} has no memory for batches of {batch_size} frames: "
-                        "lower the batch size"
-                    ) from error
-                # Not of what another thread has made of it, which met the same end.
-                self.batch_size = min(self.batch_size, batch_size // 2)
+        """Encode RGB pictures of `image_size`; see `FrameEncoder.encode`."""
+        return self.frames.encode(pixels)
 
     def encode_queries(
         self, texts: Sequence[str], ids: Sequence[str], *, may_be_empty: Collection[str] = ()
@@ -332,48 +309,3 @@ class FrozenClip:
         """
         with self.open_video(path, frame_rate_fps) as source:
             return source.read(slice(0, source.num_frames))
-
-    def _encode_batches(
-        self, pixels: UInt8[Tensor, "frames 3 rows columns"], batch_size: int
-    ) -> EncodedFrames:
-        with self._lane.work():
-            parts = [self._encode_pictures(batch) for batch in pixels.split(batch_size)]
-        return EncodedFrames.joined(parts)
-
-    def _frame_bytes(self) -> int:
-        """Return what one frame needs while it is encoded: the widest point of a block in float32.
-
-        16 widths a token: the residual stream, queries, keys, values, and a hidden layer of four
-        times the width before and after its activation; and the kept states beside them.
-        """
-        widths = 16 + len(self.vision_layers)
-        scores = self.num_tokens**2 * max(1, self.vision_width // 64)
-        return 4 * (self.num_tokens * self.vision_width * widths + scores + 6 * self.image_size**2)
-
-    def _encode_pictures(self, pixels: UInt8[Tensor, "frames 3 rows columns"]) -> EncodedFrames:
-        mean, std = self._statistics
-        # Eight bits cross the bus, and become floats on the other side.
-        pictures = self._lane.send(pixels).float().div_(255).sub_(mean).div_(std)
-        heads = self.heads if isinstance(self.heads, EmbeddingHeads) else None
-        layers = self.vision_layers
-        if heads is not None:  # an embedding is made of the last layer, whether that is kept or not
-            layers = tuple(sorted({*layers, self.towers.vision_depth}))
-        with autocast(self.device, self.precision):
-            output = self._visual.forward_intermediates(
-                pictures,
-                indices=[layer - 1 for layer in layers],
-                stop_early=True,
-                intermediates_only=True,
-                output_fmt="NLC",
-                output_extra_tokens=True,
-            )
-        prefixes, patches = output["image_intermediates_prefix"], output["image_intermediates"]
-        kept = slice(len(self.vision_layers))
-        states = [
-            torch.cat([prefix, patch], dim=1).half()
-            for prefix, patch in zip(prefixes[kept], patches[kept], strict=True)
-        ]
-        embedding = None
-        if heads is not None:
-            embedding = self._lane.fetch(heads.image(prefixes[-1][:, 0]).half()).numpy()
-        return EncodedFrames(self._lane.fetch(torch.stack(states)).numpy(), embedding)

@@ -25,10 +25,9 @@ from r2t.extract.clip.towers import Towers, build_towers, text_states
 from r2t.extract.clip.weights import (
     Announce,
     ModelSource,
-    fetch,
     find_model,
     find_weights,
-    load_into,
+    load_weights,
     weights_digest,
 )
 from r2t.store.compatibility import require_compatible
@@ -98,9 +97,7 @@ class QueryEncoder:
         towers = build_towers(source, weights.settings)
         if layers[-1] > towers.text_depth:
             raise ConfigError(f"{name} has no text layer {layers[-1]}, only {towers.text_depth}")
-        if weights.location is not None:
-            path = fetch(weights, offline=offline, announce=announce)
-            load_into(towers.network, path, weights.label)
+        load_weights(towers.network, weights, offline=offline, announce=announce)
         digest = weights_digest(towers.network)
         del towers.network.visual
         towers.network.eval().requires_grad_(requires_grad=False).to(target)

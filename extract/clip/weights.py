@@ -136,13 +136,34 @@ def cached_weights(source: WeightSource) -> Path | None:
     return _cached(source.location, source.file_names)
 
 
-def fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
-    """Return the weight file, downloading it only if no cache holds it.
+def load_weights(
+    model: nn.Module, source: WeightSource, *, offline: bool, announce: Announce
+) -> None:
+    """Load weights strictly, downloading them if no cache holds them; random ones are left.
 
-    Raises `ConfigError` saying what to do where that is impossible.
+    Files ending in `.pt` are read as tensors alone, never as code.
+
+    Raises:
+        ConfigError: if they cannot be had, or are those of another model.
     """
+    if source.location is None:
+        return
+    path = _fetch(source, offline=offline, announce=announce)
+    try:
+        with quiet_open_clip():
+            open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
+    except Exception as error:  # RuntimeError, UnpicklingError, SafetensorError, KeyError, …
+        reason = in_one_line(error)
+        if "TorchScript" in str(error):
+            reason = "it is a TorchScript archive, which holds code; give a .safetensors file"
+        raise ConfigError(
+            f"cannot load the weights {source.label!r} from {path}: {reason}"
+        ) from error
+
+
+def _fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
+    """Return the weight file, downloading it only if no cache holds it."""
     location = source.location
-    assert location is not None, "random weights have no file"
     present = cached_weights(source)
     if present is not None:
         return present
@@ -162,18 +183,6 @@ def fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
         raise ConfigError(
             f"cannot fetch the weights {source.label!r} from {location} ({reason}): {advice}"
         ) from error
-
-
-def load_into(model: Any, path: Path, label: str) -> None:
-    """Load a weight file strictly; `.pt` files only as tensors, never as code."""
-    try:
-        with quiet_open_clip():
-            open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
-    except Exception as error:  # RuntimeError, UnpicklingError, SafetensorError, KeyError, …
-        reason = in_one_line(error)
-        if "TorchScript" in str(error):
-            reason = "it is a TorchScript archive, which holds code; give a .safetensors file"
-        raise ConfigError(f"cannot load the weights {label!r} from {path}: {reason}") from error
 
 
 def weights_digest(model: nn.Module) -> str:

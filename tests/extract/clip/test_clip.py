@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 
 from r2t.extract.clip import hardware, weights
 from r2t.extract.clip.clip import FrozenClip
-from r2t.extract.clip.embedding import EncodedFrames
 from r2t.extract.clip.query_encoder import QueryEncoder
 from r2t.extract.config import resolve_layers
 from r2t.store.errors import AnnotationError, AnnotationWarning, ConfigError
@@ -51,7 +50,7 @@ def copied(clip_folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def vision_states(clip: FrozenClip, pixels: np.ndarray) -> list[torch.Tensor]:
     """Walk the vision blocks by hand: the embedding first, then the output of each block."""
-    visual = clip._visual
+    visual: Any = clip.towers.visual
     scaled = torch.from_numpy(pixels).float() / 255
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (clip.mean, clip.std))
     patches = visual.conv1((scaled - mean) / std).flatten(2).transpose(1, 2)
@@ -157,56 +156,6 @@ def test_a_gpu_computes_in_full_what_it_is_asked_for(
     assert not hardware.autocast(torch.device("cpu"), "tf32")._enabled
 
 
-def test_the_batch_fits_the_free_memory(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = 1 << 40
-    monkeypatch.setattr(hardware, "free_bytes", lambda device: free)
-    assert FrozenClip.load(str(clip_folder)).batch_size == 16
-    assert hardware.fitting_batch_size(torch.device("cuda"), 1) == 128
-    assert hardware.fitting_batch_size(torch.device("cuda"), 1 << 34) == 16  # and 16 beside it
-    free = 200_000
-    assert FrozenClip.load(str(clip_folder)).batch_size == 2
-    free = 0
-    assert FrozenClip.load(str(clip_folder)).batch_size == 1
-
-
-def test_a_batch_that_proves_too_large_is_halved_unless_it_was_asked_for(
-    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    genuine = FrozenClip._encode_pictures
-
-    def small(self: FrozenClip, pixels: torch.Tensor) -> EncodedFrames:
-        if len(pixels) > 3:
-            raise torch.OutOfMemoryError("out of memory")
-        return genuine(self, pixels)
-
-    pixels = RNG.integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
-    automatic = FrozenClip.load(str(clip_folder), device="cpu")
-    chosen = FrozenClip.load(str(clip_folder), device="cpu", batch_size=4)
-    expected = automatic.encode_frames(pixels).tokens
-    monkeypatch.setattr(FrozenClip, "_encode_pictures", small)
-    found = automatic.encode_frames(pixels).tokens
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
-    assert automatic.batch_size == 2
-    with pytest.raises(ConfigError, match="batches of 4 frames: lower the batch size"):
-        chosen.encode_frames(pixels)
-
-
-def test_a_model_is_not_blamed_for_what_a_gpu_does(
-    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reason = "CUDA error: no kernel image is available for execution on the device"
-
-    def fail(self: FrozenClip, pixels: torch.Tensor) -> EncodedFrames:
-        raise RuntimeError(reason)
-
-    monkeypatch.setattr(FrozenClip, "_encode_pictures", fail)
-    with pytest.raises(RuntimeError, match=f"^{reason}$"):
-        FrozenClip.load(str(clip_folder), device="cpu")
-    reason = "mat1 and mat2 shapes cannot be multiplied (50x32 and 48x32)"
-    with pytest.raises(ConfigError, match=r"its vision tower gives no hidden states .*50x32"):
-        FrozenClip.load(str(clip_folder), device="cpu")
-
-
 @pytest.mark.parametrize("text", ["", "  \n", "&nbsp;"])
 def test_an_empty_sentence_is_refused_unless_it_may_be_the_start_and_end_token(
     clip: FrozenClip, text: str
@@ -220,11 +169,6 @@ def test_an_empty_sentence_is_refused_unless_it_may_be_the_start_and_end_token(
     assert (fine.tokens.shape[1], empty.tokens.shape[1]) == (3, 2)
     expected = torch.stack(text_states(clip, "")[2:])[:, 0, :2].numpy()
     np.testing.assert_allclose(empty.tokens, expected, rtol=2e-3, atol=2e-4)
-
-
-def test_pictures_of_another_size_are_refused(clip: FrozenClip) -> None:
-    with pytest.raises(ConfigError, match=r"expected \[frames, 3, 32, 32\]"):
-        clip.encode_frames(np.zeros((2, 3, 32, 40), np.uint8))
 
 
 def test_the_spec_says_what_the_model_is(clip: FrozenClip, clip_folder: Path) -> None:

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from r2t.extract.clip.clip import FrozenClip
+from r2t.extract.clip.frame_encoder import FrameEncoder
 from r2t.extract.clip.lanes import (
     CudaLane,
     PlainLane,
@@ -65,7 +66,7 @@ def test_two_lanes_give_the_tokens_of_one(
     windows = [rng.integers(0, 256, (size, 3, 32, 32), np.uint8) for size in (9, 4, 1, 10, 6, 3)]
     expected = [clip.encode_frames(window) for window in windows]
     lane = LateLane()
-    monkeypatch.setattr(clip, "_lane", lane)
+    monkeypatch.setattr(clip.frames, "_lane", lane)
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(clip.encode_frames, windows))
     for mine, other in zip(found, expected, strict=True):
@@ -82,17 +83,17 @@ def test_two_threads_that_run_out_of_memory_halve_the_batch_once(
     clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = FrozenClip.load(str(clip_folder), layers=3, device="cpu")
-    clip.batch_size = 8
+    clip.frames.batch_size = 8
     both = threading.Barrier(2)
-    genuine = FrozenClip._encode_pictures
+    genuine = FrameEncoder._encode_pictures
 
-    def small(self: FrozenClip, pixels: Tensor) -> object:
+    def small(self: FrameEncoder, pixels: Tensor) -> object:
         if len(pixels) > 4:
             both.wait(10)
             raise torch.OutOfMemoryError("out of memory")
         return genuine(self, pixels)
 
-    monkeypatch.setattr(FrozenClip, "_encode_pictures", small)
+    monkeypatch.setattr(FrameEncoder, "_encode_pictures", small)
     windows = [np.zeros((8, 3, 32, 32), np.uint8)] * 2
     with ThreadPoolExecutor(2) as threads:
         assert [each.num_frames for each in threads.map(clip.encode_frames, windows)] == [8, 8]
