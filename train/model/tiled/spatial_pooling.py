@@ -29,8 +29,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from r2t.train.model.tiled.map_weights import MapGradients, MapWeights
 from r2t.train.model.tiled.tile_lanes import count_parts, in_lanes
-from r2t.train.model.tiled.tile_pooling import Kept, MapWeights, Setting, Sums, TilePooling
+from r2t.train.model.tiled.tile_pooling import Kept, Setting, TilePooling
 from r2t.train.model.tiled.video_tiles import VideoTokens, frames_in_tile, place_tiles, plan_tiles
 
 
@@ -143,8 +144,8 @@ class PoolPatches(torch.autograd.Function):
         weights = MapWeights(*parameters)
         num_parts = len(ctx.kept)
 
-        def add_gradients(part: int) -> tuple[Sums, list[tuple[Tensor, Tensor]]]:
-            sums = Sums.zero(weights)
+        def add_gradients(part: int) -> tuple[MapGradients, list[tuple[Tensor, Tensor]]]:
+            sums = MapGradients.zero(weights)
             pairs = zip(ctx.works[part::num_parts], ctx.kept[part], strict=True)
             return sums, [
                 work.backward(probes, kept, d_cls_tokens, d_pooled, sums) for work, kept in pairs
@@ -158,5 +159,5 @@ class PoolPatches(torch.autograd.Function):
                 for work, (of_words, of_probes) in zip(works, of_tiles, strict=True):
                     work.add_rows_(d_words, of_words)
                     work.add_rows_(d_probes, of_probes)
-            sums = reduce(Sums.add_, [sums for sums, _ in parts])
+            sums = reduce(MapGradients.add_, [sums for sums, _ in parts])
             return (None, d_words, d_probes, *sums.finish(weights, ctx.setting.dropout))

@@ -11,34 +11,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from r2t.train.model.tiled.dropout_bits import as_numbers_, draw_kept, keep_, spread
+from r2t.train.model.tiled.map_weights import MapGradients, MapWeights
 from r2t.train.model.tiled.video_tiles import PlacedTile, VideoTokens
 
 EPSILON = 1e-5  # of torch.nn.LayerNorm
-
-
-class MapWeights(NamedTuple):
-    """Parameters of a map: a norm and a linear layer on its input, and the same on its output."""
-
-    input_gain: Tensor
-    input_shift: Tensor
-    input_weight: Tensor
-    input_bias: Tensor
-    output_gain: Tensor
-    output_shift: Tensor
-    output_weight: Tensor
-    output_bias: Tensor
-
-    def scaled(self, dropout: float) -> MapWeights:
-        """Let the norms scale what dropout keeps."""
-        if not dropout:
-            return self
-        scale = 1 / (1 - dropout)
-        return self._replace(
-            input_gain=self.input_gain * scale,
-            input_shift=self.input_shift * scale,
-            output_gain=self.output_gain * scale,
-            output_shift=self.output_shift * scale,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,45 +71,6 @@ class Kept(NamedTuple):
     winners: Tensor
 
 
-class Sums(NamedTuple):
-    """Gradients of the map so far: views of one tensor. `kept_inputs` is B until `finish`.
-
-    So is `map.input_weight` A.
-    """
-
-    together: Tensor
-    map: MapWeights
-    kept_inputs: Tensor
-
-    @classmethod
-    def zero(cls, weights: MapWeights) -> Sums:
-        shapes = (*weights, weights.input_weight)
-        sizes = [like.numel() for like in shapes]
-        together = weights.input_weight.new_zeros(sum(sizes))
-        views = zip(together.split(sizes), shapes, strict=True)
-        *of_map, kept_inputs = [view.view_as(like) for view, like in views]
-        return cls(together, MapWeights(*of_map), kept_inputs)
-
-    def add_(self, other: Sums) -> Sums:
-        """Add another part of the gradients."""
-        self.together.add_(other.together)
-        return self
-
-    def finish(self, weights: MapWeights, dropout: float) -> MapWeights:
-        """Return the gradients of the map's parameters."""
-        scale = 1 / (1 - dropout)
-        with_inputs = self.map.input_weight * scale
-        if dropout:
-            with_kept = self.kept_inputs * scale
-        else:
-            with_kept = self.map.input_bias[:, None].expand_as(with_inputs)
-        return self.map._replace(
-            input_gain=(weights.input_weight * with_inputs).sum(dim=0),
-            input_shift=(weights.input_weight * with_kept).sum(dim=0),
-            input_weight=with_inputs * weights.input_gain + with_kept * weights.input_shift,
-        )
-
-
 class TilePooling:
     """A tile at one layer. Letters: v videos, q queries, f frames, p patches, w words, c width.
 
@@ -187,7 +124,7 @@ class TilePooling:
         return Kept((mean, deviation), hidden, input_kept, output_kept, mapped, attention, winners)
 
     def backward(
-        self, probes: Tensor, kept: Kept, d_cls_tokens: Tensor, d_pooled: Tensor, sums: Sums
+        self, probes: Tensor, kept: Kept, d_cls_tokens: Tensor, d_pooled: Tensor, sums: MapGradients
     ) -> tuple[Tensor, Tensor]:
         """Add the gradients of the map; return those of the tile's words and probes: v s c."""
         patches, mean, deviation = self._patches(kept.hidden, kept.output_kept)
@@ -213,7 +150,7 @@ class TilePooling:
         probes: Tensor,
         kept: Kept,
         d_outputs: tuple[Tensor, Tensor],
-        sums: Sums,
+        sums: MapGradients,
     ) -> tuple[Tensor, Tensor]:
         """Return the gradients of y, which `patches` is, and of the probes."""
         setting, head = self.setting, self.weights.output_weight
@@ -243,7 +180,7 @@ class TilePooling:
         return d_seen, d_probes
 
     def _map_backward(
-        self, d_patches: Tensor, kept: Kept, statistics: tuple[Tensor, Tensor], sums: Sums
+        self, d_patches: Tensor, kept: Kept, statistics: tuple[Tensor, Tensor], sums: MapGradients
     ) -> None:
         """Add the gradients of the map, whose input needs none.
 
