@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from r2t.cli.shared.inputs import (
         fields_as_typed as fields_as_typed,
         open_store as open_store,
-        parse_frame_rate as parse_frame_rate,
         passed_over as passed_over,
         read_annotation_file as read_annotation_file,
         read_annotation_options as read_annotation_options,
@@ -28,6 +27,14 @@ if TYPE_CHECKING:
         split_option as split_option,
     )
     from r2t.cli.shared.licences import required_licence as required_licence
+    from r2t.cli.shared.option_values import (
+        as_frame_rate as as_frame_rate,
+        as_windows as as_windows,
+        one_of as one_of,
+        parse_fps as parse_fps,
+        parse_rate as parse_rate,
+        parse_size as parse_size,
+    )
     from r2t.cli.shared.options import (
         DEFAULT_CACHE_BYTES as DEFAULT_CACHE_BYTES,
         Annotations as Annotations,
@@ -79,11 +86,6 @@ if TYPE_CHECKING:
         TopMoments as TopMoments,
         VideoIds as VideoIds,
         Windows as Windows,
-        as_windows as as_windows,
-        one_of as one_of,
-        parse_fps as parse_fps,
-        parse_rate as parse_rate,
-        parse_size as parse_size,
     )
     from r2t.cli.shared.predictions import read_predictions as read_predictions
     from r2t.cli.shared.query_notes import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import r2t.store
 from r2t.cli.shared.ui import progress_bar
@@ -13,7 +13,6 @@ from r2t.store import datasets, sources
 from r2t.store.annotations import Annotation, Split
 from r2t.store.errors import AnnotationError, ConfigError
 from r2t.store.json_lines import numbered_lines, parse_id_line, printable
-from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VIDEO_SUFFIXES, VideoNames
 from r2t.store.wording import named
 
@@ -30,11 +29,6 @@ def fields_as_typed(options: Mapping[str, str]) -> Generator[None]:
         if not equals or name not in options:
             raise
         raise ConfigError(f"{options[name]} {rest}") from error
-
-
-def parse_frame_rate(text: str) -> float | Literal["per-video"]:
-    """Return what `parse_rate` let through: a number, or per-video."""
-    return PER_VIDEO if text == PER_VIDEO else float(text)
 
 
 def read_ids(option: str, given: str) -> list[str]:

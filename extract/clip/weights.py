@@ -148,7 +148,7 @@ def load_weights(
     """
     if source.location is None:
         return
-    path = _fetch(source, offline=offline, announce=announce)
+    path = fetch(source, offline=offline, announce=announce)
     try:
         with quiet_open_clip():
             open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
@@ -161,9 +161,14 @@ def load_weights(
         ) from error
 
 
-def _fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
-    """Return the weight file, downloading it only if no cache holds it."""
+def fetch(source: WeightSource, *, offline: bool, announce: Announce) -> Path:
+    """Return the weight file, downloading it only if no cache holds it.
+
+    Raises:
+        ConfigError: if it is neither here nor can be downloaded; the message says what to do.
+    """
     location = source.location
+    assert location is not None, "random weights have no file"
     present = cached_weights(source)
     if present is not None:
         return present

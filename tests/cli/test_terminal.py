@@ -18,7 +18,7 @@ from r2t.cli.commands.compare import COMPARED_METRICS, Contender, print_comparis
 from r2t.cli.commands.train.settings import with_settings
 from r2t.cli.main import app
 from r2t.cli.shared import options
-from r2t.cli.shared.options import parse_fps, parse_rate, parse_size
+from r2t.cli.shared.option_values import parse_fps, parse_rate, parse_size
 from r2t.store.annotations import make_query_id, query_name
 from r2t.store.errors import ConfigError
 from r2t.store.wording import counted

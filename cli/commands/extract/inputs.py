@@ -8,8 +8,8 @@ from typing import Literal
 
 import r2t.extract
 from r2t.cli.shared import (
+    as_frame_rate,
     note,
-    parse_frame_rate,
     passed_over,
     read_annotation_file,
     read_annotation_options,
@@ -28,10 +28,10 @@ from r2t.train import run
 def frame_rate(fps: str | None, preset: str | None) -> float | Literal["per-video"]:
     """Read `--fps` and `--preset`, of which one may be given."""
     if preset is None:
-        return parse_frame_rate(fps or "0.5")
+        return as_frame_rate(fps or "0.5")
 
     rate = run.find_preset(preset).frame_rate
-    if fps is not None and parse_frame_rate(fps) != rate:
+    if fps is not None and as_frame_rate(fps) != rate:
         raise ConfigError(
             f"--preset {preset} means {rate} frames a second, but --fps is {fps}: give only one"
         )
