@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from r2t.store.change.subset import subset_store as subset_store
     from r2t.store.change.unpack import unpack_set as unpack_set
     from r2t.store.change.upgrade import (
-        UpgradePlan as UpgradePlan,
         UpgradeReport as UpgradeReport,
-        plan_upgrade as plan_upgrade,
         upgrade_store as upgrade_store,
+    )
+    from r2t.store.change.upgrade_plan import (
+        UpgradePlan as UpgradePlan,
+        plan_upgrade as plan_upgrade,
     )
     from r2t.store.change.upgraded_video import Embedder as Embedder
 else:

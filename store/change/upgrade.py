@@ -1,9 +1,9 @@
-"""Making a store of format version 1 one of version 2, in place, without its videos.
+"""Upgrade a store of format version 1 to version 2, in place, without rewriting its tokens.
 
-Until the root's metadata is renamed the store is one of version 1 for every r2t, old or new: what
-version 2 adds lies beside it. Each video is checked against its index row and its digest before its
-attributes are sealed, so that no damage is. What was made ready stays so, and the same command goes
-on there.
+Until the root's metadata is replaced, every r2t, old or new, reads the store as version 1: what
+version 2 adds lies beside it. A video is checked against its index row and its digest before its
+attributes are sealed, so that damage is never sealed. After an interruption the videos that were
+made ready stay so, and the same command continues with the others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from r2t.store.change.merge import read_queries
 from r2t.store.change.rewrite import QueryRow
+from r2t.store.change.upgrade_plan import require_folder, require_room
 from r2t.store.change.upgraded_video import Embedder, VideoUpgrade, discard
 from r2t.store.check import check_store, part_names
 from r2t.store.empty_store import write_groups
@@ -27,12 +27,10 @@ from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.files import commit_folder, write_whole
 from r2t.store.format import (
-    EMBEDDING,
     KINDS,
     QUERIES_PER_PART,
     PartWriter,
     StoreHeader,
-    node_name,
     query_columns,
     storage_errors,
     video_columns,
@@ -45,36 +43,10 @@ from r2t.store.sources import StoreRoot, open_root
 from r2t.store.wording import named
 from r2t.store.work_folders import WorkFolder, maintenance, remove_dead_work, work_folders
 
-_FILE_BYTES = 4096  # what a disk gives a small file at least
-_FILES_A_VIDEO = 4  # of embeddings: two files, and two folders
-
-
-@dataclass(frozen=True)
-class UpgradePlan:
-    """What an upgrade has to do, and the bytes that it writes.
-
-    Those of parts are written anew before the old ones are removed; those of embeddings stay.
-    `format_version` is that of the store as it is.
-    """
-
-    format_version: int
-    embedding: EmbeddingSpec | None
-    num_videos: int
-    num_frames: int
-    num_queries: int
-    embedding_bytes: int
-    part_bytes: int
-    free_bytes: int
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes that must be free."""
-        return self.embedding_bytes + self.part_bytes
-
 
 @dataclass(frozen=True)
 class UpgradeReport:
-    """What a store is after an upgrade; `was_current` if it was so before, and nothing was done.
+    """What a store is after an upgrade; `was_current`: it was so before, and nothing was done.
 
     `left_over` are parts of format version 1 that an earlier upgrade had not yet removed.
     """
@@ -84,16 +56,6 @@ class UpgradeReport:
     num_videos: int
     num_queries: int
     left_over: tuple[str, ...] = ()
-
-
-def plan_upgrade(location: str | Path, embedding: EmbeddingSpec | None) -> UpgradePlan:
-    """Say what an upgrade would do; with `embedding`, it makes such ones.
-
-    Raises:
-        StoreError: if the store is no folder on this machine.
-    """
-    root = open_root(location)
-    return _plan(root, _require_folder(root), embedding)
 
 
 def upgrade_store(
@@ -111,17 +73,17 @@ def upgrade_store(
     Raises:
         StoreError: if the store is no folder here, somebody is writing into it, or the disk has no
             room; nothing is changed then.
-        CorruptFeatureError: if something in it is damaged. What is sound may be ready by then; the
-            store is one of the old version all the same.
+        CorruptFeatureError: if something in it is damaged. The store still has the old version
+            then, though some of its videos may be ready for the new one.
     """
     root = open_root(location)
-    path = _require_folder(root)
+    path = require_folder(root)
     with storage_errors(path), maintenance(path):
         root = open_root(location)
         if root.header.format_version == FORMAT_VERSION:
             return _finished(root, path)
         _require_quiet(path)
-        _require_room(path, _plan(root, path, None if embedder is None else embedder.spec))
+        require_room(root, path, None if embedder is None else embedder.spec)
         _require_sound(root, path)
         with WorkFolder(path) as work:
             upgrade = _Upgrade(root, path, work.path, embedder)
@@ -225,39 +187,6 @@ def _finished(root: StoreRoot, path: Path) -> UpgradeReport:
     )
 
 
-def _plan(root: StoreRoot, path: Path, embedding: EmbeddingSpec | None) -> UpgradePlan:
-    store = FeatureStore(root)
-    rows, num_queries = store.video_rows(), len(store.query_digests())
-    is_current = root.header.format_version == FORMAT_VERSION
-    spec = store.embedding if is_current else embedding
-    embeddings = parts = 0
-    if not is_current:
-        width = 0 if spec is None else spec.width
-        for row in rows if spec is not None else ():
-            if not (path / "videos" / node_name(row.video_id) / EMBEDDING).exists():
-                embeddings += 2 * width * row.num_frames + _FILES_A_VIDEO * _FILE_BYTES
-        parts = sum(_folder_bytes(path / kind) for kind in KINDS) + 2 * width * num_queries
-    return UpgradePlan(
-        format_version=root.header.format_version,
-        embedding=spec,
-        num_videos=len(rows),
-        num_frames=sum(row.num_frames for row in rows),
-        num_queries=num_queries,
-        embedding_bytes=embeddings,
-        part_bytes=parts,
-        free_bytes=shutil.disk_usage(path).free,
-    )
-
-
-def _require_folder(root: StoreRoot) -> Path:
-    if root.path is None:
-        raise StoreError(
-            f"{root.location} is no folder on this machine, and a store is upgraded in place: "
-            "unpack a zip (`unzip`), or copy the folder behind a URL, and upgrade that"
-        )
-    return root.path
-
-
 def _require_quiet(path: Path, but: Path | None = None) -> None:
     """Raise `StoreError` if a process is writing into the store, other than in the folder `but`."""
     live = [folder for folder, alive in work_folders(path).items() if alive and folder != but]
@@ -265,14 +194,6 @@ def _require_quiet(path: Path, but: Path | None = None) -> None:
         raise StoreError(
             f"a run is writing into {path} (in {', '.join(map(str, live))}); upgrade the store "
             "when it has ended"
-        )
-
-
-def _require_room(path: Path, plan: UpgradePlan) -> None:
-    if plan.num_bytes > plan.free_bytes:
-        raise StoreError(
-            f"upgrading {path} writes {plan.num_bytes:,} bytes, and {plan.free_bytes:,} are free "
-            "on its disk; free space and run the same command again"
         )
 
 
@@ -307,12 +228,3 @@ def _clear(path: Path, work: Path) -> None:
     """Remove the parts of format version 1, which no reader of version 2 looks at."""
     for kind in KINDS:
         discard(path / kind, work)
-
-
-def _folder_bytes(folder: Path) -> int:
-    """Return what the files in a folder take, a small one a block."""
-    return sum(
-        max(os.lstat(os.path.join(parent, name)).st_size, _FILE_BYTES)
-        for parent, _, names in os.walk(folder)
-        for name in names
-    )

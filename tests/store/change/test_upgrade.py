@@ -20,11 +20,11 @@ from features import pack, unpack_version_1
 from numpy.typing import NDArray
 
 from r2t.store import FeatureStore
-from r2t.store.change import upgrade as upgrade_module
 from r2t.store.change.remove import remove_videos
 from r2t.store.change.repair import repair_store
 from r2t.store.change.subset import subset_store
-from r2t.store.change.upgrade import plan_upgrade, upgrade_store
+from r2t.store.change.upgrade import upgrade_store
+from r2t.store.change.upgrade_plan import plan_upgrade
 from r2t.store.change.upgraded_video import Embedder
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import CorruptFeatureError, StoreError
@@ -237,7 +237,7 @@ def test_a_store_that_is_written_to_or_not_here_is_refused(
     with pytest.raises(StoreError, match=r"no folder on this machine.*unpack a zip"):
         upgrade_store(pack(path, tmp_path / "feats.zip"), EMBEDDER)
     full = shutil.disk_usage(path)._replace(free=1000)
-    monkeypatch.setattr(upgrade_module.shutil, "disk_usage", lambda _: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(StoreError, match=r"writes [0-9,]+ bytes, and 1,000 are free"):
         upgrade_store(path, EMBEDDER)
     monkeypatch.undo()
