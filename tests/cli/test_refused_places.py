@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from r2t.cli.commands.store.care import coverage
+from r2t.cli.commands.store.coverage import coverage
 from r2t.cli.commands.train.train import train
 from r2t.cli.main import app
 from r2t.cli.shared.ui import handle_errors

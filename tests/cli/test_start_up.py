@@ -62,7 +62,7 @@ def test_no_help_loads_what_only_the_work_needs() -> None:
         [sys.executable, "-c", EVERY_HELP], capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert "r2t.cli.commands.store.care" in loaded
+    assert "r2t.cli.commands.store.verify" in loaded
     assert loaded & (NEVER | {"av", "decord", "open_clip", "pandas", "torch", "zarr"}) == set()
 
 

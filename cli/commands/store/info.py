@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 import r2t.store
-from r2t.cli.commands.store.care import show_stats
 from r2t.cli.shared import (
     Json,
     StoreArgument,
@@ -18,8 +17,11 @@ from r2t.cli.shared import (
     examples,
     handle_errors,
     human_bytes,
+    json_ready,
     note,
     print_json,
+    progress_bar,
+    say,
 )
 from r2t.store import check
 from r2t.store.wording import FEW_NAMES, counted, named
@@ -45,7 +47,7 @@ def info(
     """Show what a store holds: its settings, counts, bytes, and what is missing."""
     with handle_errors():
         if stats:
-            show_stats(store, json=json)
+            _show_stats(store, json=json)
             return
         summary = summarise_store(r2t.store.FeatureStore.open(store))
         if json:
@@ -149,3 +151,26 @@ def _embeddings(summary: dict[str, Any]) -> str:
 
 def _listed(video_ids: list[str]) -> str:
     return f"{len(video_ids)}: {named(video_ids, FEW_NAMES)}" if video_ids else "none"
+
+
+def _show_stats(store: str, *, json: bool) -> None:
+    """Print the error of an int8 store's tokens, a line for each layer."""
+    with progress_bar("videos", len(r2t.store.FeatureStore.open(store).videos)) as show_done:
+        found = check.quantization_stats(store, on_video=show_done)
+    if json:
+        print_json(json_ready(found))
+        return
+    table = Table(title="error of a token", title_justify="left")
+    for name in ("layer", "relative L2, mean", "worst", "1 - cosine, mean", "worst"):
+        table.add_column(name, justify="right")
+    columns = (
+        found.relative_l2_mean,
+        found.relative_l2_max,
+        found.cosine_distance_mean,
+        found.cosine_distance_max,
+    )
+    for layer, row in zip(found.layers, zip(*columns, strict=True), strict=False):
+        table.add_row(str(layer), *(f"{value:.2g}" for value in row))
+    answers().print(table)
+    videos = counted(found.num_videos, "video")
+    say(f"{videos}; without a recorded error: {found.num_videos_without}")

@@ -9,11 +9,13 @@ _HERE = "r2t.cli.commands.store"
 app = new_app(
     LazyCommand("import", "Make a store from the official features.", f"{_HERE}.transfer:import_"),
     LazyCommand("export", "Write features for other tools.", f"{_HERE}.transfer:export"),
-    LazyCommand("verify", "Find everything that is wrong with a store.", f"{_HERE}.care:verify"),
-    LazyCommand("repair", "Fix what can be fixed, list the rest.", f"{_HERE}.care:repair"),
+    LazyCommand("verify", "Find everything that is wrong with a store.", f"{_HERE}.verify:verify"),
+    LazyCommand("repair", "Fix what can be fixed, list the rest.", f"{_HERE}.repair:repair"),
     LazyCommand("upgrade", "Bring an older store to this format.", f"{_HERE}.upgrade:upgrade"),
-    LazyCommand("coverage", "List annotated videos that lack features.", f"{_HERE}.care:coverage"),
-    LazyCommand("remove", "Remove videos from a store.", f"{_HERE}.care:remove"),
+    LazyCommand(
+        "coverage", "List annotated videos that lack features.", f"{_HERE}.coverage:coverage"
+    ),
+    LazyCommand("remove", "Remove videos from a store.", f"{_HERE}.remove:remove"),
     LazyCommand("merge", "Merge several stores into one.", f"{_HERE}.combine:merge"),
     LazyCommand("subset", "Make a smaller store.", f"{_HERE}.combine:subset"),
     LazyCommand("pack", "Write a store into zip archives.", f"{_HERE}.combine:pack"),
