@@ -44,9 +44,9 @@ from r2t.store.feature_store import FeatureStore
 from r2t.store.files import write_whole
 from r2t.store.machine import allowed_cores
 from r2t.train.grounding.grounder import Grounder
-from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import find_preset
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 

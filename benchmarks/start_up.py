@@ -24,8 +24,8 @@ from r2t.extract.clip.clip import FrozenClip
 from r2t.store import FeatureStore
 from r2t.store.machine import allowed_cores
 from r2t.train.model.model import R2Model
-from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.presets import find_preset
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
 BASELINE = "import open_clip"

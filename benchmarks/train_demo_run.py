@@ -27,7 +27,7 @@ from r2t.cli.commands.demo.report import scores_as_json
 from r2t.cli.commands.demo.scores import compare_methods, score_model
 from r2t.extract.demo.world import read_kinds
 from r2t.store.files import write_whole
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.run_folder import RunFolder
 
 
 def main() -> None:

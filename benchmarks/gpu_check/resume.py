@@ -20,7 +20,7 @@ from gpu_check.setting import Setting
 from r2t.store import FeatureStore
 from r2t.store.progress import OnProgress
 from r2t.train.choices import Precision
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import Splits, train_model
 

@@ -60,7 +60,7 @@ def calibrate(  # noqa: PLR0913 - a parameter for each option
     is 1. The run must not have been trained on the --split.
     """
     with handle_errors():
-        run.RunFolder(checkpoint).require_writable()
+        run.require_writable_run(checkpoint)
         features = r2t.store.FeatureStore.open(store)
         grounder = grounding.Grounder.load(checkpoint, device=r2t.train.pick_device(device))
         require_compatible(

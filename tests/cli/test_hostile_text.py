@@ -28,7 +28,7 @@ from r2t.extract.clip.clip import FrozenClip
 from r2t.store import Annotation, FeatureStore, VideoSource
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
 EVIL = "\x1b]0;owned\x07[red]:smile:\u202etxt.\x9b31m\x7f\r\nno faults"

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from r2t.train.run.checkpoint import (
-        CONFIG as CONFIG,
-        METRICS_FILE as METRICS_FILE,
-        STATE as STATE,
-        WEIGHTS as WEIGHTS,
-        RunFolder as RunFolder,
-        reserved as reserved,
-    )
     from r2t.train.run.config import ScheduleConfig as ScheduleConfig, TrainConfig as TrainConfig
+    from r2t.train.run.held_folder import (
+        held_folder as held_folder,
+        require_writable_run as require_writable_run,
+        reserved_folder as reserved_folder,
+    )
     from r2t.train.run.hub_card import (
         MODEL_CARD as MODEL_CARD,
         model_card as model_card,
@@ -38,6 +35,13 @@ if TYPE_CHECKING:
         EpochRecord as EpochRecord,
         Timing as Timing,
         ValidationScore as ValidationScore,
+    )
+    from r2t.train.run.run_folder import (
+        CONFIG as CONFIG,
+        METRICS_FILE as METRICS_FILE,
+        STATE as STATE,
+        WEIGHTS as WEIGHTS,
+        RunFolder as RunFolder,
     )
     from r2t.train.run.shared_records import shared_record as shared_record
     from r2t.train.run.trained_on import ImportedWeights as ImportedWeights, TrainedOn as TrainedOn

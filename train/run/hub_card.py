@@ -16,8 +16,8 @@ from r2t.store.card import (
 )
 from r2t.store.errors import ConfigError
 from r2t.store.files import read_plain
-from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
 MODEL_CARD = "README.md"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
-from r2t.train.run.checkpoint import CONFIG, INITIAL, WEIGHTS, RunFolder
+from r2t.train.run.run_folder import CONFIG, INITIAL, WEIGHTS, RunFolder
 from r2t.train.run.trained_on import InitialWeights
 
 

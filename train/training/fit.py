@@ -27,7 +27,14 @@ from r2t.train.grounding import (
     scoring_plan,
 )
 from r2t.train.model import Grounding, R2Model
-from r2t.train.run import RunFolder, TrainConfig, TrainedOn, ValidationScore, take_initial
+from r2t.train.run import (
+    RunFolder,
+    TrainConfig,
+    TrainedOn,
+    ValidationScore,
+    held_folder,
+    take_initial,
+)
 from r2t.train.training.execution import Execution
 from r2t.train.training.processes import Processes
 from r2t.train.training.trainer import train_on_batches
@@ -138,8 +145,7 @@ def train_model(
     _require_fit(config, store)
     config = config.with_prior(has_embeddings=store.embedding is not None)
     execution = execution or Execution()
-    folder = RunFolder(run_folder)
-    with folder.held() if execution.processes.leads else nullcontext():
+    with held_folder(run_folder) if execution.processes.leads else nullcontext():
         return _fit(config, store, splits, run_folder, initial, execution, reading)
 
 

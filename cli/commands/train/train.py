@@ -276,6 +276,8 @@ def _run_folder(
     if resume:
         raise ConfigError("--resume needs --out, the folder of the run to continue")
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    with run.reserved(Path("runs"), now) if processes.leads else nullcontext(Path()) as folder:
+    with (
+        run.reserved_folder(Path("runs"), now) if processes.leads else nullcontext(Path()) as folder
+    ):
         name = processes.gather_bytes(folder.name.encode())[0].decode()
         yield Path("runs") / name

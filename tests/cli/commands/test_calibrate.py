@@ -19,7 +19,7 @@ from r2t.store import FeatureStore
 from r2t.train import grounding
 from r2t.train.grounding.presence import save_rule
 from r2t.train.model.model import R2Model
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
 

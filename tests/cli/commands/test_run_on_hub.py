@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from r2t.cli.main import app
 from r2t.cli.shared.runs import HubRun, parse_run, with_runs_here
 from r2t.train.model.model import R2Model
-from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.hub_card import model_card
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import InitialWeights, TrainedOn
 
 URL = "hf://org/run"

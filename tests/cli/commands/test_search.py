@@ -25,7 +25,7 @@ from r2t.train.grounding.presence import save_rule
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
 from r2t.train.model.ranking import FROZEN_SCORE
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
 RunCommand = Callable[..., Result]

@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from r2t.cli.commands.train.train import train
 from r2t.store import FeatureStore
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.training.fit import split_annotations, train_model
 
 RunCommand = Callable[..., Result]

@@ -18,8 +18,8 @@ from r2t.store.errors import AnnotationError, ConfigError
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model, expected_shapes
 from r2t.train.model.official import from_official, load_official, to_official
-from r2t.train.run import checkpoint
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run import run_folder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
 
@@ -53,7 +53,7 @@ def test_sizes_are_refused_before_a_model_is_built(
     def built(_: R2Config) -> R2Model:
         raise AssertionError("memory was taken for weights that do not fit")
 
-    monkeypatch.setattr(checkpoint, "R2Model", built)
+    monkeypatch.setattr(run_folder, "R2Model", built)
     with pytest.raises(ConfigError, match=message):
         run.load_model()
 

@@ -14,7 +14,8 @@ from toy_store import make_store
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.work_folders import exclusive
-from r2t.train.run.checkpoint import RunFolder, reserved
+from r2t.train.run.held_folder import held_folder, reserved_folder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
 
@@ -52,7 +53,7 @@ def test_where_the_disk_has_no_locks_that_is_said(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with (
         pytest.warns(RunWarning, match="does not support locks: make sure that no other training"),
-        RunFolder(tmp_path / "run").held(),
+        held_folder(tmp_path / "run"),
     ):
         pass
     assert not (tmp_path / "run").exists()
@@ -79,15 +80,18 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
 
 def test_runs_of_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
     parent = tmp_path / "runs"
-    with reserved(parent, "now") as first, reserved(parent, "now") as second:
+    with reserved_folder(parent, "now") as first, reserved_folder(parent, "now") as second:
         (second / "config.json").write_text("{}")
     assert (first.name, second.name) == ("now", "now-2")
     assert list(parent.iterdir()) == [second]
-    with reserved(tmp_path / "other", "now"):
+    with reserved_folder(tmp_path / "other", "now"):
         pass
     assert not (tmp_path / "other").exists()
     (tmp_path / "taken").write_text("")
-    with pytest.raises(ConfigError, match="cannot make"), reserved(tmp_path / "taken", "now"):
+    with (
+        pytest.raises(ConfigError, match="cannot make"),
+        reserved_folder(tmp_path / "taken", "now"),
+    ):
         pass
 
 

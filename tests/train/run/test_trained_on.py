@@ -12,7 +12,7 @@ import pytest
 from toy_store import make_store
 
 from r2t.store.errors import ConfigError
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import ImportedWeights, InitialWeights, TrainedOn
 
 SHIPPED = Path(str(files("r2t.extract.demo"))) / "run"

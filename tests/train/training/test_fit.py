@@ -29,7 +29,7 @@ from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.windows import WindowPlan
 from r2t.train.model.decode import Grounding
 from r2t.train.run.changed_store import CONTENT
-from r2t.train.run.checkpoint import RunFolder
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import Splits, evaluation_queries, split_annotations, train_model

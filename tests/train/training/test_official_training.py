@@ -16,9 +16,9 @@ from toy_store import make_store
 from r2t.train.choices import Recipe
 from r2t.train.data.batch import Batch
 from r2t.train.model.losses import compute_losses
-from r2t.train.run.checkpoint import INITIAL, RunFolder
 from r2t.train.run.config import ScheduleConfig
 from r2t.train.run.presets import find_preset
+from r2t.train.run.run_folder import INITIAL, RunFolder
 from r2t.train.run.trained_on import InitialWeights, TrainedOn
 from r2t.train.training.fit import split_annotations, train_model
 from r2t.train.training.trainer import train_on_batches

@@ -18,10 +18,10 @@ from r2t.store.errors import ConfigError, RunWarning
 from r2t.train.data.batch import Batch, Sample, collate
 from r2t.train.model.config import R2Config
 from r2t.train.model.model import R2Model
-from r2t.train.run.checkpoint import RunFolder
 from r2t.train.run.config import TrainConfig
 from r2t.train.run.presets import find_preset
 from r2t.train.run.records import EpochRecord, ValidationScore
+from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 from r2t.train.training.execution import Execution
 from r2t.train.training.optimizer import Optimizer

@@ -7,18 +7,15 @@
     metrics.jsonl                        one line an epoch
     store-content.json                   which videos and queries the store held
 
-A file appears whole or not at all: it is written beside where it belongs and renamed. While a
-training writes here, it holds an advisory lock on the folder.
+A file appears whole or not at all: it is written beside where it belongs and renamed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import reprlib
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +27,8 @@ from torch import Tensor
 
 from r2t.store.content import StoreContent
 from r2t.store.errors import ConfigError, RunWarning
-from r2t.store.files import explain, read_plain, require_plain, require_writable, write_whole
+from r2t.store.files import explain, read_plain, require_plain, write_whole
 from r2t.store.schema import FeatureSpec
-from r2t.store.work_folders import exclusive
 from r2t.train.model import R2Model, shape_problems
 from r2t.train.run.changed_store import FOLLOWS_CONTENT, admit_changes, save_content
 from r2t.train.run.config import TrainConfig
@@ -61,40 +57,6 @@ class RunFolder:
         }
         write_whole(self.path / CONFIG, json.dumps(content, indent=2) + "\n")
 
-    @contextlib.contextmanager
-    def held(self) -> Generator[None]:
-        """Make the folder and keep other trainings out of it; remove it if nothing is put there."""
-        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        with contextlib.ExitStack() as stack:
-            stack.callback(_remove_empty, made)
-            with contextlib.suppress(OSError):  # which the next line says better
-                self.path.mkdir(parents=True, exist_ok=True)
-            self.require_writable()
-            try:
-                locked = stack.enter_context(exclusive(self.path))
-            except BlockingIOError as error:
-                raise ConfigError(
-                    f"another training is writing into {self.path}: wait until it has ended, or "
-                    "choose another folder"
-                ) from error
-            if not locked:
-                warnings.warn(
-                    f"the disk that holds {self.path} does not support locks: make sure that no "
-                    "other training writes into this folder",
-                    RunWarning,
-                    stacklevel=3,
-                )
-            yield
-
-    def require_writable(self) -> None:
-        """Raise `ConfigError` if nothing can be written here, before work is spent on it."""
-        try:
-            require_writable(self.path)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write into {self.path}: {error.strerror or error}; give another folder"
-            ) from error
-
     def claim(
         self,
         config: TrainConfig,
@@ -115,26 +77,10 @@ class RunFolder:
                 raise ConfigError(
                     f"{self.path} already holds a training run: resume it or choose another folder"
                 )
-            earlier, earlier_trained_on = self.load_config()
-            free = {"epochs", "patience"}
-            if earlier_trained_on.content not in (None, trained_on.content):
-                free |= FOLLOWS_CONTENT
-            before = {**earlier.to_dict(), **_named(earlier_trained_on)}
-            now = {**config.to_dict(), **_named(trained_on)}
-            differing = [
-                f"{name}: {reprlib.repr(before[name])} before, {reprlib.repr(now[name])} now"
-                for name in now
-                if name in before and before[name] != now[name] and name not in free
-            ]
-            if differing:
-                raise ConfigError(
-                    f"cannot resume {self.path} with other settings (only epochs and patience "
-                    "may change; --resume keeps the run's own) or on other features: "
-                    + "; ".join(differing)
-                )
+            earlier = self._require_same_run(config, trained_on)
             trained_on = admit_changes(
                 self.path,
-                earlier_trained_on,
+                earlier,
                 trained_on,
                 content,
                 num_epochs=len(self.metrics()),
@@ -145,6 +91,27 @@ class RunFolder:
         self.save_config(config, trained_on)
         if content is not None:
             save_content(self.path, content)
+
+    def _require_same_run(self, config: TrainConfig, trained_on: TrainedOn) -> TrainedOn:
+        """Return what the run was trained on; raise if it had other settings or features."""
+        earlier, earlier_trained_on = self.load_config()
+        free = {"epochs", "patience"}
+        if earlier_trained_on.content not in (None, trained_on.content):
+            free |= FOLLOWS_CONTENT
+        before = {**earlier.to_dict(), **_named(earlier_trained_on)}
+        now = {**config.to_dict(), **_named(trained_on)}
+        differing = [
+            f"{name}: {reprlib.repr(before[name])} before, {reprlib.repr(now[name])} now"
+            for name in now
+            if name in before and before[name] != now[name] and name not in free
+        ]
+        if differing:
+            raise ConfigError(
+                f"cannot resume {self.path} with other settings (only epochs and patience "
+                "may change; --resume keeps the run's own) or on other features: "
+                + "; ".join(differing)
+            )
+        return earlier_trained_on
 
     def absent(self) -> str:
         """Say that there is no run here to resume."""
@@ -244,10 +211,9 @@ class RunFolder:
         nothing that the run continues from.
         """
         path = self.path / METRICS_FILE
-        lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
         kept = {
             record["epoch"]: line
-            for line in lines
+            for line in _lines(path)
             if (record := _record(line)) is not None and record["epoch"] < num_epochs
         }
         if len(kept) < num_epochs:
@@ -262,8 +228,7 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records of the finished epochs that can be read."""
-        path = self.path / METRICS_FILE
-        lines = read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
+        lines = _lines(self.path / METRICS_FILE)
         return [record for line in lines if (record := _record(line)) is not None]
 
 
@@ -285,6 +250,10 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"cannot read weights from {path}: {error}") from error
 
 
+def _lines(path: Path) -> list[bytes]:
+    return read_plain(path, _MAX_RECORD_BYTES).splitlines() if path.exists() else []
+
+
 def _record(line: bytes) -> dict[str, Any] | None:
     """Read a line of the metrics; None if it is none."""
     try:
@@ -297,31 +266,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 def _named(trained_on: TrainedOn) -> dict[str, Any]:
     return {f"trained_on.{name}": value for name, value in trained_on.lasting().items()}
-
-
-@contextlib.contextmanager
-def reserved(parent: Path, name: str) -> Generator[Path]:
-    """Make a folder of this name, or name-2 and so on, for one run; remove it if it stays empty."""
-    made = [path for path in (parent, *parent.parents) if not path.exists()]
-    for number in itertools.count(1):
-        path = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ConfigError(f"cannot make {path}: {error.strerror or error}") from error
-        try:
-            yield path
-        finally:
-            _remove_empty([path, *made])
-        return
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    for path in folders:
-        with contextlib.suppress(OSError):  # there is something in it
-            path.rmdir()
 
 
 def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
