@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 import r2t.extract
 import r2t.store
-from r2t.cli.commands.extract.inputs import (
-    annotations_of,
-    frame_rate,
-    restrict,
-    videos_in,
-)
+from r2t.cli.commands.extract.inputs import annotations_of, frame_rate, restrict, videos_in
 from r2t.cli.commands.extract.plan import show_plan
+from r2t.cli.commands.extract.progress import open_cluster, watch_extraction
 from r2t.cli.commands.extract.report import extraction_json, show_extraction
 from r2t.cli.shared import (
     INTERRUPTED,
@@ -39,7 +32,6 @@ from r2t.cli.shared import (
     parse_rate,
     parse_size,
     print_json,
-    progress_bar,
     say,
 )
 from r2t.extract import fetch, run
@@ -47,7 +39,6 @@ from r2t.extract.fetch import DEFAULT_MAX_VIDEO_BYTES, DEFAULT_SCRATCH_BYTES
 from r2t.extract.video import DEFAULT_MAX_HOURS, DEFAULT_MEMORY_BYTES, DecoderChoice
 from r2t.store import publish
 from r2t.store.schema import StorageDtype
-from r2t.store.wording import counted
 
 
 @examples(
@@ -253,30 +244,8 @@ def extract(  # noqa: PLR0913 - a parameter for each option
                 raise typer.Exit(SOME_FAILED)
             return
         target = _target(store, config, clip)
-        with _cluster(dask, arguments) as cluster, progress_bar("videos", len(paths)) as show_done:
-
-            def show_checked(done: float, _: float) -> None:
-                show_done(done, len(paths), "comparing files with what is stored")
-
-            def show(progress: run.ExtractProgress) -> None:
-                num_before = len(paths) - progress.num_videos
-                done = progress.num_finished + progress.part_finished
-                pace = _pace(progress.num_frames, progress.stages, began)
-                show_done(num_before + done, len(paths), pace)
-                if progress.failed:
-                    note(f"failed: {progress.failed[0]}: {progress.failed[1]}", style="red")
-
-            began = time.monotonic()
-            report = r2t.extract.extract_videos(
-                config,
-                clip,
-                target,
-                paths,
-                queries,
-                show,
-                cluster=cluster,
-                on_checked=show_checked,
-            )
+        with open_cluster(dask, arguments) as cluster:
+            report = watch_extraction(config, clip, target, paths, queries, cluster)
         show_extraction(report, store, note if json else say)
         if json:
             print_json(extraction_json(report, store))
@@ -307,23 +276,3 @@ def _target(
     if reason := r2t.extract.why_no_embeddings(clip, store):
         note(reason, style="yellow")
     return store
-
-
-@contextmanager
-def _cluster(address: str | None, clip_arguments: dict[str, Any]) -> Generator[run.Cluster | None]:
-    if address is None:
-        yield None
-        return
-
-    with run.open_cluster(address, clip_arguments) as cluster:
-        place = f"; dashboard: {cluster.dashboard}" if cluster.dashboard else ""
-        note(f"cluster: {counted(cluster.num_workers, 'worker')}{place}")
-        yield cluster
-
-
-def _pace(num_frames: int, stages: Sequence[run.Stage], began: float) -> str:
-
-    slowest = run.busiest_stage(stages)
-    if slowest is None:
-        return ""
-    return f"{num_frames / (time.monotonic() - began):.1f} frames/s, bound by {slowest.name}"
