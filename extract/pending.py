@@ -21,7 +21,7 @@ from r2t.store.schema import PER_VIDEO
 from r2t.store.video_names import VideoNames, require_utf8_name
 
 LOOKS_AT_ONCE = 16
-"""Videos that are looked for at a time: a store in a bucket answers late, and many at once."""
+"""How many videos to look up at a time: a bucket is slow to answer, but answers many at once."""
 
 
 def name_videos(
@@ -52,8 +52,8 @@ def frame_rates(
 ) -> dict[str, float]:
     """Return the frame rate of each video that has one.
 
-    Where each has its own, by its labels, a dataset's folder may hold videos without any, as that
-    of YouTube Highlights does. Raises `ConfigError` where no annotation has labels.
+    A rate per video follows from its labels. Some videos of a dataset may have none, as in YouTube
+    Highlights, and are left out. Raises `ConfigError` if no annotation has labels.
     """
     if config.frame_rate != PER_VIDEO:
         return dict.fromkeys(video_ids, float(config.frame_rate))
@@ -77,9 +77,9 @@ def find_replaced(
 ) -> dict[str, str]:
     """Say of each stored video whose file has changed what changed, by id.
 
-    A file of another size is another one; of the same size, it is read if it was written, renamed
-    or copied since the video was stored. What a store was imported from cannot be compared, and of
-    a video behind a URL only the size is, where a listing told it.
+    A file of another size has changed. One of the same size is read, if it was written, renamed or
+    copied after the video was stored. Imported videos cannot be compared; of a video behind a URL
+    only the size is, if a listing gave it.
     """
     table = store.videos
     facts = zip(table["source_bytes"].tolist(), table["source_sha256"].tolist(), strict=True)

@@ -1,8 +1,8 @@
-"""Splitting a run among processes that know nothing of each other: each takes a share by a hash.
+"""Splitting a run among processes that know nothing of each other, by a hash of videos' names.
 
 Which shard a video is in depends on its name and the number of shards alone, not on the other
 videos, so machines that list a folder differently, or at different times, still agree. All names
-that can mean one video hash alike, and so a query is always where its video is.
+that can mean one video hash alike, so that a query is always in the shard of its video.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def take_shard(
 ) -> tuple[list[VideoLocation], list[Annotation]]:
     """Return a shard's videos and the annotations of them; every one is in exactly one shard.
 
-    An annotation of a video that is missing is in one shard, too, which reports it.
+    An annotation of a missing video is in one shard, too, which reports it.
 
     Raises:
         AnnotationError: if two annotations of one id differ, in whatever shards they are.
@@ -120,7 +120,7 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
 
 
 def _slurm_shard(environment: Mapping[str, str], count: int | None) -> Shard:
-    """Return the shard of a task of a Slurm array, whose numbers may start and step anyhow."""
+    """Return the shard of a task of a Slurm array, wherever its numbers start and step."""
     texts = [environment.get(f"{_SLURM}{name}", "") for name in ("ID", "COUNT", "MIN", "MAX")]
     texts.append(environment.get(f"{_SLURM}STEP", "1"))
     if not all(map(_is_number, texts)):

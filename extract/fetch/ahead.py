@@ -11,8 +11,7 @@ from r2t.extract.fetch.scratch import FetchedVideo, Scratch
 from r2t.extract.fetch.turns import Turns
 
 _NUM_THREADS = 4
-_PATIENCE_SECONDS = 1.0  # for a thread that waits for a server, and is not needed any more
-
+_PATIENCE_SECONDS = 1.0  # for a thread that still waits for a server, but is no longer needed
 
 _Job = TypeVar("_Job")
 
@@ -42,7 +41,7 @@ class FetchAhead(Generic[_Job]):
     def take(self) -> tuple[_Job, FetchedVideo] | None:
         """Return the next job and its video, to be used in a `with` block; None if none is left.
 
-        Raises what no other video would fare better with; see `Scratch.fetch`.
+        Raises an error that any other video would meet as well; see `Scratch.fetch`.
         """
         if not self._threads:
             found = self._next()

@@ -1,4 +1,4 @@
-"""Bounds of what is fetched."""
+"""Where fetched videos are kept, and the limits that they keep to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FetchConfig:
         scratch_bytes: What this process may have there at a time; those of all processes leave a
             tenth of the disk's space free.
         max_video_bytes: A larger video fails.
-        max_seconds: So does one that takes longer to fetch.
+        max_seconds: A video that takes longer to fetch fails.
 
     Raises:
         ConfigError: if a bound is not above 0.

@@ -22,9 +22,9 @@ _PAGE = "the server sent a page, not a video: does it ask for a login, or for co
 class Landing:
     """Receives a video into a file, which is there, and takes room, until the `with` block ends.
 
-    One whose size nobody says takes as much as a video may have, and gives back what it does not
-    need at the end. What it raises is a `VideoError` if the video is at fault, and a `StoreError`
-    if this machine's disk is.
+    A video whose size the server does not say claims the most that a video may have, and at the end
+    gives back what it did not need. Raises a `VideoError` if the video is at fault, and a
+    `StoreError` if this machine's disk is.
     """
 
     def __init__(self, path: Path, room: Room, disk: SharedDisk, config: FetchConfig) -> None:
@@ -67,7 +67,7 @@ class Landing:
                 self._claimed = wanted
             self._disk.reserve(self._path, wanted, lambda: self._room.closed)
         self._num_bytes = start
-        self._looked_at = monotonic()  # waiting for room is not the server's doing
+        self._looked_at = monotonic()  # waiting for room does not count
 
     def keep(self, piece: bytes) -> None:
         """Write the next bytes."""

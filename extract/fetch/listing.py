@@ -34,11 +34,11 @@ def is_listing(given: str) -> bool:
 def list_videos(given: str) -> list[RemoteVideo]:
     """Return the videos that a URL or a file of URLs names, in order; their stems are the ids.
 
-    Of a bucket's folder these are the files with a video's suffix, those of subfolders too, and
-    hidden ones are passed over. Nothing but lists is read.
+    For a folder in a bucket these are the files with a video's suffix, in subfolders too, except
+    hidden ones. Only lists are read, no videos.
 
     Raises:
-        VideoError: if it names none, or two of one id, or what may not be fetched.
+        VideoError: if it names no video, two of one id, or one that may not be fetched.
         StoreError: if a server fails.
     """
     videos = list(_found(given))

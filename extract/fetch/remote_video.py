@@ -1,4 +1,4 @@
-"""A video that lies behind a URL: its name, and what may be said of where it is."""
+"""A video behind a URL: its name, and its URL without what others must not see."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Room:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End all waiting for room."""
+        """Refuse room from now on, to those who wait for it too."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

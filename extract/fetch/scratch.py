@@ -1,8 +1,8 @@
 """A folder on this machine where fetched videos lie for as long as they are needed.
 
-It is bounded, also where several processes use one. Its contents go with the process that made it,
-and what a killed one left is cleared by the next. Videos are fetched rather than read where they
-lie, because a store records the SHA-256 of the whole file: all of its bytes have to come anyway.
+It is bounded, also where several processes share it. What a process fetched is removed when it ends,
+or by the next process if it was killed. Videos are fetched rather than read where they lie, because
+a store records the SHA-256 of the whole file: all of its bytes have to come anyway.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _ADVICE = "give another (--scratch)"
 
 @dataclass(frozen=True)
 class FetchedVideo:
-    """A video on this machine, or the reason why it is not; leaving a `with` block removes it.
+    """A video on this machine, or the reason why it is not here.
 
-    A file that was here before stays. `silence` is the reason, too, where nobody said anything of
-    this video: others of its server may fare no better.
+    Leaving its `with` block removes it, unless it was here before. `silence` is the reason, too, if
+    the server said nothing about this very video: its others may fare no better.
     """
 
     path: Path
@@ -101,7 +101,7 @@ class Scratch:
             return FetchedVideo(path, stack=stack.pop_all())
 
     def _new_path(self, name: str, stack: ExitStack) -> tuple[Path, SharedDisk]:
-        """Return a path in a folder of its own, which goes with `stack`; it ends as the name."""
+        """Return a path that ends like the name, in a folder of its own, which `stack` removes."""
         try:
             with self._lock:
                 if self._folder is None:
@@ -124,7 +124,7 @@ class Scratch:
         folder.mkdir(parents=True, exist_ok=True)
         root = folder.resolve() / f"r2t-videos-{os.getuid()}"
         work = WorkFolder(root)
-        make_own_folder(work.path.parent, _ADVICE)  # first: what dead processes left there goes
+        make_own_folder(work.path.parent, _ADVICE)  # first, as it removes what dead processes left
         path = self._stack.enter_context(work).path
         make_own_folder(path.parent, _ADVICE)
         with suppress(OSError):

@@ -1,9 +1,9 @@
 """Typical and diverse segments of a video, without training and without a sentence.
 
-This is facility location over CLIP's embeddings: one after another, the segment is taken that
-brings most frames of the video closer to the nearest segment taken. Closeness is of looks and of
-time. Looks alone would pass over what looks alike but happens at another time; time alone would
-take segments that are evenly spaced, whatever they show.
+This is facility location over CLIP's embeddings: one after another, it takes the segment that
+brings the frames of the video closest to the nearest segment taken. Closeness is of looks and of
+time. Looks alone would miss what looks alike but happens at another time; time alone would take
+evenly spaced segments, whatever they show.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from jaxtyping import Float, Float32, Float64, Int
 from r2t.extract.reel.segments import ReelPlan, Segment, evenly_spaced
 
 _MOST_CANDIDATES = 2000  # all are compared with all, so this bounds memory
-_BY_TIME = 0.5  # of closeness, what goes by time and is lost where that is far
-_TIME = 4.0  # what a distance in time counts, in gaps between evenly spaced segments
-_CHANGE = 0.5  # of a frame's weight, what goes by how much looks change there
-_JUMP = 4.0  # deviations above the median from which on a change of looks is a cut
-_SHOWS_A_CUT = 0.5  # what such a segment is worth
-_SAME_LOOKS = 1e-5  # squared distance that the rounding of embeddings makes
+_BY_TIME = 0.5  # the share of closeness that is lost far away in time
+_TIME = 4.0  # how fast it is lost, for a distance in gaps between evenly spaced segments, squared
+_CHANGE = 0.5  # the share of a frame's weight that depends on how much looks change there
+_JUMP = 4.0  # a change of looks so many deviations above the median is a cut
+_SHOWS_A_CUT = 0.5  # what a segment with a cut in it is worth
+_SAME_LOOKS = 1e-5  # squared distance that the rounding of embeddings can make
 _LEAST_CHANGE = 1e-3  # keeps rounding from counting as change where nothing changes
 _SLACK = 1e-6
 
@@ -34,8 +34,8 @@ def typical_segments(
 ) -> list[Segment]:
     """Return typical and diverse segments, in time order, that last `length_seconds` together.
 
-    Where evenly spaced segments are more like all of the video, by `likeness`, it is they, each of
-    the same weight.
+    If evenly spaced segments are more like the whole video, by the mean of `likeness`, those are
+    returned, each with the same weight.
 
     Raises:
         ConfigError: as `ReelPlan` does.
@@ -53,8 +53,8 @@ def _chosen_segments(
 ) -> list[Segment]:
     """Choose by facility location.
 
-    A segment's weight is the share of the video's frames that are closer to it than to others. A
-    segment shows a cut only where it stands for much.
+    A segment's weight is the share of the video's frames that are closer to it than to others. One
+    with a cut in it is worth half, and so is taken only where it stands for much.
     """
     plan = ReelPlan(duration_seconds, length_seconds)
     looks = embedding.astype(np.float32)
@@ -111,7 +111,7 @@ def likeness(
 def window_means(
     rows: Float32[np.ndarray, "frames width"], num_frames: int
 ) -> Float32[np.ndarray, "windows width"]:
-    """Return the mean of so many rows from each on that has them."""
+    """Return the mean of each run of `num_frames` consecutive rows."""
     num_windows = len(rows) - num_frames + 1
     total = np.zeros((num_windows, rows.shape[1]), np.float32)
     for offset in range(num_frames):
@@ -147,7 +147,7 @@ def _cuts(jumps: Float32[np.ndarray, " frames"], width: int) -> Int[np.ndarray, 
 def _thinned(
     rows: Float32[np.ndarray, "frames width"],
 ) -> Float32[np.ndarray, "_ width"]:
-    """Return rows, or where they are too many the means of neighbours."""
+    """Return the rows, or if they are too many the means of neighbouring ones."""
     edges = _block_edges(len(rows))
     counts = np.diff(edges)[:, None].astype(np.float32)
     return np.add.reduceat(rows, edges[:-1]) / counts
@@ -159,7 +159,7 @@ def _block_edges(num_rows: int) -> Int[np.ndarray, " edges"]:
 
 
 def _candidates(shown: Float32[np.ndarray, "windows width"]) -> Int[np.ndarray, " candidates"]:
-    """Return every window, or where they are too many that of each stretch most like all of it."""
+    """Return every window, or if they are too many the one most like its stretch of the video."""
     edges = _block_edges(len(shown))
     means = _thinned(shown)
     return np.array(

@@ -25,7 +25,7 @@ Gains = Callable[[int | None], Float64[np.ndarray, " candidates"]]
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a video in a reel; `weight` says why it is there, as who chose it defines it."""
+    """A part of a video in a reel; what `weight` means is defined by the function that chose it."""
 
     start_seconds: float
     end_seconds: float
@@ -77,7 +77,7 @@ class ReelPlan:
         return min(num_frames, max(1, round(self.segment_seconds * frame_rate_fps)))
 
     def starts(self, num_windows: int, frame_rate_fps: float) -> Float64[np.ndarray, " windows"]:
-        """Return where segments begin that show the frames from 0, 1, … on: inside the video."""
+        """Return where segments begin that show frames from 0, 1, … on, within the video."""
         latest = self.duration_seconds - self.segment_seconds
         return np.minimum(np.arange(num_windows) / frame_rate_fps, latest)
 
@@ -87,7 +87,7 @@ class ReelPlan:
         """Take the candidate of the highest gain, again and again; return them in time order.
 
         `gains` is called with the candidate taken last, None before the first. Candidates that
-        overlap one taken are out, so there may be fewer than planned: `fill` makes up for it.
+        overlap a taken one are ruled out, so fewer may be taken than planned: see `fill`.
         """
         free: Bool[np.ndarray, " candidates"] = np.ones(len(starts), dtype=bool)
         taken: list[int] = []
@@ -101,10 +101,10 @@ class ReelPlan:
     def fill(
         self, starts: Float64[np.ndarray, " taken"], cuts_seconds: Float[np.ndarray, " cuts"]
     ) -> list[tuple[float, float]]:
-        """Return spans from these starts, lengthened where segments are lacking, in time order.
+        """Return spans from these starts, in time order, lengthened if there are too few segments.
 
-        They last as long as the reel together. They are lengthened up to the next cut if that is
-        enough, and then beyond it; spans that touch become one, but not at a cut.
+        Together they last as long as the reel. They are lengthened up to the next cut, and beyond
+        it only if that is not enough; spans that touch become one, but not at a cut.
         """
         spans = [[start, start + self.segment_seconds] for start in starts.tolist()]
         lacking = self.length_seconds - len(spans) * self.segment_seconds

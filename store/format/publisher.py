@@ -1,4 +1,4 @@
-"""How a store is changed, wherever it is kept: what is ready in a folder here is published."""
+"""How a store is changed, wherever it is kept: prepared in a folder here, then published."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Publisher(Protocol):
         ...
 
     def unfinished(self) -> dict[str, bool]:
-        """Return what is not committed, by where it is: is somebody at work on it?"""
+        """Return where something is not committed, and whether somebody is still at work on it."""
         ...
 
     def clear(self) -> list[str]:
@@ -95,9 +95,9 @@ class Publisher(Protocol):
         ...
 
     def change(self, key: str, change: Callable[[bytes], bytes]) -> bool:
-        """Put what `change` makes of a file in its place; return whether that is another content.
+        """Replace a file by what `change` makes of it; return whether the content changed.
 
-        Nobody else's change is lost by it; for that `change` may be called several times.
+        `change` may be called several times, so that nobody else's change is lost.
         """
         ...
 

@@ -25,7 +25,7 @@ class BesideFile(Protocol):
         ...
 
     def change(self, change: Callable[[bytes], bytes]) -> None:
-        """Put what `change` makes of the content in its place; nobody else's change is lost."""
+        """Replace the content by what `change` makes of it; nobody else's change is lost."""
         ...
 
 

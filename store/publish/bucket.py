@@ -1,7 +1,7 @@
 """Changing a store in a bucket, where nothing can be renamed or locked.
 
-An object is created only where none is, or replaced only where it is as it was seen; and of a node
-the document that makes it count is put last. What is new is made ready in a folder of this machine.
+An object is created only if none is there, and replaced only if it is still the one that was read;
+a node's `zarr.json`, which commits it, is put last. New nodes are prepared on this machine.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ _OWN_NAMES = {"zarr.json", "videos/", "parts/", "README.md", "croissant.json"}
 _GROUPS = ("videos", "parts/index", "parts/queries")
 _MOST_BYTES = 2**32  # of one object: a shard of 150 frames of the largest CLIP has 0.7 GB
 
-
-_keeping_conditions: set[str] = set()
+_proven_buckets: set[str] = set()  # that keep to the conditions of a PUT, as this process has seen
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ class BucketPublisher:
         return f"{self.location}.damaged/{time}"
 
     def unfinished(self) -> dict[str, bool]:
-        """Return the nodes that are not committed: may somebody be at work in each?"""
+        """Return the nodes that are not committed, and whether somebody may be at work in each."""
         now = time.time()
         return {
             f"{self.location}/{left.place}": now - left.changed < SILENT_SECONDS
@@ -161,7 +160,7 @@ class BucketPublisher:
 
     def clear(self) -> list[str]:
         """Remove what nobody has written to for a day, by the service's clock."""
-        self._lease.renew()  # looking at a large store may have taken as long
+        self._lease.renew()  # what came before may have taken hours in a large store
         oldest = self._server_time() - SILENT_SECONDS
         removed: list[str] = []
         for left in self._left():
@@ -223,7 +222,7 @@ class BucketPublisher:
         raise AssertionError
 
     def committed(self, place: str) -> list[str]:
-        """List a group with all below it."""
+        """Return a group's committed nodes, from a listing of everything below it."""
         return sorted(
             name
             for name, objects in self._below(place).items()
@@ -285,11 +284,11 @@ class BucketPublisher:
 
 
 def _require_conditions(beside: Bucket) -> None:
-    """Try once in this process whether a service keeps to the conditions of a PUT."""
+    """Try, once in this process, whether a service keeps to the conditions of a PUT."""
     bucket = "/".join(beside.location.split("/")[:3])
-    if bucket not in _keeping_conditions:
+    if bucket not in _proven_buckets:
         beside.require_conditional_puts()
-        _keeping_conditions.add(bucket)
+        _proven_buckets.add(bucket)
 
 
 def scratch_folder() -> Path:

@@ -99,7 +99,7 @@ class BucketNode:
         """Delete the mark of a removal; leave it where somebody has put another document."""
         found = self._look()
         if found.doing == "removed":
-            # By a mark that makes others wait: a deletion knows no conditions.
+            # Under a mark that makes others wait, since a DELETE takes no condition.
             with contextlib.suppress(_OvertakenError):
                 self._mark("remove", found.seen)
                 self._bucket.delete([self._key])
@@ -149,7 +149,7 @@ class BucketNode:
             raise _OvertakenError
 
     def _replace(self, key: str, new: bytes) -> None:
-        """Put other bytes in place of what a writer left that is gone; nobody else may now."""
+        """Replace what a dead writer left under a key; our mark keeps other writers away."""
         for _ in range(_ROUNDS):
             seen = self._bucket.look(key)
             if seen is None:

@@ -1,4 +1,4 @@
-"""One command at a time that replaces parts of a store in a bucket: by an object beside it."""
+"""A lock on a store in a bucket, for commands that replace parts: an object beside the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RENEW_SECONDS = 3600.0
 
 
 class Lease:
-    """Held from entering it to leaving; one that was not renewed for a day counts no more."""
+    """Held from entering to leaving it; one that was not renewed for a day no longer counts."""
 
     def __init__(self, beside: Bucket, store: str, server_time: Callable[[], float]) -> None:
         self._beside = beside
@@ -35,7 +35,7 @@ class Lease:
             if found is not None and found[0] != content:
                 self._require_dead(*found)
                 self._beside.replace(_KEY, content, found[1])
-        self._take(content)  # that sees who was first, even if an answer was lost
+        self._take(content)  # which reads back who was first, even if an answer was lost
 
     def __exit__(self, *_: object) -> None:
         self._seen = None

@@ -26,7 +26,7 @@ class LocalPublisher:
     """A `Publisher` for a folder; `work` lies on its disk, so that a rename reaches the store."""
 
     def __init__(self, root: Path, work: Path | None = None) -> None:
-        """Change the store in `root`; with `work`, a folder that is there, enter nothing."""
+        """Change the store in `root`; with `work`, a folder that exists, it need not be entered."""
         self._root = root
         self._folder = WorkFolder(root)
         self.work = work or self._folder.path
@@ -113,7 +113,7 @@ class LocalPublisher:
         return [str(folder) for folder in remove_dead_work(self._root)]
 
     def holds(self, place: str) -> bool:
-        """Whether anything is there, a link among it."""
+        """Whether anything is there, even a broken link."""
         return os.path.lexists(self._root / place)
 
     def read(self, key: str) -> bytes | None:
@@ -123,7 +123,7 @@ class LocalPublisher:
         return None
 
     def changed_at(self, key: str) -> float:
-        """Return a file's time."""
+        """Return when a file was last written."""
         return (self._root / key).stat().st_mtime
 
     def free_bytes(self) -> int | None:

@@ -20,7 +20,7 @@ MARK_BYTES = 200
 LEASE_SECONDS = 15 * 60.0
 """How long a mark keeps others away, unless it says that the work is done."""
 WORK_SECONDS = 10 * 60.0
-"""How long who put a mark works before putting it again."""
+"""How long whoever put a mark may work before putting a new one."""
 
 
 def new_mark(doing: Doing) -> bytes:

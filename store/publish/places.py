@@ -53,9 +53,9 @@ def _in_bucket(bucket: Bucket) -> Publisher:
 
 
 def unfinished_work(root: StoreRoot) -> dict[str, bool]:
-    """Return what runs have not finished in a store, or not yet: is somebody at work on each?
+    """Return what is unfinished in a store, and whether somebody is still at work on each.
 
-    Nothing where the store can only be read.
+    Empty where the store can only be read.
     """
     try:
         publisher = open_publisher(root, "look at it")

@@ -1,4 +1,4 @@
-"""Changing a repository of a hub: files are sent ahead, and appear together by a commit."""
+"""Changing a repository on a hub: files are sent ahead, and appear together with a commit."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class HubRepository:
         self.listing: HubListing = hub_listing(place)
 
     def require_own(self, marks: Collection[str]) -> None:
-        """Raise `StoreError` if it holds something else: files, and none that marks what is sent.
+        """Raise `StoreError` if it holds files, but none of `marks`, which tell what is ours.
 
-        What hubs put into a new repository does not count.
+        What hubs themselves put into a new repository does not count.
         """
         others = self.listing.files.keys() - _OF_NEW_REPOSITORIES
         if others and not others & set(marks):
@@ -51,9 +51,9 @@ class HubRepository:
             )
 
     def send(self, path: Path, name: str) -> None:
-        """Send a file ahead, which the next commit adds; what the hub has already is not sent.
+        """Send a file ahead for the next commit to add, unless the hub has its bytes already.
 
-        A large file is not needed here any more after this. A small one must stay until the commit.
+        The file is not needed any more afterwards: a large one is there, a small one in memory.
         """
         from huggingface_hub import CommitOperationAdd
 
@@ -103,7 +103,7 @@ class HubRepository:
 
 
 def is_same(path: Path, there: HubFile | None) -> bool:
-    """Whether the hub has a file with these bytes, by the digest that it tells."""
+    """Whether the hub has a file with these bytes, by the digest that it gives."""
     if there is None or there.num_bytes != path.stat().st_size:
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Fetching a file of a hub into a folder: resumed, and proved by the digest that the hub tells."""
+"""Fetching a file from a hub into a folder: resumed, and checked by the digest the hub gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching a store from a hub into a folder: zip by zip, each proved, and then every digest."""
+"""Fetching a store from a hub into a folder: zip by zip, with every digest checked."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class PullReport:
 def pull_store(url: str, into: Path, *, on_video: OnProgress = no_progress) -> PullReport:
     """Fetch a store from `hf://datasets/ORG/NAME[@REVISION]` into a folder.
 
-    Beside the folder lies `<into>.pull` until all is here; the same call goes on from there. Only
-    one zip is here at a time. A repository that holds a plain folder is read file by file.
+    Zips lie in `<into>.pull` beside the folder, one at a time, until all is here; after an
+    interruption the same call continues. A repository with a plain folder is read file by file.
 
     Raises:
         ServerError: the hub refuses, or sends other bytes than it says.

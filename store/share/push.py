@@ -38,7 +38,7 @@ _OURS = re.compile(r"(index|videos)-[0-9a-f]{16}\.zip")
 
 @dataclass(frozen=True)
 class PushReport:
-    """What is there now: `num_new` of the `num_zips` zips are, the others were there before."""
+    """What the hub has now; `num_new` of its zips were sent, the others were there before."""
 
     url: str
     commit: str
@@ -61,8 +61,8 @@ def push_store(
 ) -> PushReport:
     """Send a local store, with its card, to `hf://datasets/ORG/NAME`, which is made if need be.
 
-    Every video that is sent is proved first; `quick` trusts the tokens' bytes. A repository that is
-    made is `private` if that is wanted.
+    Every video that is sent is checked first; `quick` trusts the tokens' bytes. With `private`,
+    a repository that is made for it is not shown to others.
 
     Raises:
         ServerError: the hub refuses, or somebody else pushes meanwhile.
@@ -146,7 +146,7 @@ def _commit_some(repository: HubRepository, scratch: Path, made: Sequence[Videos
 
 
 def _made(place: HubPlace, listing: HubListing, scratch: Path) -> list[VideosZip]:
-    """Return the records of the zips of videos that the hub has, as it has them."""
+    """Return the records of zips of videos that the hub still has, by size and digest."""
     records: list[VideosZip] = []
     if ZIP_MANIFEST in listing.files:
         content = download(place, listing, ZIP_MANIFEST, scratch).read_bytes()
@@ -163,7 +163,7 @@ def _made(place: HubPlace, listing: HubListing, scratch: Path) -> list[VideosZip
 
 
 def _outdated(listing: HubListing, manifest: ZipManifest) -> list[str]:
-    """Return the zips of ours that the new set does not have, and what an interruption left."""
+    """Return our zips that are not of the new set, and what an interruption left."""
     current = {each.name for each in manifest.zips()}
     return sorted(
         name

@@ -22,9 +22,9 @@ from r2t.store.sources import HubListing, HubPlace, explained_hub_error, hub_lis
 
 @dataclass(frozen=True)
 class FileRules:
-    """The files that are fetched: the most bytes of each, and which must be there.
+    """The files of a `what` that are fetched: the most bytes of each, and which must be there.
 
-    The last of those that must be there is one that no other kind of repository has.
+    The last of `required` is a file that no other kind of repository has.
     """
 
     what: str
@@ -32,7 +32,7 @@ class FileRules:
     required: tuple[str, ...]
 
     def require_fitting(self, place: HubPlace, listing: HubListing) -> list[str]:
-        """Return the names that are there; raise `StoreError` if they are no such thing."""
+        """Return the names that are there; raise `StoreError` if they make no `what`."""
         if missing := [name for name in self.required if name not in listing.files]:
             raise StoreError(
                 f"{place} holds no {self.what}: it lacks {', '.join(missing)}; see {place.page}"
@@ -49,7 +49,7 @@ class FileRules:
 
 @dataclass(frozen=True)
 class SentFiles:
-    """What is there now: `num_new` of the files are, the others were there before."""
+    """What the hub has now; `num_new` of the files were sent, the others were there before."""
 
     url: str
     commit: str
@@ -89,8 +89,8 @@ def push_files(
 def pull_files(url: str, into: Path, rules: FileRules) -> tuple[str, list[Path]]:
     """Fetch files into a new folder; return the commit and the files.
 
-    The folder appears whole. What arrived is kept beside it until then, so that the same call goes
-    on after an interruption.
+    The folder appears whole. Until then what arrived is kept beside it, so that the same call
+    continues after an interruption.
     """
     place = require_model(url)
     if into.exists() and (not into.is_dir() or any(into.iterdir())):

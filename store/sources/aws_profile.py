@@ -1,7 +1,7 @@
 """Keys, region and endpoint of an AWS profile: `~/.aws/credentials` and `~/.aws/config`.
 
-obstore knows the environment and the services that give a machine its role, and no profiles. Those
-that hold keys are read here; those that say how keys are had (SSO, roles, a program) need boto3,
+obstore knows the environment and the services that give a machine its role, but no profiles. Those
+that hold keys are read here; those that say how to get keys (SSO, roles, a program) need boto3,
 which is used if it is installed.
 """
 
@@ -59,7 +59,7 @@ def _credentials(
     if any(each in values for each in _HOW_KEYS_ARE_HAD):
         if find_spec("boto3") is None:
             raise StoreError(
-                f"the AWS profile {name!r} says how keys are had instead of holding them, which "
+                f"the AWS profile {name!r} says how to get keys instead of holding them, which "
                 "needs boto3: `pip install boto3`, or put the keys into the environment: "
                 f'`eval "$(aws configure export-credentials --profile {name} --format env)"`'
             )
@@ -99,7 +99,7 @@ def _fault(error: configparser.Error) -> str:
 
 
 def _values(name: str, environment: Mapping[str, str]) -> dict[str, str] | None:
-    """Return what both files say of a profile; the one with the credentials goes first."""
+    """Return what both files say of a profile; the file with the credentials prevails."""
     return _sections(environment).get(name)
 
 

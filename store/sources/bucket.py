@@ -48,9 +48,9 @@ class StoredObject:
 
 
 class Bucket:
-    """The objects below a place in a bucket; keys are relative to it, and "" is itself one.
+    """The objects below a place in a bucket; keys are relative to it, and "" is the place itself.
 
-    Any request raises `ServerError` with what to do where asking again did not help.
+    Any request raises a `ServerError` that says what to do, if asking again did not help.
     """
 
     def __init__(self, location: str, store: S3Store | GCSStore | AzureStore, folder: str) -> None:
@@ -124,7 +124,7 @@ class Bucket:
         return sorted(names + [each.rsplit("/", 1)[-1] for each in files if each != path])
 
     def keys(self, folder: str) -> list[str]:
-        """Return the keys of all files below a folder, as `keys_below` asks for them."""
+        """Return the keys of all files below a folder, in few requests; see `keys_below`."""
         return sorted(self.objects_below(folder))
 
     def objects_below(self, folder: str) -> dict[str, StoredObject]:
@@ -133,7 +133,7 @@ class Bucket:
         cut = len(self._folder) + 1 if self._folder else 0
 
         def listed() -> dict[str, StoredObject]:
-            # Not all at once as the client has them: of millions that takes several times as much.
+            # Page by page: millions of the client's own entries would take several times as much.
             pages = self._store.list(path or None)  # pyright: ignore[reportUnknownMemberType]
             return {each["path"][cut:]: _stored(each) for page in pages for each in page}
 
@@ -149,8 +149,8 @@ class Bucket:
     def create(self, key: str, content: bytes) -> bool:
         """Put an object where none is; return False, having changed nothing, where there is one.
 
-        One may be there because this very request was made twice: an answer can get lost. Whoever
-        needs to know compares the bytes.
+        One may be there because this request was repeated after its answer had got lost; a caller
+        who needs to know compares the bytes.
         """
         from obstore.exceptions import AlreadyExistsError
 
@@ -168,7 +168,7 @@ class Bucket:
     def replace(self, key: str, content: bytes, seen: StoredObject) -> bool:
         """Put an object in place of the one that was seen; return False if that has changed.
 
-        As with `create`, it may have changed because this very request was made twice.
+        As with `create`, it may have changed because this request was repeated.
         """
         from obstore.exceptions import PreconditionError
 
@@ -202,7 +202,7 @@ class Bucket:
     def require_conditional_puts(self) -> None:
         """Raise `StoreError` unless the service keeps to the conditions of `create` and `replace`.
 
-        Tried with an object of its own, because some services pass over conditions silently.
+        Tried with an object of its own, because some services silently ignore conditions.
         """
         key = f".r2t-conditions-{uuid.uuid4().hex}"
         refusal = StoreError(

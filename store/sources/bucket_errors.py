@@ -13,7 +13,7 @@ from r2t.store.sources.http import CONNECT_SECONDS, IDLE_SECONDS
 from r2t.store.sources.retries import BusyError, TransientError
 
 REQUEST_SECONDS = 600.0
-"""How long one request and its answer may take, which are 256 MB at most."""
+"""How long a request may take with its answer, of 256 MB at most."""
 
 SILENCE = (
     f"the service took no connection for {CONNECT_SECONDS:g} s, sent nothing for "
@@ -51,8 +51,8 @@ _UNKNOWN_KEY = "the service does not know these credentials; check them, and the
 _SKEWED = "the clock of this machine is wrong by minutes, so that requests are refused; set it"
 _FULL = "the service takes no more: a quota is used up; raise it, or make room"
 _UNCONDITIONAL = (
-    "the service does not offer what was asked for; one that knows no conditions of a PUT can "
-    "serve a store, and none can be written there"
+    "the service does not offer what was asked for; one without conditional PUTs can serve a "
+    "store, but none can be written there"
 )
 _ADVICE = {
     "NoSuchBucket": _ABSENT,
@@ -77,7 +77,7 @@ def explained(name: str, error: Exception, has_answered: bool) -> Exception:
 
     `has_answered` says whether the service has answered before, so that credentials were found.
     """
-    if isinstance(error, ConnectionError):  # our own, of a body that is not as long as it was said
+    if isinstance(error, ConnectionError):  # our own: the body has not the length that was said
         return TransientError(str(error))
     text = str(error)
     sentence = text.split("\n\nDebug source")[0]

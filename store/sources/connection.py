@@ -1,6 +1,6 @@
 """Connecting to a bucket: which one a URL names, and with whose credentials it is asked.
 
-What is taken from where, first come first served:
+Where settings are taken from; the first place that has one counts:
 
 - `s3://bucket/folder` (and `s3a://`): AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
   AWS_SESSION_TOKEN; the profile that AWS_PROFILE names, else `default`; a web identity's token

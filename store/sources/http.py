@@ -1,4 +1,4 @@
-"""Requests over http(s): of bounded size, given up where nothing comes, followed with care.
+"""Requests over http(s): bounded in size, given up when nothing comes, redirected with care.
 
 fsspec reads a whole file where a server ignores the range that was asked for, takes whatever number
 of bytes is sent, and follows a redirection anywhere. So requests are made here, with the options
@@ -29,7 +29,7 @@ from r2t.store.sources.sources import MAX_READ_BYTES
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
-"""How long nothing may come; there is no limit for a request in all, which may be slow."""
+"""How long a server may send nothing. A whole request has no limit, since it may be slow."""
 
 HTTP_SILENCE = (
     f"the server took no connection for {CONNECT_SECONDS:g} s, or sent nothing for "
@@ -57,7 +57,7 @@ class _RefusedError(Exception):
 class HttpAnswer:
     """A file that a server sends, from the byte `start` on; `num_bytes` is the size of all of it.
 
-    `version` tells it from what may take its place; None where the server says nothing of that.
+    `version` changes when the file does: its ETag or its date. It is None if the server gives none.
     """
 
     def __init__(self, response: Any, url: str, loop: Any) -> None:
@@ -113,7 +113,7 @@ class HttpClient:
         return cast("bytes", fsspec.asyn.sync(self._fs.loop, self._get, url, span))  # pyright: ignore[reportUnknownMemberType]
 
     def length(self, url: str) -> int:
-        """Ask how long a file is; fsspec takes whatever fails here for a file that is missing."""
+        """Ask how long a file is; fsspec would take any failure for a file that is missing."""
         return cast("int", fsspec.asyn.sync(self._fs.loop, self._length, url))  # pyright: ignore[reportUnknownMemberType]
 
     @contextmanager

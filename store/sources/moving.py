@@ -1,7 +1,7 @@
-"""Moving one file here, a piece at a time, whatever its size: a video, or a list of them.
+"""Fetching one file piece by piece, whatever its size: a video, or a list of videos.
 
-An interrupted transfer goes on where it stopped, if the server can do that and the file is still
-the same one; else it begins anew.
+An interrupted transfer continues where it stopped, if the server can do that and the file is still
+the same; else it begins anew.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class FilePart:
-    """A file from the byte `start` on; `version` is another one when the file has changed."""
+    """A file from the byte `start` on; `version` differs once the file has changed."""
 
     facts: FileFacts
     start: int
@@ -57,7 +57,7 @@ class Receiver(Protocol):
 
 
 class _ReceiverError(StoreError):
-    """What a receiver raised, on its way past whoever asks servers again."""
+    """What a receiver raised, wrapped so that no server is asked again for it."""
 
     def __init__(self, raised: Exception) -> None:
         super().__init__(str(raised))
@@ -91,11 +91,11 @@ class _Transfer:
         self._file = file
         self._receiver = receiver
         self._num_kept = 0
-        self._furthest = 0  # that it was before the last interruption
+        self._furthest = 0  # bytes that had come by the last interruption
         self._version: str | None = None
 
     def go_on(self) -> bool:
-        """Move what is left; return False if it came further than ever, and raise if it did not."""
+        """Move what is left; return False if interrupted after more progress, or raise without."""
         try:
             with self._file.open(self._num_kept, self._version) as part:
                 self._num_kept = part.start

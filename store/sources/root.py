@@ -88,7 +88,7 @@ def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot
 
 
 def _open_group(store: FolderStore | SourceStore, location: str) -> zarr.Group:
-    """Open the root of a store; a remote folder that has none may have the manifest of a set."""
+    """Open the root of a store; a remote folder without one may hold a set of zips."""
     try:
         return open_group(store, "r")
     except (GroupNotFoundError, FileNotFoundError, ContainsArrayError) as error:

@@ -40,8 +40,8 @@ def without_credentials(location: str) -> str:
 def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return JSON values with the last name of every local path and URL, as others may see them.
 
-    What lies on a hub keeps its place. Below some keys every text is a place; elsewhere those are
-    that look like one.
+    Places on a hub are kept. Below some keys every text counts as a place, elsewhere only what
+    looks like one.
     """
     return {name: _without_place(value, name in _PLACES) for name, value in record.items()}
 

@@ -1,8 +1,9 @@
-"""A store in several zips, which its manifest names, read where they lie and as far as asked for.
+"""A store in several zips that a manifest names, of which only what is asked for is read.
 
-Opening reads the manifest and the end of the first zip, which hold all that a store says of itself:
-two requests. A zip of videos is opened when one of its videos is asked for, by one request for its
-list of members; that list is under a digest, so a zip that was swapped or cut is refused by name.
+Opening takes two requests: the manifest and the end of the first zip hold all that a store says of
+itself. A zip of videos is opened when one of its videos is asked for, by one request for its list
+of members. The manifest has the digest of that list, so that a zip that was swapped or cut is
+refused by name.
 """
 
 from __future__ import annotations

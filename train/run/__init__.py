@@ -8,7 +8,7 @@ from r2t.store.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from r2t.train.run.config import ScheduleConfig as ScheduleConfig, TrainConfig as TrainConfig
-    from r2t.train.run.held_folder import (
+    from r2t.train.run.exclusive_folder import (
         held_folder as held_folder,
         require_writable_run as require_writable_run,
         reserved_folder as reserved_folder,

@@ -14,7 +14,7 @@ from toy_store import make_store
 from r2t.store import FeatureStore
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.work_folders import exclusive
-from r2t.train.run.held_folder import held_folder, reserved_folder
+from r2t.train.run.exclusive_folder import held_folder, reserved_folder
 from r2t.train.run.run_folder import RunFolder
 from r2t.train.training.execution import Execution
 from r2t.train.training.fit import split_annotations, train_model
