@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 from r2t.extract.config import ExtractConfig
 from r2t.extract.fetch import VideoLocation
+from r2t.extract.run import VideoJob
 from r2t.extract.video import file_sha256
 from r2t.store.annotations import Annotation
+from r2t.store.change import remove_videos
 from r2t.store.errors import ConfigError, StoreError, VideoError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import node_name
@@ -22,6 +26,60 @@ from r2t.store.video_names import VideoNames, require_utf8_name
 
 LOOKS_AT_ONCE = 16
 """How many videos to look up at a time: a bucket is slow to answer, but answers many at once."""
+
+
+@dataclass(frozen=True)
+class SortedVideos:
+    """What an extraction does with each of its videos.
+
+    `jobs` are extracted. `skipped` are stored already, `changed` too, but of another file than is
+    there now, with what differs. `quarantined` failed before, with their reasons, and `unlabelled`
+    have no frame rate; both are left out.
+    """
+
+    jobs: tuple[VideoJob, ...]
+    skipped: tuple[str, ...]
+    changed: Mapping[str, str]
+    quarantined: Mapping[str, str]
+    unlabelled: tuple[str, ...]
+
+
+def sort_videos(
+    config: ExtractConfig,
+    store: FeatureStore,
+    videos: Mapping[str, VideoLocation],
+    annotations: Sequence[Annotation],
+    quarantine: Quarantine,
+    on_checked: OnProgress = no_progress,
+) -> SortedVideos:
+    """Sort videos, given by id, by what is to be done; with `config.update` drop changed ones.
+
+    `on_checked` is called with how many of the stored videos have been compared with their files.
+    """
+    there = map_threads(store.has_video, list(videos), num_threads=LOOKS_AT_ONCE)
+    stored = {name: videos[name] for name in compress(videos, there)}
+    changed = find_replaced(store, stored, on_checked)
+    skipped = tuple(name for name in stored if name not in changed)
+    if config.update and changed:
+        remove_videos(store.location, list(changed), keep_queries=True)
+        store.refresh()
+        changed = {}
+    settled = {*skipped, *changed}
+    pending = [name for name in videos if name not in settled]
+    set_aside = {} if config.retry_failed else quarantine.read()
+    quarantined = {name: set_aside[name] for name in pending if name in set_aside}
+    rates = frame_rates(config, annotations, pending)
+    return SortedVideos(
+        jobs=tuple(
+            VideoJob(name, videos[name], rate)
+            for name, rate in rates.items()
+            if name not in quarantined
+        ),
+        skipped=skipped,
+        changed=changed,
+        quarantined=quarantined,
+        unlabelled=tuple(name for name in pending if name not in rates),
+    )
 
 
 def name_videos(

@@ -13,14 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import compress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from r2t.extract.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.fetch import VideoLocation
-from r2t.extract.pending import LOOKS_AT_ONCE, Quarantine, find_replaced, frame_rates, name_videos
+from r2t.extract.pending import Quarantine, name_videos, sort_videos
 from r2t.extract.queries import (
     Rewording,
     find_rewordings,
@@ -31,22 +30,13 @@ from r2t.extract.queries import (
     warn_of_late_moments,
     without_impossible,
 )
-from r2t.extract.run import (
-    ExtractProgress,
-    LeftServer,
-    LocalRun,
-    Stage,
-    Tally,
-    VideoJob,
-    busiest_stage,
-)
+from r2t.extract.run import ExtractProgress, LeftServer, LocalRun, Stage, Tally, busiest_stage
 from r2t.store.annotations import Annotation
-from r2t.store.change import remove_videos
 from r2t.store.check import warn_of_other_cuts
 from r2t.store.feature_store import FeatureStore
-from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.video_names import VideoNames, match_videos
+from r2t.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     from r2t.extract.run import Cluster, ClusterRun
@@ -137,63 +127,78 @@ def extract_videos(
     annotations, stored = require_unambiguous(store, match_videos(annotations, names))
     require_sentences(clip, (each for each in annotations if each.query_id not in stored))
     quarantine = Quarantine(store.location)
-    there = map_threads(store.has_video, list(paths), num_threads=LOOKS_AT_ONCE)
-    skipped = list(compress(paths, there))
-    changed = find_replaced(store, {name: paths[name] for name in skipped}, on_checked)
-    skipped = [video_id for video_id in skipped if video_id not in changed]
-    if config.update and changed:
-        remove_videos(store.location, list(changed), keep_queries=True)
-        store.refresh()
-        changed = {}
-    settled = {*skipped, *changed}
-    pending = [video_id for video_id in paths if video_id not in settled]
-    set_aside = {} if config.retry_failed else quarantine.read()
-    quarantined = {name: set_aside[name] for name in pending if name in set_aside}
-    rates = frame_rates(config, annotations, pending)
-    jobs = [VideoJob(name, paths[name], rates[name]) for name in rates if name not in quarantined]
-    tally = Tally(len(jobs), on_progress)
+    found = sort_videos(config, store, paths, annotations, quarantine, on_checked)
+    tally = Tally(len(found.jobs), on_progress)
     with store.writer() as writer, _sigterm_as_interrupt():
-        for video_id in skipped:
+        for video_id in found.skipped:
             writer.index(video_id)
-        interrupted = False
+        queries, interrupted = _StoredQueries(), False
         try:
-            _run(config, clip, store, cluster, tally).extract_videos(writer, jobs)
+            _run(config, clip, store, cluster, tally).extract_videos(writer, found.jobs)
             writer.flush()
             store.refresh()
-            wanted, missing = stored_only(store, annotations, paths)
-            num_withheld = len(annotations) - len(wanted)
-            unstored = [each for each in wanted if each.query_id not in stored]
-            new, impossible = without_impossible(store, unstored)
-            rewordings = find_rewordings(stored, annotations, new)
-            store_queries(clip, writer, new)
-            warn_of_other_cuts(store, wanted)
-            warn_of_late_moments(store, [e for e in wanted if e.query_id not in impossible])
+            queries = _store_queries(clip, store, writer, annotations, stored, paths)
         except KeyboardInterrupt:
             interrupted = True
-            new, missing, num_withheld, impossible, rewordings = [], {}, 0, {}, []
         finally:
-            quarantine.update(failed=tally.failed, resolved={*skipped, *tally.done})
+            quarantine.update(failed=tally.failed, resolved={*found.skipped, *tally.done})
     return ExtractReport(
         done=tuple(tally.done),
-        skipped=tuple(skipped),
+        skipped=found.skipped,
         failed=tally.failed,
         left=tuple(tally.left),
         refused=refused,
-        unlabelled=tuple(name for name in pending if name not in rates),
-        changed=changed,
-        quarantined=quarantined,
-        missing_videos=missing,
-        near_misses={name: hint for name in missing if (hint := names.hint(name))},
-        impossible_queries=impossible,
-        rewordings=tuple(rewordings),
+        unlabelled=found.unlabelled,
+        changed=found.changed,
+        quarantined=found.quarantined,
+        missing_videos=queries.missing_videos,
+        near_misses={name: hint for name in queries.missing_videos if (hint := names.hint(name))},
+        impossible_queries=queries.impossible,
+        rewordings=queries.rewordings,
         num_frames=tally.num_frames,
-        num_new_queries=len(new),
+        num_new_queries=queries.num_new,
         num_known_queries=sum(each.query_id in stored for each in annotations),
-        num_withheld_queries=num_withheld,
+        num_withheld_queries=queries.num_withheld,
         seconds=time.monotonic() - began,
         stages=tally.stages,
         interrupted=interrupted,
         quarantine_path=quarantine.location,
+    )
+
+
+@dataclass(frozen=True)
+class _StoredQueries:
+    """What became of the queries, as `ExtractReport` has it."""
+
+    num_new: int = 0
+    num_withheld: int = 0
+    missing_videos: Mapping[str, int] = field(default_factory=dict[str, int])
+    impossible: Mapping[str, str] = field(default_factory=dict[str, str])
+    rewordings: tuple[Rewording, ...] = ()
+
+
+def _store_queries(
+    clip: FrozenClip,
+    store: FeatureStore,
+    writer: StoreWriter,
+    annotations: Sequence[Annotation],
+    stored: Mapping[str, Annotation],
+    paths: Mapping[str, VideoLocation],
+) -> _StoredQueries:
+    """Store the queries of stored videos that are not stored yet, and warn of odd ones."""
+    wanted, missing = stored_only(store, annotations, paths)
+    unstored = [each for each in wanted if each.query_id not in stored]
+    new, impossible = without_impossible(store, unstored)
+    rewordings = find_rewordings(stored, annotations, new)
+    store_queries(clip, writer, new)
+    warn_of_other_cuts(store, wanted)
+    warn_of_late_moments(store, [each for each in wanted if each.query_id not in impossible])
+    return _StoredQueries(
+        num_new=len(new),
+        num_withheld=len(annotations) - len(wanted),
+        missing_videos=missing,
+        impossible=impossible,
+        rewordings=tuple(rewordings),
     )
 
 
