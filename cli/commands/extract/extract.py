@@ -10,7 +10,7 @@ import r2t.extract
 import r2t.store
 from r2t.cli.commands.extract.inputs import annotations_of, frame_rate, restrict, videos_in
 from r2t.cli.commands.extract.plan import show_plan
-from r2t.cli.commands.extract.progress import open_cluster, watch_extraction
+from r2t.cli.commands.extract.progress import announced_cluster, watch_extraction
 from r2t.cli.commands.extract.report import extraction_json, show_extraction
 from r2t.cli.shared import (
     INTERRUPTED,
@@ -244,7 +244,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
                 raise typer.Exit(SOME_FAILED)
             return
         target = _target(store, config, clip)
-        with open_cluster(dask, arguments) as cluster:
+        with announced_cluster(dask, arguments) as cluster:
             report = watch_extraction(config, clip, target, paths, queries, cluster)
         show_extraction(report, store, note if json else say)
         if json:

@@ -16,7 +16,7 @@ from r2t.store.wording import counted
 
 
 @contextmanager
-def open_cluster(
+def announced_cluster(
     address: str | None, clip_arguments: dict[str, Any]
 ) -> Generator[run.Cluster | None]:
     """Connect to the cluster of `--dask` and say where its dashboard is; None without one."""
