@@ -191,19 +191,9 @@ def _fit(
     )
     evaluate = None
     if splits.val:
-        plan = scoring_plan(config, trained_on)
-        queries = StoredQueries(
-            store,
-            splits.val,
-            plan,
-            batch_size=EVALUATION_BATCH_SIZE,
-            prior=config.model.prior,
-            reading=reading,
+        evaluate, trained_on = _validation(
+            config, store, splits.val, trained_on, processes, reading
         )
-        if plan.num_frames is None:
-            longest = longest_video(store, queries.annotations)
-            trained_on = replace(trained_on, longest_whole_num_frames=longest)
-        evaluate = _validation(config, store, queries, trained_on, processes)
     width = config.model.width
     with threads_for(linear_work(batches.most_frames, width, width)):
         return train_on_batches(
@@ -226,10 +216,24 @@ def _digest(annotations: Sequence[Annotation]) -> str:
 def _validation(
     config: TrainConfig,
     store: FeatureStore,
-    queries: StoredQueries,
+    rows: Sequence[Annotation],
     trained_on: TrainedOn,
     processes: Processes,
-) -> Callable[[R2Model], ValidationScore]:
+    reading: Reading,
+) -> tuple[Callable[[R2Model], ValidationScore], TrainedOn]:
+    """Return what scores a model on some queries, and the run's record, with what that needs."""
+    plan = scoring_plan(config, trained_on)
+    queries = StoredQueries(
+        store,
+        rows,
+        plan,
+        batch_size=EVALUATION_BATCH_SIZE,
+        prior=config.model.prior,
+        reading=reading,
+    )
+    if plan.num_frames is None:
+        longest = longest_video(store, queries.annotations)
+        trained_on = replace(trained_on, longest_whole_num_frames=longest)
     if not queries.annotations:
         raise ConfigError("the store has features of none of the validation videos")
 
@@ -239,7 +243,7 @@ def _validation(
         result = evaluate_groundings(groundings, queries.annotations, config.evaluator)
         return ValidationScore(result.score, result.summary)
 
-    return evaluate
+    return evaluate, trained_on
 
 
 def gather_groundings(own: dict[str, Grounding], processes: Processes) -> dict[str, Grounding]:

@@ -67,18 +67,7 @@ def show_plan(
             }
         )
         return not unreadable
-    queries = f"{counted(len(annotations), 'query')} (about {human_bytes(num_query_bytes)})"
-    answers().print(
-        cell(
-            f"{counted(found.num_videos, 'video')}, {human_seconds(found.duration_seconds)}: "
-            f"{counted(found.num_frames, 'frame')}; {queries}; {len(stored)} stored already"
-        ),
-        _table(found, config.dtype, len(clip.vision_layers)),
-        cell(_time_line(found, clip, config.num_workers)),
-        soft_wrap=True,
-    )
-    if found.scale > 1:
-        note(f"estimated from {counted(len(found.lengths), 'video')}, which were fetched for it")
+    _print_plan(found, config, clip, (len(annotations), num_query_bytes), len(stored))
     if free is not None and found.num_bytes + num_query_bytes > free:
         note(
             f"warning: {human_bytes(found.num_bytes)} of features do not fit: "
@@ -90,6 +79,29 @@ def show_plan(
     for name, reason in unreadable.items():
         note(f"would fail: {name}: {reason}", style="red")
     return not unreadable
+
+
+def _print_plan(
+    found: r2t.extract.ExtractPlan,
+    config: r2t.extract.ExtractConfig,
+    clip: r2t.extract.FrozenClip,
+    queries: tuple[int, int],
+    num_stored: int,
+) -> None:
+    """Print a plan; `queries` are their number and bytes."""
+    num_queries, query_bytes = queries
+    answers().print(
+        cell(
+            f"{counted(found.num_videos, 'video')}, {human_seconds(found.duration_seconds)}: "
+            f"{counted(found.num_frames, 'frame')}; {counted(num_queries, 'query')} "
+            f"(about {human_bytes(query_bytes)}); {num_stored} stored already"
+        ),
+        _table(found, config.dtype, len(clip.vision_layers)),
+        cell(_time_line(found, clip, config.num_workers)),
+        soft_wrap=True,
+    )
+    if found.scale > 1:
+        note(f"estimated from {counted(len(found.lengths), 'video')}, which were fetched for it")
 
 
 def _open(
