@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from r2t.store.wording import FEW_NAMES, counted, named
 
-_ABRIDGED = 12  # hex digits: enough to tell which of a store's own have changed
+_ABRIDGED = 12  # hex digits: enough to tell what has changed in one store
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Ids that were added, that mean something else now, and that are gone; each sorted."""
+    """Ids that were added, whose content changed, and that were removed; each sorted."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ _QUERY_FIELDS = (
 def _of_parts(
     read: Callable[Concatenate[StoredTables, _P], _T],
 ) -> Callable[Concatenate[StoredTables, _P], _T]:
-    """Let a method that reads columns on demand look again if their part was replaced meanwhile."""
+    """Let a method that reads columns on demand retry if their part was replaced meanwhile."""
 
     @functools.wraps(read)
     def again(store: StoredTables, *arguments: _P.args, **options: _P.kwargs) -> _T:
@@ -94,7 +94,7 @@ class StoredTables:
 
     @property
     def part_paths(self) -> tuple[str, ...]:
-        """Where in the store the parts lie that are read."""
+        """Where in the store the parts are that are read."""
         return self._part_paths
 
     def refresh(self) -> bool:

@@ -38,7 +38,7 @@ def grounding_table(
 
 
 def sparkline(scores: np.ndarray, num_columns: int) -> str:
-    """Draw scores as blocks from their lowest to their highest, each column the most it covers."""
+    """Draw scores as blocks from the lowest to the highest, each column by the highest in it."""
     num_columns = min(num_columns, len(scores))
     columns = [float(part.max()) for part in np.array_split(scores, num_columns)]
     low, high = min(columns), max(columns)

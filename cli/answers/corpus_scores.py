@@ -38,8 +38,8 @@ def score_corpus_of_store(
 ) -> dict[str, Any]:
     """Ask every video of a split each of its sentences; return scores as JSON values.
 
-    Beside who answers stand the same moments with their videos in random order and, where the
-    store has embeddings, the frozen CLIP.
+    They are those of who answers; of the same moments with the videos in random order; and of the
+    frozen CLIP, if the store has embeddings.
     """
     store, answerer = open_asked(location, run, asking)
     annotations = _annotations(answerer, store, question)

@@ -93,7 +93,7 @@ def load_presence_rule(
 
 
 def answered_by(checkpoint: Path | None, answerer: grounding.Answerer) -> dict[str, str]:
-    """Return who answers, as pages say it of themselves."""
+    """Return who answers, for pages and JSON."""
     if checkpoint is not None:
         return {"run": checkpoint.resolve().name}
     weights = answerer.provenance.get("pretrained")

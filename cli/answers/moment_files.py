@@ -21,7 +21,7 @@ def best_moments(grounding: model.Grounding, top: int) -> list[tuple[float, floa
 def cut_moments(
     pool: r2t.extract.video.DecodePool, video: Path, grounding: model.Grounding, out: Path, top: int
 ) -> None:
-    """Cut the best moments out of a video, behind a progress bar."""
+    """Cut the best moments out of a video, under a progress bar."""
     cut_spans(pool, video, [(start, end) for start, end, _ in best_moments(grounding, top)], out)
 
 
@@ -32,7 +32,7 @@ def cut_spans(
     out: Path,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Cut spans of seconds out of a video, behind a progress bar."""
+    """Cut spans of seconds out of a video, under a progress bar."""
     with progress_bar("seconds cut", round(sum(end - start for start, end in spans))) as show_done:
         for path in pool.cut(
             video,

@@ -106,7 +106,7 @@ def ask_model(
     domain: str | None,
     asking: Asking,
 ) -> Answers:
-    """Answer the queries of a store's split with a trained model, or without one."""
+    """Answer the queries of a store's split by a run, or without one by the frozen CLIP."""
     asked = ask_store(location, run, split, domain, asking)
     evaluator = cast("Evaluator", dataset or asked.evaluator)
     return Answers(grounding.submission_rows(asked.groundings, asked.truth), asked.truth, evaluator)
@@ -130,7 +130,7 @@ def open_asked(
 def ask_store(
     location: str, run: Path | None, split: str, domain: str | None, asking: Asking
 ) -> AskedStore:
-    """Ground the queries of a store's split, behind a progress bar; without a run by the CLIP."""
+    """Ground the queries of a store's split, under a progress bar."""
     store, answerer = open_asked(location, run, asking)
     if isinstance(answerer, grounding.Grounder):
         truth, plan, answer = _model_queries(answerer, store, split, domain, asking)

@@ -30,7 +30,7 @@ SALIENCY = "saliency"
 class Reel:
     """The segments of a reel, and what they were chosen by.
 
-    `label` says what that is worth. `curve` is a score of each frame, named `curve_name`;
+    `label` says how they were chosen. `curve` is a score of each frame, named `curve_name`;
     `of_reel` says how much of it the reel has, and `evenly_spaced` how much evenly spaced segments
     of the same length would have.
     """

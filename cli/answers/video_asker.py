@@ -1,4 +1,4 @@
-"""Who answers, and the videos that it was asked about lately, each encoded once.
+"""An answerer with the videos that it was asked about lately, each encoded once.
 
 Videos are untrusted, so what is kept is bounded: how many are prepared, and how long each may be.
 """

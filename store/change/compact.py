@@ -1,9 +1,9 @@
-"""Joining small parts into few large ones: opening a store takes requests for each part.
+"""Joining small parts into few large ones, since opening a store takes requests for each part.
 
-A joined part stands in for those it was made of from the moment it appears, and takes their place
-in the order of writing. So readers see the rows in the old parts or in the new one, and a run that
-is killed leaves one or the other. Parts that others add meanwhile stay as they are. Every byte that
-is copied is checked against its part's digest, so damage is never carried on.
+A joined part replaces those it was made of from the moment it appears, and takes their place in the
+order of writing. So readers see the rows in the old parts or in the new one, and a run that is
+killed leaves one or the other. Parts that others add meanwhile stay as they are. Every byte that is
+copied is checked against its part's digest, so damage is never carried on.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from r2t.store.publish import open_publisher
 from r2t.store.sources import StoreRoot, open_root
 
 MAX_ROWS: dict[PartKind, int] = {"index": 250_000, "queries": 100_000}
-"""Most rows of a joined part: their plain columns are held in memory."""
+"""Most rows of a joined part, whose plain columns are held in memory."""
 
-_MAX_BYTES = 2**31  # of a joined part: it is made ready beside the store
+_MAX_BYTES = 2**31  # of a joined part, which is made ready beside the store
 _SMALL_ROWS = 10_000
-_MAX_JOINED = 5_000  # parts in one: its metadata names them all
+_MAX_JOINED = 5_000  # parts in one, whose metadata names them all
 _BLOCK_BYTES = 16 * 2**20
 _KEYS: dict[PartKind, str] = {"index": "video_id", "queries": "query_id"}
 
@@ -62,8 +62,8 @@ class _Size:
 def compact_store(location: str | Path, *, on_part: OnProgress = no_progress) -> CompactReport:
     """Join small parts of a store into few; safe beside readers and running extractions.
 
-    Nothing of the videos is read. Replaced parts are removed. `on_part` is told how many parts of
-    those to be joined are done.
+    Nothing of the videos is read. Replaced parts are removed. `on_part` is told how many of the
+    parts to be joined are done.
 
     Raises:
         CorruptFeatureError: A part is damaged; parts joined so far stay joined.
@@ -116,9 +116,9 @@ def _sizes(root: StoreRoot, kind: PartKind, names: Sequence[str]) -> list[_Size]
 
 
 def _groups(parts: Sequence[_Size], kind: PartKind) -> Iterator[list[str]]:
-    """Yield names of neighbours to be joined; those that are large already stay as they are.
+    """Yield names of neighbours to be joined; parts that are large already stay as they are.
 
-    So does one that is larger than all those it would be joined with, unless it is small: otherwise
+    So does a part that is not small and larger than all that it would be joined with: otherwise
     every joining would write the same rows again.
     """
     group: list[_Size] = []
@@ -155,7 +155,7 @@ def _join(writer: PartWriter, parts: Sequence[Part], kind: PartKind) -> None:
 
 
 class _Joined:
-    """Parts as one: the first of equal rows is kept, and each part's own digest is recomputed."""
+    """Several parts as one: of equal rows the first is kept; each part's digest is recomputed."""
 
     def __init__(self, parts: Sequence[Part], kind: PartKind) -> None:
         self._parts = parts

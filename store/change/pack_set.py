@@ -1,8 +1,8 @@
 """Packing a store into a set of zips that opens as one store; the same store gives the same bytes.
 
 The first zip holds all but the videos, and what opening reads lies together at its end. The others
-hold whole videos. A zip of videos is named by what its videos say they hold; so a set that was made
-before is continued: its zips stay as they are while their videos do.
+hold whole videos. A zip of videos is named by a digest of what its videos hold. So when a set is
+made again, zips whose videos have not changed stay as they are.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SetPacker:
     """Makes the zips of one store, one at a time."""
 
     def __init__(self, location: str | Path) -> None:
-        """Open a local store; raise `StoreError` if it is not, or of format version 1."""
+        """Open a local store of the current format version; raise `StoreError` for any other."""
         self.root = as_others_see_it(open_root(location))
         self._path = self.root.require_path("pack it")
         self.root.header.require_current(self.root.location)

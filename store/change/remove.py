@@ -39,8 +39,10 @@ def remove_videos(
 ) -> RemoveReport:
     """Take videos, and the queries of them, out of a store; and single queries by id.
 
-    Raises `FeatureNotFoundError`, and changes nothing, if the store knows nothing of one of them.
-    A hard link that another store has to the same features is not followed.
+    Another store that shares the features by hard links keeps them.
+
+    Raises:
+        FeatureNotFoundError: if the store does not know one of them; nothing is changed then.
     """
     root = open_root(location)
     publisher = open_publisher(root, "remove videos from it")
@@ -70,9 +72,10 @@ def remove_videos(
 
 
 def sort_ids(location: str | Path, names: Collection[str]) -> tuple[list[str], list[str]]:
-    """Tell the ids of videos, as files or as they are stored, from those of queries.
+    """Tell ids of videos, which may be file names, from ids of queries; return both.
 
-    A name that means nothing in the store is taken for a video's, with what it may be meant for.
+    Raises:
+        FeatureNotFoundError: if a name is neither; it says which videos may be meant.
     """
     root = open_root(location)
     store, publisher = FeatureStore(root), open_publisher(root, "remove videos from it")

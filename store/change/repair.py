@@ -1,8 +1,8 @@
 """Repairing a store: what is damaged is set aside, and the index and the parts are made anew.
 
-Nothing is deleted but what dead runs and an upgrade left behind, and replaced parts: damaged
-videos, damaged parts and foreign files move to `<store>.damaged/<time>/`, under the paths they had.
-What must be extracted again is listed, for `r2t extract --only`.
+Damaged videos, damaged parts and foreign files move to `<store>.damaged/<time>/`, under the paths
+they had. Only what dead runs and an upgrade left behind, and replaced parts, are deleted. What must
+be extracted again is listed, for `r2t extract --only`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class RepairReport:
     """What was wrong and what was done about it.
 
     `set_aside` are paths within the store of what moved to `aside`. `extract_again` are videos that
-    the store had or should have, `lost_queries` ids of queries that must be annotated again; of a
-    part that cannot be read not even the ids are known. `lost_attributes` says by video what was
-    recorded of it beside its features and is given up, because no digest proves it.
+    the store had or should have. `lost_queries` are ids of queries that must be annotated again; a
+    part that cannot be read does not even give their ids. `lost_attributes` says by video which
+    records beside its features are given up, because no digest proves them.
     """
 
     faults: tuple[Fault, ...]

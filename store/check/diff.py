@@ -21,9 +21,9 @@ Pairs = Mapping[str, tuple[Any, Any]]
 class StoreDiff:
     """How a second store differs from a first.
 
-    A video has changed if its tokens, its duration or its frame rate are others. `recorded` are
-    videos of which only other decoders or sources are recorded; like `provenance` they make no
-    difference to `equal`.
+    A video has changed if its tokens, its duration or its frame rate have. `recorded` are videos of
+    which only the recorded decoder or source differs; like `provenance` they do not count for
+    `equal`.
     """
 
     first: str

@@ -1,6 +1,6 @@
-"""A committed part: what its metadata promises is checked first, then its columns are read.
+"""A committed part: its metadata is checked when it is opened, its columns are read on demand.
 
-Each column is read when it is first asked for, many parts' columns at once where a table asks.
+A table reads the columns of many parts at once.
 """
 
 from __future__ import annotations
@@ -53,11 +53,10 @@ class Part:
     places: Mapping[str, tuple[str, int | None]]
     num_rows: int
     store: Store = field(repr=False)
+    columns: PartColumns = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", PartColumns(self))
-
-    columns: PartColumns = field(init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -141,15 +140,11 @@ def read_parts(
         names = array_names(kind, version)
         paths = [f"{header.path}/{name}" for header in headers for name in names]
         found = iter(read_metadata(store, paths))
-        parts = [
+        return [
             _part(store, each, kind, {name: next(found) for name in names}, version)
             for each in headers
         ]
-    else:
-        parts = [
-            _part(store, header, kind, _consolidated(header, kind), version) for header in headers
-        ]
-    return parts
+    return [_part(store, header, kind, _consolidated(header, kind), version) for header in headers]
 
 
 def column_dtypes(kind: PartKind) -> dict[str, str]:

@@ -1,8 +1,7 @@
 """The manifest of a store that is packed into several zips: which zip holds what, and its digests.
 
 `r2t-zips.json` lies beside the zips. The first zip, `index`, holds all of the store but the videos;
-the others hold whole videos each, and nothing else. Version 1 of it is described in
-docs/store-format.md.
+each of the others holds whole videos and nothing else. docs/store-format.md describes version 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whoever can be asked about videos: what a trained model and the frozen CLIP have in common."""
+"""What can be asked about videos: what a trained model and the frozen CLIP have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from r2t.train.model import Grounding
 
 @runtime_checkable
 class Clip(Protocol):
-    """What is asked of a CLIP: `r2t.extract.FrozenClip` is one."""
+    """What a CLIP must offer here: `r2t.extract.FrozenClip` is one."""
 
     @property
     def embedding(self) -> EmbeddingSpec | None:
@@ -51,7 +51,7 @@ class Clip(Protocol):
 
 @runtime_checkable
 class Prepared(Protocol):
-    """A video of which all is known that depends on no query."""
+    """A video of which everything that depends on no query is computed."""
 
     @property
     def num_frames(self) -> int:
@@ -72,8 +72,8 @@ class Prepared(Protocol):
 class Answerer(ABC):
     """Finds sentences in videos: a `Grounder`, or a `ZeroShotGrounder` without any training.
 
-    `spec` says which features it understands, and `provenance` what was recorded of them, "model"
-    and "pretrained" among it.
+    `spec` says which features it understands, and `provenance` what was recorded of them, such as
+    "model" and "pretrained".
     """
 
     caveat: str | None = None

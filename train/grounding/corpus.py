@@ -1,4 +1,4 @@
-"""Ask every video of a collection every one of some sentences: what ranking is scored on."""
+"""Ask every video of a collection each of some sentences, so that rankings can be scored."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def ask_corpus(
 ) -> CorpusAnswers:
     """Ask each video each query; `on_videos` is told how many videos have answered so far.
 
-    The videos must be in the store's index. A video's features are read once. Raises whatever
-    keeps a video from being read.
+    The videos must be in the store's index. A video's features are read once.
+
+    Raises:
+        R2TError: if a video cannot be read.
     """
     scores = np.zeros((len(query_ids), len(video_ids)))
     moments = np.zeros((len(query_ids), len(video_ids), 2))

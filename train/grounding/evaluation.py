@@ -1,4 +1,4 @@
-"""From groundings to scores: what a trained model is worth on annotated queries."""
+"""From groundings to scores: how good answers to annotated queries are."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from r2t.train.model import Grounding
 class Evaluation:
     """Scores of a model.
 
-    `metrics` is the official table; `summary` its figures that exist, flat; `score` the one that
-    chooses the best checkpoint: mAP over moments, or highlight mAP.
+    `metrics` is the official table; `summary` has its leading figures by name, without those that
+    are undefined; `score` chooses the best checkpoint: mAP over moments, or highlight mAP.
     """
 
     metrics: dict[str, Any]

@@ -171,11 +171,11 @@ class _Load:
         return pad_queries([self.query.tokens] * len(self.rows), arena)
 
     def read_priors(self, row: Row, stored: StoredVideo) -> list[Prior] | None:
-        """Return that of the query about a video, which is asked whole."""
+        """Return the prior of the query for a video, which is asked whole."""
         if not self.with_prior:
             return None
         embedding, _ = stored.read_embedding()
-        assert embedding is not None  # the store has them: that was looked at before
+        assert embedding is not None  # `require_embeddings` has seen that the store has them
         return [prior_features(embedding, embedding_of(self.query))]
 
     def finish(self, loaded: Loaded) -> list[Batch]:

@@ -23,7 +23,7 @@ _READ_AHEAD = 64  # videos: 75 frames of 512 numbers take 77 kB
 def embedded_videos(
     store: FeatureStore, rows: Iterable[VideoRow]
 ) -> Iterator[EmbeddedVideo | R2TError]:
-    """Yield the embeddings of videos in order, or why they cannot be read; the next come ahead."""
+    """Yield the embeddings of videos in order, or why they cannot be read; some are read ahead."""
     require_embeddings(store)
 
     def read(row: VideoRow) -> EmbeddedVideo | R2TError:

@@ -31,7 +31,7 @@ _MIN_WINDOW_FRAMES = 32
 class WindowPlan:
     """Windows of `num_frames`; None asks every video whole.
 
-    So are videos of up to twice as many frames, and those of up to `whole_frames`.
+    Videos of up to twice as many frames, or of up to `whole_frames`, are asked whole, too.
     """
 
     num_frames: int | None

@@ -24,7 +24,7 @@ _FRAMES_AT_ONCE = 64  # whose tokens are in memory
 
 
 def whole_plan(windows: WindowChoice = "auto") -> WindowPlan:
-    """Return that every video is asked whole; raise `ConfigError` if windows are asked for."""
+    """Return the plan to ask every video whole; raise `ConfigError` if windows are asked for."""
     if windows != "auto":
         raise ConfigError(
             f"--windows {windows}: without a trained run every video is asked whole, however long "
@@ -99,7 +99,7 @@ class ZeroShotGrounder(Answerer):
         return FROZEN_SCORE
 
     def plan(self, windows: WindowChoice = "auto") -> WindowPlan:
-        """Return that every video is asked whole; see `whole_plan`."""
+        """Return the plan to ask every video whole; see `whole_plan`."""
         return whole_plan(windows)
 
     def prepare(

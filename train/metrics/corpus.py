@@ -1,10 +1,10 @@
-"""A whole collection of videos asked sentences: are the right videos found, and the right moments?
+"""Sentences asked of a whole collection: are the right videos found, and the right moments?
 
-Of `video-R@k` the answer counts if a video that fits is among the first k. Of `VCMR-R@k@θ` (video
-corpus moment retrieval) the first k videos answer with their best moment each, and one of them must
-reach an IoU of θ with a moment that is annotated for this sentence and that video: where a sentence
-also fits videos in which nobody annotated it, they count as wrong. It is undefined for a sentence
-that has no annotated moment at all.
+For `video-R@k` an answer is right if a video that fits is among the first k. For `VCMR-R@k@θ`
+(video corpus moment retrieval) the first k videos answer with their best moment each, and one of
+them must reach an IoU of θ with a moment that is annotated for this sentence and that video: a
+video that fits without being annotated counts as wrong. It is undefined for a sentence without any
+annotated moment.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from r2t.store.annotations import Annotation
 from r2t.store.errors import AnnotationError
+from r2t.train.metrics.moments import pairwise_iou
 from r2t.train.metrics.relevance import Relevance
 
 DEPTHS = (1, 5, 10, 100)
@@ -27,7 +28,7 @@ IOUS = (0.5, 0.7)
 class CorpusAnswers:
     """How each query ranks each video, and the best moment found in it: start and end in seconds.
 
-    A video without moments has one without length.
+    Where a video has none, start and end are 0.
     """
 
     query_ids: Sequence[str]
@@ -59,7 +60,7 @@ def score_chance(
 def _metrics(
     answers: CorpusAnswers, annotations: Sequence[Annotation], relevance: Relevance
 ) -> list[tuple[str, Bool[np.ndarray, "queries videos"], Bool[np.ndarray, " queries"], int]]:
-    """Name the metrics: which videos answer rightly, for which queries that is known, how deep."""
+    """Return each metric's name, which videos are right, for which queries it is known, its k."""
     depths = [depth for depth in DEPTHS if depth < len(answers.video_ids)]
     column = {video_id: place for place, video_id in enumerate(answers.video_ids)}
     fitting = np.zeros(answers.scores.shape, np.bool_)
@@ -91,13 +92,9 @@ def _best_overlaps(
     for place, query_id in enumerate(answers.query_ids):
         for row in annotated[sentences[query_id]]:
             if row.video_id in column and len(row.moments):
-                start, end = answers.moments[place, column[row.video_id]]
-                starts, ends = row.moments[:, 0], row.moments[:, 1]
-                shared = np.clip(np.minimum(ends, end) - np.maximum(starts, start), 0, None)
-                union = (ends - starts) + (end - start) - shared
-                iou = np.divide(shared, union, out=np.zeros_like(union), where=union > 0).max()
                 at = (place, column[row.video_id])
-                best[at] = max(best[at], iou)
+                iou = pairwise_iou(answers.moments[at][None, None], row.moments[None])
+                best[at] = max(best[at], iou.max())
     return best
 
 

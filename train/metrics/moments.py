@@ -65,7 +65,7 @@ def moment_values(
         queries = np.flatnonzero(sizes == size).tolist()
         predicted, is_predicted = pad([predictions[q][:_MAX_PREDICTIONS] for q in queries])
         truth, is_truth = pad([truths[q] for q in queries])
-        iou = _iou(predicted, truth)
+        iou = pairwise_iou(predicted, truth)
         order = np.argsort(np.where(is_predicted, -predicted[..., 2], np.inf), kind="stable")
         in_range = _in_range(truth) & is_truth
         # One problem is one query in one range.
@@ -98,17 +98,21 @@ def pad(
     return padded, real
 
 
-def _iou(
-    predicted: Float64[np.ndarray, "queries predictions 3"],
+def pairwise_iou(
+    predicted: Float64[np.ndarray, "queries predictions _"],
     truth: Float64[np.ndarray, "queries truths 2"],
 ) -> Float64[np.ndarray, "queries predictions truths"]:
+    """Return the IoU of each prediction, which begins with start and end, with each true moment.
+
+    That of two moments without length is 0.
+    """
     overlap = _overlap(predicted, truth)
     union = _union(predicted, truth)
     return np.divide(overlap, union, out=np.zeros_like(union), where=overlap > 0)
 
 
 def _overlap(
-    predicted: Float64[np.ndarray, "queries predictions 3"],
+    predicted: Float64[np.ndarray, "queries predictions _"],
     truth: Float64[np.ndarray, "queries truths 2"],
 ) -> Float64[np.ndarray, "queries predictions truths"]:
     start = np.maximum(predicted[:, :, None, 0], truth[:, None, :, 0])
@@ -117,7 +121,7 @@ def _overlap(
 
 
 def _union(
-    predicted: Float64[np.ndarray, "queries predictions 3"],
+    predicted: Float64[np.ndarray, "queries predictions _"],
     truth: Float64[np.ndarray, "queries truths 2"],
 ) -> Float64[np.ndarray, "queries predictions truths"]:
     lengths = (predicted[..., 1] - predicted[..., 0])[:, :, None]

@@ -24,11 +24,11 @@ def relevant_videos(
     """Return the annotated videos that fit each annotated query, by its id.
 
     They are those that the same sentence is annotated for, and those that `further` names. It may
-    name queries and videos beside the annotated ones: an `AnnotationWarning` counts such videos.
+    also name other queries and videos: an `AnnotationWarning` counts such videos.
 
     Raises:
-        AnnotationError: if `further` says nothing of these queries, or of them no video that is
-            annotated: it belongs to something else.
+        AnnotationError: if `further` names none of these queries, or for them none of these videos:
+            it belongs to another split.
     """
     by_sentence: dict[str, set[str]] = {}
     for row in annotations:
