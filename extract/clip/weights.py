@@ -136,9 +136,7 @@ def cached_weights(source: WeightSource) -> Path | None:
     return _cached(source.location, source.file_names)
 
 
-def load_weights(
-    model: nn.Module, source: WeightSource, *, offline: bool, announce: Announce
-) -> None:
+def load_weights(model: Any, source: WeightSource, *, offline: bool, announce: Announce) -> None:
     """Load weights strictly, downloading them if no cache holds them; random ones are left.
 
     Files ending in `.pt` are read as tensors alone, never as code.
