@@ -1,8 +1,8 @@
 """A folder on this machine where fetched videos lie for as long as they are needed.
 
-It is bounded, also where several processes share it. What a process fetched is removed when it ends,
-or by the next process if it was killed. Videos are fetched rather than read where they lie, because
-a store records the SHA-256 of the whole file: all of its bytes have to come anyway.
+It is bounded, also where several processes share it. What a process fetched is removed when it
+ends, or by the next process if it was killed. Videos are fetched rather than read where they lie,
+because a store records the SHA-256 of the whole file: all of its bytes have to come anyway.
 """
 
 from __future__ import annotations

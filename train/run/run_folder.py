@@ -115,11 +115,13 @@ class RunFolder:
 
     def absent(self) -> str:
         """Say that there is no run here to resume."""
-        what = f"lacks {CONFIG}" if self.path.is_dir() else "does not exist"
         return (
-            f"there is no run to resume in {self.path}, which {what}: give the folder of a run, or "
-            "start a new run without resuming"
+            f"there is no run to resume in {self.path}, which {self._lack()}: give the folder of a "
+            "run, or start a new run without resuming"
         )
+
+    def _lack(self) -> str:
+        return f"lacks {CONFIG}" if self.path.is_dir() else "does not exist"
 
     def load_config(self) -> tuple[TrainConfig, TrainedOn]:
         """Return the configuration, and what the run was trained on."""
@@ -127,9 +129,9 @@ class RunFolder:
         try:
             content = json.loads(read_plain(path, _MAX_RECORD_BYTES))
         except FileNotFoundError as error:
-            what = f"lacks {CONFIG}" if self.path.is_dir() else "does not exist"
             raise ConfigError(
-                f"{self.path} holds no training run, it {what}; give a folder that r2t train wrote"
+                f"{self.path} holds no training run, it {self._lack()}; give a folder that r2t "
+                "train wrote"
             ) from error
         except (OSError, ValueError) as error:
             why = explain(error) if isinstance(error, OSError) else error
