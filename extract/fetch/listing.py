@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from r2t.extract.fetch.remote_video import RemoteVideo, shown_url, without_secrets
 from r2t.store.errors import StoreError, VideoError
 from r2t.store.files import explain, read_plain
 from r2t.store.json_lines import numbered_lines, printable
-from r2t.store.sources import FileFacts, connect, is_bucket, is_url, move_file
+from r2t.store.sources import FileFacts, connect, escaped, is_bucket, is_url, move_file
 from r2t.store.video_names import VIDEO_SUFFIXES
 
 MOST_LIST_BYTES = 2**28
 _LIST = ".txt"
-_LEGAL_IN_URLS = "%/:?#[]@!$&'()*+,;=~-._"
 _LEGAL = (
     "give a folder in a bucket (s3://, gs://, az://), the URL of a video (http://, https://, or in "
     "a bucket), or that of a list of URLs, one a line, which ends in .txt"
@@ -108,7 +107,7 @@ def _beside(place: str, line: str) -> str:
     if is_bucket(place):
         return _beside_in_bucket(place, line)
     try:
-        url = quote(urljoin(place, line), safe=_LEGAL_IN_URLS)
+        url = escaped(urljoin(place, line))
     except ValueError as error:
         raise VideoError(f"{printable(shown_url(line))!r} is no URL: {error}") from error
     legal = ("https",) if urlsplit(place).scheme == "https" else ("http", "https")
@@ -138,7 +137,7 @@ def _require_legal(url: str) -> str:
         return url.rstrip("/")
     if not _is_web(url):
         raise VideoError(f"{printable(shown_url(url))}: {_LEGAL}")
-    return quote(url, safe=_LEGAL_IN_URLS)
+    return escaped(url)
 
 
 def _is_web(url: str, legal: Sequence[str] = ("http", "https")) -> bool:

@@ -2,28 +2,22 @@
 
 fsspec reads a whole file where a server ignores the range that was asked for, takes whatever number
 of bytes is sent, and follows a redirection anywhere. So requests are made here, with the options
-that fsspec was configured with. Hubs and releases pass requests on to the host that stores a file.
-That host never gets the credentials, is named once, and must not be one that the first server could
-not reach but this machine can: a public server may not pass requests on to a private address.
+that fsspec was configured with; `redirects` says where they may be sent on to.
 """
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import re
-import socket
-import warnings
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
-from urllib.parse import quote, urljoin, urlsplit
 
 import fsspec.asyn  # pyright: ignore[reportMissingTypeStubs]
 
-from r2t.store.errors import ServerError, ServerWarning, StoreError
+from r2t.store.errors import ServerError, StoreError
 from r2t.store.format import MAX_WHOLE_BYTES
+from r2t.store.sources.redirects import RedirectRules, RefusedError
 from r2t.store.sources.retries import TransientError
 from r2t.store.sources.sources import MAX_READ_BYTES
 
@@ -42,16 +36,8 @@ _ANSWERS = (200, 206, 416)
 _MOST_KEPT = 10_000  # addresses, of up to some kilobytes
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _AS_IT_IS = ("", "identity")
-_LEGAL_IN_URLS = "%/:?#[]@!$&'()*+,;=~-._"
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19})")
-_AROUND_IPV4 = frozenset({0, 0xFFFF << 16, 0x64FF9B << 64})
-"""The first 96 bits of IPv6 addresses that stand for one of IPv4: ::, ::ffff:0:0, 64:ff9b::."""
-_LOCAL_NAT64 = 0x64FF9B0001
 _FOR_STRANGERS = ("proxy", "ssl")  # options that carry no credentials for the first server
-
-
-class _RefusedError(Exception):
-    """An address that a server may not send this machine to."""
 
 
 class HttpAnswer:
@@ -100,10 +86,8 @@ class HttpClient:
         self._fs = fs
         self._keeps_redirects = keeps_redirects
         self._moved: dict[tuple[str, str], str] = {}  # signed addresses may hold for one method
-        self._origin = _origin(url)
+        self._rules = RedirectRules(url)
         self._sessions: dict[bool, Any] = {}
-        self._is_public: bool | None = None  # the server, once its address is known
-        self._named: set[str] = set()
 
     def get(self, url: str, span: tuple[int, int] | None) -> bytes:
         """Return a file, or some bytes of it, fewer where it ends.
@@ -125,8 +109,8 @@ class HttpClient:
         headers = {"Accept-Encoding": "identity"}
         if start and version is not None:
             headers |= {"Range": f"bytes={start}-", "If-Range": version}
-        if _origin(url) != self._origin:
-            self._ask(self._know_own_address)
+        if not self._rules.is_own(url):
+            self._ask(self._rules.look_up_own_address)
         request = self._request("GET", url, headers)
         response = self._ask(request.__aenter__)
         try:
@@ -149,14 +133,6 @@ class HttpClient:
 
     def _ask(self, request: Callable[..., Any], *arguments: Any) -> Any:
         return fsspec.asyn.sync(self._fs.loop, request, *arguments)  # pyright: ignore[reportUnknownMemberType]
-
-    async def _know_own_address(self) -> None:
-        """Look whether this server is a public one, before it has others asked for its files."""
-        host, port = self._origin[1:]
-        if self._is_public is None:
-            with suppress(OSError):  # behind a proxy, which then connects for this machine
-                found = await asyncio.get_running_loop().getaddrinfo(host, port)
-                self.judge(host, [str(each[4][0]) for each in found])
 
     async def _get(self, url: str, span: tuple[int, int] | None) -> bytes:
         headers = {"Accept-Encoding": "identity"}
@@ -206,7 +182,7 @@ class HttpClient:
         )
         current = kept = self._moved.get((method, url), url)
         for _ in range(_MAX_REDIRECTS + 1 + (kept != url)):
-            is_own = _origin(current) == self._origin
+            is_own = self._rules.is_own(current)
             options = {
                 name: value
                 for name, value in self._fs.kwargs.items()
@@ -214,11 +190,11 @@ class HttpClient:
             }
             options["headers"] = {**options.get("headers", {}), **headers}
             try:
-                self._judge_literal(current)
+                self._rules.judge_literal(current)
                 response = await self._session(is_own).request(
                     method, _exactly(current), allow_redirects=False, timeout=timeout, **options
                 )
-            except _RefusedError as error:
+            except RefusedError as error:
                 raise ServerError(f"{url}: {error}") from error
             except Exception:
                 self._moved.pop((method, url), None)  # another one may be reached
@@ -233,7 +209,7 @@ class HttpClient:
                     self._keep(method, url, current)
                     yield response
                     return
-            current = self._followed(url, current, target)
+            current = self._rules.followed(url, current, target)
         raise ServerError(
             f"{url}: the server redirects the request more than {_MAX_REDIRECTS} times"
         )
@@ -245,27 +221,6 @@ class HttpClient:
             if len(self._moved) > _MOST_KEPT:
                 del self._moved[next(iter(self._moved))]
 
-    def _followed(self, url: str, current: str, target: str) -> str:
-        """Return where a redirection leads, if it may be followed."""
-        following = quote(urljoin(current, target), safe=_LEGAL_IN_URLS)
-        before, after = urlsplit(current), urlsplit(following)
-        legal = ("https",) if before.scheme == "https" else ("http", "https")
-        if after.scheme not in legal or not after.hostname:
-            raise ServerError(
-                f"{url}: the server redirects the request to "
-                f"{after.scheme}://{after.hostname}, which is not followed: only "
-                f"{' and '.join(legal)} is"
-            )
-        host = after.hostname
-        if host != urlsplit(url).hostname and host not in self._named:
-            self._named.add(host)
-            warnings.warn(
-                f"{urlsplit(url).hostname} redirects requests to {host}, which gets no credentials",
-                ServerWarning,
-                stacklevel=2,
-            )
-        return following
-
     def _session(self, is_own: bool) -> Any:
         """Return a session on fsspec's loop, for the server itself or for others."""
         import aiohttp
@@ -275,83 +230,13 @@ class HttpClient:
             if not is_own:
                 given = {"trust_env": given["trust_env"]} if "trust_env" in given else {}
             options: dict[str, Any] = {
-                "connector": aiohttp.TCPConnector(resolver=_resolver(self)),
+                "connector": aiohttp.TCPConnector(resolver=self._rules.resolver()),
                 **given,
             }
             session = aiohttp.ClientSession(**options)
             weakref.finalize(self, self._fs.close_session, self._fs.loop, session)
             self._sessions[is_own] = session
         return self._sessions[is_own]
-
-    def _judge_literal(self, url: str) -> None:
-        """Judge an address that a URL gives as such, which is not resolved."""
-        host = urlsplit(url).hostname or ""
-        try:
-            ipaddress.ip_address(host.partition("%")[0])
-        except ValueError as error:
-            if host and host.replace(".", "").isdigit():  # 127.1, which aiohttp does not resolve
-                raise _RefusedError(f"{host} is no address as it is written in full") from error
-            return
-        self.judge(host, [host])
-
-    def judge(self, host: str, addresses: list[str]) -> None:
-        """Raise unless a host may be connected to at these addresses.
-
-        They are those that are connected to, so that a name which resolves to another address the
-        next time gains nothing.
-        """
-        public = [_is_public(address) for address in addresses]
-        if host == self._origin[1] and self._is_public is None:
-            self._is_public = any(public)
-        if self._is_public and not all(public):
-            raise _RefusedError(
-                f"this leads from a public server to {host} at {', '.join(addresses)}, which is a "
-                "private address: it is not followed"
-            )
-
-
-def _resolver(client: HttpClient) -> Any:
-    """Return aiohttp's resolver, which shows the client each address before it is used."""
-    import aiohttp
-    from aiohttp.abc import AbstractResolver
-
-    own = weakref.ref(client)
-
-    class Resolver(AbstractResolver):
-        def __init__(self) -> None:
-            self._inner = aiohttp.DefaultResolver()
-
-        async def resolve(
-            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-        ) -> Any:
-            found = await self._inner.resolve(host, port, family)
-            judge = own()
-            if judge is not None:
-                judge.judge(host, [each["host"] for each in found])
-            return found
-
-        async def close(self) -> None:
-            await self._inner.close()
-
-    return Resolver()
-
-
-def _is_public(address: str) -> bool:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        if int(found) >> 80 == _LOCAL_NAT64:
-            return False
-        inner = found.ipv4_mapped or found.sixtofour
-        if inner is None and int(found) >> 32 in _AROUND_IPV4:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        found = inner or found
-    return found.is_global and not found.is_multicast
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return parts.scheme, parts.hostname or "", port
 
 
 def _exactly(url: str) -> Any:

@@ -1,4 +1,4 @@
-"""Telling a URL from a path; alone, so that a command's help need not load zarr."""
+"""URLs told from paths, escaped, and recorded without secrets; loads nothing, not even zarr."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 _WEB = re.compile(r"((?:[a-z0-9]+::)*)(https?://.*)", re.IGNORECASE | re.DOTALL)
 _PLACES = frozenset({"store", "run", "imported", "merged", "subset_of"})
 _PUBLIC = "hf://"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
+
+
+def escaped(url: str) -> str:
+    """Return a URL in which what may not stand in one is escaped, and nothing else."""
+    return quote(url, safe="%/:?#[]@!$&'()*+,;=~-._")
 
 
 def is_url(location: str | Path) -> bool:
