@@ -61,8 +61,9 @@ def push_run(
     """Send a run to a hub: weights, settings, records and a card.
 
     The card, README.md, is written into the run's folder: scores from the run's own records, and
-    which features it was trained on. Of the paths and URLs in the records only the last names are
-    sent. The state that resumes a training stays here.
+    which features it was trained on. What people wrote into README.md, here or on the hub, is kept.
+    Of the paths and URLs in the records only the last names are sent. The state that resumes a
+    training stays here.
     """
     with handle_errors():
         stated = required_licence(licence, runs.stated_licence(folder), "weights")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from r2t.store.card.facts import CARD_MARK, TAGS, StoreFacts
-from r2t.store.card.markdown import front_matter, markdown_table, markdown_text
+from r2t.store.card.markdown import markdown_table, markdown_text
 from r2t.store.card.texts import CardTexts, is_one_licence
+from r2t.store.card.words import marked_readme
 from r2t.store.wording import counted
 
 _USE = """\
@@ -25,7 +26,6 @@ def card_readme(facts: StoreFacts, texts: CardTexts) -> str:
     if texts.url:
         about.append(f"Its address: {markdown_text(texts.url)}")
     sections = [
-        _front_matter(title, texts),
         f"# {markdown_text(title)}",
         " ".join(about),
         "## Content",
@@ -38,14 +38,15 @@ def card_readme(facts: StoreFacts, texts: CardTexts) -> str:
     if texts.citation:
         lines = texts.citation.strip().splitlines()
         sections += ["## Citation", "\n".join(f"    {line}" for line in lines)]
-    return "\n\n".join([*sections, "## Use", _USE, f"<!-- {CARD_MARK} -->"]) + "\n"
+    body = "\n\n".join([*sections, "## Use", _USE])
+    return marked_readme(_head(title, texts), body, CARD_MARK)
 
 
-def _front_matter(title: str, texts: CardTexts) -> str:
+def _head(title: str, texts: CardTexts) -> dict[str, Any]:
     values: dict[str, Any] = {"pretty_name": title, "tags": TAGS}
     if texts.licence:  # hubs name SPDX licences in lower case
         values["license"] = texts.licence.lower() if is_one_licence(texts.licence) else "other"
-    return front_matter(values)
+    return values
 
 
 def _content(facts: StoreFacts) -> str:

@@ -11,14 +11,17 @@ from r2t.store.card.croissant import card_croissant
 from r2t.store.card.facts import CARD_MARK, StoreFacts
 from r2t.store.card.readme import card_readme
 from r2t.store.card.texts import CardTexts
+from r2t.store.card.words import README, with_kept_words
 from r2t.store.change import licences
 from r2t.store.check import CARD_NAMES
 from r2t.store.errors import ConfigError, StoreError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.format import Publisher, StoreHeader, rewrite_header
+from r2t.store.format import StoreHeader, rewrite_header
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.publish import open_publisher
 from r2t.store.sources import StoreRoot, open_root
+
+CROISSANT = "croissant.json"
 
 
 def read_card(location: str | Path) -> CardTexts:
@@ -38,12 +41,12 @@ def write_card(
 ) -> tuple[str, ...]:
     """Write `README.md` and `croissant.json` into a store; return where they are.
 
-    `texts` replace what the header says, which is used otherwise. Documents that are there are
-    replaced if an earlier card left them, and refused if somebody else wrote them.
+    `texts` replace what the header says, which is used otherwise. What people wrote into README.md
+    is kept; a croissant.json that an earlier card left is replaced.
 
     Raises:
-        StoreError: the store can only be read, is of format version 1, or has a document of
-            another's.
+        StoreError: the store can only be read, is of format version 1, or somebody changed what
+            would be replaced.
     """
     root = open_root(location)
     publisher = open_publisher(root, "write its card")
@@ -56,19 +59,20 @@ def write_card(
     facts = StoreFacts.of(
         FeatureStore(root), licences(location, on_video=on_video), _last_written(root.header)
     )
-    documents = (
-        card_readme(facts, said),
-        json.dumps(card_croissant(facts, said), indent=2, ensure_ascii=False) + "\n",
-    )
+    readme = card_readme(facts, said)
+    croissant = json.dumps(card_croissant(facts, said), indent=2, ensure_ascii=False) + "\n"
     with publisher.errors(), publisher:
-        for name in CARD_NAMES:
-            _require_own(publisher, name)
+        place = f"{publisher.location}/"
+        if root.path is not None and (root.path / README).is_symlink():
+            raise StoreError(f"{place}{README} is a symbolic link; run `r2t store verify`")
+        require_own_document(publisher.read(CROISSANT), f"{place}{CROISSANT}")
+        readme = with_kept_words(readme, publisher.read(README), f"{place}{README}")
         rewrite_header(
             publisher, lambda header: dataclasses.replace(header, card=said.to_header() or None)
         )
-        for name, text in zip(CARD_NAMES, documents, strict=True):
-            publisher.write(name, text.encode())
-    return tuple(f"{publisher.location}/{name}" for name in CARD_NAMES)
+        publisher.write(README, readme.encode())
+        publisher.write(CROISSANT, croissant.encode())
+    return tuple(f"{place}{name}" for name in CARD_NAMES)
 
 
 def _last_written(header: StoreHeader) -> date | None:
@@ -80,11 +84,9 @@ def _last_written(header: StoreHeader) -> date | None:
         return None
 
 
-def _require_own(publisher: Publisher, name: str) -> None:
-    """Refuse to overwrite a document that is not marked as a card."""
-    content = publisher.read(name)
+def require_own_document(content: bytes | None, name: str) -> None:
+    """Raise `StoreError` about a `croissant.json` that is not marked as a card."""
     if content is not None and CARD_MARK.encode() not in content:
         raise StoreError(
-            f"{publisher.location}/{name} was not written by `r2t store card`, which would "
-            "replace it: move it elsewhere"
+            f"{name} was not written by `r2t store card`, which would replace it: move it elsewhere"
         )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from r2t.store.change.pack_set import (
         DEFAULT_ZIP_BYTES as DEFAULT_ZIP_BYTES,
         SetPacker as SetPacker,
+        card_files as card_files,
         pack_zip_set as pack_zip_set,
-        write_card_files as write_card_files,
     )
     from r2t.store.change.remove import remove_videos as remove_videos, sort_ids as sort_ids
     from r2t.store.change.repair import RepairReport as RepairReport, repair_store as repair_store

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from r2t.store.change.pack import PackReport, add_file, add_video, as_others_see
 from r2t.store.check import CARD_NAMES, check_stored_video
 from r2t.store.errors import ConfigError, CorruptFeatureError
 from r2t.store.feature_store import FeatureStore
-from r2t.store.files import appearing, write_whole
+from r2t.store.files import appearing, read_plain, write_whole
 from r2t.store.format import (
     ZIP_MANIFEST,
     IndexZip,
@@ -42,6 +42,7 @@ MOST_ZIPS = 9000
 """A hub's folder holds fewer than 10,000 files."""
 
 _MOST_OPENING_BYTES = 2**24
+_MOST_CARD_BYTES = 2**22
 _READ_ON_DEMAND = re.compile(r"parts/queries/[^/]+/(tokens|embedding)/c/")
 
 
@@ -118,9 +119,8 @@ class SetPacker:
             rows = sorted(self.store.video_rows(), key=lambda row: row.video_id)
             ids = [each.query_id for each in self.store.annotations()]
             write_frame(self.root, self.store, rows, ids, frame)
-            for name in CARD_NAMES:
-                if (self._path / name).is_file():
-                    shutil.copyfile(self._path / name, frame / name, follow_symlinks=False)
+            for name, content in card_files(self.root).items():
+                (frame / name).write_bytes(content)
             with zipfile.ZipFile(unfinished, "w") as archive:
                 opening_start = _add_frame(archive, frame)
             record = zip_record(unfinished, "")
@@ -166,7 +166,8 @@ def pack_zip_set(
             made.append(packer.write_videos(each, target, quick=quick, on_video=show))
             done += len(each.rows)
         index = packer.write_index(out)
-        write_card_files(packer.root, out)
+        for name, content in card_files(packer.root).items():
+            write_whole(out / name, content)
         write_whole(out / ZIP_MANIFEST, packer.manifest(index, made).to_json())
     zips = (index, *made)
     num_bytes = sum(each.num_bytes for each in zips)
@@ -174,13 +175,19 @@ def pack_zip_set(
     return PackReport(archives, total, len(packer.store.query_digests()), num_bytes)
 
 
-def write_card_files(root: StoreRoot, out: Path) -> list[Path]:
-    """Copy a store's card, if it has one, beside the zips; return the files."""
-    path = root.require_path("pack it")
-    names = [name for name in CARD_NAMES if (path / name).is_file()]
-    for name in names:
-        write_whole(out / name, (path / name).read_bytes())
-    return [out / name for name in names]
+def card_files(root: StoreRoot) -> dict[str, bytes]:
+    """Return the documents of a store's card by name, if it has one.
+
+    Raises `StoreError` where one is no plain file: a link may lead to what nobody means to send.
+    """
+    found: dict[str, bytes] = {}
+    for name in CARD_NAMES:
+        path = root.require_path("pack it") / name
+        if path.is_symlink():
+            raise CorruptFeatureError(f"{path} is a symbolic link; run `r2t store verify`")
+        with suppress(FileNotFoundError):
+            found[name] = read_plain(path, _MOST_CARD_BYTES)
+    return found
 
 
 def zip_record(path: Path, name: str) -> ZipRecord:

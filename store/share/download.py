@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-from r2t.store.errors import ServerError
+from r2t.store.errors import ServerError, StoreError
 from r2t.store.share.commits import is_same
 from r2t.store.sources import HubListing, HubPlace, explained_hub_error, hub_api
+
+MOST_CARD_BYTES = 2**20
 
 
 def download(place: HubPlace, listing: HubListing, name: str, folder: Path) -> Path:
@@ -30,6 +32,21 @@ def download(place: HubPlace, listing: HubListing, name: str, folder: Path) -> P
             "differs); run the same command again"
         )
     return path
+
+
+def read_from_hub(
+    place: HubPlace, listing: HubListing, name: str, folder: Path, most_bytes: int
+) -> bytes | None:
+    """Return a small file of a commit, None if it has none; raise `StoreError` if it is large."""
+    there = listing.files.get(name)
+    if there is None:
+        return None
+    if there.num_bytes > most_bytes:
+        raise StoreError(
+            f"{place}/{name} has {there.num_bytes:,} bytes, more than the {most_bytes:,} that it "
+            "may have"
+        )
+    return download(place, listing, name, folder).read_bytes()
 
 
 def fetch_from_hub(place: HubPlace, name: str, **options: Any) -> Path:

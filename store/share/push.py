@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2t.store.change import DEFAULT_ZIP_BYTES, SetPacker, write_card_files
+from r2t.store.card import README, readme_to_send, require_own_document
+from r2t.store.change import DEFAULT_ZIP_BYTES, SetPacker, card_files
 from r2t.store.errors import StoreError
 from r2t.store.files import write_whole
 from r2t.store.format import (
@@ -26,7 +27,7 @@ from r2t.store.format import (
 )
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.share.commits import HubRepository, is_same
-from r2t.store.share.download import download
+from r2t.store.share.download import MOST_CARD_BYTES, download, read_from_hub
 from r2t.store.sources import HubListing, HubPlace
 
 UNFINISHED_ZIPS = "r2t-zips.unfinished.json"
@@ -61,13 +62,15 @@ def push_store(
 ) -> PushReport:
     """Send a local store, with its card, to `hf://datasets/ORG/NAME`, which is made if need be.
 
+    What people wrote into README.md there is kept.
+
     Every video that is sent is checked first; `quick` trusts the tokens' bytes. With `private`,
     a repository that is made for it is not shown to others.
 
     Raises:
         ServerError: the hub refuses, or somebody else pushes meanwhile.
-        StoreError: the store is remote, damaged, of format version 1, or the repository holds
-            something else.
+        StoreError: the store is remote, damaged, of format version 1, the repository holds
+            something else, or people wrote there what would be replaced.
     """
     place = HubPlace.parse(url)
     if place.kind != "dataset":
@@ -93,6 +96,7 @@ def _push(
     quick: bool,
     on_video: OnProgress,
 ) -> PushReport:
+    card = _card(packer, repository, scratch)
     present = _made(repository.place, repository.listing, scratch)
     planned = packer.plan(max_bytes, present)
     total = sum(len(each.rows) for each in planned)
@@ -116,7 +120,8 @@ def _push(
     index = packer.write_index(scratch)
     manifest = packer.manifest(index, made)
     write_whole(scratch / ZIP_MANIFEST, manifest.to_json())
-    card = [path.name for path in write_card_files(packer.root, scratch)]
+    for name, content in card.items():
+        write_whole(scratch / name, content)
     for name in (index.name, ZIP_MANIFEST, *card):
         if not is_same(scratch / name, repository.listing.files.get(name)):
             repository.send(scratch / name, name)
@@ -136,6 +141,20 @@ def _push(
         num_bytes=sum(each.num_bytes for each in zips),
         content=manifest.content,
     )
+
+
+def _card(packer: SetPacker, repository: HubRepository, scratch: Path) -> dict[str, bytes]:
+    """Return the card to send: the store's, with what people wrote at the hub."""
+    place, listing = repository.place, repository.listing
+    card = card_files(packer.root)
+    there = {name: read_from_hub(place, listing, name, scratch, MOST_CARD_BYTES) for name in card}
+    for name in card:
+        if name == README:
+            other = f"{packer.root.location}/{name}"
+            card[name] = readme_to_send(card[name], there[name], f"{place}/{name}", other)
+        else:
+            require_own_document(there[name], f"{place}/{name}")
+    return card
 
 
 def _commit_some(repository: HubRepository, scratch: Path, made: Sequence[VideosZip]) -> None:

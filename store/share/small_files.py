@@ -12,11 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from r2t.store.card import README, readme_to_send
 from r2t.store.errors import ConfigError, ServerError, StoreError
 from r2t.store.files import commit_folder
 from r2t.store.format import storage_errors
 from r2t.store.share.commits import HubRepository, is_same
-from r2t.store.share.download import download, fetch_from_hub
+from r2t.store.share.download import (
+    MOST_CARD_BYTES,
+    download,
+    fetch_from_hub,
+    read_from_hub,
+)
 from r2t.store.sources import HubListing, HubPlace, explained_hub_error, hub_listing
 
 
@@ -67,8 +73,9 @@ def push_files(
 ) -> SentFiles:
     """Send files, or texts, to `hf://ORG/NAME`, which is made if need be, in one commit.
 
-    Raises `ServerError` if the hub refuses, and `StoreError` if the repository holds something else
-    than the `rules` require.
+    What people wrote into README.md there is kept. Raises `ServerError` if the hub refuses, and
+    `StoreError` if the repository holds something else than the `rules` require, or people wrote
+    there what would be replaced.
     """
     place = require_model(url)
     repository = HubRepository(place, private=private)
@@ -77,6 +84,9 @@ def push_files(
     with tempfile.TemporaryDirectory(prefix="r2t-push-") as scratch:
         for name, content in files.items():
             path = content if isinstance(content, Path) else Path(scratch, name)
+            if name == README:
+                content = _readme(repository, path, Path(scratch, "there"))
+                path = Path(scratch, name)
             if isinstance(content, bytes):
                 path.write_bytes(content)
             if not is_same(path, repository.listing.files.get(name)):
@@ -84,6 +94,13 @@ def push_files(
                 num_new += 1
         commit = repository.commit(message)
     return SentFiles(str(place), commit, tuple(files), num_new)
+
+
+def _readme(repository: HubRepository, path: Path, scratch: Path) -> bytes:
+    """Return the card to send, with what people wrote at the hub."""
+    place = repository.place
+    there = read_from_hub(place, repository.listing, README, scratch, MOST_CARD_BYTES)
+    return readme_to_send(path.read_bytes(), there, f"{place}/{README}", str(path))
 
 
 def pull_files(url: str, into: Path, rules: FileRules) -> tuple[str, list[Path]]:

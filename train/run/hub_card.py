@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from r2t.store.card import (
-    front_matter,
+    README,
     is_one_licence,
     markdown_table,
     markdown_text,
+    marked_readme,
     spdx_expression,
+    with_kept_words,
 )
 from r2t.store.errors import ConfigError
 from r2t.store.files import read_plain
@@ -20,7 +22,7 @@ from r2t.train.run.config import TrainConfig
 from r2t.train.run.run_folder import RunFolder
 from r2t.train.run.trained_on import TrainedOn
 
-MODEL_CARD = "README.md"
+MODEL_CARD = README
 RUN_CARD_MARK = "made by r2t run push"
 
 _MOST_BYTES = 2**20
@@ -33,21 +35,23 @@ best on these, so the numbers flatter, and they are not those of a test split.""
 
 
 def model_card(run: Path, url: str, licence: str) -> str:
-    """Return a run's card; raise `ConfigError` if the folder holds no run."""
+    """Return a run's card, with what people wrote into an earlier one in its folder.
+
+    Raises `ConfigError` if the folder holds no run, and `StoreError` if somebody changed what would
+    be replaced.
+    """
     folder = RunFolder(run)
     config, trained_on = folder.load_config()
     about = (
         "A model that finds the moments of a video that a sentence describes: R²-Tuning on "
         f"features of frozen CLIP ({markdown_text(folder.load_spec().model)}), trained by r2t."
     )
+    head = {
+        "library_name": "r2t",
+        "license": licence.lower() if is_one_licence(licence) else "other",
+        "tags": _TAGS,
+    }
     sections = [
-        front_matter(
-            {
-                "library_name": "r2t",
-                "license": licence.lower() if is_one_licence(licence) else "other",
-                "tags": _TAGS,
-            }
-        ),
         f"# {markdown_text(url.rstrip('/').split('/')[-1])}",
         about,
         "## Scores",
@@ -61,29 +65,26 @@ def model_card(run: Path, url: str, licence: str) -> str:
         f"Licence of the weights: {licence}.",
         "## Use",
         f'```sh\nr2t predict --checkpoint {url} video.mp4 "a sentence"\n```',
-        f"<!-- {RUN_CARD_MARK} -->",
     ]
-    return "\n\n".join(sections) + "\n"
+    card = marked_readme(head, "\n\n".join(sections), RUN_CARD_MARK)
+    path = run / MODEL_CARD
+    return with_kept_words(card, _earlier(path), str(path))
 
 
 def stated_licence(run: Path) -> str:
-    """Return the licence that an earlier card in a run's folder states; empty if there is none.
+    """Return the licence that an earlier card in a run's folder states; empty if there is none."""
+    text = (_earlier(run / MODEL_CARD) or b"").decode(errors="replace")
+    found = _LICENCE.search(text)
+    return spdx_expression(found[1]) if found and RUN_CARD_MARK in text else ""
 
-    Raises `ConfigError` if the card is another's, which a new one would replace.
-    """
-    path = run / MODEL_CARD
+
+def _earlier(path: Path) -> bytes | None:
     try:
-        text = read_plain(path, _MOST_BYTES).decode()
+        return read_plain(path, _MOST_BYTES)
     except FileNotFoundError:
-        return ""
+        return None
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    if RUN_CARD_MARK not in text:
-        raise ConfigError(
-            f"{path} was not written by `r2t run push`, which would replace it: move it elsewhere"
-        )
-    found = _LICENCE.search(text)
-    return spdx_expression(found[1]) if found else ""
 
 
 def _scores(records: list[dict[str, Any]]) -> str:

@@ -48,7 +48,8 @@ def push(
 
     Its card and licence come along; one without a licence is refused. Every video is checked before
     it is sent. Run the same command again to resume, or to send what was added: zips that the hub
-    has are not sent again. The set appears at once, at the end; a zip holds 2 GB by default.
+    has are not sent again. The set appears at once, at the end; a zip holds 2 GB by default. What
+    people wrote into README.md on the hub is kept.
     """
     with handle_errors():
         before = cards.read_card(store)

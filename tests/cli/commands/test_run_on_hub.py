@@ -145,9 +145,24 @@ def test_the_card_says_what_the_records_say(folder: Path) -> None:
 
 def test_without_a_licence_nothing_is_sent(hub: Hub, folder: Path) -> None:
     assert "add --licence" in run("run", "push", folder, URL)
-    (folder / "README.md").write_text("my own words")
-    assert "was not written by" in run("run", "push", folder, URL, "--licence", "MIT")
     assert hub.requests == []
+
+
+def test_what_people_wrote_into_a_card_stays(hub: Hub, folder: Path) -> None:
+    (folder / "README.md").write_text("my own words")
+    assert run("run", "push", folder, URL, "--licence", "MIT").startswith("0 ")
+    card = hub.files("org/run")["README.md"]
+    assert card == (folder / "README.md").read_bytes()
+    assert b"my own words\n\n<!-- made by r2t run push" in card
+    hub.repository("org/run").add({**hub.files("org/run"), "README.md": card + b"and theirs"})
+    answer = run("run", "push", folder, URL)
+    assert answer.startswith("2 ")
+    assert "differ in what people wrote" in answer
+    (folder / "README.md").unlink()
+    assert run("run", "push", folder, URL, "--licence", "MIT").startswith("0 ")
+    card = hub.files("org/run")["README.md"]
+    assert b"my own words" in card
+    assert card.endswith(b"and theirs\n")
 
 
 def test_another_model_is_not_replaced(hub: Hub, folder: Path) -> None:

@@ -159,8 +159,7 @@ def test_an_outcome_that_went_with_its_worker_is_waited_for(tmp_path: Path) -> N
     finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
     redone, other = RedoneResult(), RedoneResult()
     redone.ways, other.ways, other.key = ("lost", "pending", "finished"), ("finished",), ("", "cat")
-    for future in (redone, other):
-        name = str(future.key[1])
+    for name, future in (("dog", redone), ("cat", other)):
         run._submitted[name] = VideoJob(name, tmp_path / name, 1.0), future
     run._take([redone])
     assert (tally.done, tally.failed) == ([], {})

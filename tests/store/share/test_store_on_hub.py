@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from r2t.cli.commands.store.store import app
 from r2t.store import FeatureStore
+from r2t.store.card import CardTexts, write_card
 from r2t.store.change import pack_store, pack_zip_set
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ConfigError, CorruptFeatureError, ServerError, StoreError
@@ -302,6 +303,63 @@ def test_a_repository_of_something_else_stays_as_it_is(hub: Hub, store: Path) ->
     assert raw.keys() <= hub.files().keys()
 
 
+def test_what_people_wrote_into_the_readme_there_stays(hub: Hub, store: Path) -> None:
+    hub.repositories["datasets/org/feats"] = Repository()
+    hub.repository().add({"README.md": b"---\nlicense: mit\nlanguage: de\n---\nFilmed in Graz."})
+
+    def readme() -> str:
+        return hub.files()["README.md"].decode()
+
+    def edit(text: str) -> None:
+        hub.repository().add({**hub.files(), "README.md": text.encode()})
+
+    push_store(store, URL)
+    first = readme()
+    assert first.startswith("---\nlicense: mit\nlanguage: de\npretty_name:")
+    assert first.index("Filmed in Graz.") < first.index("# CLIP features of 3 videos")
+    assert push_store(store, URL).commit == hub.repository().commits[-1][0]
+    assert readme() == first
+    edit(f"{first}\nAsk Ada first.")
+    with FeatureStore.open(store).writer() as writer:
+        write_video(writer, "new", random_tokens(3, seed=9))
+    write_card(store)
+    push_store(store, URL)
+    text = readme()
+    assert "CLIP features of 4 videos" in text
+    assert "# CLIP features of 3 videos" not in text
+    assert text.index("Filmed in Graz.") < text.index("# CLIP") < text.index("Ask Ada first.")
+    for wrong, reason in (
+        (text.replace("license: mit", "license: apache-2.0"), "states the licence apache-2.0"),
+        (text.replace("# CLIP", "# My CLIP"), "somebody changed what lies between the marks"),
+    ):
+        edit(wrong)
+        hub.requests.clear()
+        with pytest.raises(StoreError, match=reason):
+            push_store(store, URL)
+        assert (hub.count("PUT"), readme()) == (0, wrong)
+
+
+def test_a_readme_that_is_kept_here_is_sent_until_somebody_edits_the_one_there(
+    hub: Hub, store: Path
+) -> None:
+    readme = store / "README.md"
+    for words in ("Filmed in Graz.", "Filmed in Linz."):
+        readme.write_text(readme.read_text().replace("Filmed in Graz.", "") + words)
+        write_card(store)
+        push_store(store, URL)
+        assert hub.files()["README.md"] == readme.read_bytes()
+    edited = hub.files()["README.md"] + b"Ask Ada."
+    hub.repository().add({**hub.files(), "README.md": edited})
+    with pytest.raises(StoreError, match="differ in what people wrote"):
+        push_store(store, URL)
+    readme.write_bytes(edited)
+    push_store(store, URL)
+    assert b"Ask Ada." in hub.files()["README.md"]
+    hub.repository().add({**hub.files(), "croissant.json": b"{}"})
+    with pytest.raises(StoreError, match=r"croissant\.json was not written by"):
+        push_store(store, URL)
+
+
 def test_what_the_hub_would_leave_out_is_not_promised(hub: Hub, store: Path) -> None:
     hub.repositories["datasets/org/feats"] = Repository()
     hub.repository().add({".gitignore": b"*.zip"})
@@ -311,8 +369,6 @@ def test_what_the_hub_would_leave_out_is_not_promised(hub: Hub, store: Path) -> 
 
 
 def test_a_licence_is_asked_for(hub: Hub, store: Path) -> None:
-    from r2t.store.card import CardTexts, write_card
-
     write_card(store, CardTexts())
     answer = run("push", store, URL)
     assert answer.startswith("2 ")
