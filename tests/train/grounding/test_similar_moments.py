@@ -17,8 +17,16 @@ def plateau(num_frames: int, start: int, stop: int) -> np.ndarray:
 
 
 def scored_by_hand(curve: np.ndarray, start: int, stop: int) -> float:
-    inside = curve[start:stop].mean() - curve.mean()
-    return float(inside / curve.std() * (stop - start) ** 0.25)
+    curve = (curve - curve.mean()) / curve.std()
+    beside = [curve[at] for at in (start - 1, stop) if 0 <= at < len(curve)]
+    return float((curve[start:stop].sum() - 1.2 * max(beside)) / (stop - start + 1))
+
+
+def overlaps(moments: np.ndarray) -> np.ndarray:
+    starts, ends = moments[:, 0], moments[:, 1]
+    shared = np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts)
+    shared = np.maximum(shared, 0.0)
+    return shared / ((ends - starts)[:, None] + (ends - starts) - shared)
 
 
 def test_the_moment_that_stands_out_is_found_wherever_the_level_lies() -> None:
@@ -35,10 +43,23 @@ def test_moments_are_distinct_positive_and_best_first() -> None:
     assert (np.diff(found[:, 2]) <= 0).all()
     assert (found[:, 2] > 0).all()
     assert found[:, 1].max() <= 199.6
-    starts, ends = found[:, 0], found[:, 1]
-    shared = np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts)
-    union = (ends - starts)[:, None] + (ends - starts) - shared
-    assert (shared / union)[~np.eye(len(found), dtype=bool)].max() < 0.41  # ends are clipped
+    assert overlaps(found)[~np.eye(len(found), dtype=bool)].max() < 0.51  # ends are clipped
+
+
+def test_a_moment_counts_the_less_the_more_a_better_one_covers_of_it() -> None:
+    curve = np.random.default_rng(3).standard_normal(40)
+    found = similar_moments(curve, 1.0, 40.0)
+    alone = [scored_by_hand(curve, int(start), int(end)) for start, end, _ in found]
+    covered = np.tril(overlaps(found), -1).max(axis=1)
+    assert covered.max() > 0.2
+    np.testing.assert_allclose(found[:, 2], alone * (1 - covered))
+
+
+def test_a_moment_does_not_end_where_the_frames_beside_it_are_as_high() -> None:
+    curve = np.zeros(40)
+    curve[10:20] = 1.0
+    curve[12:16] = 1.3
+    assert similar_moments(curve, 1.0, 40.0)[0, :2].tolist() == [10.0, 20.0]
 
 
 @pytest.mark.parametrize("num_frames", [2, 3, 5, 6, 7, 24])
