@@ -84,12 +84,16 @@ def _of_list(
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise VideoError(f"{printable(_shown(place))}: is no list of URLs in UTF-8") from error
-    for number, line in numbered_lines(text):
-        line = line.strip()
+        raise VideoError(
+            f"{printable(_shown(place))}: is no list of URLs in UTF-8; save it as such"
+        ) from error
+    for number, line in numbered_lines(text.replace("\r\n", "\n").replace("\r", "\n")):
+        line = line.lstrip("\ufeff").strip()  # each of several lists that were joined may have one
         if not line or line.startswith("#"):
             continue
         try:
+            if not line.isprintable():
+                raise VideoError(f"{printable(line)!r} has characters that are in no URL")
             url = url_of(line)
             yield RemoteVideo(url, asked or url)
         except VideoError as error:

@@ -15,6 +15,7 @@ _SECRETS = re.compile(
     r"(?<=://)[^/\s@?#]*@"  # user and password
     r"|(?<=\S)[?#][^\s'\"]*?(?=[:,;)'\"]*(?:\s|$))"  # query, which may be a signature
 )
+_SERVER = re.compile(r"([^:/]+://)(?:[^/?#]*@)?([^/?#]*)")
 _URL = re.compile(r"https?://\S+", re.IGNORECASE)
 
 
@@ -65,7 +66,8 @@ def file_name(url: str) -> str:
 
 def server_name(url: str) -> str:
     """Return whom a URL asks, as people may see it: a host, with its port if any, or a bucket."""
-    return "/".join(shown_url(url).split("/")[:3])
+    found = _SERVER.match(url)
+    return f"{found[1]}{found[2]}".lower() if found else shown_url(url)
 
 
 def shown_url(url: str) -> str:

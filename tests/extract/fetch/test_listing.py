@@ -41,6 +41,19 @@ def test_a_file_of_urls(tmp_path: Path) -> None:
     assert all(video.asked == video.url for video in videos)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_of_any_system_and_joined_ones(tmp_path: Path, end: str) -> None:
+    part = ["\ufeff# some", "https://a/1.mp4", "", "  # more", "https://a/2.mp4\t"]
+    path = tmp_path / "urls.txt"
+    path.write_bytes(end.join([*part, *part, "s3://bucket/a #3.mp4"]).encode())
+    videos = list_videos(str(path))
+    assert [video.url for video in videos] == [
+        "https://a/1.mp4",
+        "https://a/2.mp4",
+        "s3://bucket/a #3.mp4",
+    ]
+
+
 def test_one_video_by_its_url() -> None:
     [video] = list_videos("https://a.example/dog.MP4?signature=1#t=2")
     assert (video.stem, str(video)) == ("dog", "https://a.example/dog.MP4")
@@ -98,7 +111,9 @@ def test_a_list_in_a_bucket_stays_in_it() -> None:
         (b"https://[::1/dog.mp4?k=secret\n", r"line 1: https://\[::1/dog\.mp4: give"),
         (b"https://a:port/dog.mp4\n", "line 1: https://a:port/dog.mp4: give"),
         (b"https://a/x/dog.mp4\nhttps://me:pw@a/y/dog.mkv?k=1\n", "https://a/y/dog.mkv would both"),
-        (b"\xff\xfe", "is no list of URLs in UTF-8"),
+        (b"\xff\xfe", "is no list of URLs in UTF-8; save it as such"),
+        (b"https://a/\x1b[31m1.mp4\n", "line 1: .* has characters that are in no URL"),
+        ("https://a/1.mp4\u2028https://a/2.mp4".encode(), "has characters that are in no URL"),
     ],
 )
 def test_a_list_that_is_none(tmp_path: Path, content: bytes, message: str) -> None:
