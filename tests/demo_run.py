@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tiny_config import tiny_config
-from toy_store import make_store
+from toy_store import FRAME_RATE_FPS, make_store
 
 from r2t.store.schema import FeatureSpec
 from r2t.train.grounding.presence import PresenceRule
@@ -34,10 +34,13 @@ def make_demo_run(folder: Path, spec: FeatureSpec) -> Path:
     return run.path
 
 
-def presence_rule(threshold: float, score: str = LEARNED_SCORE) -> PresenceRule:
+def presence_rule(
+    threshold: float, score: str = LEARNED_SCORE, *, frame_rate: float = FRAME_RATE_FPS
+) -> PresenceRule:
     """A rule that tells present from absent well."""
     return PresenceRule(
         score=score,
+        frame_rate=frame_rate,
         threshold=threshold,
         precision=0.9,
         recall=0.9,

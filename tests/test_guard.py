@@ -25,7 +25,7 @@ TEST = re.compile(r"`(tests/[\w/]+\.py)::(?:\w+::)?(\w+)`")
 # Fields that say when, how long or in which words, and judge nothing.
 NO_JUDGEMENT = {
     Grounding: {"frame_rate_fps", "duration_seconds", "caveat"},
-    PresenceRule: {"score", "num_present", "num_absent"},
+    PresenceRule: {"score", "frame_rate", "num_present", "num_absent"},
     Reel: {"segments", "label", "duration_seconds", "frame_rate_fps", "curve_name"},
     Segment: {"start_seconds", "end_seconds"},
 }

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import r2t.extract
 import r2t.extract.video
@@ -84,12 +85,14 @@ def load_for_store(
 
 
 def load_presence_rule(
-    checkpoint: Path | None, answerer: grounding.Answerer
+    checkpoint: Path | None,
+    answerer: grounding.Answerer,
+    frame_rate: float | Literal["per-video"],
 ) -> grounding.PresenceRule | None:
-    """Return the threshold of presence that a run has, None where there is none."""
+    """Return the threshold of presence that a run has for frames at a rate, None if it has none."""
     if checkpoint is None:
         return None
-    return grounding.load_rule(checkpoint, answerer.video_score_name)
+    return grounding.load_rule(checkpoint, answerer.video_score_name, frame_rate)
 
 
 def answered_by(checkpoint: Path | None, answerer: grounding.Answerer) -> dict[str, str]:

@@ -56,8 +56,13 @@ def calibrate(  # noqa: PLR0913 - a parameter for each option
 
     Each video is asked its own sentences and, of other videos, those that --relevant does not say
     fit it as well. The threshold that separates the two best is written into the run's folder, with
-    how well it does so. Where it is no better than chance, nothing is written and the exit status
-    is 1. The run must not have been trained on the --split.
+    how well it does so and the frame rate that it is for. The run must not have been trained on the
+    --split.
+
+    A threshold is of use if, on videos that it was not chosen on, it is right for 75 % of both
+    kinds of sentences, each kind counting half (a coin is for 50 %), and denies no more than 25 %
+    of a video's own: the 95 % intervals must stay on the right side. If not, nothing is written,
+    the exit status is 1, and no command gives a verdict.
     """
     with handle_errors():
         run.require_writable_run(checkpoint)
@@ -97,22 +102,27 @@ def calibrate(  # noqa: PLR0913 - a parameter for each option
                 on_queries=show_done,
             )
         facts = {"store": store, "content": features.content_digest(), "split": split, "seed": seed}
-        if rule.beats_chance:
+        shortcoming = rule.shortcoming
+        if shortcoming is None:
             grounding.save_rule(checkpoint, rule, facts)
         if json:
-            print_json({**asdict(rule), "beats_chance": rule.beats_chance, **facts})
+            print_json({**asdict(rule), "useful": shortcoming is None, **facts})
         else:
             say(rule_line(rule))
         path = checkpoint / grounding.PRESENCE
-        if rule.beats_chance:
+        if shortcoming is None:
             note(f"written: {path}")
             return
         note(
-            "not written: it is not certain that this is better than chance; annotate more videos "
-            f"of split {split!r}, or train longer",
+            f"not written: it {shortcoming}. More annotated videos of split {split!r} narrow them; "
+            "--relevant names sentences that fit other videos too; longer training may help. Where "
+            "frames show many things at once, no threshold may tell",
             style="yellow",
         )
-        if grounding.load_rule(checkpoint, grounder.video_score_name) is not None:
+        earlier = grounding.load_rule(
+            checkpoint, grounder.video_score_name, features.spec.frame_rate
+        )
+        if earlier is not None:
             note(f"{path} of an earlier calibration stays in use; delete it if it should not be")
         raise typer.Exit(SOME_FAILED)
 

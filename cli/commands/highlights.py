@@ -109,7 +109,7 @@ def highlights(  # noqa: PLR0913 - a parameter for each option
             device=device,
             pool=pool,
         )
-        rule = load_presence_rule(checkpoint, loaded.answerer)
+        rule = load_presence_rule(checkpoint, loaded.answerer, loaded.frame_rate_fps)
         reel, grounding = _choose(loaded, video, query, length)
         absent = None if grounding is None else presence_verdict(rule, grounding)
         if json:

@@ -111,7 +111,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
             device=device,
             pool=pool,
         )
-        rule = load_presence_rule(checkpoint, loaded.answerer)
+        rule = load_presence_rule(checkpoint, loaded.answerer, loaded.frame_rate_fps)
         grounding, num_windows = ask_file(loaded, video, query, windows)
         absent, told = presence_verdict(rule, grounding), with_verdict(rule, grounding)
         if json:

@@ -89,7 +89,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
         place = VideoPlace.parse(videos)
         asking = Asking(batch_size, windows, device)
         asked = ask_store(store, checkpoint, split, domain, asking)
-        rule = load_presence_rule(checkpoint, asked.answerer)
+        rule = load_presence_rule(checkpoint, asked.answerer, asked.store.spec.frame_rate)
         summary, tables, scores = _scores(asked, num_samples=bootstrap)
         durations = {
             row.video_id: asked.groundings[row.query_id].duration_seconds for row in asked.truth

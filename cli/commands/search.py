@@ -79,7 +79,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
         answerer = load_for_store(
             checkpoint, features, windows=windows, device=device, action=f"search {store}"
         )
-        rule = load_presence_rule(checkpoint, answerer)
+        rule = load_presence_rule(checkpoint, answerer, features.spec.frame_rate)
         if not len(features):
             raise ConfigError(f"{store} holds no videos; r2t extract adds them")
         plan = answerer.plan(as_windows(windows))

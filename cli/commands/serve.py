@@ -99,7 +99,7 @@ def serve(  # noqa: PLR0913 - a parameter for each option
                 device=device,
                 pool=pool,
             )
-            rule = load_presence_rule(checkpoint, loaded.answerer)
+            rule = load_presence_rule(checkpoint, loaded.answerer, loaded.frame_rate_fps)
             asker = r2t.cli.answers.VideoAsker(
                 loaded.answerer,
                 loaded.clip,

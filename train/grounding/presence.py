@@ -1,7 +1,7 @@
 """Is it in the video at all? A threshold on the video score, chosen on known pairs.
 
 It is the score that videos are ranked by, `Grounding.video_score`. How well it tells is measured
-with every threshold: one that does not beat chance is not used, nor one of another score.
+with every threshold: one that is not certain to be of use is not used, nor one of another score.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.files import read_plain, require_plain, write_whole
 from r2t.store.legal import is_finite
 from r2t.train.grounding.presence_scores import (
-    CHANCE,
     PresenceScores,
     auc,
     best_threshold,
@@ -28,6 +27,8 @@ from r2t.train.grounding.presence_scores import (
 from r2t.train.run import WEIGHTS
 
 PRESENCE = "presence.json"
+LEAST_RIGHT = 0.75  # half of a coin's errors
+MOST_MISSES = 0.25  # to deny what is there is the worse error, so it has a bound of its own
 _MAX_BYTES = 1 << 20  # of that file
 
 
@@ -35,7 +36,8 @@ _MAX_BYTES = 1 << 20  # of that file
 class PresenceRule:
     """The threshold under which a sentence is probably not in a video, and how well it tells.
 
-    `score` names the video score that the threshold is for. `recall` is the share of present
+    `score` names the video score that the threshold is for, and `frame_rate` is that of the frames
+    it was measured on: more frames have better best ones. `recall` is the share of present
     queries that reach the threshold, and `rejected` the share of absent ones that do not.
     `precision` is the share of present queries among all that reach it, if as many are present as
     absent. `auc` is the chance that a present query scores above an absent one. `held_out_right` is
@@ -46,6 +48,7 @@ class PresenceRule:
     """
 
     score: str
+    frame_rate: float | Literal["per-video"]
     threshold: float
     precision: float
     recall: float
@@ -66,7 +69,9 @@ class PresenceRule:
     num_absent: int
 
     @classmethod
-    def choose(cls, scores: PresenceScores, score: str) -> PresenceRule:
+    def choose(
+        cls, scores: PresenceScores, score: str, frame_rate: float | Literal["per-video"]
+    ) -> PresenceRule:
         """Choose the threshold that gets the most of both right, each kind counting half."""
         present, absent = scores.present, scores.absent
         threshold = best_threshold(present, absent)
@@ -76,6 +81,7 @@ class PresenceRule:
         spared = held_out(scores)
         return cls(
             score=score,
+            frame_rate=frame_rate,
             threshold=threshold,
             precision=recall / (recall + 1 - rejected),
             recall=recall,
@@ -97,9 +103,19 @@ class PresenceRule:
         )
 
     @property
-    def beats_chance(self) -> bool:
-        """Whether it tells anything: more than a coin, and than calling everything present."""
-        return self.auc_low > CHANCE and self.held_out_right_low > CHANCE
+    def shortcoming(self) -> str | None:
+        """What was measured and what is asked, where its verdicts are withheld; else None.
+
+        It must be certain to make at most half of a coin's errors, and to deny little that is
+        there: both by the bounds of the intervals.
+        """
+        if self.held_out_right_low >= LEAST_RIGHT and self.held_out_misses_high <= MOST_MISSES:
+            return None
+        return (
+            f"is right for {_percent(self, 'right')} of sentences of videos that it was not chosen "
+            f"on, and denies {_percent(self, 'misses')} of those that are there; the intervals "
+            f"must stay above {LEAST_RIGHT:.0%} and below {MOST_MISSES:.0%}"
+        )
 
     def denies(self, video_score: float) -> bool:
         """Return whether a query of this video score is probably not in the video."""
@@ -112,16 +128,18 @@ def save_rule(run: Path, rule: PresenceRule, facts: Mapping[str, Any]) -> None:
     write_whole(run / PRESENCE, json.dumps(content, indent=2) + "\n")
 
 
-def load_rule(run: Path, score: str) -> PresenceRule | None:
-    """Return a run's rule for the video score of this name, or None if it has none.
+def load_rule(
+    run: Path, score: str, frame_rate: float | Literal["per-video"]
+) -> PresenceRule | None:
+    """Return a run's rule for a video score of frames at a rate, or None if it has none.
 
-    A rule of another score or for other weights, or one that does not beat chance, is None with a
+    A rule of another score or rate, or for other weights, or one that is not useful, is None with a
     `RunWarning`.
     """
     path = run / PRESENCE
     if not path.exists():
         return None
-    names = {field.name for field in dataclasses.fields(PresenceRule)} - {"score"}
+    names = {field.name for field in dataclasses.fields(PresenceRule)} - {"score", "frame_rate"}
     try:
         content = json.loads(read_plain(path, _MAX_BYTES))
         if content["weights_sha256"] != _weights_sha256(run):
@@ -135,19 +153,30 @@ def load_rule(run: Path, score: str) -> PresenceRule | None:
         ) from error
     if content.get("score") != score:
         return _unused(path, f"{_named(content.get('score'))}, and videos are ranked by {score}")
+    if content.get("frame_rate") is None:
+        return _unused(path, "does not say which frame rate it is for")
+    if content["frame_rate"] != frame_rate:
+        why = f"was chosen at --fps {content['frame_rate']}, and here it is {frame_rate}"
+        return _unused(path, why, mend="ask at the rate that it is for")
     if numbers.keys() != names:
-        return _unused(path, "does not say whether it beats chance")
-    rule = PresenceRule(score=score, **numbers)
-    return rule if rule.beats_chance else _unused(path, "tells no better than chance")
+        return _unused(path, "does not say how well it tells on other videos")
+    rule = PresenceRule(score=score, frame_rate=frame_rate, **numbers)
+    shortcoming = rule.shortcoming
+    return rule if shortcoming is None else _unused(path, shortcoming)
 
 
 def _named(score: object) -> str:
     return f"is a threshold of the {score}" if score else "does not say which score it is for"
 
 
-def _unused(path: Path, why: str) -> None:
+def _percent(rule: PresenceRule, what: str) -> str:
+    value, low, high = (getattr(rule, f"held_out_{what}{end}") for end in ("", "_low", "_high"))
+    return f"{value:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def _unused(path: Path, why: str, mend: str = "run r2t calibrate again") -> None:
     warnings.warn(
-        f"{path} is not used: it {why}; run r2t calibrate again, or delete it",
+        f"{path} is not used: it {why}; {mend}, or delete it",
         RunWarning,
         stacklevel=3,
     )

@@ -60,6 +60,7 @@ def choose_presence_rule(
             np.repeat(videos, counts[:, 1]),
         ),
         grounder.video_score_name,
+        store.spec.frame_rate,
     )
 
 

@@ -16,7 +16,6 @@ from jaxtyping import Float64, Int64
 from r2t.store.errors import ConfigError
 from r2t.train.metrics import Interval
 
-CHANCE = 0.5  # of two equally likely answers
 _FOLDS = 5
 _NORMAL_97_5 = 1.959964
 

@@ -53,7 +53,7 @@ def test_the_rule_is_in_the_folder(
     assert answer.exit_code == 0, answer.stderr
     printed = json.loads(answer.stdout)
     written = json.loads((run / "presence.json").read_text())
-    assert printed.pop("beats_chance") is True
+    assert printed.pop("useful") is True
     assert printed.items() <= written.items()
     text = run_command(calibrate, *asked)
     assert (
@@ -68,20 +68,22 @@ def test_the_rule_is_in_the_folder(
 
 
 @pytest.mark.usefixtures("told_apart")
-def test_a_rule_at_chance_is_not_written(
+def test_a_rule_of_no_use_is_not_written(
     run_command: Callable[..., Result], run: Path, tmp_path: Path
 ) -> None:
     asked = ("--store", tmp_path / "feats.zarr", "--checkpoint", run, "--device", "cpu")
     answer = run_command(calibrate, *asked, "--absent", 1)
     assert answer.exit_code == 1
     assert "of 4 sentences of the video" in answer.stdout
-    assert "not written: it is not certain that this is better than chance" in answer.stderr
+    told = " ".join(answer.stderr.split())
+    assert "not written: it is right for " in told
+    assert "the intervals must stay above 75% and below 25%. More annotated videos of" in told
     assert not (run / "presence.json").exists()
     save_rule(run, presence_rule(0.25), {})
     before = (run / "presence.json").read_bytes()
     answer = run_command(calibrate, *asked, "--absent", 1, "--json")
     assert answer.exit_code == 1
-    assert json.loads(answer.stdout)["beats_chance"] is False
+    assert json.loads(answer.stdout)["useful"] is False
     assert "presence.json of an earlier calibration stays in use" in answer.stderr
     assert (run / "presence.json").read_bytes() == before
 

@@ -105,7 +105,7 @@ def test_a_trained_run_chooses_by_its_saliency_and_may_deny(
     run_command: RunCommand, film: Path, tmp_path: Path
 ) -> None:
     run = make_demo_run(tmp_path, FrozenClip.load("r2t-demo", layers=2, device="cpu").spec(2.0))
-    save_rule(run, presence_rule(1e9), {})
+    save_rule(run, presence_rule(1e9, frame_rate=2.0), {})
     question = (film, "a dog", "--checkpoint", run, "--length", "0:06", "--device", "cpu")
     answer = run_command(highlights, *question, "--json")
     assert answer.exit_code == 0, answer.stderr

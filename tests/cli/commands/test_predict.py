@@ -164,7 +164,7 @@ def test_a_calibrated_run_says_whether_it_is_there_at_all(
     before = json.loads(run_command(predict, *question, "--json").stdout)
     assert before["presence"]["threshold"] is None
     assert before["presence"]["score"] == before["video_score"]
-    save_rule(run, presence_rule(threshold), {})
+    save_rule(run, presence_rule(threshold, frame_rate=4.0), {})
     after = json.loads(run_command(predict, *question, "--json").stdout)
     assert after["presence"]["probably_absent"] is absent
     assert after["moments"] == before["moments"]
@@ -172,6 +172,11 @@ def test_a_calibrated_run_says_whether_it_is_there_at_all(
     text = run_command(predict, *question, "--srt", srt).stdout
     for shown in (text, srt.read_text()):
         assert ("probably not in this video" in shown) is absent
+    answer = run_command(predict, *question, "--fps", 2, "--json")
+    told = " ".join(answer.stderr.split())
+    assert "it was chosen at --fps 4.0, and here it is 2.0; ask at the rate that it is for" in told
+    other = json.loads(answer.stdout)
+    assert other["presence"]["probably_absent"] is None
 
 
 def test_a_film_is_asked_in_windows_and_says_so(
