@@ -150,6 +150,7 @@ def test_the_answer_as_clips_subtitles_and_a_page(
     assert "data:image/jpeg" in page
 
 
+@pytest.mark.filterwarnings("default::r2t.store.errors.RunWarning")
 @pytest.mark.parametrize(("threshold", "absent"), [(1.0, True), (-1.0, False)])
 def test_a_calibrated_run_says_whether_it_is_there_at_all(
     threshold: float,
