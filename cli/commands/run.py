@@ -95,7 +95,7 @@ def pull_run(
 ) -> None:
     """Fetch a run from a hub into a new folder.
 
-    To ask a run without a copy of one's own, give its URL as --checkpoint.
+    To use a run without keeping a copy, give its URL as --checkpoint.
     """
     with handle_errors():
         commit, files = share.pull_files(url, folder, run_rules())

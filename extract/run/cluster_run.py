@@ -119,7 +119,7 @@ class ClusterRun:
         return bool(self._submitted)
 
     def _num_wanted(self) -> int:
-        """Return how many tasks are to be with the scheduler, by the workers there are of late."""
+        """Return how many tasks the scheduler should have, by the workers seen last."""
         if monotonic() - self._looked_at > _LOOK_EVERY_SECONDS:
             with self._asking():
                 self._num_threads = sum(self._client.nthreads().values())
@@ -165,7 +165,7 @@ class ClusterRun:
             status = future.status
             if status == "finished":
                 done.append(future)
-            elif status in _UNDER_WAY:  # again, where a worker died that had the outcome
+            elif status in _UNDER_WAY:  # done again, since a worker died that held the outcome
                 self._redone.append(future)
             else:
                 self._finish(future, self._reason(future))

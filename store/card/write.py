@@ -50,11 +50,7 @@ def write_card(
     """
     root = open_root(location)
     publisher = open_publisher(root, "write its card")
-    if root.header.format_version == 1:
-        raise StoreError(
-            f"{location} is of format version 1, which has no card: `r2t store upgrade {location}` "
-            "first"
-        )
+    root.header.require_current(root.location)
     said = _texts(root) if texts is None else texts
     facts = StoreFacts.of(
         FeatureStore(root), licences(location, on_video=on_video), _last_written(root.header)

@@ -31,7 +31,7 @@ _TAGS = ("video", "temporal-grounding", "moment-retrieval", "r2t")
 _NO_SCORES = "The run has no record of scores on validation data."
 _SCORES = """\
 Measured on the validation queries during the training. The weights are those of the epoch that did
-best on these, so the numbers flatter, and they are not those of a test split."""
+best on them, so these scores are optimistic; they are not scores on a test split."""
 
 
 def model_card(run: Path, url: str, licence: str) -> str:

@@ -1,4 +1,4 @@
-"""A run's records as others may see them: of places, which tell about a person, only the names."""
+"""A run's records as others may see them: of paths and URLs, only the last names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_BYTES = 2**28
 
 
 def shared_record(path: Path) -> bytes:
-    """Return a JSON file without the places in it; raise `ConfigError` if it cannot be read."""
+    """Return a JSON file with only last names of places; raise `ConfigError` if it is no record."""
     try:
         content = json.loads(read_plain(path, _MOST_BYTES))
         if not isinstance(content, dict):

@@ -256,7 +256,7 @@ def extract(  # noqa: PLR0913 - a parameter for each option
 
 
 def _require_places(store: str, cluster: str | None) -> None:
-    """Refuse what cannot be written to or connected to before a model is loaded."""
+    """Refuse, before a model is loaded, a place that cannot be written to or connected to."""
     publish.publisher_at(store).exists()  # so that a bucket says early why it cannot be used
     if cluster is not None:
         run.require_cluster(cluster)

@@ -37,7 +37,7 @@ def diff(
     """Show which videos and queries were added, changed and removed from one store to another.
 
     Compares the digests that the two indexes record, and how the features were made; no features
-    are read. Provenance, and what is recorded of videos' sources, is shown but is no difference.
+    are read. Provenance and the recorded sources of videos are shown, but count as no difference.
     Exits as diff does: 0 if the stores are equal, 1 if they differ, 2 if one cannot be read.
     """
     with handle_errors():
@@ -54,7 +54,7 @@ def _print(found: check.StoreDiff) -> None:
     differing = {**found.identity, **_called("embedding", found.embedding)}
     differing |= _called("provenance", found.provenance)
     if differing:
-        table = Table(title="made otherwise", title_justify="left")
+        table = Table(title="made differently", title_justify="left")
         for name in ("", cell(found.first), cell(found.second)):
             table.add_column(name, overflow="fold")
         for name, (before, after) in differing.items():

@@ -46,10 +46,10 @@ def push(
 ) -> None:
     """Send a store to a hub, as a set of zips that opens there as one store.
 
-    Its card and licence come along; one without a licence is refused. Every video is checked before
-    it is sent. Run the same command again to resume, or to send what was added: zips that the hub
-    has are not sent again. The set appears at once, at the end; a zip holds 2 GB by default. What
-    people wrote into README.md on the hub is kept.
+    Its card and licence are sent along; a store without a licence is refused. Every video is
+    checked before it is sent. Run the same command again to resume, or to send what was added: zips
+    that the hub has are not sent again. The set appears all at once, at the end; a zip holds 2 GB
+    by default. What people wrote into README.md on the hub is kept.
     """
     with handle_errors():
         before = cards.read_card(store)
@@ -88,8 +88,8 @@ def pull(
 ) -> None:
     """Fetch a store from a hub into a folder, checking every digest.
 
-    A store on a hub can also be read where it is: give its URL in the place of a folder. Run the
-    same command again to resume.
+    A store on a hub can also be read where it is: give its URL instead of a folder. Run the same
+    command again to resume.
     """
     with handle_errors():
         with progress_bar("videos") as show_done:
@@ -107,5 +107,5 @@ def pull(
             say(f"commit: {report.commit}")
             say(f"content: {report.content}")
         if report.failures:
-            note(f"left out, because damaged there: {counted(len(report.failures), 'item')}")
+            note(f"left out, because damaged on the hub: {counted(len(report.failures), 'item')}")
             raise typer.Exit(SOME_FAILED)

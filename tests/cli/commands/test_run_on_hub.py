@@ -133,7 +133,7 @@ def test_the_card_says_what_the_records_say(folder: Path) -> None:
     card = model_card(folder, URL, "MIT")
     assert "| MR-full-mAP | 41.26 |" in card
     assert "Best epoch: 3 of 3." in card
-    assert "so the numbers flatter" in card
+    assert "so these scores are optimistic" in card
     assert "CLIP (random)" in card
     assert "sha256:" in card
     assert card.startswith('---\nlibrary_name: "r2t"\nlicense: "mit"\n')
