@@ -60,7 +60,8 @@ def test_what_is_imported_with_a_module_needs_no_extra() -> None:
             if owners and not owners & {*needed, "r2-tuning"}:
                 found.setdefault(str(path.relative_to(ROOT)), set()).add(name)
     assert found == {  # loaded by `r2t serve` and by `to_xarray` alone
-        "cli/pages/serve.py": {"gradio", "starlette"},
+        "cli/pages/serve.py": {"gradio"},
+        "cli/pages/server.py": {"gradio", "starlette"},
         "store/xarray_view.py": {"xarray"},
     }
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         note_bare_names as note_bare_names,
         video_entries as video_entries,
     )
-    from r2t.cli.pages.serve import Page as Page, launch as launch
+    from r2t.cli.pages.serve import Page as Page
+    from r2t.cli.pages.server import launch as launch
     from r2t.cli.pages.uploads import Uploads as Uploads
 else:
     __getattr__ = lazy_exports(__name__)
