@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import reprlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -100,11 +100,8 @@ class RunFolder:
             free |= FOLLOWS_CONTENT
         before = {**earlier.to_dict(), **_named(earlier_trained_on)}
         now = {**config.to_dict(), **_named(trained_on)}
-        differing = [
-            f"{name}: {reprlib.repr(before[name])} before, {reprlib.repr(now[name])} now"
-            for name in now
-            if name in before and before[name] != now[name] and name not in free
-        ]
+        compared = [name for name in now if name in before and name not in free]
+        differing = _differences(before, now, compared)
         if differing:
             raise ConfigError(
                 f"cannot resume {self.path} with other settings (only epochs and patience "
@@ -264,6 +261,20 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
     number = record.get("epoch") if isinstance(record, dict) else None
     return record if isinstance(number, int) and number >= 0 else None
+
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], names: Iterable[str], within: str = ""
+) -> list[str]:
+    """Say what differs, down to the single setting; a long record looks the same when cut short."""
+    found: list[str] = []
+    for name in names:
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, {**old, **new}, f"{within}{name}.")
+        elif old != new:
+            found.append(f"{within}{name}: {reprlib.repr(old)} before, {reprlib.repr(new)} now")
+    return found
 
 
 def _named(trained_on: TrainedOn) -> dict[str, Any]:

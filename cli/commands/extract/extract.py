@@ -8,7 +8,13 @@ import typer
 
 import r2t.extract
 import r2t.store
-from r2t.cli.commands.extract.inputs import annotations_of, frame_rate, restrict, videos_in
+from r2t.cli.commands.extract.inputs import (
+    annotations_of,
+    frame_rate,
+    require_target,
+    restrict,
+    videos_in,
+)
 from r2t.cli.commands.extract.plan import show_plan
 from r2t.cli.commands.extract.progress import announced_cluster, watch_extraction
 from r2t.cli.commands.extract.report import extraction_json, show_extraction
@@ -37,7 +43,6 @@ from r2t.cli.shared import (
 from r2t.extract import fetch, run
 from r2t.extract.fetch import DEFAULT_MAX_VIDEO_BYTES, DEFAULT_SCRATCH_BYTES
 from r2t.extract.video import DEFAULT_MAX_HOURS, DEFAULT_MEMORY_BYTES, DecoderChoice
-from r2t.store import publish
 from r2t.store.schema import StorageDtype
 
 
@@ -237,7 +242,9 @@ def extract(  # noqa: PLR0913 - a parameter for each option
             "batch_size": batch_size,
             "offline": offline,
         }
-        _require_places(store, dask)
+        require_target(store, model, config)
+        if dask is not None:
+            run.require_cluster(dask)
         clip = r2t.extract.FrozenClip.load(**arguments, announce=announce_download)
         if dry_run:
             if not show_plan(config, clip, store, paths, queries, json=json):
@@ -253,13 +260,6 @@ def extract(  # noqa: PLR0913 - a parameter for each option
         raise typer.Exit(INTERRUPTED)
     if not report.complete:
         raise typer.Exit(SOME_FAILED)
-
-
-def _require_places(store: str, cluster: str | None) -> None:
-    """Refuse, before a model is loaded, a place that cannot be written to or connected to."""
-    publish.publisher_at(store).exists()  # so that a bucket says early why it cannot be used
-    if cluster is not None:
-        run.require_cluster(cluster)
 
 
 def _target(

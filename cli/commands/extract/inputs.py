@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Literal
 
 import r2t.extract
+import r2t.store
 from r2t.cli.shared import (
     as_frame_rate,
     note,
@@ -16,7 +18,7 @@ from r2t.cli.shared import (
     read_video_ids,
 )
 from r2t.extract import fetch, video
-from r2t.store import datasets
+from r2t.store import datasets, publish
 from r2t.store.annotations import Annotation
 from r2t.store.errors import ConfigError, VideoError
 from r2t.store.json_lines import printable
@@ -113,3 +115,23 @@ def _rows_beside(videos: Path) -> list[Annotation]:
         names = named(printable(path.name) for path in survey.others)
         note(f"note: no annotations, by their kind: {names}")
     return [row for file in survey.annotations for row in read_annotation_file(file)]
+
+
+def require_target(store: str, model: str, config: r2t.extract.ExtractConfig) -> None:
+    """Refuse a place that cannot be added to, as far as is known before CLIP is downloaded.
+
+    What the weights decide is compared when they are here.
+    """
+    if not publish.publisher_at(store).exists():  # a bucket that cannot be used says so
+        return
+
+    opened = r2t.store.FeatureStore.open(store)
+    opened.header.require_current(store)
+    name = opened.spec.model if Path(model).is_dir() else model
+    opened.spec.require_equal(
+        dataclasses.replace(
+            opened.spec, model=name, frame_rate=config.frame_rate, dtype=config.dtype
+        ),
+        action=f"add to {store}, which was made with other settings",
+        names=(store, "this extraction"),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -46,7 +46,8 @@ def show_plan(
         found = r2t.extract.plan_extraction(config, clip, jobs, show_done)
     unreadable = {**refused, **found.unreadable}
     free = publish.publisher_at(store).free_bytes()
-    num_query_bytes = r2t.extract.query_bytes(clip, len(annotations))
+    num_queries = _count_new(annotations, stored | (rates.keys() - unreadable.keys()), opened)
+    num_query_bytes = r2t.extract.query_bytes(clip, num_queries)
     if json:
         print_json(
             {
@@ -58,7 +59,7 @@ def show_plan(
                 "duration_seconds": found.duration_seconds,
                 "unreadable": unreadable,
                 "unlabelled": unlabelled,
-                "num_queries": len(annotations),
+                "num_queries": num_queries,
                 "query_bytes": num_query_bytes,
                 "num_bytes": found.num_bytes,
                 "free_bytes": free,
@@ -67,7 +68,7 @@ def show_plan(
             }
         )
         return not unreadable
-    _print_plan(found, config, clip, (len(annotations), num_query_bytes), len(stored))
+    _print_plan(found, config, clip, (num_queries, num_query_bytes), len(stored))
     if free is not None and found.num_bytes + num_query_bytes > free:
         note(
             f"warning: {human_bytes(found.num_bytes)} of features do not fit: "
@@ -102,6 +103,17 @@ def _print_plan(
     )
     if found.scale > 1:
         note(f"estimated from {counted(len(found.lengths), 'video')}, which were fetched for it")
+
+
+def _count_new(
+    annotations: Sequence[Annotation],
+    video_ids: Collection[str],
+    store: r2t.store.FeatureStore | None,
+) -> int:
+    """Count the queries that will be stored: those of stored videos that are not there yet."""
+    known = set(store.queries["query_id"]) if store else set[str]()
+    new = {each.query_id for each in annotations if each.video_id in video_ids}
+    return len(new - known)
 
 
 def _open(

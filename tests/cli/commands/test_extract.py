@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import typer
 from barcode_videos import write_two_streams
+from features import unpack_version_1
 from s3_server import s3_server
 from typer.testing import CliRunner
 from video_server import video_server
@@ -23,6 +24,7 @@ from video_server import video_server
 from r2t.cli.commands.extract.extract import extract
 from r2t.store.check.verify import verify_store
 from r2t.store.feature_store import FeatureStore
+from r2t.store.schema import FeatureSpec
 from r2t.store.sources import retries
 
 app = typer.Typer()
@@ -214,6 +216,51 @@ def test_places_are_refused_before_clip_is_loaded(
     assert message in err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fps": 1}, "--fps: 0.5 in {store}, 1.0 in this extraction"),
+        ({"dtype": "int8"}, "--dtype: 'float16' in {store}, 'int8' in this extraction"),
+        ({"model": "ViT-B-32-quickgelu"}, "--model: 'r2t-demo' in {store}, 'ViT-B-32-quickgelu'"),
+        ({"store": "{folder}"}, "is no Zarr v3 group"),
+        ({"store": "{old}"}, "has format version 1, which is only read; `r2t store upgrade"),
+    ],
+)
+def test_a_store_made_otherwise_is_refused_before_clip_is_downloaded(
+    options: dict[str, object],
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded first")
+
+    monkeypatch.setattr("r2t.extract.clip.clip.FrozenClip.load", load)
+    spec = FeatureSpec(
+        model="r2t-demo",
+        weights_sha256="0" * 64,
+        vision_layers=(5, 6),
+        text_layers=(5, 6),
+        frame_rate=0.5,
+        num_tokens=17,
+        vision_width=128,
+        text_width=64,
+        image_size=64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    names = {"store": "store", "old": "float16.zarr", "folder": folder.name}
+    places = {key: str(tmp_path / name) for key, name in names.items()}
+    FeatureStore.create(places["store"], spec)
+    unpack_version_1(tmp_path)
+    given = {"model": "r2t-demo", "store": "{store}"} | options
+    words = [f"--{name}={str(value).format(**places)}" for name, value in given.items()]
+    status, _, err = run("--videos", folder, *words)
+    assert status == 2
+    assert message.format(**places) in err
+
+
 def test_the_command_runs_as_a_program(folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     program = (
         "import typer; from r2t.cli.commands.extract.extract import extract; typer.run(extract)"
@@ -261,7 +308,7 @@ class TestDryRun:
         status, out, _ = run(*command, "--dry-run")
         assert status == 0
         assert "0 videos" in out
-        assert "1 stored already" in out
+        assert "0 queries (about 0 B); 1 stored already" in out
         assert "← this extraction" in out
         status, _, err = run(*command, "--dry-run", "--layers", 3)
         assert status == 2
@@ -269,9 +316,14 @@ class TestDryRun:
 
     def test_names_what_would_fail(self, folder: Path, clip_folder: Path, tmp_path: Path) -> None:
         (folder / "broken.mp4").write_bytes(b"no video")
+        for name in ("broken", "missing"):  # the first cannot be read, the second is not there
+            text = (folder / "queries_val.jsonl").read_text()
+            row = text.replace("wall", name).replace("7", f'"of {name}"', 1)
+            (folder / f"{name}_val.jsonl").write_text(row)
         command = ("--videos", folder, "--model", clip_folder, "--store", tmp_path / "feats.zarr")
         status, out, err = run(*command, "--dry-run")
         assert status == 1
+        assert "; 1 query (about" in out
         assert "1 video," in out
         assert "would fail: broken: " in err
 

@@ -398,6 +398,12 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(
         train_on_batches(
             other, source, tmp_path / "run", trained_on=TrainedOn(content="a"), execution=RESUME
         )
+    other = replace(config, losses=replace(config.losses, layer_weight=0.5))
+    only = r"other features: losses\.layer_weight: [0-9.]+ before, 0\.5 now$"
+    with pytest.raises(ConfigError, match=only):  # of a record only what differs
+        train_on_batches(
+            other, source, tmp_path / "run", trained_on=TrainedOn(content="a"), execution=RESUME
+        )
     with pytest.raises(ConfigError, match=r"store has changed.*not known.*--allow-changed"):
         train_on_batches(
             config, source, tmp_path / "run", trained_on=TrainedOn(content="b"), execution=RESUME
