@@ -86,7 +86,8 @@ def check_sentence(value: object, where: str, *, empty: bool = False) -> str:
 
     CLIP's tokens are the same without the blanks around it, but the words are not ours to change.
     """
-    check_text(value, where, empty=empty)
+    if not (check_text(value, where, empty=True) or empty):
+        raise AnnotationError(f"{where} is empty; expected a sentence")
     return cast("str", value)
 
 

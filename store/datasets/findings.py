@@ -78,7 +78,7 @@ NOTES: frozenset[FindingKind] = frozenset(
 
 _REASONS: Mapping[str, FindingKind] = {
     "ends before it starts": "reversed",
-    "is empty; expected text": "empty_query",
+    "is empty; expected a sentence": "empty_query",
 }
 
 

@@ -15,7 +15,7 @@ from r2t.store.datasets.formats import HEAD_CHARACTERS, AnnotationFormat, FileSt
 from r2t.store.datasets.own_rows import OwnRows
 from r2t.store.datasets.qvhighlights import QVHighlightsRows
 from r2t.store.datasets.reading import Located, ReadReport
-from r2t.store.datasets.table import CsvTable
+from r2t.store.datasets.table import CsvTable, looks_like_table
 from r2t.store.datasets.text import decode_text, read_content
 from r2t.store.datasets.timed_sentences import TimedSentences
 from r2t.store.datasets.tvsum import TVSumJson
@@ -127,6 +127,9 @@ def _why_unknown(text: str) -> str:
         return "the file is empty"
     if is_prediction(text):
         return PREDICTIONS
+    if (columns := looks_like_table(text)) is not None:
+        shown = ", ".join(columns)[:60]
+        return f"a table begins with the columns video, query, start and end; this with {shown!r}"
     return f"unknown format, it starts with {text.lstrip()[:40]!r}"
 
 

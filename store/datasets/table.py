@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from r2t.store.annotations import Annotation, Split, make_query_id
-from r2t.store.datasets.fields import check_moment, check_text, parse_number, parse_split
+from r2t.store.datasets.fields import (
+    check_moment,
+    check_sentence,
+    check_text,
+    parse_number,
+    parse_split,
+)
 from r2t.store.datasets.formats import AnnotationFormat, FileStart
 from r2t.store.datasets.reading import Located, ReadReport
 from r2t.store.errors import AnnotationError
@@ -55,7 +61,7 @@ class CsvTable(AnnotationFormat):
         for where, row in _rows(path, text, report):
             try:
                 video_id = video_id_of(check_text(row["video"], f"{where}, video"), where)
-                key = video_id, check_text(row["query"], f"{where}, query")
+                key = video_id, check_sentence(row["query"], f"{where}, query").strip()
                 facts = _facts(row, key, default, where)
                 moment = _moment(row, where)
                 query = queries.get(key)
@@ -93,6 +99,15 @@ def _columns(text: str) -> tuple[str, list[str]] | None:
         if {"video", "query"} <= set(columns):
             return delimiter, columns
     return None
+
+
+def looks_like_table(text: str) -> list[str] | None:
+    """Return the first line of a text that may be a table, None if it has fewer than 3 cells."""
+    if text.lstrip()[:1] in ("{", "[") or "##" in text:
+        return None
+    return next(
+        (found for each in _DELIMITERS if len(found := _header_cells(text, each)) > 2), None
+    )
 
 
 def _header_cells(text: str, delimiter: str) -> list[str]:

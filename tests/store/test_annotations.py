@@ -111,6 +111,8 @@ def test_names_a_missing_field(save: Save, missing: str) -> None:
         ("", "the file is empty"),
         (" \n\n", "the file is empty"),
         ("hello\n", "unknown format, it starts with 'hello"),
+        ("vid,sentence,t0,t1\nx,y,1,2\n", "columns video, query, .* with 'vid, sentence, t0, t1'"),
+        ("dog.mp4;a dog;1;2\n", "columns video, query, .* this with 'dog.mp4, a dog, 1, 2'"),
         ('{"a": 1}', "unknown format"),
         ("[1, 2]", "unknown format"),
         ('{"qid": 1, "query": "a", "vid": "v", "pred_relevant_windows": []}', "predictions, not"),

@@ -32,6 +32,7 @@ dog,one, two,1,12,
 dog,no moment,,,
 dog,seen twice,1,9,
 dog,seen twice,1,9,
+,a video without a name,1,9,
 """
 
 
@@ -70,6 +71,7 @@ def test_all_that_is_wrong_with_a_table_is_found_at_its_line(tmp_path: Path) -> 
         ("unlabelled", 14),
         ("unreadable", 12),
         ("unreadable", 13),
+        ("unreadable", 17),
         ("wrong_duration", 8),
     ]
     assert any("perhaps cp1252" in message for message in messages)
