@@ -14,7 +14,7 @@ from r2t.extract.fetch.remote_video import RemoteVideo, shown_url, without_secre
 from r2t.store.errors import StoreError, VideoError
 from r2t.store.files import explain, read_plain
 from r2t.store.json_lines import numbered_lines, printable
-from r2t.store.sources import FileFacts, connect, escaped, is_bucket, is_url, move_file
+from r2t.store.sources import FileFacts, connect, escaped_url, is_bucket, is_url, move_file
 from r2t.store.video_names import VIDEO_SUFFIXES
 
 MOST_LIST_BYTES = 2**28
@@ -111,7 +111,7 @@ def _beside(place: str, line: str) -> str:
     if is_bucket(place):
         return _beside_in_bucket(place, line)
     try:
-        url = escaped(urljoin(place, line))
+        url = escaped_url(urljoin(place, line))
     except ValueError as error:
         raise VideoError(f"{printable(shown_url(line))!r} is no URL: {error}") from error
     legal = ("https",) if urlsplit(place).scheme == "https" else ("http", "https")
@@ -141,7 +141,7 @@ def _require_legal(url: str) -> str:
         return url.rstrip("/")
     if not _is_web(url):
         raise VideoError(f"{printable(shown_url(url))}: {_LEGAL}")
-    return escaped(url)
+    return escaped_url(url)
 
 
 def _is_web(url: str, legal: Sequence[str] = ("http", "https")) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from r2t.store.sources.source_store import SourceStore as SourceStore
     from r2t.store.sources.urls import (
-        escaped as escaped,
+        escaped_url as escaped_url,
         is_url as is_url,
         last_name as last_name,
         without_credentials as without_credentials,

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from r2t.store.errors import ServerError, ServerWarning
-from r2t.store.sources.urls import escaped
+from r2t.store.sources.urls import escaped_url
 
 _AROUND_IPV4 = frozenset({0, 0xFFFF << 16, 0x64FF9B << 64})
 """The first 96 bits of IPv6 addresses that stand for one of IPv4: ::, ::ffff:0:0, 64:ff9b::."""
@@ -50,7 +50,7 @@ class RedirectRules:
 
     def followed(self, url: str, current: str, target: str) -> str:
         """Return where a redirection leads; raise `ServerError` if it may not be followed."""
-        following = escaped(urljoin(current, target))
+        following = escaped_url(urljoin(current, target))
         before, after = urlsplit(current), urlsplit(following)
         legal = ("https",) if before.scheme == "https" else ("http", "https")
         if after.scheme not in legal or not after.hostname:

@@ -14,7 +14,7 @@ _PUBLIC = "hf://"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|[a-z0-9]+::", re.IGNORECASE)
 
 
-def escaped(url: str) -> str:
+def escaped_url(url: str) -> str:
     """Return a URL in which what may not stand in one is escaped, and nothing else."""
     return quote(url, safe="%/:?#[]@!$&'()*+,;=~-._")
 
