@@ -27,6 +27,7 @@ from r2t.cli.shared import (
     progress_bar,
     say,
 )
+from r2t.store.annotations import Annotation, Split
 from r2t.store.compatibility import require_compatible
 from r2t.store.errors import ConfigError
 from r2t.train import grounding, metrics, run, training
@@ -74,22 +75,7 @@ def calibrate(  # noqa: PLR0913 - a parameter for each option
             action=f"calibrate {checkpoint} on {store}",
             names=(checkpoint, store),
         )
-        rows = [
-            row
-            for row in training.evaluation_queries(features, split, None, grounder.trained_on)
-            if features.is_indexed(row.video_id)
-        ]
-        if len({row.video_id for row in rows}) < 2:
-            raise ConfigError(
-                f"{store} has queries of fewer than two videos in split {split!r}: asking a "
-                "video the sentences of another takes two"
-            )
-        if split == "train":
-            note(
-                "note: a run is trained on split 'train', and a threshold chosen on what it was "
-                "trained on looks better than it is: --split val or test",
-                style="yellow",
-            )
+        rows = _queries(features, split, grounder)
         with progress_bar("questions") as show_done:
             rule = grounding.choose_presence_rule(
                 grounder,
@@ -119,12 +105,33 @@ def calibrate(  # noqa: PLR0913 - a parameter for each option
             "frames show many things at once, no threshold may tell",
             style="yellow",
         )
-        earlier = grounding.load_rule(
-            checkpoint, grounder.video_score_name, features.spec.frame_rate
-        )
-        if earlier is not None:
+        score, rate = grounder.video_score_name, features.spec.frame_rate
+        if grounding.load_rule(checkpoint, score, rate) is not None:
             note(f"{path} of an earlier calibration stays in use; delete it if it should not be")
         raise typer.Exit(SOME_FAILED)
+
+
+def _queries(
+    store: r2t.store.FeatureStore, split: Split, grounder: grounding.Grounder
+) -> list[Annotation]:
+    """Return the queries of stored videos of a split; warn of those that were trained on."""
+    rows = [
+        row
+        for row in training.evaluation_queries(store, split, None, grounder.trained_on)
+        if store.is_indexed(row.video_id)
+    ]
+    if len({row.video_id for row in rows}) < 2:
+        raise ConfigError(
+            f"{store.location} has queries of fewer than two videos in split {split!r}: asking a "
+            "video the sentences of another takes two"
+        )
+    if split == "train":
+        note(
+            "note: a run is trained on split 'train', and a threshold chosen on what it was "
+            "trained on looks better than it is: --split val or test",
+            style="yellow",
+        )
+    return rows
 
 
 def rule_line(rule: grounding.PresenceRule) -> str:
