@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from obstore.store import MemoryStore
 
-from r2t.store.publish import beside, bucket, places
+from r2t.store.publish import beside, bucket, conditions, places
 from r2t.store.sources import Bucket, remote
 
 URL = "s3://memory/feats.zarr"
@@ -74,5 +74,5 @@ def use_memory(monkeypatch: pytest.MonkeyPatch) -> MemoryService:
     service = MemoryService()
     for module in (beside, bucket, places, remote):
         monkeypatch.setattr(module, "connect", service.connect)
-    monkeypatch.setattr(bucket, "_keeping_conditions", {"s3://memory"})
+    monkeypatch.setattr(conditions, "_proven_buckets", {"s3://memory"})
     return service

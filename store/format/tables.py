@@ -140,7 +140,7 @@ class PartReader:
         self._location = location
         self._version = version
         self._names = PartNames(group, location, version)
-        self._known: dict[str, Part] = {}
+        self._known: dict[PartKind, Mapping[str, Part]] = {}
 
     def tables(self) -> tuple[Table, Table]:
         """Return the videos and the queries as they are now.
@@ -181,13 +181,16 @@ class PartReader:
         """
         place = part_place(kind, self._version)
         replaced: set[str] = set()
+        known = self._known.get(kind, {})
         live: list[PartHeader] = []
         missing: list[str] = []
         waiting, num_asked = list(names), _FIRST_HEADERS  # a part sorts after those it replaces
         while waiting := [name for name in waiting if name not in replaced]:
             asked = waiting[-num_asked:]
             waiting, num_asked = waiting[:-num_asked], 4 * num_asked
-            for path, header in reversed(self._headers([f"{place}/{each}" for each in asked])):
+            for path, header in reversed(
+                self._headers([f"{place}/{each}" for each in asked], known)
+            ):
                 if path.rpartition("/")[2] in replaced:
                     continue
                 if header is None:
@@ -196,19 +199,24 @@ class PartReader:
                     live.append(header)
                     replaced |= header.replaces
         live.reverse()
-        new = [header for header in live if header.path not in self._known]
+        new = [header for header in live if header.path not in known]
         parts = read_parts(self._store, new, kind, version=self._version)
         load_columns(parts, AT_ONCE[kind])
-        self._known |= {part.header.path: part for part in parts}
-        return [self._known[header.path] for header in live], missing
+        both = {**known, **{part.header.path: part for part in parts}}
+        # Others are out of force, and their columns may be let go.
+        found = {header.path: both[header.path] for header in live}
+        self._known[kind] = found
+        return list(found.values()), missing
 
-    def _headers(self, paths: Sequence[str]) -> list[tuple[str, PartHeader | None]]:
-        new = [path for path in paths if path not in self._known]
+    def _headers(
+        self, paths: Sequence[str], known: Mapping[str, Part]
+    ) -> list[tuple[str, PartHeader | None]]:
+        new = [path for path in paths if path not in known]
         contents = dict(zip(new, read_headers(self._store, new), strict=True))
         found: list[tuple[str, PartHeader | None]] = []
         for path in paths:
-            if path in self._known:
-                found.append((path, self._known[path].header))
+            if path in known:
+                found.append((path, known[path].header))
             elif (content := contents[path]) is None:
                 found.append((path, None))
             else:

@@ -21,9 +21,11 @@ from typing import Self
 from r2t.store.errors import StoreError
 from r2t.store.format import storage_errors
 from r2t.store.publish.bucket_node import BucketNode, files_below
+from r2t.store.publish.conditions import require_conditions
 from r2t.store.publish.lease import Lease
+from r2t.store.publish.listed_nodes import ListedNode, nodes_in
 from r2t.store.publish.marks import MARK_BYTES, attributes_in, doing_of
-from r2t.store.sources import Bucket, StoredObject, connect
+from r2t.store.sources import Bucket, connect
 from r2t.store.work_folders import SILENT_SECONDS, WorkFolder, make_own_folder
 
 _ROUNDS = 100
@@ -31,8 +33,6 @@ _MOST_WAIT_SECONDS = 0.5
 _OWN_NAMES = {"zarr.json", "videos/", "parts/", "README.md", "croissant.json"}
 _GROUPS = ("videos", "parts/index", "parts/queries")
 _MOST_BYTES = 2**32  # of one object: a shard of 150 frames of the largest CLIP has 0.7 GB
-
-_proven_buckets: set[str] = set()  # that keep to the conditions of a PUT, as this process has seen
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class BucketPublisher:
             make_own_folder(scratch_folder(), "set TMPDIR to another place")
             self._folder.__enter__()
         try:
-            _require_conditions(self._beside)
+            require_conditions(self._beside)
         except BaseException:
             self._folder.__exit__()
             raise
@@ -127,12 +127,14 @@ class BucketPublisher:
         if place.startswith("videos/"):
             return self._node(place).drop()
         below = self._bucket.objects_below(place)
-        self._bucket.delete(key for key in below if key == f"{place}/zarr.json")
-        self._bucket.delete(key for key in below if key != f"{place}/zarr.json")
+        document = f"{place}/zarr.json"
+        for keys in ({document} & below.keys(), below.keys() - {document}):
+            self._bucket.delete(keys, self._lease.renew)
         return bool(below)
 
     def set_aside(self, place: str, time: str) -> None:
         """Copy what lies at a place to beside the store, then remove it."""
+        self._lease.renew()
         aside = connect(self.aside(time))
         whole = self._bucket.look(place)
         keys = [place] if whole is not None else list(self._bucket.objects_below(place))
@@ -168,7 +170,7 @@ class BucketPublisher:
                 continue
             if left.doing == "removed":
                 self._node(left.place).forget()
-            elif self.drop(left.place):
+            elif self._drop_left(left.place):
                 removed.append(f"{self.location}/{left.place}")
         beside = self._beside.objects_below("").items()
         self._beside.delete(key for key, each in beside if each.changed.timestamp() < oldest)
@@ -195,6 +197,7 @@ class BucketPublisher:
 
     def write(self, key: str, content: bytes) -> None:
         """Put an object, whatever is there."""
+        self._lease.renew()
         for _ in self._rounds(key):
             seen = self._bucket.look(key)
             if seen is None:
@@ -223,41 +226,35 @@ class BucketPublisher:
 
     def committed(self, place: str) -> list[str]:
         """Return a group's committed nodes, from a listing of everything below it."""
-        return sorted(
-            name
-            for name, objects in self._below(place).items()
-            if f"{place}/{name}/zarr.json" in objects
-        )
+        found = nodes_in(self._bucket, place, lambda node: node.document_bytes is not None)
+        return [node.name for node in found]
 
     def _node(self, place: str) -> BucketNode:
-        return BucketNode(self._bucket, place, self._server_time)
-
-    def _below(self, place: str) -> dict[str, dict[str, StoredObject]]:
-        """Return the objects of each node in a group."""
-        nodes: dict[str, dict[str, StoredObject]] = {}
-        for key, seen in self._bucket.objects_below(place).items():
-            name, slash, _ = key.removeprefix(f"{place}/").partition("/")
-            if slash:
-                nodes.setdefault(name, {})[key] = seen
-        return nodes
+        return BucketNode(self._bucket, place, self._server_time, self._lease.renew)
 
     def _left(self) -> list[_Left]:
         """Return the nodes that are not committed: without metadata, or with a mark for them."""
-        found: list[_Left] = []
-        for group in _GROUPS:
-            for name, objects in self._below(group).items():
-                place = f"{group}/{name}"
-                document = objects.get(f"{place}/zarr.json")
-                doing = None
-                if document is not None:
-                    doing = self._doing(place) if document.num_bytes <= MARK_BYTES else None
-                    if doing is None:
-                        continue
-                if doing == "removed" and len(objects) > 1:
-                    doing = "write"  # somebody brings it back
-                newest = max(each.changed.timestamp() for each in objects.values())
-                found.append(_Left(place, newest, doing or "write"))
-        return found
+        return [
+            left
+            for group in _GROUPS
+            for node in nodes_in(self._bucket, group, _may_be_left)
+            if (left := self._left_in(f"{group}/{node.name}", node)) is not None
+        ]
+
+    def _left_in(self, place: str, node: ListedNode) -> _Left | None:
+        doing = None if node.document_bytes is None else self._doing(place)
+        if doing is None and node.document_bytes is not None:
+            return None
+        if doing == "removed" and node.num_objects > 1:
+            doing = "write"  # somebody brings it back
+        return _Left(place, node.changed, doing or "write")
+
+    def _drop_left(self, place: str) -> bool:
+        """Remove what was left of a node, unless it has been committed meanwhile."""
+        if place.startswith("videos/"):
+            return self._node(place).drop(even_committed=False)
+        # From now on a part gets no metadata: whoever takes so long for one gives it up.
+        return self._bucket.look(f"{place}/zarr.json") is None and self.drop(place)
 
     def _doing(self, place: str) -> str | None:
         content = self._bucket.read(f"{place}/zarr.json")
@@ -283,12 +280,8 @@ class BucketPublisher:
         )
 
 
-def _require_conditions(beside: Bucket) -> None:
-    """Try, once in this process, whether a service keeps to the conditions of a PUT."""
-    bucket = "/".join(beside.location.split("/")[:3])
-    if bucket not in _proven_buckets:
-        beside.require_conditional_puts()
-        _proven_buckets.add(bucket)
+def _may_be_left(node: ListedNode) -> bool:
+    return node.document_bytes is None or node.document_bytes <= MARK_BYTES
 
 
 def scratch_folder() -> Path:

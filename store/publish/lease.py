@@ -6,11 +6,11 @@ import contextlib
 import json
 import os
 import socket
-import time
 import uuid
 from collections.abc import Callable
 
 from r2t.store.errors import StoreError
+from r2t.store.publish.clock import Moment
 from r2t.store.sources import Bucket, StoredObject
 from r2t.store.work_folders import SILENT_SECONDS
 
@@ -26,16 +26,16 @@ class Lease:
         self._store = store
         self._server_time = server_time
         self._seen: StoredObject | None = None
-        self._renewed_at = 0.0
+        self._renewed_at = Moment.now()
 
     def __enter__(self) -> None:
-        content = self._content()
+        content, began = self._content(), Moment.now()
         if not self._beside.create(_KEY, content):
             found = self._beside.read_object(_KEY)
             if found is not None and found[0] != content:
                 self._require_dead(*found)
                 self._beside.replace(_KEY, content, found[1])
-        self._take(content)  # which reads back who was first, even if an answer was lost
+        self._take(content, began)  # which reads back who was first, even if an answer was lost
 
     def __exit__(self, *_: object) -> None:
         self._seen = None
@@ -45,18 +45,18 @@ class Lease:
 
     def renew(self) -> None:
         """Show, if this is held, that its owner is at work; raise `StoreError` if it was lost."""
-        if self._seen is None or time.monotonic() - self._renewed_at < _RENEW_SECONDS:
+        if self._seen is None or self._renewed_at.seconds_ago() < _RENEW_SECONDS:
             return
-        content = self._content()
+        content, began = self._content(), Moment.now()
         self._beside.replace(_KEY, content, self._seen)
-        self._take(content)
+        self._take(content, began)
 
-    def _take(self, content: bytes) -> None:
+    def _take(self, content: bytes, began: Moment) -> None:
         found = self._beside.read_object(_KEY)
         if found is None or found[0] != content:
             raise self._refusal("")
         self._own, self._seen = content, found[1]
-        self._renewed_at = time.monotonic()
+        self._renewed_at = began
 
     def _content(self) -> bytes:
         who = {"machine": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}

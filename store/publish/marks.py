@@ -19,8 +19,11 @@ MARK_BYTES = 200
 """Most bytes of a mark; a video's metadata have more, with two digests in them."""
 LEASE_SECONDS = 15 * 60.0
 """How long a mark keeps others away, unless it says that the work is done."""
-WORK_SECONDS = 10 * 60.0
-"""How long whoever put a mark may work before putting a new one."""
+WORK_SECONDS = 4 * 60.0
+"""How long whoever put a mark may begin requests before putting a new one.
+
+Each may take ten minutes more, so that all have ended before the mark counts no more.
+"""
 
 
 def new_mark(doing: Doing) -> bytes:

@@ -7,8 +7,7 @@ has replaced it.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
 
 _T = TypeVar("_T")
+_AT_ONCE = 1000  # objects that one request deletes
 
 
 @dataclass(frozen=True)
@@ -129,32 +129,46 @@ class Bucket:
 
     def objects_below(self, folder: str) -> dict[str, StoredObject]:
         """Return all objects below a folder ("" for every one) by key: 1,000 in a request."""
+        objects = self.fold_below(folder, dict)
+        folders = {each for key in objects for each in _folders_of(key) if each in objects}
+        return {key: each for key, each in objects.items() if key and key not in folders}
+
+    def fold_below(
+        self, folder: str, fold: Callable[[Iterator[tuple[str, StoredObject]]], _T]
+    ) -> _T:
+        """Return what `fold` makes of the objects below a folder, in the order of their keys.
+
+        They come as they are listed, so that memory is what `fold` takes. It is called again where
+        a request is made again. Among them are empty ones that stand for folders.
+        """
         path = self._path(folder)
         cut = len(self._folder) + 1 if self._folder else 0
 
-        def listed() -> dict[str, StoredObject]:
+        def listed() -> _T:
             # Page by page: millions of the client's own entries would take several times as much.
             pages = self._store.list(path or None)  # pyright: ignore[reportUnknownMemberType]
-            return {each["path"][cut:]: _stored(each) for page in pages for each in page}
+            return fold((each["path"][cut:], _stored(each)) for page in pages for each in page)
 
-        objects = self._listed(folder, listed) or {}
-        folders = {each for key in objects for each in _folders_of(key) if each in objects}
-        return {key: each for key, each in objects.items() if key and key not in folders}
+        found = self._listed(folder, listed)
+        return fold(iter(())) if found is None else found
 
     def local_file(self, key: str) -> tuple[Path, int] | None:
         """Return None: nothing is on this machine."""
         del key
         return None
 
-    def create(self, key: str, content: bytes) -> bool:
+    def create(self, key: str, content: bytes, may_put: Callable[[], object] | None = None) -> bool:
         """Put an object where none is; return False, having changed nothing, where there is one.
 
         One may be there because this request was repeated after its answer had got lost; a caller
-        who needs to know compares the bytes.
+        who needs to know compares the bytes. `may_put` is called before each attempt, and ends them by
+        a `StoreError`.
         """
         from obstore.exceptions import AlreadyExistsError
 
         def put() -> bool:
+            if may_put is not None:
+                may_put()
             try:
                 self._store.put(self._path(key), content, mode="create", use_multipart=False)
             except AlreadyExistsError as error:
@@ -165,7 +179,13 @@ class Bucket:
 
         return self._wrote(key, put)
 
-    def replace(self, key: str, content: bytes, seen: StoredObject) -> bool:
+    def replace(
+        self,
+        key: str,
+        content: bytes,
+        seen: StoredObject,
+        may_put: Callable[[], object] | None = None,
+    ) -> bool:
         """Put an object in place of the one that was seen; return False if that has changed.
 
         As with `create`, it may have changed because this request was repeated.
@@ -177,6 +197,8 @@ class Bucket:
             mode["version"] = seen.generation
 
         def put() -> bool:
+            if may_put is not None:
+                may_put()
             try:
                 self._store.put(self._path(key), content, mode=mode, use_multipart=False)
             except PreconditionError as error:
@@ -187,42 +209,24 @@ class Bucket:
 
         return self._wrote(key, put)
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects, 1,000 in a request where the service can; those absent are no error."""
+    def delete(self, keys: Iterable[str], may_delete: Callable[[], object] | None = None) -> None:
+        """Delete objects, 1,000 in a request where the service can; those absent are no error.
+
+        `may_delete` is called before each attempt, and ends them by a `StoreError`.
+        """
 
         def delete(paths: list[str]) -> bool:
+            if may_delete is not None:
+                may_delete()
             self._store.delete(paths)
             return True
 
         wanted = [self._path(key) for key in keys]
-        if wanted and self._ask(self.location, lambda: delete(wanted), "change") is None:
-            for path in wanted:  # one of them is absent, where that ends the request
-                self._ask(self.location, partial(delete, [path]), "change")
-
-    def require_conditional_puts(self) -> None:
-        """Raise `StoreError` unless the service keeps to the conditions of `create` and `replace`.
-
-        Tried with an object of its own, because some services silently ignore conditions.
-        """
-        key = f".r2t-conditions-{uuid.uuid4().hex}"
-        refusal = StoreError(
-            f"{self.location}: the service does not keep to the conditions of a PUT "
-            "(If-None-Match, If-Match), without which two writers could undo each other's work; "
-            "write the store on a local disk and copy it there, or use a service that does: Amazon "
-            "S3, Google Cloud Storage, Azure, MinIO, Cloudflare R2, Ceph 19"
-        )
-        try:
-            self.create(key, b"1")
-            seen = self.look(key)
-            if self.create(key, b"2") or seen is None:
-                raise refusal
-            other = StoredObject(1, seen.changed, '"0"', "1" if seen.generation else None)
-            if self.replace(key, b"3", other):
-                raise refusal
-            if not self.replace(key, b"4", seen) and self.read(key) != b"4":  # its answer was lost
-                raise refusal
-        finally:
-            self.delete([key])
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            if self._ask(self.location, partial(delete, some), "change") is None:
+                for path in some:  # one of them is absent, where that ends the request
+                    self._ask(self.location, partial(delete, [path]), "change")
 
     def _wrote(self, key: str, put: Callable[[], bool]) -> bool:
         done = self._ask(self._name(key), put, "write")

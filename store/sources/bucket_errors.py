@@ -50,6 +50,14 @@ _EXPIRED = "the credentials have expired; get new ones, then run the same comman
 _UNKNOWN_KEY = "the service does not know these credentials; check them, and the endpoint"
 _SKEWED = "the clock of this machine is wrong by minutes, so that requests are refused; set it"
 _FULL = "the service takes no more: a quota is used up; raise it, or make room"
+_REDIRECTED = (
+    "the answer sends the request elsewhere and does not say where, as a proxy or a login "
+    "page of a network may; the service itself does not. Check the network, and"
+)
+_ENDPOINTS = {
+    "gs": "GOOGLE_BASE_URL if it is set",
+    "az": "the account's name, and AZURE_STORAGE_ENDPOINT if it is set",
+}
 _UNCONDITIONAL = (
     "the service does not offer what was asked for; one without conditional PUTs can serve a "
     "store, but none can be written there"
@@ -91,6 +99,8 @@ def explained(name: str, error: Exception, has_answered: bool) -> Exception:
         if has_answered:
             return TransientError(f"no new credentials; {_CREDENTIALS[_provider(name)]}")
         return no_credentials(name)
+    if "BareRedirect" in text and _provider(name) != "s3":
+        return ServerError(f"{name}: {_REDIRECTED} {_ENDPOINTS[_provider(name)]}")
     if _is_of_another_region(text, code):
         return _wrong_region(name, sentence)
     return _by_status(name, int(status[1]) if status else 0, code, text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,16 @@ def test_what_a_store_holds_stays_and_keeps_its_order(path: Path) -> None:
     assert len(opened.annotations()) == 3 * NUM_RUNS
     again = compact_store(path)
     assert (again.num_parts_before, again.num_parts_after, again.num_joined) == (2, 2, 0)
+
+
+def test_a_reader_lets_go_of_parts_that_were_joined(path: Path) -> None:
+    opened = FeatureStore.open(path)
+    assert len(opened.annotations()) == 3 * NUM_RUNS
+    before = [weakref.ref(part) for part in opened._parts._known["queries"].values()]
+    compact_store(path)
+    assert opened.refresh()
+    gc.collect()
+    assert [part() for part in before] == [None] * NUM_RUNS
 
 
 @pytest.mark.parametrize("rows", [3, 5, 6, 7])

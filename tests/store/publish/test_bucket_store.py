@@ -26,7 +26,7 @@ from r2t.store.change.subset import subset_store
 from r2t.store.check import verify
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ServerError, StoreError
-from r2t.store.publish import bucket, bucket_node, lease, publisher_at
+from r2t.store.publish import bucket, bucket_node, conditions, lease, publisher_at
 from r2t.store.publish.bucket import BucketPublisher
 from r2t.store.sources import StoreRoot, connect, retries
 
@@ -132,7 +132,7 @@ def test_a_run_that_is_refused_from_some_time_on_is_taken_up_again(
 def test_a_service_without_conditions_is_refused(
     server: S3Server, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    monkeypatch.setattr(bucket, "_keeping_conditions", set[str]())
+    monkeypatch.setattr(conditions, "_proven_buckets", set[str]())
     server.fault = lambda request: fault if request.is_conditional else None
     with pytest.raises(StoreError, match=r"conditions? of a PUT"):
         FeatureStore.create(f"{server.url}/refused.zarr", small_spec())
@@ -371,7 +371,7 @@ def test_a_lost_answer_is_no_other_commands_doing(
 
     publisher_at(url).maintenance().__enter__()  # and is killed
     monkeypatch.setattr(lease, "SILENT_SECONDS", -1.0)
-    monkeypatch.setattr(bucket, "_keeping_conditions", set[str]())
+    monkeypatch.setattr(conditions, "_proven_buckets", set[str]())
     server.fault = every_second
     assert repair_store(url).faults == ()
     assert sorted(count for key, count in begun.items() if ".partial/c" in key)[-1] == 4

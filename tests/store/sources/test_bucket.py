@@ -16,6 +16,7 @@ from r2t.store import FeatureStore
 from r2t.store.change.pack_set import pack_zip_set
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ServerError, StoreError
+from r2t.store.publish.conditions import require_conditional_puts
 from r2t.store.sources import Bucket, connect, connection, retries
 from r2t.store.sources.cache import ByteCache
 from r2t.store.sources.remote import open_folder
@@ -222,7 +223,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_object_is_created_once_and_replaced_by_whoever_saw_it(server: S3Server) -> None:
     bucket = connect(f"{server.url}/conditions")
-    bucket.require_conditional_puts()
+    require_conditional_puts(bucket)
     assert bucket.objects_below("") == {}
     assert bucket.create("manifest", b"1")
     assert not bucket.create("manifest", b"2")
@@ -285,5 +286,5 @@ def test_a_service_without_conditions_is_refused_and_left_clean(
     bucket = connect(f"{server.url}/{fault}")
     server.fault = lambda request: fault if request.is_conditional else None
     with pytest.raises(StoreError, match="conditions of a PUT"):
-        bucket.require_conditional_puts()
+        require_conditional_puts(bucket)
     assert bucket.objects_below("") == {}

@@ -31,6 +31,8 @@ def heard() -> Generator[Heard]:
                 body, status = b"", 201
             elif "list" in self.path:
                 body, status = b"<Error><Code>ContainerNotFound</Code></Error>", 404
+            elif "moved" in self.path:
+                body, status = b"", 301 if self.command == "HEAD" else 307
             self.send_response(status)
             self.send_header("ETag", '"tag"')
             self.send_header("x-goog-generation", "42")
@@ -96,3 +98,20 @@ def test_ranges_and_conditions(
     assert replace in heard[-1][2].items()
     with pytest.raises(ServerError, match="there is no such bucket"):
         bucket.names("")
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("gs://bucket/moved", r"GOOGLE_BASE_URL if it is set$"),
+        ("az://container/moved", r"account's name, and AZURE_STORAGE_ENDPOINT if it is set$"),
+    ],
+)
+def test_a_redirection_is_no_matter_of_regions(url: str, advice: str) -> None:
+    """Amazon alone answers so where a bucket is in another region."""
+    for ask in (lambda: connect(url).read("x"), lambda: connect(url).look("x")):
+        with pytest.raises(ServerError, match=advice) as caught:
+            ask()
+        assert "AWS" not in str(caught.value)
+        assert "region" not in str(caught.value)
