@@ -46,7 +46,7 @@ def make(folder: Path, num_videos: int, num_runs: int) -> Path:
     from r2t.store.schema import FORMAT_VERSION
 
     path = folder / "feats.zarr"
-    FeatureStore.create(path, SPEC)
+    store = FeatureStore.create(path, SPEC)
     rows = num_videos // num_runs
     for run in range(num_runs):
         numbers = range(run * rows, (run + 1) * rows)
@@ -57,7 +57,7 @@ def make(folder: Path, num_videos: int, num_runs: int) -> Path:
         for kind, columns in parts.items():
             place = path / part_place(kind, FORMAT_VERSION) / new_part_name()
             write_part(place, columns, version=FORMAT_VERSION)
-    PartWriter(LocalPublisher(path, folder), FORMAT_VERSION).record()
+    PartWriter(LocalPublisher(path, folder), store.header).record()
     return path
 
 

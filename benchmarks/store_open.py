@@ -26,7 +26,6 @@ from r2t.store import FeatureStore, VideoSource
 from r2t.store.format.part_writer import PartWriter
 from r2t.store.format.video_rows import VideoRow, video_columns
 from r2t.store.publish import LocalPublisher
-from r2t.store.schema import FORMAT_VERSION
 
 PART_ROWS = 100_000
 NAMED = "video_0000017"
@@ -40,7 +39,7 @@ def make(folder: Path, num_rows: int) -> None:
     with store.writer() as writer:
         write_video(writer, NAMED, np.zeros((2, 75, 5, 16), np.float16), source=source)
     rows = [simulated_row(number) for number in range(num_rows) if number != 17]
-    parts = PartWriter(LocalPublisher(folder / "feats.zarr", folder), FORMAT_VERSION)
+    parts = PartWriter(LocalPublisher(folder / "feats.zarr", folder), store.header)
     for start in range(0, len(rows), PART_ROWS):
         parts.commit("index", video_columns(rows[start : start + PART_ROWS]))
     (folder / "index.json").write_text(

@@ -68,7 +68,7 @@ class StoreWriter:
     def __init__(self, store: GrowingStore, publisher: Publisher) -> None:
         self._store = store
         self._publisher = publisher
-        self._parts = PartWriter(publisher, store.header.format_version)
+        self._parts = PartWriter(publisher, store.header)
         self._rows: list[VideoRow] = []
         self._indexed_at = time.monotonic()
         self._lock = threading.Lock()

@@ -30,7 +30,8 @@ def make_version_1(path: Path) -> None:
     for kind in KINDS:
         open_group(str(path / kind), "w-")
     with WorkFolder(path) as work:
-        parts = PartWriter(LocalPublisher(path, work.path), 1)
+        header = dataclasses.replace(store.header, format_version=1)
+        parts = PartWriter(LocalPublisher(path, work.path), header)
         parts.commit("index", video_columns(rows))
         parts.commit("queries", query_columns(*columns(*queries)))
     for file in path.glob("videos/*/zarr.json"):

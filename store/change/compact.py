@@ -74,7 +74,7 @@ def compact_store(location: str | Path, *, on_part: OnProgress = no_progress) ->
     publisher = open_publisher(root, "join its parts")
     before = _num_parts(root)
     with publisher.errors(), publisher.maintenance(), publisher:
-        writer = PartWriter(publisher, root.header.format_version)
+        writer = PartWriter(publisher, root.header)
         num_joined = join_parts(writer, root, on_part=on_part)
         writer.record()  # a run that was killed may have left it behind
     return CompactReport(before, _num_parts(root), num_joined)

@@ -50,7 +50,7 @@ def remove_videos(
     with publisher.errors(), publisher.maintenance(), publisher:
         # Listed before the rows are read: a part that another run adds meanwhile stays in force.
         live, replaced = live_parts(root, "index")
-        writer = PartWriter(publisher, root.header.format_version)
+        writer = PartWriter(publisher, root.header)
         store = FeatureStore.open(location)
         asked = store.queries
         _require_known_queries(location, query_ids, set(asked["query_id"].tolist()))

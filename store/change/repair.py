@@ -21,18 +21,23 @@ from r2t.store.check import (
     EARLIER_NAMES,
     Checked,
     Fault,
+    OpenedStore,
     check_store,
+    open_to_check,
     part_names,
     restore_attributes,
 )
+from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.format import (
     KINDS,
     Part,
     PartKind,
     PartWriter,
     Publisher,
+    StoreHeader,
     VideoRow,
     open_group,
+    parse_metadata,
     part_place,
     read_query_rows,
 )
@@ -41,7 +46,7 @@ from r2t.store.publish import open_publisher
 from r2t.store.sources import open_root
 
 _IN_PLACE = (
-    *("group", "attributes", "not-indexed", "gone", "stale-index"),
+    *("header", "group", "attributes", "not-indexed", "gone", "stale-index"),
     *("manifest", "left-over"),
 )
 """Faults that are mended without moving what they name."""
@@ -54,7 +59,8 @@ class RepairReport:
     `set_aside` are paths within the store of what moved to `aside`. `extract_again` are videos that
     the store had or should have. `lost_queries` are ids of queries that must be annotated again; a
     part that cannot be read does not even give their ids. `lost_attributes` says by video which
-    records beside its features are given up, because no digest proves them.
+    records beside its features are given up, because no digest proves them, and
+    `lost_header` which of the header.
     """
 
     faults: tuple[Fault, ...]
@@ -66,6 +72,7 @@ class RepairReport:
     extract_again: tuple[str, ...]
     lost_queries: tuple[str, ...]
     lost_attributes: dict[str, tuple[str, ...]]
+    lost_header: tuple[str, ...]
 
 
 def repair_store(
@@ -78,17 +85,25 @@ def repair_store(
     """Mend what can be mended in a store; safe beside running extractions, and to repeat.
 
     `quick` trusts the tokens' bytes, as in `verify`. Raises `StoreError` where the store cannot be
-    opened or written, or another command is changing it.
+    opened or written, or another command is changing it, and `CorruptFeatureError` if its header is
+    damaged and nothing proves what it said; nothing is changed then.
     """
-    root = open_root(location)
+    opened = open_to_check(location)
+    _require_proven(location, opened, [] if opened.fault is None else [opened.fault])
+    root = opened.root
     publisher = open_publisher(root, "repair it")
     with publisher.errors(), publisher.maintenance():
-        checked = check_store(root, quick=quick, num_threads=num_threads, on_video=on_video)
+        checked = check_store(opened, quick=quick, num_threads=num_threads, on_video=on_video)
         faults = checked.faults()
+        _require_proven(location, opened, faults)
         removed = publisher.clear()
         time = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
         with publisher:
-            parts = PartWriter(publisher, root.header.format_version)
+            if opened.proven is not None:
+                publisher.copy_aside("zarr.json", time)
+                proven = partial(_with_header, opened.proven.header, str(location))
+                publisher.change("zarr.json", proven)
+            parts = PartWriter(publisher, root.header)
             damaged = _mend_groups(publisher, time, faults)
             lost_attributes = _mend_attributes(publisher, checked, faults)
             superseded = {kind: list(checked.replaced[kind]) for kind in KINDS}
@@ -114,7 +129,24 @@ def repair_store(
         extract_again=tuple(_extract_again(checked, faults)),
         lost_queries=tuple(lost),
         lost_attributes=lost_attributes,
+        lost_header=() if opened.proven is None else opened.proven.lost,
     )
+
+
+def _require_proven(location: str | Path, opened: OpenedStore, faults: list[Fault]) -> None:
+    for fault in faults:
+        if fault.kind == "header" and opened.proven is None:
+            raise CorruptFeatureError(f"{location}: {fault.place}: {fault.detail}")
+
+
+def _with_header(header: StoreHeader, location: str, content: bytes) -> bytes:
+    """Return the root's metadata with a header that is proved, or as they are if theirs holds."""
+    try:
+        StoreHeader.from_dict(parse_metadata(location, content)["attributes"]["r2t"], location)
+    except (StoreError, LookupError, TypeError, AttributeError):
+        metadata = {"attributes": {"r2t": header.to_dict()}, "zarr_format": 3, "node_type": "group"}
+        return json.dumps(metadata, indent=2).encode()
+    return content
 
 
 def _mend_groups(publisher: Publisher, time: str, faults: list[Fault]) -> list[str]:

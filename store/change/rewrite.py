@@ -75,7 +75,7 @@ def change_queries(location: str | Path, changed: Sequence[QueryRow]) -> None:
         require_fitting(features, root.header)
     ids = {annotation.query_id for annotation, _ in changed}
     with publisher.errors(), publisher.maintenance(), publisher:
-        replace_rows(PartWriter(publisher, root.header.format_version), root, ids, changed)
+        replace_rows(PartWriter(publisher, root.header), root, ids, changed)
 
 
 def replace_rows(

@@ -21,7 +21,7 @@ from r2t.store.change.merge import read_queries
 from r2t.store.change.rewrite import QueryRow
 from r2t.store.change.upgrade_plan import require_folder, require_room
 from r2t.store.change.upgraded_video import Embedder, VideoUpgrade, discard
-from r2t.store.check import check_store, part_names
+from r2t.store.check import OpenedStore, check_store, part_names
 from r2t.store.empty_store import write_groups
 from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.feature_store import FeatureStore
@@ -127,9 +127,7 @@ class _Upgrade:
         )
         stage = self._work / "upgraded"
         write_groups(stage, header)
-        num_queries = self._write_parts(
-            PartWriter(LocalPublisher(stage, self._work), FORMAT_VERSION)
-        )
+        num_queries = self._write_parts(PartWriter(LocalPublisher(stage, self._work), header))
         self._require_unchanged()
         discard(self._path / "parts", self._work)
         commit_folder(stage / "parts", self._path / "parts")
@@ -199,7 +197,7 @@ def _require_quiet(path: Path, but: Path | None = None) -> None:
 
 def _require_sound(root: StoreRoot, path: Path) -> None:
     """Raise `CorruptFeatureError` if anything but the tokens' bytes, read later, is damaged."""
-    faults = check_store(root, quick=True).faults()
+    faults = check_store(OpenedStore(root), quick=True).faults()
     if damage := [str(fault) for fault in faults if fault.kind != "left-over"]:
         raise _damaged(path, damage)
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
         store_coverage as store_coverage,
         warn_of_other_cuts as warn_of_other_cuts,
     )
+    from r2t.store.check.damaged_header import (
+        OpenedStore as OpenedStore,
+        open_to_check as open_to_check,
+    )
     from r2t.store.check.diff import (
         Pairs as Pairs,
         StoreDiff as StoreDiff,

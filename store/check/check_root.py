@@ -24,8 +24,8 @@ _LEFT = {
 }
 
 
-def check_root(root: StoreRoot, *, is_live: bool) -> list[Fault]:
-    """Look at what lies at the root, and at the manifest unless a run may be writing it."""
+def check_root(root: StoreRoot, *, with_manifest: bool) -> list[Fault]:
+    """Look at what lies at the root, and at the manifest, unless a run may be writing it."""
     faults = _missing_groups(root)
     if not root.is_listed:
         return faults
@@ -34,7 +34,7 @@ def check_root(root: StoreRoot, *, is_live: bool) -> list[Fault]:
     left = found & (LATER_NAMES if version == 1 else EARLIER_NAMES)
     faults += [Fault("foreign", name, "the format has no place for this") for name in found - left]
     faults += [Fault("left-over", name, _LEFT[version]) for name in left]
-    for kind in KINDS if version > 1 and not is_live else ():
+    for kind in KINDS if version > 1 and with_manifest else ():
         there, named = set(part_names(root, kind)), set(root.header.parts[kind])
         if there != named:  # others may have added or joined parts since the store was opened
             named = set(open_root(root.location).header.parts[kind])

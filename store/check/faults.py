@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FaultKind = Literal[
+    "header",
     "group",
     "video",
     "attributes",
@@ -20,9 +21,10 @@ FaultKind = Literal[
     "manifest",
     "left-over",
 ]
-"""group: one that every store has is missing or damaged. video: its bytes, shape or attributes are
-not what its digest and the spec say. attributes: its bytes hold, but it says other things of itself
-than an index part whose digest holds recorded of these bytes. uncommitted: a node without a digest.
+"""header: it is not what its digest says, so that only `verify` and `repair` open the store. group:
+one that every store has is missing or damaged. video: its bytes, shape or attributes are not what
+its digest and the spec say. attributes: its bytes hold, but it says other things of itself than an
+index part whose digest holds recorded of these bytes. uncommitted: a node without a digest.
 not-indexed: committed, but no index part names it. gone: indexed, but not there. stale-index: an
 index part is wrong about a video. part: a part's bytes are not what its digest says. query: one row
 is not what its own digest says. foreign: a file that the format has no place for. link: a symbolic

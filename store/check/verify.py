@@ -15,6 +15,7 @@ from pathlib import Path
 from r2t.store.check.check_part import CheckedPart, check_part, live_parts
 from r2t.store.check.check_root import check_root
 from r2t.store.check.check_video import CheckedVideo, check_stored_video
+from r2t.store.check.damaged_header import OpenedStore, header_faults, open_to_check
 from r2t.store.check.faults import Fault
 from r2t.store.check.inventory import names_in, part_names
 from r2t.store.errors import ConfigError, StoreError
@@ -28,7 +29,7 @@ from r2t.store.format import (
 from r2t.store.parallel import map_threads
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.publish import unfinished_work
-from r2t.store.sources import StoreRoot, open_root
+from r2t.store.sources import StoreRoot
 
 _LOOKS = 4  # at parts that others join meanwhile
 
@@ -67,7 +68,7 @@ class Checked:
     parts: dict[PartKind, list[CheckedPart]]
     replaced: dict[PartKind, list[str]]
     runs: dict[str, bool]
-    foreign: list[Fault]
+    at_root: list[Fault]
 
     @cached_property
     def rows(self) -> dict[str, VideoRow]:
@@ -91,7 +92,7 @@ class Checked:
 
     def faults(self) -> list[Fault]:
         """Return everything that is wrong, sorted by place."""
-        found = [*self.foreign, *_index_faults(self), *_query_conflicts(self)]
+        found = [*self.at_root, *_index_faults(self), *_query_conflicts(self)]
         for video in self.videos:
             found += video.faults
         for part in (part for kind in KINDS for part in self.parts[kind]):
@@ -114,7 +115,7 @@ def verify_store(
     """
     began = time.monotonic()
     checked = check_store(
-        open_root(location), quick=quick, num_threads=num_threads, on_video=on_video
+        open_to_check(location), quick=quick, num_threads=num_threads, on_video=on_video
     )
     parts = [part for kind in KINDS for part in checked.parts[kind]]
     return VerifyReport(
@@ -133,13 +134,14 @@ def verify_store(
 
 
 def check_store(
-    root: StoreRoot,
+    opened: OpenedStore,
     *,
     quick: bool = False,
     num_threads: int | None = None,
     on_video: OnProgress = no_progress,
 ) -> Checked:
     """Look at every node, part and file of a store."""
+    root = opened.root
     begun = unfinished_work(root)
     try:
         parts: dict[PartKind, list[CheckedPart]] = {}
@@ -161,12 +163,14 @@ def check_store(
             num_threads=num_threads,
             on_done=on_video,
         )
-        foreign = check_root(root, is_live=any(runs.values()))
+        with_manifest = opened.fault is None and not any(runs.values())
+        at_root = check_root(root, with_manifest=with_manifest)
     except StoreError:
         raise
     except OSError as error:
         raise StoreError(f"cannot read {root.location}: {error.strerror or error}") from error
-    return Checked(root, videos, parts, replaced, runs, foreign)
+    at_root += header_faults(opened, [part.part for kind in KINDS for part in parts[kind]])
+    return Checked(root, videos, parts, replaced, runs, at_root)
 
 
 def _check_parts(

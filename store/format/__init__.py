@@ -23,6 +23,14 @@ if TYPE_CHECKING:
         write_embedding as write_embedding,
     )
     from r2t.store.format.header import StoreHeader as StoreHeader
+    from r2t.store.format.header_proof import (
+        ProvenHeader as ProvenHeader,
+        is_whole_or_newer as is_whole_or_newer,
+        made_with as made_with,
+        made_with_in as made_with_in,
+        prove_header as prove_header,
+        unproven_header as unproven_header,
+    )
     from r2t.store.format.layout import (
         MAX_SHARD_FRAMES as MAX_SHARD_FRAMES,
         MAX_WHOLE_BYTES as MAX_WHOLE_BYTES,

@@ -112,8 +112,8 @@ def _require_whole(values: Mapping[str, Any], location: str, damaged: str) -> No
         raise CorruptFeatureError(f"{damaged}: it lacks {', '.join(missing)}")
     if not is_sealed(values, HEADER_DIGEST):
         raise CorruptFeatureError(
-            f"{damaged}: it is not what its {HEADER_DIGEST} says; restore zarr.json from another "
-            "copy of the store"
+            f"{damaged}: it is not what its {HEADER_DIGEST} says; `r2t store verify` tells what "
+            "of it is proved, and `r2t store repair` restores that"
         )
 
 

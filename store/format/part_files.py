@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,14 @@ GivenColumns = Mapping[str, "NDArray[Any] | Streamed"]
 
 
 def write_part(
-    folder: Path, columns: GivenColumns, replaces: Collection[str] = (), *, version: int
+    folder: Path,
+    columns: GivenColumns,
+    replaces: Collection[str] = (),
+    *,
+    version: int,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Write the columns as a Zarr group at a path that does not exist yet.
+    """Write the columns as a Zarr group at a path that does not exist yet, `facts` beside them.
 
     Blocks are taken in the order of the columns' names. Those of a wide column go to the disk, the
     other columns are held in memory.
@@ -65,7 +71,7 @@ def write_part(
         for block in blocks:
             digest.update(block)
         plain[name] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    attributes: dict[str, Any] = {"digest": digest.finish()}
+    attributes: dict[str, Any] = {**facts, "digest": digest.finish()}
     if replaces:
         attributes["replaces"] = sorted(replaces)
     if version > 1:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from r2t.store.format.header import StoreHeader
+from r2t.store.format.header_proof import MADE_WITH, made_with
 from r2t.store.format.manifest import record_parts
 from r2t.store.format.part_files import GivenColumns, write_part
 from r2t.store.format.parts import PartKind, part_place
@@ -26,7 +28,12 @@ class PartWriter:
     """Commits parts to a store and drops them; the manifest follows each time."""
 
     publisher: Publisher
-    version: int
+    header: StoreHeader
+
+    @property
+    def version(self) -> int:
+        """The format version of the store."""
+        return self.header.format_version
 
     def commit(
         self,
@@ -44,7 +51,8 @@ class PartWriter:
         """
         name = name or new_part_name(replaces)
         folder = self.publisher.work / f"{kind}-{name}"
-        write_part(folder, columns, replaces, version=self.version)
+        facts = {MADE_WITH: made_with(self.header)} if self.version > 1 else {}
+        write_part(folder, columns, replaces, version=self.version, facts=facts)
         if check is not None:
             check()
         place = f"{part_place(kind, self.version)}/{name}"

@@ -62,6 +62,10 @@ class Publisher(Protocol):
         """Move what lies at a place out of the store, to below `aside(time)`."""
         ...
 
+    def copy_aside(self, key: str, time: str) -> None:
+        """Copy a file that is there out of the store, to below `aside(time)`."""
+        ...
+
     def aside(self, time: str) -> str:
         """Where things are kept that were set aside at a time."""
         ...

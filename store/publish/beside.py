@@ -67,9 +67,12 @@ class _InBucket:
         return self._bucket.read(self._key) or b""
 
     def change(self, change: Callable[[bytes], bytes]) -> None:
+        after: bytes | None = None
         for _ in range(_ROUNDS):
             found = self._bucket.read_object(self._key)
             before = b"" if found is None else found[0]
+            if before == after:  # the answer was lost
+                return
             after = change(before)
             if after == before:
                 return

@@ -135,17 +135,19 @@ class BucketPublisher:
     def set_aside(self, place: str, time: str) -> None:
         """Copy what lies at a place to beside the store, then remove it."""
         self._lease.renew()
-        aside = connect(self.aside(time))
         whole = self._bucket.look(place)
-        keys = [place] if whole is not None else list(self._bucket.objects_below(place))
-        for key in keys:
-            found = self._bucket.read_object(key, _MOST_BYTES)
-            if found is not None:
-                aside.create(key, found[0])
+        for key in [place] if whole is not None else list(self._bucket.objects_below(place)):
+            self.copy_aside(key, time)
         if whole is not None:
             self._bucket.delete([place])
         else:
             self.drop(place)
+
+    def copy_aside(self, key: str, time: str) -> None:
+        """Copy an object to beside the store."""
+        found = self._bucket.read_object(key, _MOST_BYTES)
+        if found is not None:
+            connect(self.aside(time)).create(key, found[0])
 
     def aside(self, time: str) -> str:
         """Return a place in the same bucket."""

@@ -100,6 +100,12 @@ class LocalPublisher:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(self._root / place, target)
 
+    def copy_aside(self, key: str, time: str) -> None:
+        """Copy a file to the folder of damaged things beside the store."""
+        target = Path(self.aside(time), key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, (self._root / key).read_bytes())
+
     def aside(self, time: str) -> str:
         """Return a folder on the same disk."""
         return str(self._root.with_name(f"{self._root.name}.damaged") / time)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from r2t.store.sources.root import (
         StoreRoot as StoreRoot,
         open_root as open_root,
+        read_header_of as read_header_of,
     )
     from r2t.store.sources.source_store import SourceStore as SourceStore
     from r2t.store.sources.urls import (

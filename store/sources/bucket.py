@@ -161,8 +161,8 @@ class Bucket:
         """Put an object where none is; return False, having changed nothing, where there is one.
 
         One may be there because this request was repeated after its answer had got lost; a caller
-        who needs to know compares the bytes. `may_put` is called before each attempt, and ends them by
-        a `StoreError`.
+        who needs to know compares the bytes. `may_put` is called before each attempt, and ends them
+        by a `StoreError`.
         """
         from obstore.exceptions import AlreadyExistsError
 

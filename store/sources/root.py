@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import zarr
+from zarr.core.group import AsyncGroup, GroupMetadata
 from zarr.core.sync import sync
 from zarr.errors import ContainsArrayError, GroupNotFoundError
+from zarr.storage import StorePath
 
-from r2t.store.errors import NotListedError, StoreError
+from r2t.store.errors import CorruptFeatureError, NotListedError, StoreError
 from r2t.store.format import (
     ZARR_ERRORS,
     ZIP_MANIFEST,
@@ -67,10 +70,15 @@ class StoreRoot:
         return self.path
 
 
-def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot:
+def open_root(
+    location: str | Path,
+    cache: ByteCache | None = None,
+    read_header: Callable[[zarr.Group, str], StoreHeader] | None = None,
+) -> StoreRoot:
     """Open a store as far as its header: a folder or a zip on this machine, or a URL.
 
-    `cache` keeps tokens of a store that is not on this machine.
+    `cache` keeps tokens of a store that is not on this machine. `read_header` is called in place of
+    `read_header_of`, and with a group without attributes where those cannot be read.
     """
     text = str(location)
     # Resolved, because unfinished work must lie on the disk that the store is really on.
@@ -83,8 +91,22 @@ def open_root(location: str | Path, cache: ByteCache | None = None) -> StoreRoot
         path, store = None, SourceStore(source, cache)
     else:
         store = FolderStore(path, read_only=True)
-    group = _open_group(store, text)
-    return StoreRoot(text, group, path, _read_header(group, text))
+    try:
+        group = _open_group(store, text)
+        header = (read_header or read_header_of)(group, text)
+    except _UnreadableError as unreadable:
+        if read_header is None:
+            raise
+        group = zarr.Group(AsyncGroup(GroupMetadata(), StorePath(store)))
+        try:
+            header = read_header(group, text)
+        except StoreError:
+            raise unreadable from None
+    return StoreRoot(text, group, path, header)
+
+
+class _UnreadableError(CorruptFeatureError):
+    """The metadata of a store's root cannot be read."""
 
 
 def _open_group(store: FolderStore | SourceStore, location: str) -> zarr.Group:
@@ -105,9 +127,9 @@ def _open_group(store: FolderStore | SourceStore, location: str) -> zarr.Group:
     except StoreError:
         raise
     except ZARR_ERRORS as error:
-        raise StoreError(
-            f"cannot read {location}/zarr.json: {error!r}; what it said can be restored only "
-            "from another copy of the store: copy it again"
+        raise _UnreadableError(
+            f"cannot read {location}/zarr.json: {error!r}; `r2t store repair` restores what the "
+            "store's parts repeat of it, and another copy of the store has it all"
         ) from error
 
 
@@ -131,7 +153,8 @@ def _remote_source(url: str) -> Source:
     return folder if base == url else open_zip_set(base, folder) or folder
 
 
-def _read_header(group: zarr.Group, location: str) -> StoreHeader:
+def read_header_of(group: zarr.Group, location: str) -> StoreHeader:
+    """Return the header in the attributes of a root."""
     found = attributes_of(group).get("r2t")
     if not isinstance(found, dict):
         raise StoreError(f"{location} is a Zarr group but no r2t feature store")

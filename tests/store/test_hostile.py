@@ -329,7 +329,7 @@ def test_an_index_of_impossible_numbers_is_refused_and_mended(
     path: Path, column: str, value: float
 ) -> None:
     row = FeatureStore.open(path).video_row("dog")
-    parts = PartWriter(LocalPublisher(path, path.parent), FORMAT_VERSION)
+    parts = PartWriter(LocalPublisher(path, path.parent), FeatureStore.open(path).header)
     parts.drop("index", committed_parts(path, "index", FORMAT_VERSION))
     parts.commit("index", video_columns([replace(row, **{column: value})]))
     with pytest.raises(CorruptFeatureError, match=rf"{column} holds .*repair` makes the index"):

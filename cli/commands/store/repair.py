@@ -57,7 +57,8 @@ def repair(
     """Set aside what is damaged, rebuild the index, join its parts, list what to extract again.
 
     Damaged and foreign files move to STORE.damaged; only what killed runs and an upgrade left
-    behind is deleted. What the index records of a video is restored from it.
+    behind is deleted. What the index records of a video is restored from it, and a damaged header
+    from what the parts repeat.
     Exits with 1 if videos or queries must be extracted again.
     """
     if compact:
@@ -108,6 +109,13 @@ def _tell_repair(report: change.RepairReport, target: Path) -> None:
         say(
             f"{video_id}: {' and '.join(given_up)} could not be proved and is given up; "
             "`r2t store licence` records a licence again",
+            "yellow",
+        )
+    if report.lost_header:
+        say(
+            f"{' and '.join(report.lost_header)} of the header could not be proved and "
+            f"{'are' if len(report.lost_header) > 1 else 'is'} given up; {report.aside}/zarr.json "
+            "has what it said; `r2t store card` writes a card again",
             "yellow",
         )
     if report.lost_queries:

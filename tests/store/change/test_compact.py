@@ -177,7 +177,7 @@ def test_many_columns_lie_apart_and_are_read_alone(
 def test_equal_rows_are_kept_once_and_unequal_ones_refused(path: Path) -> None:
     before = content(path)
     with LocalPublisher(path) as publisher:
-        parts = PartWriter(publisher, 2)
+        parts = PartWriter(publisher, FeatureStore.open(path).header)
         parts.commit("queries", query_columns(*columns(query(1, 0), query(2, 2))))
     compact_store(path)
     assert content(path) == before
@@ -187,7 +187,8 @@ def test_equal_rows_are_kept_once_and_unequal_ones_refused(path: Path) -> None:
     other, features = small_query("q1-0", "v1", text="another one")
     with LocalPublisher(path) as publisher:
         embedded = QueryFeatures("q1-0", features.tokens, random_embeddings(1)[0])
-        PartWriter(publisher, 2).commit("queries", query_columns([other], [embedded]))
+        parts = PartWriter(publisher, FeatureStore.open(path).header)
+        parts.commit("queries", query_columns([other], [embedded]))
     with pytest.raises(StoreError, match=r"'q1-0' is another one in an earlier part.*verify"):
         compact_store(path)
     assert num_parts(path) == (1, 2)

@@ -168,6 +168,13 @@ def test_the_header_and_every_file(path: Path) -> None:
         assert json.loads((path / name / "zarr.json").read_bytes())["attributes"] == {}
 
 
+@pytest.mark.parametrize("kind", ["index", "queries"])
+def test_a_part_repeats_what_the_store_is_made_with(path: Path, kind: str) -> None:
+    found = part(path, kind).attrs["made_with"]
+    repeated = {name: header(path)[name] for name in ("identity", "embedding")}
+    assert found == {**repeated, "digest": sha256(canonical_json(repeated))}
+
+
 def test_nodes_are_named_by_the_rule(path: Path) -> None:
     found = {each.name for each in (path / "videos").iterdir() if each.is_dir()}
     assert found == set(NODES.values())

@@ -26,7 +26,7 @@ from r2t.store.change.subset import subset_store
 from r2t.store.check import verify
 from r2t.store.check.verify import verify_store
 from r2t.store.errors import ServerError, StoreError
-from r2t.store.publish import bucket, bucket_node, conditions, lease, publisher_at
+from r2t.store.publish import bucket, bucket_node, conditions, file_beside, lease, publisher_at
 from r2t.store.publish.bucket import BucketPublisher
 from r2t.store.sources import StoreRoot, connect, retries
 
@@ -375,6 +375,21 @@ def test_a_lost_answer_is_no_other_commands_doing(
     server.fault = every_second
     assert repair_store(url).faults == ()
     assert sorted(count for key, count in begun.items() if ".partial/c" in key)[-1] == 4
+
+
+def test_a_lost_answer_changes_a_file_beside_a_store_once(server: S3Server) -> None:
+    begun: list[str] = []
+
+    def first(request: S3Request) -> Fault | None:
+        begun.extend([request.key] if request.kind == "PUT" else [])
+        return "lost answer" if request.kind == "PUT" and len(begun) % 2 else None
+
+    beside = file_beside(f"{server.url}/feats.zarr", ".failed.jsonl")
+    server.fault = first
+    for line in (b"a\n", b"b\n"):
+        beside.change(lambda before, line=line: before + line)
+    assert len(begun) == 4
+    assert beside.read() == b"a\nb\n"
 
 
 def test_what_was_put_takes_no_room_on_this_machine(
