@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from json import loads
 from pathlib import Path
 from typing import Any, cast
 
 import r2t.store
+from r2t.cli.commands.train.initial_run import held_out_by
 from r2t.cli.shared import note
 from r2t.store.errors import ConfigError
 from r2t.train import data, run, training
@@ -49,6 +50,45 @@ def base_config(
         vision_width=store.spec.vision_width,
         text_width=store.spec.text_width,
     )
+
+
+@dataclass(frozen=True)
+class GivenSettings:
+    """What was typed: `fields` by their names, None where nothing was, and texts of `--set`."""
+
+    fields: Mapping[str, Any]
+    texts: Sequence[str]
+
+    def put_into(self, config: run.TrainConfig) -> run.TrainConfig:
+        """Return settings with what was given in place of what they say."""
+        return with_changes(with_settings(config, self.texts), self.fields)
+
+
+def settle(
+    base: run.TrainConfig,
+    given: GivenSettings,
+    store: r2t.store.FeatureStore,
+    folder: Path,
+    *,
+    domain: str | None,
+    val_fraction: float,
+    resume: bool,
+) -> tuple[run.TrainConfig, training.Splits]:
+    """Return the settings of a training, and the queries that it learns from and validates on.
+
+    Without a preset the settings follow the data, but for what was given.
+    """
+    config = given.put_into(base)
+    splits = training.split_annotations(
+        store,
+        domain=domain,
+        val_fraction=val_fraction,
+        seed=config.seed,
+        held_out=held_out_by(folder),
+    )
+    if config.preset == run.OWN_DATA and not resume:
+        config = given.put_into(follow(config, store, splits, folder))
+    return config, splits
 
 
 def follow(

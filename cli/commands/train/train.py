@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 import r2t.train
-from r2t.cli.commands.train.initial_run import begun_with, continue_from, held_out_by
+from r2t.cli.commands.train.initial_run import begun_with, continue_from
 from r2t.cli.commands.train.progress import TrainRun, quiet_unless_leading
-from r2t.cli.commands.train.settings import base_config, follow, with_changes, with_settings
+from r2t.cli.commands.train.settings import GivenSettings, base_config, settle
 from r2t.cli.shared import (
     DEFAULT_CACHE_BYTES,
     Device,
@@ -184,32 +184,32 @@ def train(  # noqa: PLR0913 - a parameter for each option
             base = base_config(features, folder, preset, recipe, resume=resume)
             if init is not None and not resume:
                 base = continue_from(base, begun_with(init, folder), features, hidden_width)
-            changes = {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "precision": precision,
-                "ema_decay": ema_decay,
-                "patience": patience,
-                "sampling": sampling,
-                "windows": None if windows == "auto" else as_windows(windows),
-                "seed": seed,
-                "model.width": hidden_width,
-                "model.dropout": dropout,
-                "schedule.learning_rate": lr,
-                "schedule.warmup_iterations": warmup,
-            }
-            config = with_changes(with_settings(base, settings or []), changes)
-            splits = training.split_annotations(
+            given = GivenSettings(
+                {
+                    "epochs": epochs,
+                    "batch_size": batch_size,
+                    "precision": precision,
+                    "ema_decay": ema_decay,
+                    "patience": patience,
+                    "sampling": sampling,
+                    "windows": None if windows == "auto" else as_windows(windows),
+                    "seed": seed,
+                    "model.width": hidden_width,
+                    "model.dropout": dropout,
+                    "schedule.learning_rate": lr,
+                    "schedule.warmup_iterations": warmup,
+                },
+                settings or [],
+            )
+            config, splits = settle(
+                base,
+                given,
                 features,
+                folder,
                 domain=domain,
                 val_fraction=val_fraction,
-                seed=config.seed,
-                held_out=held_out_by(folder),
+                resume=resume,
             )
-            if config.preset == run.OWN_DATA and not resume:
-                # What was given is set once more: it counts for more than what the data say.
-                fitted = follow(config, features, splits, folder)
-                config = with_changes(with_settings(fitted, settings or []), changes)
             chosen = data.choose_cache(
                 cache,
                 features,
@@ -238,14 +238,18 @@ def train(  # noqa: PLR0913 - a parameter for each option
                 checkpoint_minutes=checkpoint_minutes,
                 profile=profile,
             ).carry_out()
-        if not processes.leads:
-            return
-        result = run_result(folder)
-        if json:
-            print_json(result)
-        else:
-            best = result["best_epoch"] or "unknown"
-            say(f"trained: {folder}, best epoch {best} of {result['epochs']}")
+        if processes.leads:
+            _tell(folder, json=json)
+
+
+def _tell(folder: Path, *, json: bool) -> None:
+    """Print where the run is and how good it became."""
+    result = run_result(folder)
+    if json:
+        print_json(result)
+    else:
+        best = result["best_epoch"] or "unknown"
+        say(f"trained: {folder}, best epoch {best} of {result['epochs']}")
 
 
 def run_result(folder: Path) -> dict[str, Any]:
