@@ -109,7 +109,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("videos", f"{summary['videos']:,}, {summary['hours']:.3g} hours")
     table.add_row("frames", f"{summary['frames']:,}")
-    table.add_row("size", human_bytes(summary["bytes"]))
+    table.add_row("size of tokens", human_bytes(summary["bytes"]))
     for split, counts in summary["splits"].items():
         table.add_row(
             split,

@@ -62,6 +62,7 @@ def test_the_table_names_missing_videos(
     assert named in lines["annotated without features"]
     assert "none" in lines["features without annotations"]
     assert "[0.5, 0.5, 0.5]" in lines["mean"]
+    assert " kB " in lines["size of tokens"]
 
 
 def test_a_store_that_was_copied_halfway_says_so(
