@@ -38,6 +38,9 @@ from r2t.extract.video.timeline import (
 )
 from r2t.store.errors import VideoError
 
+_LISTS_OF_FILES = ("concat", "dash", "hls", "imf", "sdp")
+"""Formats of FFmpeg that play other files, of which neither size nor digest would be recorded."""
+
 _ENDS_TOGETHER_SECONDS = Fraction(1, 10)  # sound frames and pictures are of unlike lengths
 
 # Formats whose header or table says how long a stream is. Others give FFmpeg's estimate.
@@ -64,6 +67,10 @@ def open_video(
     try:
         # An absolute path cannot be mistaken for a protocol, as "a:b.mp4" can.
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
+            if container.format.name in _LISTS_OF_FILES:
+                raise VideoError(
+                    f"{path}: it is a list of other files ({container.format.name}), not a video"
+                )
             pictures = picture_streams(container)
             stream = container.streams.best("video")
             if choice == "first" and pictures:

@@ -13,8 +13,9 @@ from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.format import ZIP_MANIFEST, VideosZip, ZipManifest, ZipRecord, storage_errors
 from r2t.store.progress import OnProgress, no_progress
-from r2t.store.share.download import download
-from r2t.store.sources import HubListing, HubPlace, hub_listing, is_url
+from r2t.store.share.download import download, read_from_hub
+from r2t.store.sources import MAX_READ_BYTES, HubListing, HubPlace, hub_listing, is_url
+from r2t.store.work_folders import make_own_folder
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,11 @@ def pull_store(url: str, into: Path, *, on_video: OnProgress = no_progress) -> P
 def _pull_set(
     place: HubPlace, listing: HubListing, into: Path, scratch: Path, on_video: OnProgress
 ) -> MergeReport:
-    scratch.mkdir(parents=True, exist_ok=True)
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    make_own_folder(scratch, "remove it, or pull to another place")
     manifest = ZipManifest.from_json(
-        download(place, listing, ZIP_MANIFEST, scratch).read_bytes(), f"{place}/{ZIP_MANIFEST}"
+        read_from_hub(place, listing, ZIP_MANIFEST, scratch, MAX_READ_BYTES) or b"",
+        f"{place}/{ZIP_MANIFEST}",
     )
 
     def fetch(zipped: ZipRecord) -> None:

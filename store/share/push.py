@@ -27,8 +27,8 @@ from r2t.store.format import (
 )
 from r2t.store.progress import OnProgress, no_progress
 from r2t.store.share.commits import HubRepository, is_same
-from r2t.store.share.download import MOST_CARD_BYTES, download, read_from_hub
-from r2t.store.sources import HubListing, HubPlace
+from r2t.store.share.download import MOST_CARD_BYTES, read_from_hub
+from r2t.store.sources import MAX_READ_BYTES, HubListing, HubPlace
 
 UNFINISHED_ZIPS = "r2t-zips.unfinished.json"
 """The records of zips that have arrived, while others are still to come."""
@@ -167,11 +167,9 @@ def _commit_some(repository: HubRepository, scratch: Path, made: Sequence[Videos
 def _made(place: HubPlace, listing: HubListing, scratch: Path) -> list[VideosZip]:
     """Return the records of zips of videos that the hub still has, by size and digest."""
     records: list[VideosZip] = []
-    if ZIP_MANIFEST in listing.files:
-        content = download(place, listing, ZIP_MANIFEST, scratch).read_bytes()
+    if content := read_from_hub(place, listing, ZIP_MANIFEST, scratch, MAX_READ_BYTES):
         records += ZipManifest.from_json(content, f"{place}/{ZIP_MANIFEST}").videos
-    if UNFINISHED_ZIPS in listing.files:
-        content = download(place, listing, UNFINISHED_ZIPS, scratch).read_bytes()
+    if content := read_from_hub(place, listing, UNFINISHED_ZIPS, scratch, MAX_READ_BYTES):
         records += unfinished_from_json(content, f"{place}/{UNFINISHED_ZIPS}")
     return [
         each

@@ -24,6 +24,7 @@ from r2t.store.share.download import (
     read_from_hub,
 )
 from r2t.store.sources import HubListing, HubPlace, explained_hub_error, hub_listing
+from r2t.store.work_folders import make_own_folder
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,12 @@ def pull_files(url: str, into: Path, rules: FileRules) -> tuple[str, list[Path]]
     names = rules.require_fitting(place, listing)
     scratch = into.resolve().with_name(f"{into.name}.pull")
     with storage_errors(into):
-        scratch.mkdir(parents=True, exist_ok=True)
-        paths = [download(place, listing, name, scratch) for name in names]
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        make_own_folder(scratch, "remove it, or pull to another place")
         ready = scratch / "ready"
-        ready.mkdir(exist_ok=True)
+        shutil.rmtree(ready, ignore_errors=True)  # of another commit perhaps
+        paths = [download(place, listing, name, scratch) for name in names]
+        ready.mkdir()
         for path in paths:
             os.replace(path, ready / path.name)
         commit_folder(ready, into)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         read_header_of as read_header_of,
     )
     from r2t.store.sources.source_store import SourceStore as SourceStore
+    from r2t.store.sources.sources import MAX_READ_BYTES as MAX_READ_BYTES
     from r2t.store.sources.urls import (
         escaped_url as escaped_url,
         is_url as is_url,

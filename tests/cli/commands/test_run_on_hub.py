@@ -129,6 +129,19 @@ def test_a_run_is_pushed_asked_where_it_is_and_pulled(
     assert "give a new folder" in run("run", "pull", URL, tmp_path / "pulled")
 
 
+def test_a_pull_that_was_broken_off_mixes_no_commits(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
+    assert run("run", "push", folder, URL, "--licence", "MIT").startswith("0 ")
+    left = tmp_path / "pulled.pull" / "ready"
+    left.mkdir(parents=True)
+    (left / "presence.json").write_text("{}")
+    files = hub.files("org/run")
+    hub.repository("org/run").add({n: c for n, c in files.items() if n != "presence.json"})
+    assert run("run", "pull", URL, tmp_path / "pulled").startswith("0 ")
+    assert not (tmp_path / "pulled" / "presence.json").exists()
+
+
 def test_the_card_says_what_the_records_say(folder: Path) -> None:
     card = model_card(folder, URL, "MIT")
     assert "| MR-full-mAP | 41.26 |" in card

@@ -215,6 +215,30 @@ def test_a_manifest_of_another_hand_is_refused(hub: Hub, store: Path, tmp_path: 
         FeatureStore.open(URL)
 
 
+def test_a_manifest_of_any_size_is_not_fetched(
+    hub: Hub, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_store(store, URL)
+    for module in ("pull", "push"):
+        monkeypatch.setattr(f"r2t.store.share.{module}.MAX_READ_BYTES", 100)
+    hub.requests.clear()
+    for act in (lambda: pull_store(URL, tmp_path / "p.zarr"), lambda: push_store(store, URL)):
+        with pytest.raises(StoreError, match=r"r2t-zips\.json has .* bytes, more than the 100"):
+            act()
+    assert hub.count("GET", "r2t-zips.json") == 0
+
+
+def test_a_link_where_a_pull_would_keep_its_zips_is_not_followed(
+    hub: Hub, store: Path, tmp_path: Path
+) -> None:
+    push_store(store, URL)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "p.zarr.pull").symlink_to(tmp_path / "theirs")
+    with pytest.raises(StoreError, match="is not this user's own folder"):
+        pull_store(URL, tmp_path / "p.zarr")
+    assert list((tmp_path / "theirs").iterdir()) == []
+
+
 def test_a_revision_stays_what_it_was(hub: Hub, store: Path, tmp_path: Path) -> None:
     first = push_store(store, URL)
     hub.repository().tags["v1"] = first.commit
