@@ -34,6 +34,7 @@ from r2t.extract.run.one_video import VideoJob, in_turns, leave_silent
 from r2t.extract.run.progress import Tally
 from r2t.store.errors import ConfigError, R2TError, VideoWarning
 from r2t.store.feature_store import FeatureStore
+from r2t.store.sources import is_url
 from r2t.store.writer import StoreWriter
 
 _LOST = (
@@ -45,6 +46,11 @@ _LOOK_EVERY_SECONDS = 2.0
 _TASKS_A_THREAD = 4  # with the scheduler, so that no thread waits for the client
 _FEWEST_TASKS = 64
 _UNDER_WAY = ("pending", "lost")
+
+
+def _everywhere(location: str) -> str:
+    """Return a location that means the same in another working directory."""
+    return location if is_url(location) else str(Path(location).absolute())
 
 
 class ClusterRun:
@@ -74,7 +80,7 @@ class ClusterRun:
         worker = Extractor(
             self._cluster.clip_arguments,
             self._config,
-            self._store.location,
+            _everywhere(self._store.location),
             self._store.spec,
             ignore_interrupts=self._cluster.local,
         )

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -30,7 +31,7 @@ from r2t.extract.run.one_video import (
     open_decode_pool,
 )
 from r2t.extract.run.progress import StageClock, Tally
-from r2t.store.errors import R2TError
+from r2t.store.errors import ConfigError, R2TError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.schema import FeatureSpec
 
@@ -88,13 +89,21 @@ class Extractor(WorkerPlugin):
         """Load the model, in a thread so that the worker keeps answering meanwhile."""
         if self._ignore_interrupts and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        await asyncio.to_thread(self._load, worker.state.nthreads)
+        self._worker = str(worker.address)
+        try:
+            await asyncio.to_thread(self._load, worker.state.nthreads)
+        except R2TError as error:
+            raise ConfigError(
+                f"the worker {self._worker} cannot begin: {error}. It has to find CLIP and the "
+                "store itself: by name, in a bucket, or under a path that every worker has"
+            ) from error
 
     async def teardown(self, worker: Any) -> None:
         """Write the index rows gathered and end the decoders."""
         await asyncio.to_thread(self._stack.close)
 
     def _load(self, num_threads: int) -> None:
+        self._stack = ExitStack()
         self._clip = FrozenClip.load(**self._clip_arguments)
         store = FeatureStore.open(self._location)
         ours = self._clip.spec(self._spec.frame_rate, self._spec.dtype)
@@ -106,7 +115,6 @@ class Extractor(WorkerPlugin):
         # As in `local_run`: on a CPU each thread encodes on a core of its own.
         self.num_lanes = num_device_lanes(self._clip.device) or num_threads
         self._lane = threading.Semaphore(self.num_lanes)
-        self._stack = ExitStack()
         self._warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._writer = self._stack.enter_context(store.writer())
         self._scratch = self._stack.enter_context(Scratch(self._config.fetching))
@@ -122,6 +130,11 @@ class Extractor(WorkerPlugin):
 
     def extract(self, job: VideoJob) -> Outcome:
         """Extract one video; raise what is wrong with more than this video."""
+        if isinstance(job.place, Path) and not job.place.parent.is_dir():
+            raise ConfigError(
+                f"the worker {self._worker} lacks the folder {job.place.parent}, which the client "
+                "has: give videos on a disk of all machines, in a bucket or behind URLs"
+            )
         tally = Tally()
         with self._scratch.fetch(job.place) as video, VideoSink(self._writer, tally) as sink:
             for event in decode_video(self._pool, job, video):

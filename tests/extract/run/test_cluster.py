@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import dask.config
@@ -25,10 +27,10 @@ from features import small_spec
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.config import ExtractConfig
 from r2t.extract.pipeline import ExtractReport, extract_videos
-from r2t.extract.run import cluster as cluster_module
+from r2t.extract.run import cluster as cluster_module, cluster_run
 from r2t.extract.run.cluster import Cluster, open_cluster
 from r2t.extract.run.cluster_run import ClusterRun
-from r2t.extract.run.cluster_worker import Outcome
+from r2t.extract.run.cluster_worker import Extractor, Outcome
 from r2t.extract.run.local_cluster import visible_devices
 from r2t.extract.run.one_video import VideoJob, in_turns
 from r2t.extract.run.progress import ExtractProgress, Tally
@@ -168,6 +170,40 @@ def test_an_outcome_that_went_with_its_worker_is_waited_for(tmp_path: Path) -> N
     assert tally.done == ["cat"]
     run._take(run._next(finished))
     assert (tally.done, tally.num_frames) == (["cat", "dog"], 6)
+
+
+def test_workers_are_told_places_that_mean_the_same_everywhere(tmp_path: Path) -> None:
+    assert cluster_run._everywhere("s3://bucket/feats.zarr") == "s3://bucket/feats.zarr"
+    assert cluster_run._everywhere("feats.zarr") == str(Path.cwd() / "feats.zarr")
+    assert cluster_run._everywhere(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("lacking", ["clip", "store", "videos"])
+def test_a_worker_says_what_it_lacks_that_the_client_has(tmp_path: Path, lacking: str) -> None:
+    """As where no disk is common: not one video of those is set aside."""
+    store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
+    clip = {"name": str(tmp_path / "clip")}
+    location = str(tmp_path / "absent.zarr") if lacking == "store" else store.location
+    worker = Extractor(clip, ExtractConfig(), location, store.spec, ignore_interrupts=False)
+    address = SimpleNamespace(address="tcp://b:1", state=SimpleNamespace(nthreads=1))
+    with pytest.MonkeyPatch.context() as patch:
+        if lacking != "clip":
+            model = SimpleNamespace(spec=lambda *_: store.spec)
+            patch.setattr(FrozenClip, "load", lambda **_: model)
+        if lacking == "videos":
+            patch.setattr(worker, "_load", lambda _: None)
+        message = {
+            "clip": r"worker tcp://b:1 cannot begin: unknown model .*clip.* every worker has",
+            "store": r"worker tcp://b:1 cannot begin: .*absent\.zarr.* every worker has",
+            "videos": r"worker tcp://b:1 lacks the folder .*videos, which the client has",
+        }[lacking]
+
+        def begin_and_extract() -> None:
+            asyncio.run(worker.setup(address))
+            worker.extract(VideoJob("dog", tmp_path / "videos" / "dog.mp4", 1.0))
+
+        with pytest.raises(ConfigError, match=message):
+            begin_and_extract()
 
 
 def test_few_tasks_are_with_the_scheduler_at_a_time(tmp_path: Path) -> None:
