@@ -76,10 +76,6 @@ class _InBucket:
             after = change(before)
             if after == before:
                 return
-            if found is None:
-                done = self._bucket.create(self._key, after)
-            else:
-                done = self._bucket.replace(self._key, after, found[1])
-            if done:
+            if self._bucket.replace(self._key, after, None if found is None else found[1]):
                 return
         raise StoreError(f"{self.location}: other runs keep changing it; run the command again")

@@ -201,12 +201,7 @@ class BucketPublisher:
         """Put an object, whatever is there."""
         self._lease.renew()
         for _ in self._rounds(key):
-            seen = self._bucket.look(key)
-            if seen is None:
-                done = self._bucket.create(key, content)
-            else:
-                done = self._bucket.replace(key, content, seen)
-            if done:
+            if self._bucket.replace(key, content, self._bucket.look(key)):
                 return
 
     def change(self, key: str, change: Callable[[bytes], bytes]) -> bool:

@@ -144,10 +144,7 @@ class BucketNode:
         may_put: Callable[[], object] | None = None,
     ) -> None:
         """Put the node's metadata where nothing, or what was seen, lies still."""
-        if seen is None:
-            done = self._bucket.create(self._key, content, may_put)
-        else:
-            done = self._bucket.replace(self._key, content, seen, may_put)
+        done = self._bucket.replace(self._key, content, seen, may_put)
         if not done and self._look().content != content:  # an answer may have been lost
             raise _OvertakenError
 
@@ -180,10 +177,7 @@ class BucketNode:
         for _ in range(_ROUNDS):
             mark = self._renewed(mark)
             seen = self._bucket.look(key)
-            if seen is None:
-                done = self._bucket.create(key, new, self._require_mark_fresh)
-            else:
-                done = self._bucket.replace(key, new, seen, self._require_mark_fresh)
+            done = self._bucket.replace(key, new, seen, self._require_mark_fresh)
             if done or self._holds(key, new):
                 return mark
         raise self._contested()

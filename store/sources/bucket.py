@@ -183,13 +183,15 @@ class Bucket:
         self,
         key: str,
         content: bytes,
-        seen: StoredObject,
+        seen: StoredObject | None,
         may_put: Callable[[], object] | None = None,
     ) -> bool:
-        """Put an object in place of the one that was seen; return False if that has changed.
+        """Put an object in place of what was seen, or of nothing; return False if that has changed.
 
         As with `create`, it may have changed because this request was repeated.
         """
+        if seen is None:
+            return self.create(key, content, may_put)
         from obstore.exceptions import PreconditionError
 
         mode: UpdateVersion = {"e_tag": seen.etag}
