@@ -10,8 +10,9 @@ import pytest
 
 from r2t.extract.clip.clip import FrozenClip
 from r2t.extract.demo.render import Painter
-from r2t.extract.demo.truth import fitting_videos
-from r2t.extract.demo.world import Level, make_story
+from r2t.extract.demo.scene import scene_generator
+from r2t.extract.demo.sentences import Description
+from r2t.extract.demo.staging import CROWDED, ROOMY, Staging, sample_scene
 from r2t.store.annotations import Split
 from r2t.train.data import frame_cosines
 from r2t.train.grounding.presence import PresenceRule
@@ -26,27 +27,26 @@ def clip() -> FrozenClip:
     return FrozenClip.load("r2t-demo", layers=1)
 
 
-def asked(clip: FrozenClip, split: Split, level: Level = "plain") -> PresenceScores:
-    """Ask ten videos, painted once a second, their own sentences and all that they lack."""
-    stories = [make_story(split, 0, index, level) for index in range(NUM_VIDEOS)]
-    fitting = fitting_videos(stories)
-    ids = [str(row["qid"]) for story in stories for row in story.rows()]
-    sentences = [query.sentence for story in stories for query in story.queries]
-    embedded = [query.embedding for query in clip.encode_queries(sentences, ids)]
+def asked(clip: FrozenClip, split: Split, staging: Staging = ROOMY) -> PresenceScores:
+    """Ask ten videos, painted once a second, for each shape of theirs and all that they lack."""
+    scenes = [
+        sample_scene(scene_generator(split, 0, index), staging) for index in range(NUM_VIDEOS)
+    ]
+    looks = [{Description(actor.colour, actor.shape) for actor in each.actors} for each in scenes]
+    every = sorted(set().union(*looks), key=str)
+    sentences = [each.sentence() for each in every]
+    embedded = [query.embedding for query in clip.encode_queries(sentences, sentences)]
     own: list[tuple[float, int]] = []
     lacking: list[tuple[float, int]] = []
-    for place, story in enumerate(stories):
-        paint = Painter(story.scene)
-        frames = np.stack([paint(second + 0.5) for second in range(story.scene.duration_seconds)])
+    for place, scene in enumerate(scenes):
+        paint = Painter(scene)
+        frames = np.stack([paint(second + 0.5) for second in range(scene.duration_seconds)])
         seen = clip.encode_frames(np.moveaxis(frames, -1, 1)).embedding
         assert seen is not None
-        for query_id, sentence in zip(ids, embedded, strict=True):
+        for look, sentence in zip(every, embedded, strict=True):
             assert sentence is not None
             score = video_score(frame_cosines(seen, sentence))
-            if query_id.rpartition("-")[0] == story.video_id:
-                own.append((score, place))
-            elif story.video_id not in fitting[query_id]:
-                lacking.append((score, place))
+            (own if look in looks[place] else lacking).append((score, place))
     present, absent = np.array(own), np.array(lacking)
     return PresenceScores(
         present[:, 0], absent[:, 0], present[:, 1].astype(np.int64), absent[:, 1].astype(np.int64)
@@ -82,7 +82,7 @@ def test_scores_that_belong_to_other_sentences_give_no_rule(known: PresenceScore
 
 
 def test_in_crowded_frames_the_verdict_is_withheld(clip: FrozenClip) -> None:
-    rule = chosen(asked(clip, "val", "crowded"))
+    rule = chosen(asked(clip, "val", CROWDED))
     assert rule.auc_low > 0.5  # it beats chance, which is not enough
     assert rule.held_out_right < 0.75
     assert rule.shortcoming is not None
