@@ -189,7 +189,7 @@ class VideoSink:
             self._abandon(video_id, error)
             if _concerns_one_video(error):
                 self._tally.failed[video_id] = str(error)
-            elif isinstance(error, OSError):
+            elif isinstance(error, OSError) and not isinstance(error, R2TError):
                 raise StoreError(
                     f"cannot write the store: {error.strerror or error}. What was committed is "
                     "safe; free space or fix permissions and run the same command again"

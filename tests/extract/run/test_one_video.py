@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from r2t.extract.video.decode_pool import DecodePool
 from r2t.store.errors import StoreError
 from r2t.store.feature_store import FeatureStore
 from r2t.store.features import VideoSource
+from r2t.store.format.nodes import storage_errors
 from r2t.store.video_writer import VideoWriter
 
 
@@ -72,20 +74,23 @@ def test_a_video_that_fails_costs_no_other(store: FeatureStore) -> None:
     assert not list(Path(store.location).parent.glob("*.partial/*"))
 
 
-def test_a_disk_that_refuses_concerns_all_videos(
-    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("told", [False, True], ids=["the disk's error", "the store's error"])
+def test_a_disk_that_refuses_concerns_all_videos_and_says_once_what_to_do(
+    told: bool, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        with storage_errors(Path("feats.zarr")) if told else nullcontext():
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(VideoWriter, "append", refuse)
     tally = Tally()
     with (
         store.writer() as writer,
         VideoSink(writer, tally) as sink,
-        pytest.raises(StoreError, match=r"No space left on device\. What was committed is safe"),
+        pytest.raises(StoreError, match=r"No space left on device\.") as refused,
     ):
         sink.take(frames(store, "any", 0))
+    assert str(refused.value).count("What was committed is safe") == 1
     assert tally.failed == {}
 
 
