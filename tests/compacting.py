@@ -14,7 +14,7 @@ def join_in_process(
 ) -> None:
     """Tell when it begins, and when it is done."""
     os.environ.update(environment)
-    compact.MAX_ROWS.update(index=most_rows, queries=most_rows)
+    compact.MAX_ROWS = {"index": most_rows, "queries": most_rows}
     told.send("begun")
     compact_store(location)
     told.send("done")

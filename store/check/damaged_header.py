@@ -79,7 +79,8 @@ def open_to_check(location: str | Path) -> OpenedStore:
             return unproven_header(said, location) if proven is None else proven.header
 
     root = open_root(location, read_header=read)
-    return OpenedStore(root, *(found[0] if found else ()))
+    fault, proven = found[0] if found else (None, None)
+    return OpenedStore(root, fault, proven)
 
 
 def _said(group: zarr.Group) -> Mapping[str, Any]:
@@ -101,8 +102,7 @@ def _proven(group: zarr.Group, location: str, said: Mapping[str, Any]) -> Proven
         for (name, place), content in zip(places.items(), contents, strict=True):
             names[kind] += [] if content is None else [name]
             with contextlib.suppress(CorruptFeatureError):
-                attributes: Any = parse_metadata(place, content).get("attributes")
-                copy = made_with_in(attributes) if isinstance(attributes, dict) else None
+                copy = made_with_in(parse_metadata(place, content).get("attributes"))
                 copies += [] if copy is None else [copy]
     return prove_header(said, copies, names, location)
 

@@ -35,9 +35,9 @@ def made_with(header: StoreHeader) -> dict[str, Any]:
     return sealed({name: values[name] for name in _REPEATED}, _DIGEST)
 
 
-def made_with_in(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+def made_with_in(attributes: Any) -> dict[str, Any] | None:
     """Return what a part's attributes repeat of the header; None if that is not whole."""
-    found: Any = attributes.get(MADE_WITH)
+    found = cast("dict[str, Any]", attributes).get(MADE_WITH) if isinstance(attributes, dict) else 0
     if not isinstance(found, dict):
         return None
     copy = cast("dict[str, Any]", found)
@@ -66,7 +66,7 @@ def prove_header(
             continue
     if not made:
         return None
-    values = {"format_version": FORMAT_VERSION, **made, "provenance": {}, **own}
+    values: dict[str, Any] = {"format_version": FORMAT_VERSION, **made, "provenance": {}, **own}
     header = StoreHeader.from_dict(sealed(values, HEADER_DIGEST), location)
     lost = (name for name in ("provenance", "card") if damaged.get(name) or not damaged)
     return ProvenHeader(header, tuple(lost))
