@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from other_checkout import output_of
 from slow_server import BUCKET, Address, slow_server
 from store_open import memory_mb, simulated_row
 from toy_store import make_store, random_spec
@@ -109,21 +110,10 @@ def turn(
     links: Path, checkout: Path, location: str, num_videos: int, server: Address
 ) -> dict[str, float]:
     """Measure in a process that imports r2t from a checkout."""
-    place = links / f"{checkout.resolve()}".replace("/", "_")
-    place.mkdir(exist_ok=True)
-    if not (place / "r2t").exists():
-        (place / "r2t").symlink_to(checkout.resolve())
-    command = [sys.executable, __file__, "--measure", location, "--videos", str(num_videos)]
+    command = [__file__, "--measure", location, "--videos", str(num_videos)]
     if location.startswith(("http", "s3")):
         command += ["--port", str(server.port)]
-    finished = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(place)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(finished.stdout)
+    return json.loads(output_of(links, checkout, command))
 
 
 def open_it(path: Path, given: argparse.Namespace, server: Address, label: str) -> None:

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from other_checkout import output_of
 
 from r2t.store import Annotation, FeatureSpec, FeatureStore, QueryFeatures
 
@@ -95,20 +93,9 @@ def main() -> None:
 def turn(links: Path, way: str, given: argparse.Namespace) -> dict[str, float]:
     """Measure one way in a process that imports r2t from its checkout."""
     checkout = given.checkout if way == "earlier" else Path(__file__).parents[1]
-    place = links / way.split(",")[0]
-    place.mkdir(exist_ok=True)
-    if not (place / "r2t").exists():
-        (place / "r2t").symlink_to(checkout.resolve())
-    command = [sys.executable, __file__, str(checkout), "--way", way]
+    command = [__file__, str(checkout), "--way", way]
     command += ["--videos", str(given.videos), "--queries", str(given.queries)]
-    finished = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(place)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(finished.stdout)
+    return json.loads(output_of(links, checkout, command))
 
 
 def measure(folder: Path, way: str, num_videos: int, num_queries: int) -> dict[str, float]:
