@@ -2,10 +2,11 @@
 
     python tests/documents.py [FILE…]        # as `make docs-check` does
 
-Each document runs in a folder of its own, block after block, as a reader would type it. `WORLD`
-says what lies in that folder; `STAND_INS` what is put in place of CLIP's weights and of hours of
-training. A block that cannot run here has a comment before it, `<!-- not run: why -->`, and is
-listed; its commands and options are checked all the same, by tests/test_documents.py.
+Each document runs in a folder of its own, block after block, as a reader would type it, and
+`AT_A_TIME` of them at once. `WORLD` says what lies in that folder; `STAND_INS` what is put in place
+of CLIP's weights and of hours of training. A block that cannot run here has a comment before it,
+`<!-- not run: why -->`, and is listed; its commands and options are checked all the same, by
+tests/test_documents.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,6 +39,7 @@ STAND_INS = {
     "highlights": "--model r2t-demo --offline",
     "train": "--epochs 1 --batch-size 8 --hidden-width 16",
 }
+AT_A_TIME = 2
 _PATH = re.compile(rf"(?:{TOP_FOLDERS})/[\w./-]*|[\w.-]+\.(?:py|toml|cff|yml)")
 _NAME = re.compile(r"(r2t(?:\.\w+)+)(?:\(.*\))?")
 _NOT_RUN = re.compile(r"<!-- not run: (.+?) -->\s*$")
@@ -163,22 +166,24 @@ def _script(block: Block) -> str:
     return text
 
 
-def run_document(path: Path) -> list[str]:
-    """Run a document's blocks in a new folder; return what failed."""
-    failures: list[str] = []
+def run_document(path: Path, world: Path) -> tuple[list[str], str]:
+    """Run a document's blocks in a copy of the world; return what failed, and what there is to say.
+
+    Only the first failure: what follows builds on it.
+    """
+    said: list[str] = []
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     with tempfile.TemporaryDirectory(prefix="r2t-docs-") as name:
-        folder = Path(name)
-        prepare(folder)
-        bin_folder = str(Path(sys.executable).parent)
-        environment = {
-            **os.environ,
-            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-        }
+        folder = shutil.copytree(world, name, dirs_exist_ok=True)
         for block in blocks_of(path):
             if block.not_run is not None:
-                print(f"not run  {block.place}: {block.not_run}", flush=True)
+                said.append(f"not run  {block.place}: {block.not_run}")
                 continue
             shell = ["bash", "-euo", "pipefail", "-c", _script(block)]
             command = shell if block.kind == "sh" else [sys.executable, "-c", block.text]
@@ -187,11 +192,25 @@ def run_document(path: Path) -> list[str]:
                 command, cwd=folder, env=environment, capture_output=True, text=True, check=False
             )
             state = "ran    " if done.returncode == 0 else "FAILED "
-            print(f"{state}  {block.place} in {time.monotonic() - began:.0f} s", flush=True)
+            said.append(f"{state}  {block.place} in {time.monotonic() - began:.0f} s")
             if done.returncode:
-                failures.append(block.place)
-                print(f"{_script(block)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", flush=True)
-                break  # what follows builds on it
+                said.append(f"{_script(block)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+                return [block.place], "\n".join(said)
+    return [], "\n".join(said)
+
+
+def run_documents(paths: list[Path]) -> list[str]:
+    """Run documents, some at a time; tell of each when it is done, and return what failed."""
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="r2t-docs-world-") as name:
+        prepare(Path(name))
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            longest_first = sorted(paths, key=lambda path: -len(blocks_of(path)))
+            running = [pool.submit(run_document, path, Path(name)) for path in longest_first]
+            for each in as_completed(running):
+                failed, said = each.result()
+                failures += failed
+                print(said, end="\n" if said else "", flush=True)
     return failures
 
 
@@ -205,7 +224,7 @@ def main(paths: list[Path]) -> int:
         for path in paths
         for each in broken_references(path)
     ]
-    failures += [place for path in paths for place in run_document(path.resolve())]
+    failures += run_documents([path.resolve() for path in paths])
     print(f"{len(failures)} failed{': ' if failures else ''}{', '.join(failures)}")
     return bool(failures)
 
