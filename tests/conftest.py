@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from jaxtyping import install_import_hook
+from checked_signatures import check_signatures
 from tiny_clip import make_tiny_clip
 
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 # A shell starts background jobs deaf to SIGINT, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The shapes in signatures are checked while the tests run; here and not in pyproject.toml, because
-# jaxtyping's pytest option cannot pass a configured checker for more than one package.
-install_import_hook(
-    ["r2t.train", "r2t.extract"],
-    "beartype.beartype(conf=__import__('beartype').BeartypeConf(is_pep484_tower=True))",
-)
+check_signatures("r2t.train", "r2t.extract")
 
 
 @pytest.fixture(autouse=True)
