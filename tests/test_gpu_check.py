@@ -33,7 +33,16 @@ from gpu_check.draws import Sides, same_draws
 from gpu_check.inputs import make_store
 from gpu_check.names import step_name, way_name
 from gpu_check.report import Report, read_rows
-from gpu_check.runner import DONE, SECONDS, SECTIONS, Plan, run_sections, start
+from gpu_check.runner import (
+    DONE,
+    SECONDS,
+    SECTIONS,
+    Plan,
+    Result,
+    rows_path,
+    run_sections,
+    start,
+)
 from gpu_check.setting import Setting
 from gpu_check.table import failures, summary, to_json, write_table
 
@@ -80,29 +89,35 @@ def statuses(report: Report) -> dict[str, str]:
 
 
 def test_every_section_runs_on_a_cpu(tmp_path: Path) -> None:
-    found = gpu(
-        "--device", "cpu", "--small", "--seconds", "20000", "--json", str(tmp_path / "rows.json")
+    """In one process, since each on its own would spend most of its time on imports."""
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom gpu_check.runner import SECTIONS, run_section\n"
+        "for name in SECTIONS:\n"
+        "    run_section(name, 'cpu', Path(sys.argv[1]), float('inf'), small=True)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(CHECKOUT / "benchmarks")},
     )
     assert found.returncode == 0, found.stdout + found.stderr
-    results = json.loads((tmp_path / "rows.json").read_text())
-    assert [result["name"] for result in results] == list(SECTIONS)
-    for result in results:
-        assert result["ended"] == DONE
-        assert result["rows"]
-    rows = {row["name"]: row for result in results for row in result["rows"]}
-    missing = {name for name, row in rows.items() if row["status"] == "unavailable"}
-    assert all("of a GPU only" in rows[name]["text"] for name in missing)
-    assert rows["batch, tiled, fp32"]["status"] == "holds"
-    assert rows["float32: resumed"]["status"] == "holds"
-    assert rows["tiled, fp16, batch 4"]["value"] > 0
-    assert rows["batch, whole, fp32"]["status"] == "holds"
-    assert rows["equal dropout, whole, fp32"]["status"] == "holds"
-    assert rows["compiled look, fp32"]["status"] == "holds"
-    assert rows["whole, compiled, fp32, batch 4"]["value"] > 0
-    for line in found.stdout.splitlines():
-        assert "WRONG" not in line
-    assert f"all {sum(row['status'] == 'holds' for row in rows.values())} checks hold" in (
-        found.stdout
+    results = [Result(name, read_rows(rows_path(tmp_path, name)), 0, DONE) for name in SECTIONS]
+    assert all(result.rows for result in results)
+    rows = {row.name: row for result in results for row in result.rows}
+    missing = {name for name, row in rows.items() if row.status == "unavailable"}
+    assert all("of a GPU only" in rows[name].text for name in missing)
+    assert rows["batch, tiled, fp32"].status == "holds"
+    assert rows["float32: resumed"].status == "holds"
+    assert (rows["tiled, fp16, batch 4"].value or 0) > 0
+    assert rows["batch, whole, fp32"].status == "holds"
+    assert rows["equal dropout, whole, fp32"].status == "holds"
+    assert rows["compiled look, fp32"].status == "holds"
+    assert (rows["whole, compiled, fp32, batch 4"].value or 0) > 0
+    assert "WRONG" not in write_table(results)
+    assert f"all {sum(row.status == 'holds' for row in rows.values())} checks hold" in (
+        summary(results)
     )
 
 
@@ -126,9 +141,16 @@ def test_r2t_need_not_be_installed(tmp_path: Path) -> None:
         "import sys\n"
         "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f).lower()]\n"
     )
-    asked = gpu("--device", "cpu", "--small", "--only", "machine", PYTHONPATH=str(tmp_path))
+    rows = tmp_path / "rows.json"
+    asked = gpu(
+        *("--device", "cpu", "--small", "--only", "machine", "--json", str(rows)),
+        PYTHONPATH=str(tmp_path),
+    )
     assert asked.returncode == 0, asked.stdout
     assert "packages/r2t" in asked.stdout
+    (machine,) = json.loads(rows.read_text())
+    assert (machine["name"], machine["ended"]) == ("machine", DONE)
+    assert machine["rows"]
 
 
 def scripted(folder: Path, **scripts: str) -> Plan:
