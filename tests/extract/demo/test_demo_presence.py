@@ -33,7 +33,7 @@ def asked(clip: FrozenClip, split: Split, staging: Staging = ROOMY) -> PresenceS
         sample_scene(scene_generator(split, 0, index), staging) for index in range(NUM_VIDEOS)
     ]
     looks = [{Description(actor.colour, actor.shape) for actor in each.actors} for each in scenes]
-    every = sorted(set().union(*looks), key=str)
+    every = sorted({look for shown in looks for look in shown}, key=str)
     sentences = [each.sentence() for each in every]
     embedded = [query.embedding for query in clip.encode_queries(sentences, sentences)]
     own: list[tuple[float, int]] = []
