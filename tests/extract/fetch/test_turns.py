@@ -56,7 +56,7 @@ def test_dead_links_at_the_head_of_a_list_do_not_block_its_server() -> None:
 
 @pytest.mark.parametrize("num_at_once", [1, 64])
 def test_a_network_that_is_down_ends_it_soon(num_at_once: int) -> None:
-    given = jobs(**{f"s{number}x": 2 for number in range(5000)})
+    given = jobs(**{f"s{number}x": 2 for number in range(500)})
     turns = Turns(given)
     answered, silent = worked(turns, lambda job: True, num_at_once)
     assert answered == []
