@@ -53,7 +53,12 @@ def launch(store: FeatureStore, folder: Path, stop_after: int = 0) -> None:
         str(Path(__file__).with_name("parallel_run.py")),
         store.location, str(folder), str(stop_after),
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(TESTS),
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(folder.parent),  # torchrun leaves its logs there
+    }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
