@@ -123,11 +123,12 @@ def test_notebooks_show_tables_in_which_nothing_is_markup(tmp_path: Path) -> Non
 
 
 def test_a_grounding_is_json_and_frames_of_the_same_numbers() -> None:
-    moments = np.array([[1.5, 4.0, 0.9], [6.0, 8.0, 0.25]])
+    moments = np.array([[1.5, 4.0, 0.9], [6.0, 8.0, 0.25], [1.0, 4.0, 0.0]])  # one suppressed
     grounding = Grounding(moments, np.array([0.5, 0.25], np.float32), 0.5, 8.0, 0.5)
     values = json.loads(json.dumps(grounding.to_dict()))
     assert values["moments"][1] == {"start_seconds": 6.0, "end_seconds": 8.0, "score": 0.25}
     assert values["saliency"] == [0.5, 0.25]
+    assert len(values["moments"]) == 2
     pd.testing.assert_frame_equal(grounding.to_frame(), pd.DataFrame(values["moments"]))
     assert grounding.saliency_frame()["time_seconds"].tolist() == [1.0, 3.0]
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         subtitles as subtitles,
         write_subtitles as write_subtitles,
     )
+    from r2t.cli.answers.no_moment import nothing_found as nothing_found
     from r2t.cli.answers.plots import (
         plot_grounding as plot_grounding,
         require_picture_path as require_picture_path,

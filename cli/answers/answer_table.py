@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 import r2t.train.model
+from r2t.cli.answers.no_moment import nothing_found
 from r2t.cli.shared import cell, minutes, span
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -18,12 +19,13 @@ def grounding_table(
     grounding: r2t.train.model.Grounding, video: str, query: str, top: int
 ) -> Group:
     """Lay out the best moments, and the saliency over time."""
-    table = Table(title=Text.assemble((query, "bold"), f"  in {video}"), title_justify="left")
+    title = Text.assemble((query, "bold"), f"  in {video}")
+    table = Table(title=title, title_justify="left")
     table.add_column("", justify="right")
     table.add_column("moment", justify="right")
     table.add_column("seconds", justify="right")
     table.add_column("score", justify="right")
-    for rank, (start, end, score) in enumerate(grounding.moments[:top].tolist(), start=1):
+    for rank, (start, end, score) in enumerate(grounding.found(top).tolist(), start=1):
         table.add_row(str(rank), cell(span(start, end)), f"{end - start:.1f}", f"{score:.3f}")
     curve = sparkline(grounding.saliency, SPARK_COLUMNS)
     end = minutes(grounding.duration_seconds)
@@ -34,7 +36,8 @@ def grounding_table(
         ("saliency", "bold"), f", highest at {peak_time}\n", (curve, "cyan"), f"\n{axis}"
     )
     caveat = [Text(grounding.caveat, style="yellow")] if grounding.caveat else []
-    return Group(*([table] if len(grounding.moments) else []), saliency, *caveat)
+    nothing = nothing_found(grounding)
+    return Group(*([table] if nothing is None else [title, nothing]), saliency, *caveat)
 
 
 def sparkline(scores: np.ndarray, num_columns: int) -> str:

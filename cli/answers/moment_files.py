@@ -6,23 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import r2t.extract.video
+from r2t.cli.answers.no_moment import nothing_found
 from r2t.cli.shared import note, progress_bar
 from r2t.store.errors import ConfigError
 from r2t.store.files import write_whole
 from r2t.train import model
 
 
-def best_moments(grounding: model.Grounding, top: int) -> list[tuple[float, float, float]]:
-    """Return start, end and score of the best moments, without those that have no length."""
-    rows: list[list[float]] = grounding.moments[:top].tolist()
-    return [(start, end, score) for start, end, score in rows if end > start]
-
-
 def cut_moments(
     pool: r2t.extract.video.DecodePool, video: Path, grounding: model.Grounding, out: Path, top: int
 ) -> None:
-    """Cut the best moments out of a video, under a progress bar."""
-    cut_spans(pool, video, [(start, end) for start, end, _ in best_moments(grounding, top)], out)
+    """Cut the best moments out of a video, under a progress bar; say so if there are none."""
+    if nothing := nothing_found(grounding):
+        note(f"nothing is cut: {nothing}")
+        return
+    cut_spans(pool, video, [(start, end) for start, end, _ in grounding.found(top).tolist()], out)
 
 
 def cut_spans(
@@ -45,14 +43,18 @@ def cut_spans(
 
 
 def write_subtitles(grounding: model.Grounding, query: str, path: Path, top: int) -> None:
-    """Write the best moments as SubRip subtitles."""
+    """Write the best moments as SubRip subtitles; say so if there are none."""
+    if nothing := nothing_found(grounding):
+        note(f"no subtitles are written: {nothing}")
+        return
     write_whole(path, subtitles(grounding, query, top))
     note(f"subtitles: {path}")
 
 
 def subtitles(grounding: model.Grounding, query: str, top: int) -> str:
     """Return the best moments as SubRip subtitles, in time order."""
-    ranked = enumerate(best_moments(grounding, top), start=1)
+    rows: list[list[float]] = grounding.found(top).tolist()
+    ranked = enumerate(rows, start=1)
     text = " ".join(query.split())  # a blank line would end the subtitle
     caveat = f"; {grounding.caveat}" if grounding.caveat else ""
     blocks = [

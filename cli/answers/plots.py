@@ -20,6 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from r2t.cli.answers.frame_strip import FrameStrip
+from r2t.cli.answers.no_moment import nothing_found
 from r2t.cli.shared import minutes, span
 from r2t.store.errors import ConfigError
 from r2t.store.files import appearing
@@ -80,10 +81,10 @@ def grounding_figure(
     top: int = 5,
 ) -> Figure:
     """Build the figure that `plot_grounding` saves."""
-    moments = [(float(row[0]), float(row[1]), float(row[2])) for row in grounding.moments[:top]]
+    moments = [(float(row[0]), float(row[1]), float(row[2])) for row in grounding.found(top)]
     title = textwrap.wrap(query, TITLE_CHARACTERS) or [""]
     strip_inches = STRIP_INCHES if strip is not None else 0.0
-    lanes_inches = LANE_INCHES * (len(moments) + len(truth)) + 0.05
+    lanes_inches = LANE_INCHES * (max(1, len(moments)) + len(truth)) + 0.05
     rows = [strip_inches, CURVE_INCHES, lanes_inches]
     height = sum(rows) + TITLE_INCHES * len(title) + MARGIN_INCHES
     height += CAVEAT_INCHES if grounding.caveat else 0
@@ -96,6 +97,16 @@ def grounding_figure(
     curve.set_xlim(0, grounding.duration_seconds)
     _draw_saliency(curve, grounding, moments)
     _draw_moments(lanes, moments, truth, grounding.duration_seconds)
+    if nothing := nothing_found(grounding):
+        lanes.annotate(
+            nothing,
+            (0, len(truth)),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
     if grounding.caveat:
         lanes.set_xlabel(grounding.caveat, loc="left", fontsize=9, color=FOUND)
     pictures = figure.add_subplot(grid[0]) if strip is not None else None
@@ -180,7 +191,7 @@ def _draw_moments(
             fontsize=8.5,
             color=ink,
         )
-    axes.set_ylim(max(len(bars), 1) - 0.4, -0.6)
+    axes.set_ylim(max(1, len(moments)) + len(truth) - 0.4, -0.6)
     axes.set_yticks(range(len(bars)), [name for *_, name, _ in bars])
     axes.set_xticks(tick_seconds(duration_seconds))
     axes.xaxis.set_major_formatter(lambda seconds, _: minutes(seconds))

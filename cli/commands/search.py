@@ -162,7 +162,7 @@ def _json(
         "presence": presence_json(rule, answer.grounding),
         "moments": [
             {"start_seconds": start, "end_seconds": end, "score": score}
-            for start, end, score in answer.grounding.moments[:num_moments].tolist()
+            for start, end, score in answer.grounding.found(num_moments).tolist()
         ],
     }
 
@@ -189,7 +189,7 @@ def _table(
         table.add_column("")
     for rank, answer in enumerate(best, start=1):
         assert answer.grounding is not None
-        found = answer.grounding.moments[:num_moments].tolist()
+        found = answer.grounding.found(num_moments).tolist()
         spans = "\n".join(span(start, end) for start, end, _ in found) or "-"
         table.add_row(
             str(rank),

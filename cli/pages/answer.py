@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import r2t.train.grounding
-from r2t.cli.answers import presence_json, presence_verdict, subtitles, with_verdict
+from r2t.cli.answers import nothing_found, presence_json, presence_verdict, subtitles, with_verdict
 from r2t.cli.pages.report import query_entry
 from r2t.store.json_lines import as_utf8, to_json
 from r2t.train import model
@@ -27,12 +27,6 @@ class Answer:
     grounding: model.Grounding
     seconds: float
     rule: r2t.train.grounding.PresenceRule | None = None
-
-    def shown(self, top: int) -> model.Grounding:
-        """Return the grounding with its best moments only, none of them without length or score."""
-        rows = self.grounding.moments
-        rows = rows[(rows[:, 1] > rows[:, 0]) & (rows[:, 2] > 0)]
-        return replace(self.grounding, moments=rows[:top])
 
 
 def answers_json(video: str, answers: Sequence[Answer]) -> dict[str, Any]:
@@ -61,15 +55,16 @@ def answers_html(video: str, answers: Sequence[Answer], top: int) -> str:
 
 
 def _card(video: str, place: int, answer: Answer, top: int) -> str:
-    grounding, query = answer.shown(top), as_utf8(answer.query)
+    grounding, query = answer.grounding, as_utf8(answer.query)
     entry = query_entry(grounding, query_id="", video_id=video, query=answer.query, top=top)
     data = escape(to_json(entry))
-    if len(grounding.moments):
+    nothing = nothing_found(grounding)
+    if nothing is None:
         text = subtitles(with_verdict(answer.rule, grounding), query, top)
         name = f"{video} {place + 1}.srt"
         after = _download(text, "application/x-subrip", name, "Download subtitles")
     else:
-        after = "No moment was found; see the curve."
+        after = escape(nothing)
     absent = presence_verdict(answer.rule, answer.grounding)
     remarks = [each for each in (absent, grounding.caveat) if each]
     shown = "".join(f'<p class="r2t-remark">{escape(each)}</p>' for each in remarks)

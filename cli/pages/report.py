@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import r2t.train.metrics
+from r2t.cli.answers import nothing_found
 from r2t.train import model
 
 MAX_CURVE_POINTS = 300
@@ -52,7 +53,8 @@ def query_entry(
         "video": video_id,
         "query": query,
         "truth": [] if truth is None else _rounded(truth),
-        "moments": _rounded(grounding.moments[:top]),
+        "moments": _rounded(grounding.found(top)),
+        "nothing": nothing_found(grounding),
         "curve": _curve(grounding),
         "verdict": verdict,
         "scores": {

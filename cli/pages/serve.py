@@ -172,7 +172,7 @@ class Page:
         place, rank = (getattr(event, name, None) for name in ("answer", "moment"))
         if session.video is None or not isinstance(place, int) or not isinstance(rank, int):
             raise gr.Error("There is no such moment.", print_exception=False)
-        moments = session.answers[place].shown(self._top).moments
+        moments = session.answers[place].grounding.found(self._top)
         start, end, _ = moments[rank].tolist()
         self._drop_clip(session)
         folder = Path(tempfile.mkdtemp(prefix="clip-", dir=os.environ["GRADIO_TEMP_DIR"]))

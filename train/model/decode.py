@@ -65,7 +65,8 @@ class Grounding:
     """Where in a video a query is found.
 
     `moments` rows are start and end in seconds and a score, best first; none for highlight-only
-    models. `saliency` is a score per sampled frame. Both compare parts of one video. `video_score`
+    models. All of them are scored by the benchmarks; people are shown those of `found`.
+    `saliency` is a score per sampled frame. Both compare parts of one video. `video_score`
     compares videos: how well the query fits this one as a whole. Who answers says which score that
     is, and scores of another name or another model mean something else. `caveat` is what people
     must be told beside the answer.
@@ -85,17 +86,26 @@ class Grounding:
         if not math.isfinite(self.video_score):
             raise ConfigError(f"video_score = {self.video_score}: must be finite")
 
+    def found(self, top: int | None = None) -> Float64[np.ndarray, "found 3"]:
+        """Return the best moments that have a length and a score above 0, at most `top` of them.
+
+        The others are suppressed by a better one, or are the whole of a video of which no part
+        stands out.
+        """
+        rows = self.moments
+        return rows[(rows[:, 1] > rows[:, 0]) & (rows[:, 2] > 0)][:top]
+
     def __repr__(self) -> str:
         caveat = f"; {self.caveat}" if self.caveat else ""
         return (
-            f"Grounding({len(self.moments)} moments, saliency of {len(self.saliency)} frames, "
+            f"Grounding({len(self.found())} moments, saliency of {len(self.saliency)} frames, "
             f"{self.duration_seconds:g} s at {self.frame_rate_fps:g} fps{caveat})"
         )
 
     def _repr_html_(self) -> str:
         rows = [
             (f"{start:.1f} - {end:.1f} s", f"score {score:.3f}")
-            for start, end, score in self.moments[:_SHOWN_MOMENTS].tolist()
+            for start, end, score in self.found(_SHOWN_MOMENTS).tolist()
         ]
         return html_table(repr(self), rows)
 
@@ -107,17 +117,17 @@ class Grounding:
             "video_score": self.video_score,
             "moments": [
                 {"start_seconds": start, "end_seconds": end, "score": score}
-                for start, end, score in self.moments.tolist()
+                for start, end, score in self.found().tolist()
             ],
             "saliency": self.saliency.tolist(),
             "caveat": self.caveat,
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a row for each moment, best first."""
+        """Return a row for each moment that is found, best first."""
         import pandas as pd
 
-        return pd.DataFrame(self.moments, columns=["start_seconds", "end_seconds", "score"])
+        return pd.DataFrame(self.found(), columns=["start_seconds", "end_seconds", "score"])
 
     def saliency_frame(self) -> pd.DataFrame:
         """Return a row for each sampled frame: the middle of its slot in seconds, and its score."""

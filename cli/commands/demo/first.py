@@ -44,7 +44,7 @@ class FirstAnswer:
         return {
             "video": str(self.video),
             "query": self.question.query,
-            "moments": self.grounding.moments[:NUM_MOMENTS].tolist(),
+            "moments": self.grounding.found(NUM_MOMENTS).tolist(),
             "annotated": self.question.moments.tolist(),
             "picture": str(self.picture),
         }

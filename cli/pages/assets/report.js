@@ -107,6 +107,7 @@
     const facts = [query.video];
     if ("iou" in query.scores) facts.push(`IoU ${(query.scores.iou / 100).toFixed(2)}`);
     if (query.moments.length) facts.push(`score ${top(query).toFixed(2)}`);
+    if (query.nothing) facts.push(query.nothing);
     if (query.verdict) facts.push(query.verdict);
     const words = make("div", {},
       make("div", { class: "sentence", dir: "auto", text: query.query }),

@@ -15,14 +15,19 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
+from r2t.cli.answers.answer_table import grounding_table
 from r2t.cli.answers.frame_strip import FrameStrip
+from r2t.cli.answers.moment_files import write_subtitles
 from r2t.cli.answers.plots import (
     FOUND,
     grounding_figure,
     plot_grounding,
     require_picture_path,
 )
+from r2t.cli.pages.answer import Answer, answers_html
+from r2t.cli.pages.report import query_entry
 from r2t.cli.shared.times import minutes, span
+from r2t.cli.shared.ui import answers
 from r2t.store.errors import ConfigError
 from r2t.train.model.decode import Grounding
 
@@ -75,6 +80,34 @@ def test_bars_are_the_best_moments_and_the_truth_where_they_lie_in_time() -> Non
     lanes = [(label.get_text(), label.get_position()[1]) for label in bars.get_yticklabels()]
     assert lanes == [("annotated", 0), ("found 1", 1), ("found 2", 2)]
     assert [bar.get_y() + bar.get_height() / 2 for bar in rectangles(bars)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([[0.0, 30.0, 0.0]], "no moment was found: no part of the video stands out"),
+        ([], "this model scores frames and finds no moments"),
+    ],
+)
+def test_where_nothing_is_found_all_that_is_shown_says_so(
+    rows: list[list[float]], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = grounding(rows)
+    _, lanes = panels(grounding_figure(nothing, "query", truth=[(5, 9)]))
+    assert len(rectangles(lanes)) == 1
+    assert any(text.get_text().startswith(told) for text in lanes.texts)
+    assert told in answers_html("film", [Answer("a ball", nothing, 0.1)], top=5)
+    entry = query_entry(nothing, query_id="q", video_id="v", query="a ball", top=5)
+    assert entry["moments"] == []
+    assert entry["nothing"].startswith(told)
+    answers().print(grounding_table(nothing, "film.mp4", "a ball", 5))
+    write_subtitles(nothing, "a ball", tmp_path / "a.srt", 5)
+    assert not (tmp_path / "a.srt").exists()
+    shown = capsys.readouterr()
+    assert told in shown.out
+    assert "a ball  in film.mp4" in shown.out
+    assert told in shown.err
+    assert nothing.to_dict()["moments"] == []
 
 
 def test_found_moments_look_alike_whatever_their_rank() -> None:

@@ -115,8 +115,11 @@ def test_no_more_moments_than_asked(
 
 
 def test_grounding_shows_what_it_holds() -> None:
-    grounding = Grounding(np.zeros((2, 3)), np.zeros(7, np.float32), 0.5, 14.0, 0.0)
+    rows = np.array([[2.0, 4.0, 0.9], [3.0, 3.0, 0.8], [2.0, 5.0, 0.7], [2.0, 4.5, 0.0]])
+    grounding = Grounding(rows, np.zeros(7, np.float32), 0.5, 14.0, 0.0)
     assert repr(grounding) == "Grounding(2 moments, saliency of 7 frames, 14 s at 0.5 fps)"
+    assert grounding.found().tolist() == [[2.0, 4.0, 0.9], [2.0, 5.0, 0.7]]
+    assert grounding.found(1).tolist() == [[2.0, 4.0, 0.9]]
     with pytest.raises(ConfigError, match="duration_seconds"):
         Grounding(np.zeros((2, 3)), np.zeros(7, np.float32), 0.5, 0.0, 0.0)
 
