@@ -19,8 +19,7 @@ from r2t.train import model
 
 TYPICAL_LABEL = "typical and diverse frames by CLIP's embeddings, not trained for highlights"
 EVEN_LABEL = (
-    "evenly spaced, which is more like the video, by CLIP's embeddings, than the segments that "
-    "were chosen by them"
+    "evenly spaced: no segments that were tried are more like the video by CLIP's embeddings"
 )
 LIKENESS = "cosine with the most similar frame of the reel"
 SALIENCY = "saliency"
@@ -73,7 +72,7 @@ def typical_reel(
     even = r2t.extract.reel.evenly_spaced(duration, length_seconds)
     return Reel(
         segments=segments,
-        label=EVEN_LABEL if segments == even else TYPICAL_LABEL,
+        label=EVEN_LABEL if _starts(segments) == _starts(even) else TYPICAL_LABEL,
         duration_seconds=duration,
         frame_rate_fps=rate,
         curve=curve,
@@ -81,6 +80,10 @@ def typical_reel(
         of_reel=float(curve.mean()),
         evenly_spaced=float(r2t.extract.reel.likeness(looks, rate, even).mean()),
     )
+
+
+def _starts(segments: list[r2t.extract.reel.Segment]) -> list[float]:
+    return [segment.start_seconds for segment in segments]
 
 
 def salient_reel(grounding: model.Grounding, query: str, length_seconds: float) -> Reel:

@@ -72,6 +72,12 @@ class ReelPlan:
         """How long a segment is."""
         return self.length_seconds / self.num_segments
 
+    @property
+    def even_starts(self) -> Float64[np.ndarray, " segments"]:
+        """Where segments begin that are evenly spaced over the video."""
+        middles = (np.arange(self.num_segments) + 0.5) * self.duration_seconds / self.num_segments
+        return middles - self.segment_seconds / 2
+
     def segment_frames(self, num_frames: int, frame_rate_fps: float) -> int:
         """Return how many sampled frames a segment shows."""
         return min(num_frames, max(1, round(self.segment_seconds * frame_rate_fps)))
@@ -120,25 +126,25 @@ class ReelPlan:
                 begun = min(lacking, max(0.0, start - float(earlier)))
                 lacking -= begun
                 spans[place] = [start - begun, end + grown]
-        return _joined(spans, cuts_seconds)
+        return joined(spans, cuts_seconds)
 
 
-def _joined(
+def joined(
     spans: list[list[float]], cuts_seconds: Float[np.ndarray, " cuts"]
 ) -> list[tuple[float, float]]:
-    joined: list[tuple[float, float]] = []
+    """Return spans in time order, those that touch as one, but not at a cut."""
+    found: list[tuple[float, float]] = []
     for start, end in spans:
         at_a_cut = bool((np.abs(cuts_seconds - start) < _TOLERANCE_SECONDS).any())
-        if joined and start - joined[-1][1] < _TOLERANCE_SECONDS and not at_a_cut:
-            joined[-1] = (joined[-1][0], end)
+        if found and start - found[-1][1] < _TOLERANCE_SECONDS and not at_a_cut:
+            found[-1] = (found[-1][0], end)
         else:
-            joined.append((start, end))
-    return joined
+            found.append((start, end))
+    return found
 
 
 def evenly_spaced(duration_seconds: float, length_seconds: float) -> list[Segment]:
     """Return the segments of a reel that looks at nothing: evenly spaced over the video."""
     plan = ReelPlan(duration_seconds, length_seconds)
-    num, half = plan.num_segments, plan.segment_seconds / 2
-    middles = (np.arange(num) + 0.5) * duration_seconds / num
-    return [Segment(middle - half, middle + half, 1 / num) for middle in middles.tolist()]
+    starts, seconds = plan.even_starts.tolist(), plan.segment_seconds
+    return [Segment(start, start + seconds, 1 / len(starts)) for start in starts]
