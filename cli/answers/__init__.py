@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         corpus_table as corpus_table,
         score_corpus_of_store as score_corpus_of_store,
     )
+    from r2t.cli.answers.curves import highest_of_parts as highest_of_parts
     from r2t.cli.answers.frame_strip import (
         FrameStrip as FrameStrip,
         draw_frame_strip as draw_frame_strip,

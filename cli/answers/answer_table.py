@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 import r2t.train.model
+from r2t.cli.answers.curves import highest_of_parts
 from r2t.cli.answers.no_moment import nothing_found
 from r2t.cli.shared import cell, minutes, span
 
@@ -20,7 +21,7 @@ def grounding_table(
 ) -> Group:
     """Lay out the best moments, and the saliency over time."""
     title = Text.assemble((query, "bold"), f"  in {video}")
-    table = Table(title=title, title_justify="left")
+    table = Table()
     table.add_column("", justify="right")
     table.add_column("moment", justify="right")
     table.add_column("seconds", justify="right")
@@ -37,13 +38,12 @@ def grounding_table(
     )
     caveat = [Text(grounding.caveat, style="yellow")] if grounding.caveat else []
     nothing = nothing_found(grounding)
-    return Group(*([table] if nothing is None else [title, nothing]), saliency, *caveat)
+    return Group(title, table if nothing is None else nothing, saliency, *caveat)
 
 
 def sparkline(scores: np.ndarray, num_columns: int) -> str:
     """Draw scores as blocks from the lowest to the highest, each column by the highest in it."""
-    num_columns = min(num_columns, len(scores))
-    columns = [float(part.max()) for part in np.array_split(scores, num_columns)]
+    columns = highest_of_parts(scores, num_columns).tolist()
     low, high = min(columns), max(columns)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     return "".join(BLOCKS[round((score - low) * scale)] for score in columns)

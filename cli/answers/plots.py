@@ -19,8 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
+from r2t.cli.answers.curves import highest_of_parts
 from r2t.cli.answers.frame_strip import FrameStrip
 from r2t.cli.answers.no_moment import nothing_found
+from r2t.cli.answers.picture_fonts import legible_texts
 from r2t.cli.shared import minutes, span
 from r2t.store.errors import ConfigError
 from r2t.store.files import appearing
@@ -29,10 +31,12 @@ from r2t.train import model
 INK, FAINT, CURVE, TRUTH, FOUND = "#1c2024", "#c9ced6", "#41669c", "#1d7557", "#c24e17"
 WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, LANE_INCHES = 10.0, 0.62, 1.6, 0.27
 TITLE_CHARACTERS, TITLE_INCHES, MARGIN_INCHES, PAD_INCHES = 88, 0.26, 0.5, 0.09
+TITLE_LINES = 4  # of a longer sentence the beginning is shown
 CAVEAT_INCHES = 0.22
 LABEL_SHARE = 0.2  # of the axis, what a label takes
 TICK_STEPS_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MAX_TICKS = 10
+MOST_POINTS = 500  # of a curve: more than its line is wide, and it would be a smudge
 NARROW = 2.0  # how many times as far from 0 as it is wide a band of scores must lie
 
 
@@ -60,7 +64,8 @@ def plot_grounding(
 
     Shows the `top` best moments. `truth` are annotated moments, in seconds.
     """
-    save_figure(grounding_figure(grounding, query, strip=strip, truth=truth, top=top), path)
+    with legible_texts():
+        save_figure(grounding_figure(grounding, query, strip=strip, truth=truth, top=top), path)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -82,7 +87,8 @@ def grounding_figure(
 ) -> Figure:
     """Build the figure that `plot_grounding` saves."""
     moments = [(float(row[0]), float(row[1]), float(row[2])) for row in grounding.found(top)]
-    title = textwrap.wrap(query, TITLE_CHARACTERS) or [""]
+    wrapped = textwrap.wrap(query, TITLE_CHARACTERS, max_lines=TITLE_LINES, placeholder=" …")
+    title = wrapped or [""]
     strip_inches = STRIP_INCHES if strip is not None else 0.0
     lanes_inches = LANE_INCHES * (max(1, len(moments)) + len(truth)) + 0.05
     rows = [strip_inches, CURVE_INCHES, lanes_inches]
@@ -142,10 +148,12 @@ def _draw_strip(axes: Axes, strip: FrameStrip) -> None:
 def _draw_saliency(
     axes: Axes, grounding: model.Grounding, moments: Sequence[tuple[float, float, float]]
 ) -> None:
-    centres = (np.arange(len(grounding.saliency)) + 0.5) / grounding.frame_rate_fps
+    scores = highest_of_parts(grounding.saliency, MOST_POINTS)
+    seconds = len(grounding.saliency) / grounding.frame_rate_fps
+    centres = (np.arange(len(scores)) + 0.5) * (seconds / len(scores))
     # The scores hold for whole slots, so the curve runs on level to both ends of the video.
     times = np.concatenate([[0.0], centres, [max(grounding.duration_seconds, centres[-1])]])
-    scores = np.pad(grounding.saliency.astype(np.float64), 1, mode="edge")
+    scores = np.pad(scores, 1, mode="edge")
     low, high = float(scores.min()), float(scores.max())
     if high == low or max(low, -high) < NARROW * (
         high - low

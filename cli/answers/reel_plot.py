@@ -16,11 +16,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 import r2t.extract.video
+from r2t.cli.answers.curves import highest_of_parts
 from r2t.cli.answers.frame_strip import STRIP_PIXELS
+from r2t.cli.answers.picture_fonts import legible_texts
 from r2t.cli.answers.plots import (
     CURVE,
     FOUND,
     INK,
+    MOST_POINTS,
     PAD_INCHES,
     TITLE_CHARACTERS,
     WIDTH_INCHES,
@@ -41,7 +44,8 @@ REEL_CURVE_INCHES, REEL_MARGIN_INCHES = 1.5, 0.75
 def plot_reel(pool: r2t.extract.video.DecodePool, video: Path, reel: Reel, path: Path) -> None:
     """Draw a reel into a picture file; the video is decoded again for its frames."""
     pictures = segment_pictures(pool, video, reel)
-    save_figure(reel_figure(reel, as_utf8(video.name), pictures), path)
+    with legible_texts():
+        save_figure(reel_figure(reel, as_utf8(video.name), pictures), path)
 
 
 def segment_pictures(
@@ -93,9 +97,11 @@ def reel_figure(reel: Reel, title: str, pictures: dict[int, NDArray[np.uint8]]) 
 
 def _draw_timeline(axes: Axes, reel: Reel, labelled: set[int]) -> None:
     """Draw what the reel was chosen by, and its segments over it."""
-    times = (np.arange(len(reel.curve)) + 0.5) / reel.frame_rate_fps
+    scores = highest_of_parts(reel.curve, MOST_POINTS)
+    seconds = len(reel.curve) / reel.frame_rate_fps
+    times = (np.arange(len(scores)) + 0.5) * (seconds / len(scores))
     times = np.concatenate([[0.0], times, [max(reel.duration_seconds, times[-1])]])
-    scores = np.pad(reel.curve.astype(np.float64), 1, mode="edge")
+    scores = np.pad(scores, 1, mode="edge")
     low, high = float(scores.min()), float(scores.max())
     room = (high - low) or 1.0
     axes.set_ylim(low - 0.05 * room, high + 0.3 * room)

@@ -71,7 +71,7 @@ def highlights(  # noqa: PLR0913 - a parameter for each option
         ),
     ],
     query: Annotated[
-        str | None, typer.Argument(metavar="[SENTENCE]", help="What to show; else what is typical.")
+        str | None, typer.Argument(metavar="SENTENCE", help="What to show; else what is typical.")
     ] = None,
     checkpoint: OptionalCheckpoint = None,
     out: Annotated[

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import r2t.train.metrics
-from r2t.cli.answers import nothing_found
+from r2t.cli.answers import highest_of_parts, nothing_found
 from r2t.train import model
 
 MAX_CURVE_POINTS = 300
@@ -73,11 +73,8 @@ def _rounded(rows: NDArray[np.float64]) -> list[list[float]]:
 
 def _curve(grounding: model.Grounding) -> dict[str, Any]:
     """Write a saliency curve in steps between its extremes; of long ones the highest points."""
-    scores = grounding.saliency.astype(np.float64)
-    extent = len(scores) / grounding.frame_rate_fps
-    if len(scores) > MAX_CURVE_POINTS:
-        parts = np.array_split(scores, MAX_CURVE_POINTS)
-        scores = np.array([part.max() for part in parts])
+    extent = len(grounding.saliency) / grounding.frame_rate_fps
+    scores = highest_of_parts(grounding.saliency, MAX_CURVE_POINTS)
     low, high = float(scores.min()), float(scores.max())
     steps = np.round((scores - low) * (_CURVE_STEPS / (high - low) if high > low else 0.0))
     return {

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
+from r2t.cli.answers import picture_fonts
 from r2t.cli.answers.answer_table import grounding_table
 from r2t.cli.answers.frame_strip import FrameStrip
 from r2t.cli.answers.moment_files import write_subtitles
@@ -108,6 +109,28 @@ def test_where_nothing_is_found_all_that_is_shown_says_so(
     assert "a ball  in film.mp4" in shown.out
     assert told in shown.err
     assert nothing.to_dict()["moments"] == []
+
+
+def test_a_long_curve_is_drawn_by_its_highest_points() -> None:
+    saliency = np.tile(np.array([0.0, 0.5], np.float32), 5000)
+    saliency[7001] = 1
+    long = replace(grounding([[4, 10, 0.9]], 10_000.0), saliency=saliency, frame_rate_fps=1.0)
+    curve, _ = panels(grounding_figure(long, "a word " * 500))
+    times, scores = curve.lines[0].get_data()
+    assert set(scores) == {0.5, 1.0}
+    assert times[scores.argmax()] == pytest.approx(7010)
+    assert times[-1] == 10_000
+
+
+def test_characters_that_no_font_has_are_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_fonts, "_FONTS", ("DejaVu Sans",))
+    plot_grounding(grounding([[4, 10, 0.9]]), "a 红 and a 圆, 红", tmp_path / "picture.png")
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("红") == told.count("圆") == 1
+    assert "the picture shows boxes in their place" in told
+    assert (tmp_path / "picture.png").exists()
 
 
 def test_found_moments_look_alike_whatever_their_rank() -> None:

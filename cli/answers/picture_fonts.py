@@ -1,0 +1,54 @@
+"""Fonts for the texts of pictures: what people type may be in any script."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# matplotlib leaves its list of fonts untyped.
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from matplotlib import rc_context
+from matplotlib.font_manager import fontManager
+
+from r2t.cli.shared import note
+
+# matplotlib's own font, and then those of common systems that have what it lacks.
+_FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Noto Emoji",
+    "Segoe UI Emoji",
+)
+_LACKING = re.compile(r"Glyph (\d+) ")
+
+
+@contextmanager
+def legible_texts() -> Generator[None]:
+    """Draw with the fonts that this machine has, and say which characters none of them has."""
+    known = {font.name for font in fontManager.ttflist}
+    families = [name for name in _FONTS if name in known]
+    lacking: dict[str, None] = {}
+    with rc_context({"font.family": families}), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for each in caught:
+        if found := _LACKING.match(str(each.message)):
+            lacking[chr(int(found[1]))] = None
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if lacking:
+        note(
+            f"note: no font that pictures are drawn with has {''.join(lacking)}: the picture shows "
+            "boxes in their place"
+        )
