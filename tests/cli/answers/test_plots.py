@@ -116,7 +116,7 @@ def test_a_long_curve_is_drawn_by_its_highest_points() -> None:
     saliency[7001] = 1
     long = replace(grounding([[4, 10, 0.9]], 10_000.0), saliency=saliency, frame_rate_fps=1.0)
     curve, _ = panels(grounding_figure(long, "a word " * 500))
-    times, scores = curve.lines[0].get_data()
+    times, scores = np.asarray(curve.lines[0].get_xydata()).T
     assert set(scores) == {0.5, 1.0}
     assert times[scores.argmax()] == pytest.approx(7010)
     assert times[-1] == 10_000
