@@ -156,6 +156,31 @@ def test_a_long_video_is_read_in_windows_and_answered_in_its_own_time(
     assert Spotter.asked == held
 
 
+@pytest.mark.parametrize(("times", "most"), [(False, 1e-6), (True, 0.02)])
+def test_windows_change_the_learned_video_score_by_frames_places_in_them_alone(
+    times: bool, most: float, tmp_path: Path
+) -> None:
+    store = make_store(tmp_path / "feats.zarr", num_videos=8)
+    config = tiny_config(store)
+    model = R2Model(replace(config.model, temporal_features=times))
+    grounder = Grounder(model, config, store.spec, TrainedOn())
+    videos = [store.read_video(f"v{number}").tokens for number in range(8)]
+    tokens = np.tile(np.concatenate(videos, axis=1), (1, 8, 1, 1))
+
+    def read(frames: slice) -> VideoFeatures:
+        return VideoFeatures("film", tokens[:, frames], 2.0 * tokens.shape[1], 0.5)
+
+    film = FrameSource("film", tokens.shape[1], 2.0 * tokens.shape[1], 0.5, read)
+    query = store.read_query("v0-0")
+    plan = WindowPlan(32)
+    assert len(plan.windows(film.num_frames)) > 3
+    (whole,) = grounder.ground(film, [query], WindowPlan(None))
+    (parts,) = grounder.ground(film, [query], plan)
+    assert abs(whole.video_score - parts.video_score) < most
+    if times:  # the places do count
+        assert whole.video_score != parts.video_score
+
+
 def test_short_videos_are_asked_as_one_and_long_ones_of_a_store_in_windows(
     tmp_path: Path,
 ) -> None:
