@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
 TOKEN = "hf_standin0123456789"
 Files = dict[str, bytes]
@@ -352,11 +352,9 @@ def use_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Let this process use the stand-in, whatever huggingface_hub read when it was imported."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(
-        constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
-    )
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    for module in (constants, file_download):  # which has its own before 1.0
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # since 0.34
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for name, value in hub_environment(hub).items():
