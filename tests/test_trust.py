@@ -50,13 +50,17 @@ class Asked:
 
     def mean_ap(self, moments: Sequence[np.ndarray]) -> np.ndarray:
         """Return the mAP of each query."""
+        return self.metric("MR-full-mAP", moments)
+
+    def metric(self, name: str, moments: Sequence[np.ndarray]) -> np.ndarray:
+        """Return a metric of each query."""
         given = [
             SubmissionRow(row.query_id, row.video_id, row.query, found)
             for row, found in zip(self.rows, moments, strict=True)
         ]
         found = score_queries(given, self.rows, evaluator="moments")
         order = {query_id: place for place, query_id in enumerate(found.query_ids)}
-        values = found.metrics()["MR-full-mAP"]
+        values = found.metrics()[name]
         return values[[order[row.query_id] for row in self.rows]]
 
 
@@ -67,6 +71,7 @@ def asked(world: tuple[FrozenClip, FeatureStore]) -> Asked:
     folder = Path(store.location).parent / "v"
     grounder = Grounder.load(shipped_run())
     clip = FrozenClip.load("r2t-demo", layers=grounder.spec.num_layers)
+    clip.require_made(grounder.spec)
     rows = store.annotations()
     lenders = sentences_of_others([row.video_id for row in rows], default_rng(0))
     queries = [clip.encode_query(row.query) for row in rows]
@@ -101,6 +106,18 @@ def test_moments_beat_chance_the_whole_video_and_other_sentences(asked: Asked, w
         assert asked.interval(found - asked.mean_ap(moments)).low > 10, name
     control = asked.mean_ap(others["other sentences"]) - asked.mean_ap(others["chance"])
     assert asked.interval(control).low < 10
+
+
+def test_the_first_moment_of_the_shipped_run_is_right_far_more_often_than_by_chance(
+    asked: Asked,
+) -> None:
+    def hits(moments: Sequence[np.ndarray]) -> float:
+        return float(asked.metric("MR-full-R1@0.5", moments).mean())
+
+    rng = default_rng(0)
+    drawn = [hits([random_moments(rng, SECONDS) for _ in asked.rows]) for _ in range(20)]
+    assert hits([answer.moments for answer in asked.answers[WHO[0]]]) > 4 * np.mean(drawn)
+    assert hits([answer.moments for answer in asked.to_others[WHO[0]]]) < 4 * np.mean(drawn)
 
 
 def best_of(rows: Sequence[Annotation], moments: Sequence[np.ndarray]) -> np.ndarray:

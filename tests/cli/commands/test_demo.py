@@ -14,35 +14,8 @@ from r2t.cli.commands.demo import demo
 from r2t.cli.commands.demo.first import PICTURE, first_answer, shipped_run
 from r2t.cli.commands.demo.steps import FULL, QUICK, USUAL, DemoSize
 from r2t.cli.main import app
-from r2t.extract.clip.clip import FrozenClip
-from r2t.extract.demo.world import make_world
-from r2t.store.datasets.registry import read_annotations
-from r2t.train.grounding.grounder import Grounder
-from r2t.train.metrics.evaluators import score_queries
-from r2t.train.metrics.submission import SubmissionRow
 
 RANDOM_MOMENTS = 6.7  # R1@0.5 of moments drawn without looking, in percent
-
-
-def test_the_shipped_run_fits_the_model_and_answers_better_than_chance(tmp_path: Path) -> None:
-    grounder = Grounder.load(shipped_run())
-    clip = FrozenClip.load("r2t-demo", layers=grounder.spec.num_layers)
-    clip.require_made(grounder.spec)
-    rows = read_annotations(make_world(tmp_path, num_videos=5, seed=0, split="test"))
-    features = {
-        row.video_id: clip.encode_video(tmp_path / f"{row.video_id}.mp4", 1.0) for row in rows
-    }
-    answers = [
-        SubmissionRow(
-            row.query_id,
-            row.video_id,
-            row.query,
-            grounder(features[row.video_id], clip.encode_query(row.query)).moments,
-        )
-        for row in rows
-    ]
-    found = score_queries(answers, rows, evaluator="moments").metrics()["MR-full-R1@0.5"]
-    assert found.mean() > 4 * RANDOM_MOMENTS
 
 
 def test_the_shipped_run_says_where_it_comes_from() -> None:
