@@ -339,7 +339,7 @@ def test_a_part_names_those_it_replaces(path: Path, tmp_path: Path) -> None:
     (after,) = set(parts) - {before}
     assert after > before
     assert parts[after]["replaces"] == [before]
-    assert parts[before].keys() == {"digest", *PACKED}
+    assert parts[before].keys() == {"digest", "made_with", *PACKED}
     assert header(copy)["parts"]["queries"] == [before, after]
     texts = columns_of(zarr.open_group(copy, mode="r")[f"parts/queries/{after}"])["text"]
     assert sorted(texts.tolist()) == ["a dog runs", "other words"]
