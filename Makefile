@@ -15,8 +15,9 @@ types:
 layers:
 	lint-imports --no-cache
 
+# On as many cores as there are, up to four, since each process loads torch.
 test:
-	python -m pytest
+	python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 stress:
 	python -m pytest -m stress
