@@ -8,7 +8,7 @@ that the same merge may be run again after an interruption.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2t.store.change.bring import bring_video
@@ -36,7 +36,8 @@ class MergeReport:
     """What a merge did: videos brought in, of which `num_linked` share their bytes with a source.
 
     `num_present` videos were there already. `failures` says by id which videos and queries of the
-    sources are damaged, and were left out.
+    sources are damaged, and were left out. `num_unequal` ids of videos and queries meant two
+    things, and only what came first was kept of them.
     """
 
     num_videos: int
@@ -44,6 +45,7 @@ class MergeReport:
     num_present: int
     num_queries: int
     failures: dict[str, str]
+    num_unequal: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +73,19 @@ def merge_stores(
     *,
     link: bool = True,
     quick: bool = False,
+    keep_first: bool = False,
     num_threads: int | None = None,
     on_video: OnProgress = no_progress,
 ) -> MergeReport:
     """Bring all videos and queries of some stores into another, which is made if need be.
 
     `link` shares files on one disk, so that a merge takes no space; `quick` trusts the tokens'
-    bytes. Of videos with one digest the first one stays, with its own embeddings. Raises
-    `SpecMismatchError` or `StoreError`, before anything is written, if the stores were made with
-    other settings, or with other embeddings, or one id means two things, and `ServerError` if a
-    server fails meanwhile: the same merge again goes on from there.
+    bytes. Of videos with one digest the first one stays, with its own embeddings. If one id means
+    two things, `keep_first` keeps what the target has, or else what the first source has.
+
+    Raises `SpecMismatchError` or `StoreError`, before anything is written, if the stores were made
+    with other settings, or with other embeddings, or without `keep_first` one id means two things,
+    and `ServerError` if a server fails meanwhile: the same merge again goes on from there.
     """
     opened = [StoreSelection.open(location) for location in sources]
     for other in opened[1:]:
@@ -90,7 +95,8 @@ def merge_stores(
             names=(opened[0].root.location, other.root.location),
         )
     _require_one_version(opened)
-    require_like_embeddings([source.store for source in opened])
+    stores = [source.store for source in opened]
+    require_like_embeddings(stores)
     if publisher_at(into).exists():
         present = FeatureStore.open(into)
         present.spec.require_equal(
@@ -100,9 +106,10 @@ def merge_stores(
         )
         present.header.require_current(str(into))
         require_like_embeddings([present, opened[0].store])
-        require_agreement([present, *(source.store for source in opened)])
-    else:
-        require_agreement([source.store for source in opened])
+        stores = [present, *stores]
+    unequal = _disagreements(stores)
+    if not keep_first:
+        _require_none(unequal)
     merged = [without_credentials(str(location)) for location in sources]
     provenance = {**opened[0].store.provenance, "merged": merged}
     first = opened[0].store
@@ -120,10 +127,10 @@ def merge_stores(
         failures = dict(report.failures)
         num_queries = 0
         for source in opened:
-            num_queries += add_query_rows(writer, read_queries(source.store, failures))
-    return MergeReport(
-        report.num_videos, report.num_linked, report.num_present, num_queries, failures
-    )
+            target.refresh()
+            queries = read_queries(source.store, failures, held=target.query_digests())
+            num_queries += add_query_rows(writer, queries)
+    return replace(report, num_queries=num_queries, failures=failures, num_unequal=len(unequal))
 
 
 def _require_one_version(sources: Sequence[StoreSelection]) -> None:
@@ -161,8 +168,13 @@ def _described(embedding: EmbeddingSpec | None) -> str:
 
 def require_agreement(stores: Iterable[FeatureStore]) -> None:
     """Raise `StoreError` if an id of a video or query has unequal digests in two stores."""
+    _require_none(_disagreements(stores))
+
+
+def _disagreements(stores: Iterable[FeatureStore]) -> list[str]:
+    """Say of each id that has unequal digests what it names, and the first two stores' names."""
     seen: dict[tuple[str, str], tuple[str, str]] = {}
-    conflicts: list[str] = []
+    conflicts: dict[tuple[str, str], str] = {}
     for store in stores:
         videos = store.videos
         digests = dict(zip(videos["video_id"], videos["digest"], strict=True))
@@ -170,14 +182,22 @@ def require_agreement(stores: Iterable[FeatureStore]) -> None:
             for name, digest in of_kind.items():
                 first = seen.setdefault((kind, name), (digest, store.location))
                 if first[0] != digest:
-                    conflicts.append(f"{kind} {name!r} in {first[1]} and {store.location}")
+                    conflicts.setdefault(
+                        (kind, name), f"{kind} {name!r} in {first[1]} and {store.location}"
+                    )
+    return list(conflicts.values())
+
+
+def _require_none(conflicts: Sequence[str]) -> None:
     if conflicts:
         more = len(conflicts) - FEW_NAMES
         raise StoreError(
             "one id, two contents: "
             + "; ".join(conflicts[:FEW_NAMES])
             + (f" and {more} more" if more > 0 else "")
-            + ". Nothing was written; remove one of each with `r2t store remove`, or rename it"
+            + ". Nothing was written. If they differ by rounding, since other machines made them, "
+            "`r2t store merge --keep-first` takes what the first store has; otherwise remove one "
+            "of each with `r2t store remove`, or rename it"
         )
 
 
@@ -221,12 +241,18 @@ def bring_all(
 
 
 def read_queries(
-    store: FeatureStore, failures: dict[str, str], wanted: Callable[[str], bool] | None = None
+    store: FeatureStore,
+    failures: dict[str, str],
+    wanted: Callable[[str], bool] | None = None,
+    held: Collection[str] = (),
 ) -> Iterable[QueryRow]:
-    """Yield a store's queries, proved; `wanted` tells by video id. Damaged ones are reported."""
+    """Yield a store's queries, proved, but for those whose ids are `held` already.
+
+    `wanted` tells by video id. Damaged ones are reported.
+    """
     digests = store.query_digests()
     for annotation in store.annotations():
-        if wanted is not None and not wanted(annotation.video_id):
+        if annotation.query_id in held or not (wanted is None or wanted(annotation.video_id)):
             continue
         try:
             features = store.read_query(annotation.query_id)

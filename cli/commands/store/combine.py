@@ -47,6 +47,13 @@ def merge(
     into: Into,
     copy: Copy = False,
     quick: Quick = False,
+    keep_first: Annotated[
+        bool,
+        typer.Option(
+            "--keep-first",
+            help="Where one id means two things, keep what --into has, or else the first store.",
+        ),
+    ] = False,
     threads: Threads = None,
     json: Json = False,
 ) -> None:
@@ -54,12 +61,19 @@ def merge(
 
     All must have been made with the same settings. Files are shared by hard links where the disk
     allows it, so that merging takes no space. Equal duplicates count once; if one id means two
-    things, nothing is written. Run the same command again to resume.
+    things, nothing is written without --keep-first: other machines round differently, and so do
+    other batches of sentences. Run the same command again to resume.
     """
     with handle_errors():
         with progress_bar("videos") as show_done:
             report = change.merge_stores(
-                stores, into, link=not copy, quick=quick, num_threads=threads, on_video=show_done
+                stores,
+                into,
+                link=not copy,
+                quick=quick,
+                keep_first=keep_first,
+                num_threads=threads,
+                on_video=show_done,
             )
         _tell("merged", report, into, json=json)
 
@@ -212,6 +226,8 @@ def _tell(what: str, report: change.MergeReport, into: str, *, json: bool) -> No
             f"{into}: {what}: {counted(report.num_videos, 'video')}{linked}{present}, "
             f"{counted(report.num_queries, 'query')}"
         )
+    if report.num_unequal:
+        note(f"of {counted(report.num_unequal, 'id')} that mean two things, the first was kept")
     if report.failures:
         damaged = counted(len(report.failures), "item")
         note(f"left out, because the source is damaged: {damaged}")

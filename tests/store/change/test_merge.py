@@ -82,6 +82,30 @@ def test_conflicts_are_refused_before_anything_is_written(
         merge_stores(halves[:1], other.location)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_ids_that_mean_two_things_the_first_may_be_kept(
+    halves: list[Path], tmp_path: Path, order: int
+) -> None:
+    into = tmp_path / "c.zarr"
+    with FeatureStore.open(halves[1]).writer() as writer:
+        write_video(writer, LONG, random_tokens(3, seed=8))
+        writer.add_queries(*columns(small_query("q2", LONG, text="another")))
+    first, second = halves[::order]
+    answer = run("merge", first, second, "--into", into, "--keep-first", "--json")
+    assert answer.startswith("0 ")
+    assert '"num_unequal": 2' in answer
+    assert verify_store(into).faults == ()
+    merged, kept = FeatureStore.open(into), FeatureStore.open(first)
+    np.testing.assert_array_equal(merged.read_video(LONG).tokens, kept.read_video(LONG).tokens)
+    assert len(merged.queries) == len(merged.videos) == 3
+    assert merged.query_digests()["q2"] == kept.query_digests()["q2"]
+    before = merged.content_digest()
+    again = run("merge", second, "--into", into, "--keep-first")  # what is there goes first
+    assert again.startswith("0 ")
+    assert "of 2 ids that mean two things, the first was kept" in again
+    assert FeatureStore.open(into).content_digest() == before
+
+
 @pytest.mark.parametrize(
     "name", ["flipped byte of tokens", "truncated chunk", "link out of the store"]
 )
