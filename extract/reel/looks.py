@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
-from r2t.extract.reel.segments import ReelPlan, Segment, joined
+from r2t.extract.reel.segments import ReelPlan, Segment, joined_spans
 
 _MOST_CANDIDATES = 2000  # all are compared with all, so this bounds memory
 _MOST_ROUNDS = 6  # in which each segment may move once; more change next to nothing
@@ -51,7 +51,9 @@ def typical_segments(
     taken = _moved(choice, even, plan)
     taken = _moved_back(choice, taken, even, plan, (looks, frame_rate_fps))
     starts = choice.starts_seconds[taken]
-    spans = joined([[start, start + plan.segment_seconds] for start in starts], choice.cuts_seconds)
+    spans = joined_spans(
+        [[start, start + plan.segment_seconds] for start in starts], choice.cuts_seconds
+    )
     segment_of = np.searchsorted([start for start, _ in spans], starts, side="right") - 1
     nearest = segment_of[choice.closeness[taken].argmax(axis=0)]
     shares = np.bincount(nearest, minlength=len(spans)) / len(nearest)

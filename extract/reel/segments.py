@@ -126,10 +126,10 @@ class ReelPlan:
                 begun = min(lacking, max(0.0, start - float(earlier)))
                 lacking -= begun
                 spans[place] = [start - begun, end + grown]
-        return joined(spans, cuts_seconds)
+        return joined_spans(spans, cuts_seconds)
 
 
-def joined(
+def joined_spans(
     spans: list[list[float]], cuts_seconds: Float[np.ndarray, " cuts"]
 ) -> list[tuple[float, float]]:
     """Return spans in time order, those that touch as one, but not at a cut."""
