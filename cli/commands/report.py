@@ -155,6 +155,6 @@ def _scores(
         return None, [metrics_table("Highlights", percents)], {}
     scores = metrics.score_queries(answers.rows, answers.truth, evaluator=evaluator)
     groups = metrics.score_breakdown(scores, answers.truth, num_samples=num_samples)
-    every = metrics.bootstrap_intervals(scores.metrics(), scores.video_ids, num_samples=num_samples)
+    every = metrics.official_intervals(scores, num_samples=num_samples)
     summary = breakdown_table(groups, metrics.COLUMNS) if groups else None
     return summary, [metrics_table("All metrics", every)], per_query_scores(scores)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from r2t.train.metrics.breakdown import (
         COLUMNS as COLUMNS,
         Group as Group,
+        official_intervals as official_intervals,
         score_breakdown as score_breakdown,
     )
     from r2t.train.metrics.corpus import (

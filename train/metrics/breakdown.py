@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
 from r2t.store.annotations import Annotation
 from r2t.train.metrics.bootstrap import Interval, bootstrap_intervals
-from r2t.train.metrics.evaluators import QueryScores
+from r2t.train.metrics.evaluators import QueryScores, official_table
 from r2t.train.metrics.moments import LENGTH_RANGES, MomentValues
 
 Kind = Literal["all", "moment length", "sentence length"]
@@ -27,7 +27,10 @@ _RANGE_NAMES = {
 
 @dataclass(frozen=True)
 class Group:
-    """Some of the queries: their number, and in percent what they scored, by column."""
+    """Some of the queries: their number, and in percent what they scored, by column.
+
+    What the official table has too is rounded as it is there.
+    """
 
     name: str
     kind: Kind
@@ -52,20 +55,50 @@ def score_breakdown(
     words = np.array([len(annotation.query.split()) for annotation in annotations])
     full = _columns(scores.moments, "full")
 
-    found: list[tuple[str, Kind, Mapping[str, np.ndarray]]] = [("all queries", "all", full)]
+    official = official_table(scores)
+    found: list[tuple[str, Kind, Mapping[str, np.ndarray], Mapping[str, float]]] = [
+        ("all queries", "all", full, _official_columns(official["full"]))
+    ]
     for name, title in _RANGE_NAMES.items():
-        found.append((title, "moment length", _columns(scores.moments, name)))
+        shown = _official_columns(official[name])
+        found.append((title, "moment length", _columns(scores.moments, name), shown))
     for low, high in _WORDS:
         inside = (words >= low) & (words <= (high or np.inf))
-        found.append((_words_name(low, high), "sentence length", _only(full, inside)))
+        found.append((_words_name(low, high), "sentence length", _only(full, inside), {}))
     groups: list[Group] = []
-    for name, kind, values in found:
+    for name, kind, values, shown in found:
         if counted := int(np.isfinite(values["mIoU"]).sum()):
             intervals = bootstrap_intervals(
                 values, scores.video_ids, num_samples=num_samples, seed=seed
             )
-            groups.append(Group(name, kind, counted, intervals))
+            groups.append(Group(name, kind, counted, _with_values(intervals, shown)))
     return groups
+
+
+def official_intervals(
+    scores: QueryScores, *, num_samples: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """Return the 95 % interval of each metric, with its value as the official table has it."""
+    intervals = bootstrap_intervals(
+        scores.metrics(), scores.video_ids, num_samples=num_samples, seed=seed
+    )
+    return _with_values(intervals, official_table(scores)["brief"])
+
+
+def _with_values(
+    intervals: Mapping[str, Interval], shown: Mapping[str, float]
+) -> dict[str, Interval]:
+    return {
+        name: replace(interval, value=shown.get(name, interval.value))
+        for name, interval in intervals.items()
+    }
+
+
+def _official_columns(table: Mapping[str, Any] | None) -> dict[str, float]:
+    if table is None:
+        return {}
+    values = table["MR-R1"]["0.5"], table["MR-R1"]["0.7"], table["MR-mAP"]["average"]
+    return dict(zip(COLUMNS, (*values, table["MR-mIoU"]), strict=True))
 
 
 def _words_name(low: int, high: int | None) -> str:

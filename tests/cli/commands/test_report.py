@@ -88,7 +88,7 @@ def test_the_page_holds_the_scores_that_eval_prints(
     scores = json.loads(run_command(evaluate, *options, "--json").stdout)
     rows = {row["name"]: row["cells"][0] for row in data["tables"][0]["rows"]}
     known = {name: value for name, value in scores["brief"].items() if value is not None}
-    assert {name: cell[0] for name, cell in rows.items()} == pytest.approx(known, abs=0.006)
+    assert {name: cell[0] for name, cell in rows.items()} == known
     assert all(low <= value <= high for value, low, high in rows.values())
     groups = {row["name"]: row for row in data["summary"]["rows"]}
     assert groups["all queries"]["cells"][2][0] == pytest.approx(rows["MR-full-mAP"][0])
