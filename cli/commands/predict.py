@@ -95,6 +95,8 @@ def predict(  # noqa: PLR0913 - a parameter for each option
 ) -> None:
     """Find the moments of a video that a sentence describes; the best --top are shown and written.
 
+    --json has the same moments, and the saliency of every frame.
+
     Without --checkpoint the frozen CLIP answers, which was not trained for moments: it takes no
     training, finds what a single frame shows, and knows nothing of movement.
 
@@ -119,7 +121,7 @@ def predict(  # noqa: PLR0913 - a parameter for each option
                 {
                     "video": as_utf8(str(video)),
                     "query": query,
-                    **grounding.to_dict(),
+                    **grounding.to_dict(top),
                     "num_windows": num_windows,
                     "presence": presence_json(rule, grounding),
                 }

@@ -58,7 +58,7 @@ def search(  # noqa: PLR0913 - a parameter for each option
     query: Annotated[str, typer.Argument(help="What to look for, as a sentence.")],
     store: Store,
     checkpoint: OptionalCheckpoint = None,
-    top: Annotated[int, typer.Option(min=1, help="Videos to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Videos to show, in --json too.")] = 10,
     moments: Annotated[int, typer.Option(min=1, help="Moments to show of each video.")] = 1,
     model: RunModel = None,
     pretrained: RunPretrained = None,

@@ -109,15 +109,15 @@ class Grounding:
         ]
         return html_table(repr(self), rows)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the grounding as JSON values, as `r2t predict --json` prints it."""
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Return the grounding as `r2t predict --json` prints it, with at most `top` moments."""
         return {
             "duration_seconds": self.duration_seconds,
             "frame_rate_fps": self.frame_rate_fps,
             "video_score": self.video_score,
             "moments": [
                 {"start_seconds": start, "end_seconds": end, "score": score}
-                for start, end, score in self.found().tolist()
+                for start, end, score in self.found(top).tolist()
             ],
             "saliency": self.saliency.tolist(),
             "caveat": self.caveat,

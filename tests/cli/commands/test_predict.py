@@ -77,6 +77,8 @@ def test_an_answer_as_json_as_a_table_and_as_a_picture(
     scores = [moment["score"] for moment in moments]
     assert scores == sorted(scores, reverse=True)
     picture = tmp_path / "picture.png"
+    best = json.loads(run_command(predict, *question, "--top", 2, "--json").stdout)
+    assert best == {**found, "moments": moments[:2]}
     table = run_command(predict, *question, "--top", 2, "--plot", picture)
     assert table.exit_code == 0
     assert "a [red] ball" in table.stdout
@@ -132,7 +134,7 @@ def test_the_answer_as_clips_subtitles_and_a_page(
     assert answer.exit_code == 0, answer.stderr
     moments = [
         moment
-        for moment in json.loads(answer.stdout)["moments"][:6]
+        for moment in json.loads(answer.stdout)["moments"]
         if moment["end_seconds"] > moment["start_seconds"]
     ]
     for place, moment in enumerate(moments, start=1):
