@@ -113,9 +113,19 @@ def header_faults(opened: OpenedStore, parts: Iterable[Part | None]) -> list[Fau
         return [opened.fault]
     own = opened.root.header
     expected = made_with(own) if own.format_version == FORMAT_VERSION else None
+    like: list[str] = []
+    unlike: list[str] = []
     for part in parts:
         found = None if part is None else made_with_in(part.header.attributes)
-        if part is not None and found not in (None, expected):
-            detail = f"it is of another store: {part.label} was made with other settings; {_COPY}"
-            return [Fault("header", "zarr.json", detail)]
-    return []
+        if part is not None and found is not None:
+            (like if found == expected else unlike).append(part.label)
+    if not unlike:
+        return []
+    detail = f"it is of another store: {unlike[0]} was made with other settings; {_COPY}"
+    if like:
+        detail = (
+            f"it or {unlike[0]} is of another store: that was made with other settings, though "
+            f"{like[0]} was not. If the part is, move its folder out of the store and run `r2t "
+            f"store repair`. If the header is, {_COPY}"
+        )
+    return [Fault("header", "zarr.json", detail)]

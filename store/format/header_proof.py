@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from r2t.store.errors import StoreError
+from r2t.store.errors import CorruptFeatureError, StoreError
 from r2t.store.format.canonical_json import is_sealed, sealed
 from r2t.store.format.header import HEADER_DIGEST, StoreHeader
 from r2t.store.schema import FORMAT_VERSION
@@ -77,7 +77,14 @@ def unproven_header(damaged: Mapping[str, Any], location: str) -> StoreHeader:
 
     Raises `StoreError` where it makes no sense.
     """
-    return StoreHeader.from_dict(sealed(damaged, HEADER_DIGEST), location)
+    try:
+        values = sealed(damaged, HEADER_DIGEST)
+    except ValueError as error:
+        raise CorruptFeatureError(
+            f"{location}: the store's header is damaged, and no part proves what it said: {error}; "
+            "undo what was edited in zarr.json, or put that of another copy in its place"
+        ) from error
+    return StoreHeader.from_dict(values, location)
 
 
 def is_whole_or_newer(values: Mapping[str, Any]) -> bool:

@@ -260,6 +260,33 @@ def test_the_header_of_another_store_is_told(path: Path, tmp_path: Path) -> None
         repair_store(path)
 
 
+def test_a_part_of_another_store_is_told(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.zarr"
+    with FeatureStore.create(other, small_spec(model="another")).writer() as writer:
+        writer.add_queries(*columns(small_query("of the other")))
+    [foreign] = [each for each in (other / "parts" / "queries").iterdir() if each.is_dir()]
+    mixed_in = path / "parts" / "queries" / foreign.name
+    shutil.copytree(foreign, mixed_in)
+    before = files(path)
+    with pytest.raises(CorruptFeatureError, match=f"it or part .*{foreign.name} is of another"):
+        repair_store(path)
+    assert files(path) == before
+    mixed_in.rename(tmp_path / foreign.name)  # as the refusal says
+    repair_store(path)
+    assert verify_store(path).faults == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), 2**60, "\ud800"], ids=["nan", "large", "half"])
+def test_a_header_that_has_no_digest_is_told(tmp_path: Path, value: object) -> None:
+    """Its values are none that the format's JSON has, and no part proves what it said."""
+    path = tmp_path / "feats.zarr"
+    FeatureStore.create(path, small_spec())
+    edit_header(path, lambda header: header["provenance"].update(by=value))
+    for look in (verify_store, repair_store):
+        with pytest.raises(CorruptFeatureError, match=r"damaged.*undo what was edited"):
+            look(path)
+
+
 def test_a_header_in_a_bucket_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     service = use_memory(monkeypatch)
     with FeatureStore.create(URL, small_spec()).writer() as writer:
