@@ -18,16 +18,20 @@ from r2t.store.errors import StoreError
 
 README = "README.md"
 
-_HEAD = re.compile(r"---\n((?:.*\n)*?)---(?:\n|$)")
-_OURS = re.compile(
+_HEAD = re.compile(r"\s*---[ \t]*\n((?:.*\n)*?)---[ \t]*(?:\n|$)")
+_BEGIN = re.compile(
     r"<!-- (?P<mark>made by r2t [a-z ]+); what you write above this line or below its end is kept "
-    r"-->\n(?P<body>.*?)\n<!-- end of what was (?P=mark) (?P<seals>[0-9a-f]{12} [0-9a-f]{12} "
-    r"[0-9a-f]{12}) -->",
-    re.DOTALL,
+    r"-->\n"
 )
-_KEY = re.compile(r"([A-Za-z_][\w-]*)[ \t]*:(.*)")
+_END = re.compile(
+    r"\n<!-- end of what was (?P<mark>made by r2t [a-z ]+) "
+    r"(?P<seals>[0-9a-f]{12} [0-9a-f]{12} [0-9a-f]{12}) -->"
+)
+_KEY = re.compile(r"""["']?([A-Za-z_][\w-]*)["']?[ \t]*:(.*)""")
+_EMPTY_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _LICENCE = "license"
 _NO_SEAL = "0" * 12
+_NO_WORDS = ("", "", "")
 
 
 @dataclass(frozen=True)
@@ -71,18 +75,19 @@ def with_kept_words(new: str, there: bytes | None, name: str) -> str:
 def readme_to_send(here: bytes, there: bytes | None, name: str, other: str) -> bytes:
     """Return the document to send in place of the one that lies there, which somebody may own.
 
-    What r2t sent, and nobody has changed since, is replaced. Else the words there stay. Raises
-    `StoreError` as `with_kept_words`, and if people wrote unlike words in both.
+    What r2t sent, and nobody has changed since, is replaced, but by no document without words: that
+    may be of a copy, which has none. Else the words there stay. Raises `StoreError` as
+    `with_kept_words`, and if people wrote unlike words in both.
     """
     mine, found = _parsed(_decoded(here, other)), _parsed(_decoded(there, name))
-    if not there or found.is_whole or here == there:
+    if not there or here == there or (found.is_whole and mine.words != _NO_WORDS):
         return here
-    if mine.body is None or mine.words not in (("", "", ""), found.words):
+    if mine.body is None or mine.words not in (_NO_WORDS, found.words):
         raise StoreError(
             f"{name} and {other} differ in what people wrote, and neither is to be lost: make them "
             "alike, or delete one"
         )
-    return _merged(mine, found, name, is_whole=False).encode()
+    return _merged(mine, found, name, is_whole=found.is_whole).encode()
 
 
 def _merged(new: _Readme, there: _Readme, name: str, *, is_whole: bool) -> str:
@@ -90,6 +95,11 @@ def _merged(new: _Readme, there: _Readme, name: str, *, is_whole: bool) -> str:
         raise StoreError(
             f"{name}: somebody changed what lies between the marks of r2t, which would be "
             "replaced: move those words above or below the marks, or delete the marks to keep all"
+        )
+    if any(mark.search(words) for mark in (_BEGIN, _END) for words in (there.above, there.below)):
+        raise StoreError(
+            f"{name}: a mark of r2t lacks its other one, or there is more than one pair: leave the "
+            "one pair that is around what r2t wrote, or delete the marks to keep all"
         )
     head = new.head if there.has_own_head else _merged_head(new.head, there.head, name)
     merged = _Readme(head, there.above, new.mark, new.body, there.below, head_seal=_seal(new.head))
@@ -113,8 +123,8 @@ def _merged_head(new: str, there: str, name: str) -> str:
 
 
 def _composed(readme: _Readme, *, is_whole: bool) -> str:
-    above = f"{readme.above.strip()}\n\n" if readme.above.strip() else ""
-    below = f"\n{readme.below.strip()}\n" if readme.below.strip() else ""
+    above, below = (_EMPTY_LINES.sub("", each).rstrip() for each in (readme.above, readme.below))
+    above, below = above and f"{above}\n\n", below and f"\n{below}\n"
     body = readme.body or ""
     seals = f"{readme.head_seal} {_seal(body)} {_NO_SEAL}"
     text = (
@@ -127,19 +137,22 @@ def _composed(readme: _Readme, *, is_whole: bool) -> str:
 
 def _parsed(text: str) -> _Readme:
     head = _HEAD.match(text)
+    if head and head[1].strip() and not any(map(_KEY.match, head[1].splitlines())):
+        head = None  # a line across the page
     rest = text[head.end() :] if head else text
     lines = head[1] if head else ""
-    ours = _OURS.search(rest)
-    if ours is None:
+    begin = _BEGIN.search(rest)
+    end = _END.search(rest, begin.end() - 1) if begin else None
+    if begin is None or end is None or begin["mark"] != end["mark"]:
         return _Readme(lines, rest, "", None, "")
-    seals = ours["seals"]
+    seals = end["seals"]
     unsealed = text.replace(seals, f"{seals[:-12]}{_NO_SEAL}")
     return _Readme(
         lines,
-        rest[: ours.start()],
-        ours["mark"],
-        ours["body"],
-        rest[ours.end() :],
+        rest[: begin.start()],
+        begin["mark"],
+        rest[begin.end() : end.start()],
+        rest[end.end() :],
         *seals.split()[:2],
         is_whole=_seal(unsealed) == seals[-12:],
     )
@@ -147,9 +160,10 @@ def _parsed(text: str) -> _Readme:
 
 def _decoded(content: bytes | None, name: str) -> str:
     try:
-        return (content or b"").decode().replace("\r\n", "\n")
+        text = (content or b"").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StoreError(f"{name} is not UTF-8, so nothing can be written beside it") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _seal(text: str) -> str:
