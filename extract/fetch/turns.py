@@ -19,7 +19,7 @@ from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation, server_na
 MOST_SILENT = 10
 """Videos of a server that fail for want of an answer, one after another, before it is left."""
 MOST_SILENT_IN_ALL = 30
-"""The same of all servers: then it is the network."""
+"""The same of all servers: it is the network, unless one that has answered before does so again."""
 ALL_SERVERS = "all servers"
 
 _Job = TypeVar("_Job")
@@ -31,6 +31,7 @@ class _Server(Generic[_Job]):
     jobs: list[tuple[_Job, RemoteVideo]] = field(default_factory=list)  # pyright: ignore[reportUnknownVariableType]
     silent: list[_Job] = field(default_factory=list)  # pyright: ignore[reportUnknownVariableType]
     is_waiting: bool = False  # for its turn
+    has_answered: bool = False
 
     @property
     def is_in_doubt(self) -> bool:
@@ -53,15 +54,17 @@ class Turns(Generic[_Job]):
     """Hands out jobs with their videos; whoever takes one says by `settle` what became of it.
 
     A server gets no more turns while the last `MOST_SILENT` of its videos that are settled had no
-    answer: not before one of those under way has. The same is so of all servers together. Videos
-    on this machine come first, in order. Not safe to use from several threads.
+    answer: not before one of those under way has. The same is so of all servers together, once one
+    that had answered before is among them, or there is none: dead ones alone are not the network.
+    Videos on this machine come first, in order. Not safe to use from several threads.
     """
 
     def __init__(self, jobs: Iterable[tuple[_Job, VideoLocation]]) -> None:
         self.num_under_way = 0
         self._local: deque[tuple[_Job, Path]] = deque()
         self._servers: dict[str, _Server[_Job]] = {}
-        self._silent: list[_Job] = []
+        self._num_silent = 0  # since the last answer
+        self._has_lost_one = False  # that had answered before, since then
         self._reasons: dict[str, str] = {}
         for job, place in jobs:
             if isinstance(place, Path):
@@ -86,7 +89,10 @@ class Turns(Generic[_Job]):
         if not self._waiting or self._is_in_doubt:
             return None
         self.num_under_way += 1
-        server = self._waiting.popleft()
+        server = self._waiting[0]
+        if self._most_are_silent:
+            server = next(each for each in self._waiting if each.has_answered)
+        self._waiting.remove(server)
         server.is_waiting = False
         found = server.jobs.pop()
         self._queue(server)
@@ -99,12 +105,15 @@ class Turns(Generic[_Job]):
             return
         server = self._servers[server_name(place.url)]
         if silence is None:
+            server.has_answered = True
             server.silent.clear()
-            self._silent.clear()
+            self._num_silent = 0
+            self._has_lost_one = False
             self._queue(server)
             return
         server.silent.append(job)
-        self._silent.append(job)
+        self._num_silent += 1
+        self._has_lost_one |= server.has_answered
         self._reasons[server.name] = silence
         if server.is_in_doubt and server.is_waiting:
             self._waiting.remove(server)
@@ -113,9 +122,11 @@ class Turns(Generic[_Job]):
     def left(self) -> list[LeftVideos[_Job]]:
         """Return what has to be left, when nothing is under way any more."""
         reason = next(reversed(self._reasons.values()), "")
-        if self._is_in_doubt:
-            rest = [job for server in self._servers.values() for job, _ in server.jobs]
-            return [LeftVideos(ALL_SERVERS, (*self._silent, *rest), reason)]
+        if self._most_are_silent:
+            servers = self._servers.values()
+            silent = [job for server in servers for job in server.silent]
+            rest = [job for server in servers for job, _ in server.jobs]
+            return [LeftVideos(ALL_SERVERS, (*silent, *rest), reason)]
         return [
             LeftVideos(
                 server.name,
@@ -127,8 +138,14 @@ class Turns(Generic[_Job]):
         ]
 
     @property
+    def _most_are_silent(self) -> bool:
+        return self._num_silent >= MOST_SILENT_IN_ALL
+
+    @property
     def _is_in_doubt(self) -> bool:
-        return len(self._silent) >= MOST_SILENT_IN_ALL
+        if not self._most_are_silent:
+            return False
+        return self._has_lost_one or not any(each.has_answered for each in self._waiting)
 
     def _queue(self, server: _Server[_Job]) -> None:
         if server.jobs and not server.is_waiting and not server.is_in_doubt:

@@ -66,6 +66,33 @@ def test_a_network_that_is_down_ends_it_soon(num_at_once: int) -> None:
     assert sorted(left.jobs) == sorted(job for job, _ in given)
 
 
+def test_many_dead_servers_do_not_pass_for_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.shuffle", lambda order: None)  # the good one has the first turn
+    given = jobs(good=100, **{f"dead{number}x": 12 for number in range(90)})
+    turns = Turns(given)
+    answered, silent = worked(turns, lambda job: job.startswith("dead"), 4)
+    assert len(answered) == 100
+    assert sorted(job for left in turns.left() for job in left.jobs) == sorted(
+        job for job, _ in given if job.startswith("dead")
+    )
+    assert len(silent) <= 90 * MOST_SILENT
+
+
+def test_a_network_that_goes_down_leaves_also_what_a_dead_server_had() -> None:
+    given = jobs(dead=12, **{f"s{number}x": 40 for number in range(50)})
+    turns = Turns(given)
+    dead: set[str] = set()
+
+    def is_silent(job: str) -> bool:
+        dead.update([job] if job.startswith("dead") else [])
+        return job in dead or len(dead) == MOST_SILENT
+
+    answered, silent = worked(turns, is_silent)
+    [left] = turns.left()
+    assert sorted([*answered, *left.jobs]) == sorted(job for job, _ in given)
+    assert len(silent) <= MOST_SILENT + MOST_SILENT_IN_ALL
+
+
 def test_who_answers_at_last_brings_its_server_back() -> None:
     turns = Turns(jobs(a=100))
     slow = turns.take()
