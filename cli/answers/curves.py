@@ -7,6 +7,11 @@ from jaxtyping import Float, Float64
 
 
 def highest_of_parts(scores: Float[np.ndarray, " scores"], most: int) -> Float64[np.ndarray, " _"]:
-    """Return scores, or where they are more than `most`, the highest of as many equal parts."""
-    parts = np.array_split(scores.astype(np.float64), min(most, len(scores)))
-    return np.array([part.max() for part in parts])
+    """Return scores, or where they are more than `most`, the highest of as many equal parts.
+
+    Parts may differ by one score. Longer ones are spread over the whole, so that each part stays
+    where it is in time.
+    """
+    num_parts = min(most, len(scores))
+    starts = np.arange(num_parts) * len(scores) // num_parts
+    return np.maximum.reduceat(scores.astype(np.float64), starts)

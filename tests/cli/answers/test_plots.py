@@ -17,6 +17,7 @@ from PIL import Image
 
 from r2t.cli.answers import picture_fonts
 from r2t.cli.answers.answer_table import grounding_table
+from r2t.cli.answers.curves import highest_of_parts
 from r2t.cli.answers.frame_strip import FrameStrip
 from r2t.cli.answers.moment_files import write_subtitles
 from r2t.cli.answers.plots import (
@@ -120,6 +121,15 @@ def test_a_long_curve_is_drawn_by_its_highest_points() -> None:
     assert set(scores) == {0.5, 1.0}
     assert times[scores.argmax()] == pytest.approx(7010)
     assert times[-1] == 10_000
+
+
+@pytest.mark.parametrize(("num_scores", "most"), [(90, 60), (750, 500), (999, 500), (501, 500)])
+def test_a_peak_stays_where_it_is_in_time_when_parts_are_drawn(num_scores: int, most: int) -> None:
+    for peak in np.linspace(0, num_scores - 1, 9).astype(int):
+        drawn = highest_of_parts((np.arange(num_scores) == peak).astype(np.float64), most)
+        assert len(drawn) == most
+        place = (drawn.argmax() + 0.5) / most
+        assert place == pytest.approx((peak + 0.5) / num_scores, abs=1 / most)
 
 
 def test_characters_that_no_font_has_are_named_once(
