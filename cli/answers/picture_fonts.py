@@ -1,4 +1,4 @@
-"""Fonts for the texts of pictures: what people type may be in any script."""
+"""Fonts and lines for the texts of pictures: what people type may be in any script, and long."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # matplotlib leaves its list of fonts untyped.
@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from matplotlib import rc_context
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import FontProperties, fontManager
+from matplotlib.textpath import TextToPath
 
 from r2t.cli.shared import note
 
@@ -31,6 +33,8 @@ _FONTS = (
     "Segoe UI Emoji",
 )
 _LACKING = re.compile(r"Glyph (\d+) ")
+_MOST_CHARACTERS = 200  # of a line, however narrow they are
+_POINTS_PER_INCH = 72
 
 
 @contextmanager
@@ -52,3 +56,18 @@ def legible_texts() -> Generator[None]:
             f"note: no font that pictures are drawn with has {''.join(lacking)}: the picture shows "
             "boxes in their place"
         )
+
+
+def lines_that_fit(
+    text: str, width_inches: float, font: FontProperties, max_lines: int | None = None
+) -> list[str]:
+    """Break a text into lines no wider than that; of one with more lines the beginning is shown."""
+    measure, num_characters = TextToPath(), _MOST_CHARACTERS
+    while True:
+        lines = textwrap.wrap(text, num_characters, max_lines=max_lines, placeholder=" …")
+        widths = (measure.get_text_width_height_descent(line, font, False)[0] for line in lines)
+        share = max(widths, default=0.0) / (_POINTS_PER_INCH * width_inches)
+        if share <= 1 or num_characters <= len(" …"):
+            return lines or [""]
+        longest = max(map(len, lines))
+        num_characters = max(len(" …"), min(longest - 1, int(longest / share)))

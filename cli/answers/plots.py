@@ -9,20 +9,20 @@ Figures are built without pyplot: no window system is touched and no state outli
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from r2t.cli.answers.curves import highest_of_parts
 from r2t.cli.answers.frame_strip import FrameStrip
 from r2t.cli.answers.no_moment import nothing_found
-from r2t.cli.answers.picture_fonts import legible_texts
+from r2t.cli.answers.picture_fonts import legible_texts, lines_that_fit
 from r2t.cli.shared import minutes, span
 from r2t.store.errors import ConfigError
 from r2t.store.files import appearing
@@ -30,7 +30,8 @@ from r2t.train import model
 
 INK, FAINT, CURVE, TRUTH, FOUND = "#1c2024", "#c9ced6", "#41669c", "#1d7557", "#c24e17"
 WIDTH_INCHES, STRIP_INCHES, CURVE_INCHES, LANE_INCHES = 10.0, 0.62, 1.6, 0.27
-TITLE_CHARACTERS, TITLE_INCHES, MARGIN_INCHES, PAD_INCHES = 88, 0.26, 0.5, 0.09
+TITLE_INCHES, MARGIN_INCHES, PAD_INCHES = 0.26, 0.5, 0.09
+TITLE_WIDTH_INCHES = 8.7  # what labels beside the panels surely leave
 TITLE_LINES = 4  # of a longer sentence the beginning is shown
 CAVEAT_INCHES = 0.22
 LABEL_SHARE = 0.2  # of the axis, what a label takes
@@ -87,8 +88,8 @@ def grounding_figure(
 ) -> Figure:
     """Build the figure that `plot_grounding` saves."""
     moments = [(float(row[0]), float(row[1]), float(row[2])) for row in grounding.found(top)]
-    wrapped = textwrap.wrap(query, TITLE_CHARACTERS, max_lines=TITLE_LINES, placeholder=" …")
-    title = wrapped or [""]
+    title_font = FontProperties(size=13, weight="bold")
+    title = lines_that_fit(query, TITLE_WIDTH_INCHES, title_font, TITLE_LINES)
     strip_inches = STRIP_INCHES if strip is not None else 0.0
     lanes_inches = LANE_INCHES * (max(1, len(moments)) + len(truth)) + 0.05
     rows = [strip_inches, CURVE_INCHES, lanes_inches]
@@ -119,8 +120,7 @@ def grounding_figure(
     (pictures or curve).set_title(
         "\n".join(title),
         loc="left",
-        fontsize=13,
-        fontweight="bold",
+        fontproperties=title_font,
         color=INK,
         parse_math=False,  # a query may hold dollar signs
     )

@@ -12,20 +12,20 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 import r2t.extract.video
 from r2t.cli.answers.curves import highest_of_parts
 from r2t.cli.answers.frame_strip import STRIP_PIXELS
-from r2t.cli.answers.picture_fonts import legible_texts
+from r2t.cli.answers.picture_fonts import legible_texts, lines_that_fit
 from r2t.cli.answers.plots import (
     CURVE,
     FOUND,
     INK,
     MOST_POINTS,
     PAD_INCHES,
-    TITLE_CHARACTERS,
     WIDTH_INCHES,
     clean_axes,
     save_figure,
@@ -72,7 +72,9 @@ def segment_pictures(
 
 def reel_figure(reel: Reel, title: str, pictures: dict[int, NDArray[np.uint8]]) -> Figure:
     """Build the figure that `plot_reel` saves."""
-    lines = textwrap.wrap(f"{title}: {reel.label}", TITLE_CHARACTERS)
+    title_font = FontProperties(size=12)
+    text = f"{title}: {reel.label}"
+    lines = lines_that_fit(text, 0.97 * WIDTH_INCHES, title_font)
     num_columns = min(MOST_PER_ROW, max(FEWEST_PER_ROW, len(pictures)))
     num_rows = math.ceil(len(pictures) / num_columns)
     picture_inches = WIDTH_INCHES / (num_columns + 1) + 0.15
@@ -84,7 +86,14 @@ def reel_figure(reel: Reel, title: str, pictures: dict[int, NDArray[np.uint8]]) 
         num_columns,
         height_ratios=[*[picture_inches] * num_rows, REEL_CURVE_INCHES],
     )
-    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=12, color=INK, parse_math=False)
+    figure.suptitle(
+        "\n".join(lines),
+        x=0.01,
+        ha="left",
+        fontproperties=title_font,
+        color=INK,
+        parse_math=False,
+    )
     for cell, (place, picture) in enumerate(pictures.items()):
         axes = figure.add_subplot(grid[divmod(cell, num_columns)])
         axes.imshow(picture)

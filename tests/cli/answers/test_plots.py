@@ -151,22 +151,23 @@ def test_found_moments_look_alike_whatever_their_rank() -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 @pytest.mark.parametrize(
-    ("moments", "duration_seconds", "saliency"),
+    ("moments", "duration_seconds", "saliency", "query"),
     [
-        ([[4, 10, 0.9]], 30, 0.9),
-        ([], 30, -100_000.25),
-        ([[0, 7200, 0.5], [7100, 7200, 0.1]], 7200, 1e-7),
+        ([[4, 10, 0.9]], 30, 0.9, "query " * 40),
+        ([], 30, -100_000.25, "a woman warms a mug of milk " * 20),
+        ([[0, 7200, 0.5], [7100, 7200, 0.1]], 7200, 1e-7, "W" * 150 + "红" * 300),
     ],
 )
 def test_no_text_is_cut_off(
-    moments: list[list[float]], duration_seconds: float, saliency: float
+    moments: list[list[float]], duration_seconds: float, saliency: float, query: str
 ) -> None:
     given = replace(
         grounding(moments, duration_seconds), saliency=np.full(15, saliency, dtype=np.float32)
     )
     pictures = FrameStrip(np.zeros((10, 40, 60, 3), dtype=np.uint8))
-    figure = grounding_figure(given, "query " * 40, strip=pictures, truth=[(0, 20)])
+    figure = grounding_figure(given, query, strip=pictures, truth=[(0, 20)])
     figure.draw_without_rendering()
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
     texts = [
