@@ -53,11 +53,9 @@ class Landing:
         if facts.content_type in _PAGES:
             raise VideoError(_PAGE)
         self._require_size(facts.num_bytes or 0)
-        wanted = facts.num_bytes
+        wanted, is_bound = facts.num_bytes, facts.num_bytes is None
         if wanted is None:
-            wanted = min(
-                self._config.max_video_bytes, self._room.max_bytes, self._disk.most_bytes()
-            )
+            wanted = min(self._config.max_video_bytes, self._room.max_bytes)
         with self._disk_errors():
             self._file.seek(start)
             self._file.truncate()
@@ -65,7 +63,11 @@ class Landing:
                 self._give_back()
                 self._room.claim(wanted)
                 self._claimed = wanted
-            self._disk.reserve(self._path, wanted, lambda: self._room.closed)
+            reserved = self._disk.reserve(
+                self._path, wanted, lambda: self._room.closed, is_bound=is_bound
+            )
+            self._room.give_back(wanted - reserved)
+            self._claimed = reserved
         self._num_bytes = start
         self._looked_at = monotonic()  # waiting for room does not count
 

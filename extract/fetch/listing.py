@@ -6,6 +6,7 @@ beside it, and URLs of its own kind. One on this machine is the user's own, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -19,6 +20,7 @@ from r2t.store.video_names import VIDEO_SUFFIXES
 
 MOST_LIST_BYTES = 2**28
 _LIST = ".txt"
+_IN_NO_URL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029]")  # keys in buckets have all others
 _LEGAL = (
     "give a folder in a bucket (s3://, gs://, az://), the URL of a video (http://, https://, or in "
     "a bucket), or that of a list of URLs, one a line, which ends in .txt"
@@ -92,7 +94,7 @@ def _of_list(
         if not line or line.startswith("#"):
             continue
         try:
-            if not line.isprintable():
+            if _IN_NO_URL.search(line):
                 raise VideoError(f"{printable(line)!r} has characters that are in no URL")
             url = url_of(line)
             yield RemoteVideo(url, asked or url)

@@ -30,23 +30,28 @@ class SharedDisk:
         self._root = root
         self._folder = partial_folder(root)
 
-    def most_bytes(self) -> int:
-        """Return what videos may take, all of them together."""
-        return self._look(None)[1]
+    def reserve(
+        self,
+        path: Path,
+        num_bytes: int,
+        is_closed: Callable[[], bool],
+        *,
+        is_bound: bool = False,
+    ) -> int:
+        """Make a file so long as soon as there is room for it, and return how long.
 
-    def reserve(self, path: Path, num_bytes: int, is_closed: Callable[[], bool]) -> None:
-        """Make a file so long as soon as there is room for it.
-
-        Raises `VideoError` if there would be none without the others, and `RoomClosedError` if that
-        is closed meanwhile.
+        With `is_bound` nobody knows how much it needs, but not more: it gets all that there may be.
+        Raises `VideoError` if there would be no room without the others, and `RoomClosedError` if
+        that is closed meanwhile.
         """
         while not is_closed():
             with held(self._folder):
                 others, most = self._look(path)
-                if others + num_bytes <= most:
-                    os.truncate(path, num_bytes)
-                    return
-            if num_bytes > most:
+                wanted = min(num_bytes, most) if is_bound else num_bytes
+                if others + wanted <= most:
+                    os.truncate(path, wanted)
+                    return wanted
+            if wanted > most:
                 raise VideoError(
                     f"it has {num_bytes:,} bytes, and fetched videos may take {most:,} on this "
                     "disk, of which a tenth stays free: give a folder with more space (--scratch)"
@@ -55,7 +60,7 @@ class SharedDisk:
             time.sleep(_PATIENCE_SECONDS)
         raise RoomClosedError
 
-    def _look(self, own: Path | None) -> tuple[int, int]:
+    def _look(self, own: Path) -> tuple[int, int]:
         """Return how long all files are but the own one, and how long all may be."""
         length = on_disk = 0
         for parent, _, names in os.walk(self._folder):

@@ -54,6 +54,13 @@ def test_lists_of_any_system_and_joined_ones(tmp_path: Path, end: str) -> None:
     ]
 
 
+def test_names_that_systems_give_are_taken(tmp_path: Path) -> None:
+    names = ["at 3.45\u202fPM.mov", "日本\u3000語.mp4", "می\u200cروم.mp4"]
+    path = tmp_path / "urls.txt"
+    path.write_text("\n".join(f"s3://bucket/{name}" for name in names), encoding="utf-8")
+    assert [video.name for video in list_videos(str(path))] == names
+
+
 def test_one_video_by_its_url() -> None:
     [video] = list_videos("https://a.example/dog.MP4?signature=1#t=2")
     assert (video.stem, str(video)) == ("dog", "https://a.example/dog.MP4")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Generator
@@ -358,7 +359,7 @@ def test_processes_share_a_disk_without_filling_it(
         files[0].unlink()
         waiting.join(20)
         assert (waiting.is_alive(), files[1].stat().st_size) == (False, 6_000_000)
-        assert disks[0].most_bytes() == 9_000_000
+        assert disks[0].reserve(files[1], 10_000_000, lambda: False, is_bound=True) == 9_000_000
         files[0].touch()
         with pytest.raises(VideoError, match=r"may take 9,000,000 on this disk.*--scratch"):
             disks[0].reserve(files[0], 9_000_001, lambda: False)
@@ -382,6 +383,18 @@ def test_room_that_a_killed_process_reserved_comes_back(
         path.touch()
         SharedDisk(root).reserve(path, 6_000_000, lambda: False)
         assert (path.stat().st_size, killed.exists()) == (6_000_000, False)
+
+
+def test_a_video_of_unknown_size_takes_what_a_disk_that_fills_up_has(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = itertools.count(10_000_000, -4096)  # features are written there meanwhile
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    with Scratch(bounds(tmp_path)) as scratch:
+        with scratch.fetch(remote(served, "unsized")) as video:
+            assert video.reason is None
+            assert (video.path.read_bytes(), scratch._room._used) == (CONTENT, len(CONTENT))
+        assert scratch._room._used == 0
 
 
 def test_a_video_of_unknown_size_stays_within_its_room(served: Served, tmp_path: Path) -> None:
