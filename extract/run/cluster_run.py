@@ -189,11 +189,17 @@ class ClusterRun:
             warnings.warn(message, VideoWarning, stacklevel=2)
 
     def _reason(self, future: Future) -> str:
-        """Return why a task failed that took its workers down; raise what else went wrong."""
+        """Return why a task failed that took its workers down, or whose video is gone everywhere.
+
+        Raises what else went wrong.
+        """
         if future.status != "error":
             raise ConfigError(_LOST)
         with self._asking():
             error = cast("BaseException", future.exception())
+        place = self._submitted[cast("tuple[str, str]", future.key)[1]][0].place
+        if isinstance(error, ConfigError) and isinstance(place, Path) and not place.exists():
+            return f"{place}: there is no such file any more"
         if not isinstance(error, KilledWorker):
             raise error
         num_dead = error.allowed_failures + 1

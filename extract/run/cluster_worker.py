@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import signal
 import threading
@@ -130,10 +131,10 @@ class Extractor(WorkerPlugin):
 
     def extract(self, job: VideoJob) -> Outcome:
         """Extract one video; raise what is wrong with more than this video."""
-        if isinstance(job.place, Path) and not job.place.parent.is_dir():
+        if isinstance(job.place, Path) and not os.path.exists(job.place):
             raise ConfigError(
-                f"the worker {self._worker} lacks the folder {job.place.parent}, which the client "
-                "has: give videos on a disk of all machines, in a bucket or behind URLs"
+                f"the worker {self._worker} does not find {job.place}, which the client has: give "
+                "videos on a disk of all machines, in a bucket or behind URLs"
             )
         tally = Tally()
         with self._scratch.fetch(job.place) as video, VideoSink(self._writer, tally) as sink:

@@ -186,6 +186,7 @@ def test_a_worker_says_what_it_lacks_that_the_client_has(tmp_path: Path, lacking
     location = str(tmp_path / "absent.zarr") if lacking == "store" else store.location
     worker = Extractor(clip, ExtractConfig(), location, store.spec, ignore_interrupts=False)
     address = SimpleNamespace(address="tcp://b:1", state=SimpleNamespace(nthreads=1))
+    (tmp_path / "videos").mkdir()  # as where a disk is to be mounted
     with pytest.MonkeyPatch.context() as patch:
         if lacking != "clip":
             model = SimpleNamespace(spec=lambda *_: store.spec)
@@ -195,7 +196,7 @@ def test_a_worker_says_what_it_lacks_that_the_client_has(tmp_path: Path, lacking
         message = {
             "clip": r"worker tcp://b:1 cannot begin: unknown model .*clip.* every worker has",
             "store": r"worker tcp://b:1 cannot begin: .*absent\.zarr.* every worker has",
-            "videos": r"worker tcp://b:1 lacks the folder .*videos, which the client has",
+            "videos": r"worker tcp://b:1 does not find .*dog\.mp4, which the client has",
         }[lacking]
 
         def begin_and_extract() -> None:
@@ -204,6 +205,35 @@ def test_a_worker_says_what_it_lacks_that_the_client_has(tmp_path: Path, lacking
 
         with pytest.raises(ConfigError, match=message):
             begin_and_extract()
+
+
+def test_a_video_that_only_a_worker_lacks_ends_the_run(tmp_path: Path) -> None:
+    """One that is gone here, too, has failed."""
+
+    class Lacking(RedoneResult):
+        ways = ("error",)
+
+        def exception(self) -> ConfigError:  # type: ignore[override]
+            return ConfigError("the worker b does not find it")
+
+    store = FeatureStore.create(tmp_path / "feats.zarr", small_spec())
+    tally = Tally()
+    run = ClusterRun(Cluster(Results(), {}), ExtractConfig(frame_rate=1.0), store, tally)
+    for name in ("dog", "cat"):
+        job = VideoJob(name, tmp_path / f"{name}.mp4", 1.0)
+        run._turns = in_turns([job])
+        run._turns.take()
+        future = Lacking()
+        future.key = ("extract", name)
+        run._submitted[name] = job, future
+        if name == "dog":
+            run._take([future])
+            assert tally.failed == {"dog": f"{job.place}: there is no such file any more"}
+            continue
+        (tmp_path / "cat.mp4").touch()
+        with pytest.raises(ConfigError, match="the worker b does not find it"):
+            run._take([future])
+        assert tally.failed.keys() == {"dog"}
 
 
 def test_few_tasks_are_with_the_scheduler_at_a_time(tmp_path: Path) -> None:
