@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 import r2t.extract.video
@@ -129,6 +130,9 @@ def _draw_timeline(axes: Axes, reel: Reel, labelled: set[int]) -> None:
             )
     axes.plot(times, scores, color=CURVE, linewidth=1.5)
     axes.set_ylabel(textwrap.fill(reel.curve_name, LABEL_CHARACTERS), fontsize=8, color=INK)
+    # Above the curve is room for numbers, where a cosine would be over 1.
+    ticks: list[float] = MaxNLocator(4).tick_values(low, high).tolist()
+    axes.set_yticks([tick for tick in ticks if low <= tick <= high + 1e-3 * room])
     axes.set_xticks(tick_seconds(reel.duration_seconds))
     axes.xaxis.set_major_formatter(lambda seconds, _: minutes(seconds))
     clean_axes(axes)
