@@ -121,6 +121,7 @@ def stream_frames(  # noqa: PLR0913 - a parameter for each choice
     video = probe(
         path, stream_choice=stream_choice, max_hours=max_hours, tick=lambda: on_step(PYAV)
     )
+    video.warn_of_rate(rate)
     name = None if decoder == "pyav" else decord_name()
     label = PYAV
     if name is not None:

@@ -34,6 +34,7 @@ from r2t.store.errors import VideoError
 logger = logging.getLogger(__name__)
 
 _LONG_GAP_SECONDS = 60
+_SAME_RATE = 1.01  # so that 30 is not more than 29.97
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,16 @@ class VideoInfo:
             if not counted or self.timeline.lost_between(before, ticks):
                 raise VideoError(f"{where}: the file is damaged")
         logger.warning("%s: the picture before is used for all of that time", where)
+
+    def warn_of_rate(self, rate: Fraction) -> None:
+        """Warn where more pictures are asked for than there are, so that some are taken again."""
+        if self.average_fps is not None and rate > _SAME_RATE * self.average_fps:
+            logger.warning(
+                "%s: %g frames a second were asked for, but it has about %g, so frames repeat",
+                self.path,
+                float(rate),
+                round(self.average_fps, 3),
+            )
 
     def warn_of_joints(self) -> None:
         """Warn of each time at which the clock starts anew."""

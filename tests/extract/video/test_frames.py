@@ -220,6 +220,16 @@ def test_a_track_outlasted_by_sound_keeps_its_own_duration(tmp_path: Path) -> No
     shown.require_whole(467, Fraction(4))
 
 
+def test_a_rate_above_the_videos_own_is_told(
+    video: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    next(stream_frames(video["constant"], 30.1, size=SIDE))
+    assert not caplog.messages
+    next(stream_frames(video["constant"], 1000, size=SIDE))
+    [told] = caplog.messages
+    assert "1000 frames a second were asked for, but it has about 30, so frames repeat" in told
+
+
 def test_rates_are_the_fractions_people_mean() -> None:
     assert exact_rate(0.1) == Fraction(1, 10)
     assert exact_rate(30_000 / 1001) == Fraction(30_000, 1001)
