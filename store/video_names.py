@@ -30,6 +30,7 @@ VIDEO_SUFFIXES = frozenset(
 _TACOS = re.compile(r"s\d{2}-d\d{2}")
 _TACOS_CAMERA = "-cam-002"
 _CLOSE_ENOUGH = 0.7
+_MOST_WRONG = 2  # letters of a long name
 _MOST_COMPARED = 50  # names that are compared with all others letter by letter
 
 
@@ -118,7 +119,11 @@ class VideoNames:
         self._num_compared += 1
         if self._num_compared > _MOST_COMPARED:
             return ""
-        close = difflib.get_close_matches(name, self._ids, n=1, cutoff=_CLOSE_ENOUGH)
+        # One of a series is no misspelling of another: numbers must be the same.
+        numbers = _numbers(name)
+        numbered_so = [each for each in self._ids if _numbers(each) == numbers]
+        cutoff = max(_CLOSE_ENOUGH, 1 - _MOST_WRONG / max(len(name), 1))
+        close = difflib.get_close_matches(name, numbered_so, n=1, cutoff=cutoff)
         return f"there is {close[0]!r}" if close else ""
 
     def named(self, name: str) -> str:
@@ -161,6 +166,10 @@ def _spelling(name: str) -> str:
     """Return what is left of a name if case, suffix, folder and compatibility forms are ignored."""
     base = re.split(r"[/\\]", name)[-1]
     return unicodedata.normalize("NFKC", without_suffix(base.strip())).casefold()
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", _spelling(name))]
 
 
 def _grouped(ids: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:

@@ -57,6 +57,19 @@ def test_near_misses_are_named(name: str, hint: str) -> None:
     assert VideoNames(["cow", "dog"]).hint(name) == hint
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("world-train-0-0031", ""),  # another of the series
+        ("world-val-0-0030", ""),
+        ("wrld-train-0-0030", "there is 'world-train-0-0030'"),
+        ("world-train-0-030", "there is 'world-train-0-0030'"),
+    ],
+)
+def test_another_of_a_series_is_no_near_miss(name: str, hint: str) -> None:
+    assert VideoNames(["world-train-0-0030"]).hint(name) == hint
+
+
 def test_annotations_come_under_the_ids_that_they_mean() -> None:
     rows = [
         Annotation(str(number), name, "a", np.zeros((0, 2)))
