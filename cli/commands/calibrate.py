@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
 
@@ -121,9 +122,11 @@ def _queries(
         if store.is_indexed(row.video_id)
     ]
     if len({row.video_id for row in rows}) < 2:
+        others = [f"--split {name}" for name in _large_splits(store) if name != split]
+        mend = f"take {' or '.join(others)}" if others else "annotate more videos"
         raise ConfigError(
             f"{store.location} has queries of fewer than two videos in split {split!r}: asking a "
-            "video the sentences of another takes two"
+            f"video the sentences of another takes two; {mend}"
         )
     if split == "train":
         note(
@@ -132,6 +135,13 @@ def _queries(
             style="yellow",
         )
     return rows
+
+
+def _large_splits(store: r2t.store.FeatureStore) -> list[str]:
+    """Return the splits with queries of several videos, but for the one that runs train on."""
+    columns = (store.queries[name].tolist() for name in ("split", "video_id"))
+    videos: Counter[str] = Counter(split for split, _ in set(zip(*columns, strict=True)))
+    return [split for split, count in sorted(videos.items()) if count > 1 and split != "train"]
 
 
 def rule_line(rule: grounding.PresenceRule) -> str:

@@ -66,6 +66,7 @@ def push_run(
     training stays here.
     """
     with handle_errors():
+        runs.RunFolder(folder).load_config()  # before anything is asked
         stated = required_licence(licence, runs.stated_licence(folder), "weights")
         card = runs.model_card(folder, url, stated)
         rules = run_rules()

@@ -94,7 +94,7 @@ def handle_errors() -> Generator[None]:
             note(f"error: {error}", style="red")
             raise typer.Exit(CANNOT) from error
         except KeyboardInterrupt as error:
-            note("interrupted; run the same command to resume", style="yellow")
+            note("interrupted; run the same command again", style="yellow")
             raise typer.Exit(INTERRUPTED) from error
         except (MemoryError, RuntimeError, ImportError, OSError) as error:
             if is_shortage(error):

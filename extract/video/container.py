@@ -60,6 +60,8 @@ def open_video(
     """Open a file at a picture stream; errors of FFmpeg become `VideoError`, then and later."""
     if not path.exists():
         raise VideoError(f"{path}: there is no such file")
+    if path.is_dir():
+        raise VideoError(f"{path}: this is a folder, not a file; give the path of one video")
     if not path.is_file():
         raise VideoError(f"{path}: this is not a file")
     if path.stat().st_size == 0:

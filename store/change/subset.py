@@ -122,7 +122,11 @@ def _wanted_rows(
         of_split = {each.video_id for each in source.store.annotations(split)}
         rows = [row for row in rows if row.video_id in of_split]
     if not rows:
-        raise FeatureNotFoundError(f"{source.root.location} holds none of the wanted videos")
+        why = ""
+        if split is not None:
+            offered = ", ".join(sorted(set(source.store.queries["split"].tolist())))
+            why = f": none has queries of split {split!r}; its splits are: {offered or 'none'}"
+        raise FeatureNotFoundError(f"{source.root.location} holds none of the wanted videos{why}")
     return rows
 
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     )
     from r2t.store.datasets.folder import FolderFiles as FolderFiles, survey_folder as survey_folder
     from r2t.store.datasets.reading import ReadReport as ReadReport, json_rows as json_rows
-    from r2t.store.datasets.registry import read_annotations as read_annotations
+    from r2t.store.datasets.registry import (
+        known_suffixes as known_suffixes,
+        read_annotations as read_annotations,
+    )
     from r2t.store.datasets.text import read_text as read_text
 else:
     __getattr__ = lazy_exports(__name__)

@@ -41,6 +41,18 @@ def test_an_error_that_no_disk_reported_is_not_hidden(run_command: RunCommand) -
     assert isinstance(run_command(command).exception, OSError)
 
 
+def test_an_interruption_promises_only_that_the_command_can_be_run_again(
+    run_command: RunCommand,
+) -> None:
+    def command() -> None:
+        with handle_errors():
+            raise KeyboardInterrupt
+
+    answer = run_command(command)
+    assert answer.exit_code == 130
+    assert answer.stderr == "interrupted; run the same command again\n"
+
+
 def test_a_list_cannot_replace_a_folder(
     run_command: RunCommand, make_store: Callable[..., FeatureStore], tmp_path: Path
 ) -> None:

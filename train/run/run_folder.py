@@ -74,8 +74,11 @@ class RunFolder:
         """
         if (self.path / CONFIG).exists():
             if not resume:
+                mend = "resume it"
+                if not self.is_unfinished(config.epochs, config.patience):
+                    mend = "it is finished; resume it with more epochs"
                 raise ConfigError(
-                    f"{self.path} already holds a training run: resume it or choose another folder"
+                    f"{self.path} already holds a training run: {mend}, or choose another folder"
                 )
             earlier = self._require_same_run(config, trained_on)
             trained_on = admit_changes(
@@ -129,6 +132,10 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} holds no training run, it {self._lack()}; give a folder that r2t "
                 "train wrote"
+            ) from error
+        except NotADirectoryError as error:
+            raise ConfigError(
+                f"{self.path} is a file; give the folder that r2t train wrote"
             ) from error
         except (OSError, ValueError) as error:
             why = explain(error) if isinstance(error, OSError) else error

@@ -79,6 +79,11 @@ def videos_in(given: str, *, follow_links: bool) -> list[fetch.VideoLocation]:
     if fetch.is_listing(given) and not path.is_dir():
         return [*fetch.list_videos(given)]
     if path.is_file():
+        if path.suffix.lower() in datasets.known_suffixes():
+            raise VideoError(
+                f"--videos {path}: this holds annotations by its name, not a video; give it as "
+                "--annotations, and the folder of the videos as --videos"
+            )
         return [path]
     if not path.is_dir():
         raise VideoError(f"--videos {path}: there is no such folder or video")

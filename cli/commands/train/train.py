@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -175,7 +175,7 @@ def train(  # noqa: PLR0913 - a parameter for each option
     json: Json = False,
 ) -> None:
     """Train R²-Tuning on a feature store; everything about the run is in its folder."""
-    with handle_errors(), fields_as_typed(FIELD_OPTIONS):
+    with handle_errors(), fields_as_typed(options_typed(settings or [])):
         with ExitStack() as stack:
             processes, own_device = stack.enter_context(training.joined(device))
             stack.enter_context(quiet_unless_leading(processes))
@@ -240,6 +240,12 @@ def train(  # noqa: PLR0913 - a parameter for each option
             ).carry_out()
         if processes.leads:
             _tell(folder, json=json)
+
+
+def options_typed(settings: Sequence[str]) -> dict[str, str]:
+    """Return by what each field is set: an option of its own, or one of `--set`."""
+    names = [text.partition("=")[0] for text in settings]
+    return FIELD_OPTIONS | {name.rpartition(".")[2]: f"--set {name} =" for name in names}
 
 
 def _tell(folder: Path, *, json: bool) -> None:

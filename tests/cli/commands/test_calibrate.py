@@ -107,3 +107,4 @@ def test_one_video_has_no_other_to_borrow_from(
     answer = run_command(calibrate, *asked)
     assert answer.exit_code == 2
     assert "fewer than two videos in split 'test'" in answer.stderr
+    assert "takes two; take --split val" in answer.stderr

@@ -157,6 +157,7 @@ def test_failures_are_named_and_give_status_1(
     [
         (["--videos", "nowhere"], "there is no such folder or video"),
         (["--videos", "."], "it holds no videos"),
+        (["--videos", "moments.csv"], "give it as --annotations"),
         (["--model", "ViT-B-31"], "did you mean ViT-B-32"),
         (["--pretrained", "missing.safetensors"], "no weight file missing.safetensors"),
         (["--layers", "5"], "last 1 to 4"),
@@ -181,6 +182,7 @@ def test_what_cannot_be_met_is_one_line_and_status_2(
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
+    Path("moments.csv").touch()
     defaults = {"--videos": str(folder), "--model": str(clip_folder)}
     for name, value in defaults.items():
         if name not in options:
@@ -190,6 +192,7 @@ def test_what_cannot_be_met_is_one_line_and_status_2(
     assert message in err
     assert err.startswith("error: ")
     assert len(err.splitlines()) == 1
+    assert not Path("feats.zarr").exists()
 
 
 @pytest.mark.parametrize(

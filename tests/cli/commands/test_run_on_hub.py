@@ -178,6 +178,16 @@ def test_what_people_wrote_into_a_card_stays(hub: Hub, folder: Path) -> None:
     assert card.endswith(b"and theirs\n")
 
 
+def test_what_is_no_run_is_refused_before_a_licence_is_asked_for(
+    folder: Path, tmp_path: Path
+) -> None:
+    answer = run("run", "push", tmp_path, URL)
+    assert answer.startswith("2 ")
+    assert "holds no training run, it lacks config.json" in answer
+    answer = run("run", "push", folder / "best.safetensors", URL)
+    assert "best.safetensors is a file; give the folder that r2t train wrote" in answer
+
+
 def test_another_model_is_not_replaced(hub: Hub, folder: Path) -> None:
     hub.repositories["org/run"] = Repository()
     hub.repository("org/run").add({"config.json": b"{}", "model.safetensors": b"bert"})

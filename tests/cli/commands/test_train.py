@@ -103,7 +103,7 @@ def test_a_run_goes_on_in_its_own_settings(
     assert first.exit_code == 0
     refused = run_command(train, *start, *TINY, "--epochs", 1, "--preset", "tacos")
     assert refused.exit_code == 2
-    assert "already holds a training run" in refused.stderr
+    assert "already holds a training run: it is finished; resume it with more" in refused.stderr
     other = run_command(train, *start, "--resume", "--recipe", "official")
     assert other.exit_code == 2
     assert "started with recipe 'paper'" in other.stderr
@@ -285,6 +285,7 @@ def test_any_setting_can_be_given_by_name(
         ("seed.model=1", "give NAME=VALUE"),
         ("model.direction=sideways", "direction"),
         ("epochs=many", "epochs"),
+        ("model.width=0", "error: --set model.width = 0: must be"),
         ("model.num_layers=3", "the store has"),
     ],
 )

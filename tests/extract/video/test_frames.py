@@ -248,7 +248,7 @@ class TestBadFiles:
 
     def test_nothing_to_decode(self, tmp_path: Path) -> None:
         assert "no such file" in self.reason(tmp_path / "missing.mp4")
-        assert "not a file" in self.reason(tmp_path)
+        assert "a folder, not a file; give the path of one video" in self.reason(tmp_path)
         (tmp_path / "empty.mp4").touch()
         assert "is empty" in self.reason(tmp_path / "empty.mp4")
         (tmp_path / "text.mp4").write_text("This is not a video.\n" * 1000)

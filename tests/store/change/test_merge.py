@@ -234,7 +234,7 @@ def test_a_subset_of_videos_shares_their_files(tmp_path: Path) -> None:
     assert FeatureStore.open(into).queries["query_id"].tolist() == ["q2"]
     with pytest.raises(FeatureNotFoundError, match="no videos 'cow'"):
         subset_store(tmp_path / "a.zarr", into, video_ids=["cow"])
-    with pytest.raises(FeatureNotFoundError, match="none of the wanted"):
+    with pytest.raises(FeatureNotFoundError, match="split 'train'; its splits are: val"):
         subset_store(tmp_path / "a.zarr", into, split="train")
     assert run("subset", tmp_path / "a.zarr", "--into", into, "--layers", "4")[:2] == "2 "
     assert run("subset", tmp_path / "a.zarr", "--into", into, "--layers", "=9")[:2] == "2 "
