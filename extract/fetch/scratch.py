@@ -19,7 +19,7 @@ from pathlib import Path
 from r2t.extract.fetch.config import FetchConfig
 from r2t.extract.fetch.landing import Landing
 from r2t.extract.fetch.remote_video import RemoteVideo, VideoLocation, without_secrets
-from r2t.extract.fetch.room import Room
+from r2t.extract.fetch.room import Room, RoomClosedError
 from r2t.extract.fetch.shared_disk import SharedDisk
 from r2t.store.errors import NoAnswerError, ServerError, StoreError, VideoError
 from r2t.store.files import explain
@@ -104,6 +104,8 @@ class Scratch:
         """Return a path that ends like the name, in a folder of its own, which `stack` removes."""
         try:
             with self._lock:
+                if self._room.closed:  # nobody would remove the folder any more
+                    raise RoomClosedError
                 if self._folder is None:
                     self._folder = self._open_folder()
                 work, disk = self._folder

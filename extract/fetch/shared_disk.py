@@ -7,19 +7,22 @@ files, and the disk alone says what is free.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from r2t.extract.fetch.room import RoomClosedError
-from r2t.store.errors import VideoError
+from r2t.store.errors import VideoError, VideoWarning
 from r2t.store.work_folders import held, partial_folder, remove_dead_work
 
 _SHARE_OF_DISK = 0.9  # of what is free but for the videos
 _PATIENCE_SECONDS = 0.5  # before it is looked again whether another process has given room back
+_LONG_SECONDS = 600.0  # after which it is said that, and for what, a video waits
 _BLOCK_BYTES = 512  # what `st_blocks` counts
 
 
@@ -44,6 +47,7 @@ class SharedDisk:
         Raises `VideoError` if there would be no room without the others, and `RoomClosedError` if
         that is closed meanwhile.
         """
+        told_at = time.monotonic() + _LONG_SECONDS
         while not is_closed():
             with held(self._folder):
                 others, most = self._look(path)
@@ -56,7 +60,16 @@ class SharedDisk:
                     f"it has {num_bytes:,} bytes, and fetched videos may take {most:,} on this "
                     "disk, of which a tenth stays free: give a folder with more space (--scratch)"
                 )
-            remove_dead_work(self._root, unasked=True)
+            with suppress(OSError):  # what cannot be cleared stays
+                remove_dead_work(self._root, unasked=True)
+            if time.monotonic() > told_at:
+                told_at = math.inf
+                warnings.warn(
+                    f"a video waits for room in {self._folder}, where others take {others:,} of "
+                    f"{most:,} bytes: if no process works there, remove what is in it",
+                    VideoWarning,
+                    stacklevel=2,
+                )
             time.sleep(_PATIENCE_SECONDS)
         raise RoomClosedError
 

@@ -21,7 +21,7 @@ from r2t.extract.fetch.room import Room, RoomClosedError
 from r2t.extract.fetch.scratch import Scratch
 from r2t.extract.fetch.shared_disk import SharedDisk
 from r2t.extract.fetch.turns import Turns
-from r2t.store.errors import ConfigError, ServerError, StoreError, VideoError
+from r2t.store.errors import ConfigError, ServerError, StoreError, VideoError, VideoWarning
 from r2t.store.sources import http, moving, retries
 from r2t.store.work_folders import WorkFolder
 
@@ -383,6 +383,44 @@ def test_room_that_a_killed_process_reserved_comes_back(
         path.touch()
         SharedDisk(root).reserve(path, 6_000_000, lambda: False)
         assert (path.stat().st_size, killed.exists()) == (6_000_000, False)
+
+
+def test_who_waits_long_for_room_is_told_what_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a machine that is no more left its videos: for a day nobody removes them."""
+    monkeypatch.setattr(shared_disk, "_PATIENCE_SECONDS", 0.001)
+    monkeypatch.setattr(shared_disk, "_LONG_SECONDS", 0.0)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("another's")
+
+    monkeypatch.setattr(shared_disk, "remove_dead_work", refuse)
+    with WorkFolder(tmp_path / "videos") as folder:
+        work = folder.path
+        left = work.with_name("0123456789ab-elsewhere")
+        left.mkdir()
+        (left / "cat.mp4").touch()
+        os.truncate(left / "cat.mp4", 8_000_000)
+        (work / "dog.mp4").touch()
+        asked = iter([False] * 5)
+        with (
+            pytest.warns(VideoWarning, match="where others take 8,000,000 of 9,000,000") as told,
+            pytest.raises(RoomClosedError),
+        ):
+            SharedDisk(tmp_path / "videos").reserve(
+                work / "dog.mp4", 6_000_000, lambda: next(asked, True)
+            )
+        assert len(told) == 1
+
+
+def test_nothing_is_fetched_or_made_once_it_is_closed(served: Served, tmp_path: Path) -> None:
+    scratch = Scratch(bounds(tmp_path))
+    scratch.close()
+    with pytest.raises(RoomClosedError):
+        scratch.fetch(remote(served, "whole"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_video_of_unknown_size_takes_what_a_disk_that_fills_up_has(
