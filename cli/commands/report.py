@@ -107,6 +107,7 @@ def report(  # noqa: PLR0913 - a parameter for each option
         data = {
             "title": f"{name} on {where}",
             "facts": page_facts(facts),
+            "caveat": asked.answerer.caveat,
             "summary": summary,
             "tables": tables,
             "videos": entries,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from r2t.store.errors import ConfigError, RunWarning
 from r2t.store.files import read_plain, require_plain, write_whole
 from r2t.store.legal import is_finite
+from r2t.store.schema import PER_VIDEO
 from r2t.train.grounding.presence_scores import (
     PresenceScores,
     auc,
@@ -157,7 +158,9 @@ def load_rule(
         return _unused(path, "does not say which frame rate it is for")
     if content["frame_rate"] != frame_rate:
         why = f"was chosen at --fps {content['frame_rate']}, and here it is {frame_rate}"
-        return _unused(path, why, mend="ask at the rate that it is for")
+        own = content["frame_rate"] == PER_VIDEO
+        mend = "search a store of such features" if own else "ask at the rate that it is for"
+        return _unused(path, why, mend=mend)
     if numbers.keys() != names:
         return _unused(path, "does not say how well it tells on other videos")
     rule = PresenceRule(score=score, frame_rate=frame_rate, **numbers)

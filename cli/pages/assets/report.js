@@ -75,8 +75,9 @@
   const ORDERS = [
     hasScores && ["lowest score first", (a, b) => main(a) - main(b) || (a.scores.iou ?? 0) - (b.scores.iou ?? 0)],
     hasScores && ["highest score first", (a, b) => main(b) - main(a) || (b.scores.iou ?? 0) - (a.scores.iou ?? 0)],
-    ["most confident first", (a, b) => top(b) - top(a)],
-    ["least confident first", (a, b) => top(a) - top(b)],
+    // Scores of moments found without training compare parts of one video, never two answers.
+    !data.caveat && ["most confident first", (a, b) => top(b) - top(a)],
+    !data.caveat && ["least confident first", (a, b) => top(a) - top(b)],
     ["by video", (a, b) => collator.compare(a.video, b.video)],
     ["by sentence", (a, b) => collator.compare(a.query, b.query)],
     ["as given", () => 0],

@@ -84,6 +84,7 @@ def test_the_page_holds_the_scores_that_eval_prints(
     text = page.read_text()
     assert "http" not in re.sub(r"http://www.w3.org/2000/svg|http-equiv", "", text)
     data = page_data(text)
+    assert data["caveat"] is None
     assert {query["verdict"] for query in data["queries"]} == {None}
     scores = json.loads(run_command(evaluate, *options, "--json").stdout)
     rows = {row["name"]: row["cells"][0] for row in data["tables"][0]["rows"]}

@@ -102,6 +102,21 @@ def test_pages_label_the_times_that_pictures_do(page: Path, browser: Any) -> Non
     assert browser.execute_script(script) == [tick_seconds(*case) for case in cases]
 
 
+def test_answers_without_training_are_not_put_in_an_order_of_confidence(
+    page: Path, browser: Any
+) -> None:
+    orders: list[list[str]] = []
+    for caveat in ("null", '"not trained"'):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace('"tables":', f'"caveat":{caveat},"tables":'), encoding="utf-8")
+        browser.get(page.as_uri())
+        options = browser.find_elements("css selector", "#sort option")
+        orders.append([each.get_attribute("textContent") for each in options])
+    confident = ["most confident first", "least confident first"]
+    assert orders[0] == [*confident, *orders[1]]
+    assert orders[1] == ["by video", "by sentence", "as given"]
+
+
 def test_every_moment_has_a_lane_and_a_name_and_plays_in_view_on_a_phone(
     page: Path, browser: Any
 ) -> None:

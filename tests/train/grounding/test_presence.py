@@ -158,6 +158,7 @@ def test_a_rule_belongs_to_the_weights_it_was_chosen_for(tmp_path: Path) -> None
         (denying, r"is right .* and denies 10% \[0%, 26%\] of those .* above 75% and below 25%"),
         (rateless, "does not say which frame rate it is for"),
         ({**content, "frame_rate": 2.0}, r"was chosen at --fps 2\.0, and here it is 0\.5; ask at"),
+        ({**content, "frame_rate": "per-video"}, r"was .* and here it is 0\.5; search a store"),
         (old, "does not say how well it tells on other videos"),
         (nameless, "does not say which score it is for, and videos are ranked by learned cosine"),
         (other, "is a threshold of the phase of the moon, and videos are"),
