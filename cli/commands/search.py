@@ -185,8 +185,9 @@ def _table(
     table.add_column("video", overflow="fold")
     for name in ("moment", "highest at"):
         table.add_column(name, justify="right")
-    if rule is not None:
-        table.add_column("")
+    denied = [rule is not None and rule.denies(answer.score) for answer in best]
+    if any(denied):
+        table.add_column("verdict")
     for rank, answer in enumerate(best, start=1):
         assert answer.grounding is not None
         found = answer.grounding.found(num_moments).tolist()
@@ -197,6 +198,6 @@ def _table(
             cell(answer.video_id),
             cell(spans),
             minutes(peak_seconds(answer)),
-            *([ABSENT if rule.denies(answer.score) else ""] if rule is not None else []),
+            *([ABSENT if denied[rank - 1] else ""] if any(denied) else []),
         )
     return table
