@@ -120,21 +120,25 @@ class Turns(Generic[_Job]):
             server.is_waiting = False
 
     def left(self) -> list[LeftVideos[_Job]]:
-        """Return what has to be left, when nothing is under way any more."""
+        """Return what has to be left, when nothing is under way any more.
+
+        Where no server has answered at all, that is all, however few there are.
+        """
         reason = next(reversed(self._reasons.values()), "")
+        servers = self._servers.values()
         if self._most_are_silent:
-            servers = self._servers.values()
             silent = [job for server in servers for job in server.silent]
             rest = [job for server in servers for job, _ in server.jobs]
             return [LeftVideos(ALL_SERVERS, (*silent, *rest), reason)]
+        is_cut_off = not any(each.has_answered for each in servers)
         return [
             LeftVideos(
                 server.name,
                 (*server.silent, *(job for job, _ in server.jobs)),
                 self._reasons[server.name],
             )
-            for server in self._servers.values()
-            if server.is_in_doubt
+            for server in servers
+            if server.is_in_doubt or (is_cut_off and server.silent)
         ]
 
     @property

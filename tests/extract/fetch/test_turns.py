@@ -111,10 +111,19 @@ def test_who_answers_at_last_brings_its_server_back() -> None:
 
 def test_few_silent_videos_have_failed_and_local_ones_come_first_in_order() -> None:
     here: list[tuple[str, VideoLocation]] = [(f"here{n}", Path(f"{n}.mp4")) for n in range(9)]
-    turns = Turns([*jobs(dead=MOST_SILENT - 1), *here])
+    turns = Turns([*jobs(dead=MOST_SILENT - 1, good=1), *here])
     answered, silent = worked(turns, lambda job: job.startswith("dead"))
-    assert answered == [job for job, _ in here]
+    assert answered == [*(job for job, _ in here), "good0"]
     assert (len(silent), turns.left()) == (MOST_SILENT - 1, [])
+
+
+def test_the_few_of_a_run_that_no_server_answers_have_not_failed() -> None:
+    turns = Turns([*jobs(a=1, b=2), ("here", Path("here.mp4"))])
+    assert worked(turns, lambda job: job != "here")[0] == ["here"]
+    assert {left.server: sorted(left.jobs) for left in turns.left()} == {
+        "https://a.example": ["a0"],
+        "https://b.example": ["b0", "b1"],
+    }
 
 
 def test_a_server_is_named_without_secrets() -> None:
