@@ -2,7 +2,7 @@
 
 Every operation that reaches the device is counted, with the bytes it reads and writes, and so are
 the places where the host would wait for a value. Numbers that the host asks for all the same, such
-as lengths, are given to it from outside.
+as lengths, are given to it from outside. Needs torch 2.10 where there is no driver of a GPU.
 """
 
 from __future__ import annotations

@@ -25,6 +25,10 @@ from r2t.train.model.whole_look import WholeLook
 from r2t.train.training.execution import Execution
 
 SMALL = Step(size=4, frames=10, tokens=6, words=3)
+on_a_fake_gpu = pytest.mark.skipif(
+    torch.__version__ < (2, 10),
+    reason="before torch 2.10 a tensor that claims to be on a GPU needs its driver",
+)
 
 
 def taken(choose: MakeLook, step: Step = SMALL) -> Look:
@@ -44,6 +48,7 @@ def gpu_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return free
 
 
+@on_a_fake_gpu
 def test_a_gpu_looks_at_a_whole_batch_if_it_has_the_memory(
     gpu_memory: Callable[[float], None],
 ) -> None:
@@ -63,6 +68,7 @@ def test_a_gpu_looks_at_a_whole_batch_if_it_has_the_memory(
     assert look.compiled is None
 
 
+@on_a_fake_gpu
 def test_a_gpu_with_too_little_memory_takes_tiles_and_says_so_once(
     gpu_memory: Callable[[float], None],
 ) -> None:
@@ -98,6 +104,7 @@ def test_a_name_that_is_none_is_refused() -> None:
     assert Execution().look == "auto"
 
 
+@on_a_fake_gpu
 def test_the_host_waits_in_tiles_as_often_as_documented() -> None:
     waits = counted(TiledLook, SMALL, num_steps=1).waits
     places = {place.partition(":")[0] for place in waits}
@@ -105,6 +112,7 @@ def test_the_host_waits_in_tiles_as_often_as_documented() -> None:
     assert sum(waits.values()) == 3
 
 
+@on_a_fake_gpu
 def test_a_wait_is_seen() -> None:
     with fake_gpu() as counts:
         lengths = torch.zeros(3, device=GPU)
@@ -118,6 +126,7 @@ def test_a_wait_is_seen() -> None:
     assert sum(counts.waits.values()) == 3
 
 
+@on_a_fake_gpu
 @pytest.mark.parametrize(
     "step", [Step(stored=torch.int8, sharing=2), Step(computed=None)], ids=["mixed", "float32"]
 )
