@@ -206,7 +206,8 @@ class HttpClient:
                     current = kept = url
                     continue
                 if response.status not in _REDIRECTS or not target:
-                    self._keep(method, url, current)
+                    if response.status in _ANSWERS:
+                        self._keep(method, url, current)
                     yield response
                     return
             current = self._rules.followed(url, current, target)

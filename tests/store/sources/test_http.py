@@ -14,7 +14,7 @@ import pytest
 
 from r2t.store.errors import ServerError, ServerWarning
 from r2t.store.sources import http, redirects, retries
-from r2t.store.sources.remote import open_folder
+from r2t.store.sources.remote import file_system_of, open_folder
 
 BODY = b'{"zarr_format": 3}'
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -114,6 +114,22 @@ def test_credentials_stay_with_the_server_and_the_other_is_named_once(
     assert all(heard["first"])
     assert heard["other"]
     assert not any(heard["other"])
+
+
+def test_only_an_address_that_answers_is_kept() -> None:
+    heard: list[str] = []
+
+    def refuse(request: BaseHTTPRequestHandler) -> None:
+        heard.append(request.path)
+        head(request, 403 if len(heard) < 3 else 200, Content_Length=0)
+
+    with serving(refuse) as other, serving(redirect(f"{other}/x")) as first:
+        client = http.HttpClient(file_system_of(first)[0], first, keeps_redirects=True)
+        for _ in range(2):
+            with pytest.raises(PermissionError):
+                client.get(f"{first}/y", None)
+        assert client.get(f"{first}/y", None) == b""
+    assert heard == ["/x"] * 3
 
 
 def test_a_redirection_in_a_circle_ends() -> None:
