@@ -19,7 +19,7 @@ from r2t.store.errors import ConfigError
 from r2t.store.wording import counted
 from r2t.train import grounding, metrics, training
 
-RANDOM_ORDER, FROZEN = "videos in random order", "frozen CLIP"
+RANDOM_ORDER, FROZEN = "in random order", "frozen CLIP"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def score_corpus_of_store(
 ) -> dict[str, Any]:
     """Ask every video of a split each of its sentences; return scores as JSON values.
 
-    They are those of who answers; of the same moments with the videos in random order; and of the
+    They are those of who answers; of the same videos and moments in random order; and of the
     frozen CLIP, if the store has embeddings.
     """
     store, answerer = open_asked(location, run, asking)

@@ -15,7 +15,7 @@ from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.stored_similarity import embedded_videos
 from r2t.train.grounding.stored_windows import ground_each
 from r2t.train.grounding.windows import WindowPlan
-from r2t.train.metrics import CorpusAnswers
+from r2t.train.metrics import MOMENTS_PER_VIDEO, CorpusAnswers
 from r2t.train.model import Grounding
 
 
@@ -36,15 +36,15 @@ def ask_corpus(
         R2TError: if a video cannot be read.
     """
     scores = np.zeros((len(query_ids), len(video_ids)))
-    moments = np.zeros((len(query_ids), len(video_ids), 2))
+    moments = np.zeros((len(query_ids), len(video_ids), MOMENTS_PER_VIDEO, 3))
     found = _answers(answerer, store, query_ids, video_ids, plan or answerer.plan())
     for column, groundings in enumerate(found):
         if isinstance(groundings, R2TError):
             raise groundings
         for row, grounding in enumerate(groundings):
             scores[row, column] = grounding.video_score
-            if len(grounding.moments):
-                moments[row, column] = grounding.moments[0, :2]
+            best = grounding.found(MOMENTS_PER_VIDEO)
+            moments[row, column, : len(best)] = best
         on_videos(column + 1, len(video_ids))
     return CorpusAnswers(query_ids, video_ids, scores, moments)
 

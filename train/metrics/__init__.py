@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         score_breakdown as score_breakdown,
     )
     from r2t.train.metrics.corpus import (
+        MOMENTS_PER_VIDEO as MOMENTS_PER_VIDEO,
         CorpusAnswers as CorpusAnswers,
         score_chance as score_chance,
         score_corpus as score_corpus,

@@ -16,7 +16,12 @@ from r2t.train.grounding.corpus import ask_corpus
 from r2t.train.grounding.grounder import Grounder
 from r2t.train.grounding.presence_scores import PresenceScores, auc
 from r2t.train.grounding.zero_shot import ZeroShotGrounder
-from r2t.train.metrics.corpus import CorpusAnswers, score_chance, score_corpus
+from r2t.train.metrics.corpus import (
+    MOMENTS_PER_VIDEO,
+    CorpusAnswers,
+    score_chance,
+    score_corpus,
+)
 from r2t.train.metrics.relevance import relevant_videos
 
 World = tuple[FrozenClip, FeatureStore]
@@ -41,12 +46,13 @@ def by_run(
     ids = [row.query_id for row in rows]
     queries = clip.encode_queries([row.query for row in rows], ids)
     scores = np.zeros((len(rows), len(videos)))
-    moments = np.zeros((len(rows), len(videos), 2))
+    moments = np.zeros((len(rows), len(videos), MOMENTS_PER_VIDEO, 3))
     for column, video in enumerate(videos):
         with clip.open_video(store.parent / "v" / f"{video}.mp4", 1.0) as source:
             for row, found in enumerate(run.ground(source, list(queries))):
                 scores[row, column] = found.video_score
-                moments[row, column] = found.moments[0, :2]
+                best = found.found(MOMENTS_PER_VIDEO)
+                moments[row, column, : len(best)] = best
     return CorpusAnswers(ids, videos, scores, moments)
 
 
@@ -78,7 +84,7 @@ def test_videos_are_ranked_far_better_than_by_chance(
     found = {k: v.mean() for k, v in score_corpus(answers, rows, relevance).items()}
     chance = {k: v.mean() for k, v in score_chance(answers, rows, relevance).items()}
     assert found["video-R@1"] > chance["video-R@1"] + 30
-    assert found["VCMR-R@1@0.5"] > 2 * chance["VCMR-R@1@0.5"]
+    assert found["VCMR-R@1@0.5"] > 5 * chance["VCMR-R@1@0.5"]
 
 
 def test_moments_in_a_collection_are_found_better_by_the_run_than_by_the_frozen_clip(

@@ -22,13 +22,14 @@ ROWS = [
 def answers(
     best_first: dict[str, list[int]], spans: dict[tuple[str, int], list[float]]
 ) -> CorpusAnswers:
-    scores, moments = np.zeros((2, 7)), np.zeros((2, 7, 2))
+    scores, moments = np.zeros((2, 7)), np.zeros((2, 7, 1, 3))
+    moments[..., 2] = 1
     for row, query_id in enumerate("ab"):
         for place, video in enumerate(best_first[query_id]):
             scores[row, video] = -place
         for (asked, video), span in spans.items():
             if asked == query_id:
-                moments[row, video] = span
+                moments[row, video, 0, :2] = span
     return CorpusAnswers(["a", "b"], VIDEOS, scores, moments)
 
 
@@ -48,6 +49,28 @@ def test_what_counts_as_found() -> None:
     }
     further = {"a": ["v0", "v3"], "b": ["v0", "v1", "elsewhere"]}
     assert score_corpus(found, ROWS, further)["video-R@1"].tolist() == [100, 100]
+
+
+def test_moments_of_all_videos_stand_in_one_order() -> None:
+    # The best video's own three, two of them wrong, and the right one of a video that is behind.
+    scores = np.array([[2.0, 0.0, 0.0, 0.0, 0.0, 0.0, -2.0]])  # deviations 1.87 and -1.87
+    moments = np.zeros((1, 7, 3, 3))
+    moments[0, 0] = [[20, 30, 0.5], [0, 9, 0.4], [40, 50, 0.0]]
+    moments[0, 1, 0] = [0, 10, 0.9]
+    found = CorpusAnswers(["a"], VIDEOS, scores, moments)
+    order = np.exp(found.order()[0])
+    deviations = 2 / np.sqrt(8 / 7)
+    assert order[0] == pytest.approx(
+        [0.5 * np.exp(deviations / 2), 0.4 * np.exp(deviations / 2), 0]
+    )
+    assert order[1] == pytest.approx([0.9, 0, 0])
+    assert order[2].tolist() == [0, 0, 0]
+    values = score_corpus(found, ROWS[:1], {"a": ["v0"]})
+    depths = {name: column.tolist() for name, column in values.items() if "@0.7" in name}
+    assert depths == {"VCMR-R@1@0.7": [0], "VCMR-R@5@0.7": [100], "VCMR-R@10@0.7": [100]}
+    chance = score_chance(found, ROWS[:1], {"a": ["v0"]})
+    assert chance["VCMR-R@1@0.7"] == pytest.approx([100 / 3])  # three moments, one right
+    assert chance["VCMR-R@5@0.7"] == pytest.approx([100])
 
 
 def test_scores_that_are_all_alike_find_nothing() -> None:
