@@ -105,7 +105,7 @@ def _metrics(
     found = [
         _Metric(f"video-R@{depth}", answers.scores, fitting, every, depth)
         for depth in DEPTHS
-        if depth < fitting.shape[1]
+        if depth < len(answers.video_ids)
     ]
     for iou in IOUS:
         right = (overlaps >= iou).reshape(order.shape) & np.isfinite(order)
