@@ -131,7 +131,7 @@ def _draw_timeline(axes: Axes, reel: Reel, labelled: set[int]) -> None:
     axes.plot(times, scores, color=CURVE, linewidth=1.5)
     axes.set_ylabel(textwrap.fill(reel.curve_name, LABEL_CHARACTERS), fontsize=8, color=INK)
     # Above the curve is room for numbers, where a cosine would be over 1.
-    ticks: list[float] = MaxNLocator(4).tick_values(low, high).tolist()
+    ticks = MaxNLocator(4).tick_values(low, high)
     axes.set_yticks([tick for tick in ticks if low <= tick <= high + 1e-3 * room])
     axes.set_xticks(tick_seconds(reel.duration_seconds))
     axes.xaxis.set_major_formatter(lambda seconds, _: minutes(seconds))

@@ -23,6 +23,7 @@ EVEN_LABEL = (
 )
 LIKENESS = "cosine with the most similar frame of the reel"
 SALIENCY = "saliency"
+_SLACK = 1e-6  # seconds that rounding can make
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def typical_reel(
     even = r2t.extract.reel.evenly_spaced(duration, length_seconds)
     return Reel(
         segments=segments,
-        label=EVEN_LABEL if _starts(segments) == _starts(even) else TYPICAL_LABEL,
+        label=EVEN_LABEL if _hold(segments, even) else TYPICAL_LABEL,
         duration_seconds=duration,
         frame_rate_fps=rate,
         curve=curve,
@@ -82,8 +83,16 @@ def typical_reel(
     )
 
 
-def _starts(segments: list[r2t.extract.reel.Segment]) -> list[float]:
-    return [segment.start_seconds for segment in segments]
+def _hold(segments: list[r2t.extract.reel.Segment], others: list[r2t.extract.reel.Segment]) -> bool:
+    """Whether segments show all of some others, which may be joined in them."""
+    return all(
+        any(
+            each.start_seconds <= other.start_seconds + _SLACK
+            and other.end_seconds <= each.end_seconds + _SLACK
+            for each in segments
+        )
+        for other in others
+    )
 
 
 def salient_reel(grounding: model.Grounding, query: str, length_seconds: float) -> Reel:

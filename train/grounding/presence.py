@@ -174,7 +174,7 @@ def _named(score: object) -> str:
 
 def _percent(rule: PresenceRule, what: str) -> str:
     value, low, high = (getattr(rule, f"held_out_{what}{end}") for end in ("", "_low", "_high"))
-    return f"{value:.0%} [{low:.0%}, {high:.0%}]"
+    return f"{value:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def _unused(path: Path, why: str, mend: str = "run r2t calibrate again") -> None:

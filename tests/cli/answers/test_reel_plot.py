@@ -16,6 +16,5 @@ def test_no_cosine_above_1_is_on_the_axis_and_no_title_is_cut_off() -> None:
     figure.draw_without_rendering()
     ticks = figure.axes[-1].get_yticks().tolist()
     assert (min(ticks), max(ticks)) == (0.0, 1.0)
-    suptitle = figure._suptitle
-    assert suptitle is not None
-    assert suptitle.get_window_extent().x1 <= figure.bbox.x1
+    (title,) = (text for text in figure.texts if text.get_text() == figure.get_suptitle())
+    assert title.get_window_extent().x1 <= figure.bbox.x1

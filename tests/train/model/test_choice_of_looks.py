@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from fake_gpu import GPU, fake_gpu
+from packaging.version import Version
 from step_costs import Step, counted, fake_batch
 
 from r2t.store.errors import ConfigError, RunWarning
@@ -26,7 +27,7 @@ from r2t.train.training.execution import Execution
 
 SMALL = Step(size=4, frames=10, tokens=6, words=3)
 on_a_fake_gpu = pytest.mark.skipif(
-    torch.__version__ < (2, 10),
+    Version(torch.__version__) < Version("2.10"),
     reason="before torch 2.10 a tensor that claims to be on a GPU needs its driver",
 )
 
