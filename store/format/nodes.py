@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import stat
@@ -14,7 +13,6 @@ import numpy as np
 import zarr
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from r2t.store.errors import CorruptFeatureError, R2TError, StoreError
@@ -125,19 +123,6 @@ def create_array(
         compressors=None,
         config={"write_empty_chunks": True},
     )
-
-
-def child_names(group: zarr.Group) -> list[str]:
-    """Return the names of the nodes in a group, sorted; whatever else lies there is passed over."""
-    store = group.store
-
-    async def collect() -> list[str]:
-        names = [name async for name in store.list_dir(f"{group.path}/") if name != "zarr.json"]
-        keys = [f"{group.path}/{name}/zarr.json" for name in names]
-        there = await asyncio.gather(*map(store.exists, keys))
-        return sorted(name for name, is_node in zip(names, there, strict=True) if is_node)
-
-    return sync(collect())
 
 
 @contextlib.contextmanager
